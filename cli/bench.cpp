@@ -1,0 +1,22 @@
+// megatron bench: the speed of training steps, as one JSON object.
+#include <iostream>
+
+#include "megatron/config/validate.h"
+#include "megatron/parallel/launch.h"
+#include "megatron/training/bench.h"
+
+#include "cli/command.h"
+
+namespace megatron {
+
+int run_bench(const ParsedCommand& command) {
+  return launch(command.options.launch, [&](RankContext& rank) {
+    Options options = command.options;
+    validate(options, rank.world_size, Command::bench);
+    const nlohmann::json result = run_bench(options, rank);
+    if (rank.rank == 0) std::cout << result.dump(2) << std::endl;
+    return 0;
+  });
+}
+
+}  // namespace megatron

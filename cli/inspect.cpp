@@ -1,0 +1,34 @@
+// `megatron inspect`: what is in a checkpoint or a safetensors file, as a table or as JSON.
+#include <fstream>
+#include <iostream>
+
+#include <nlohmann/json.hpp>
+
+#include "megatron/base/error.h"
+#include "megatron/checkpoint/checkpoint_summary.h"
+
+#include "cli/command.h"
+
+namespace megatron {
+
+int run_inspect(const ParsedCommand& command) {
+  const auto summary = summarize_checkpoint(command.options.inspect.checkpoint);
+  const std::string& file = command.options.parity.json;  // --json of parity and inspect
+  const auto as_json = [&] {
+    return summary.dump(/*indent=*/1, ' ', /*ensure_ascii=*/false,
+                        nlohmann::json::error_handler_t::replace) +
+           "\n";
+  };
+  if (file == "-") {
+    std::cout << as_json();
+    return 0;
+  }
+  std::cout << format_checkpoint_summary(summary);
+  if (file.empty()) return 0;
+  std::ofstream stream(file);
+  stream << as_json() << std::flush;
+  check(stream.good(), "Expected to write --json {}, but could not", file);
+  return 0;
+}
+
+}  // namespace megatron

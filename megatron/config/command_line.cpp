@@ -1,0 +1,115 @@
+#include "megatron/config/command_line.h"
+
+#include <algorithm>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "megatron/config/assignments.h"
+#include "megatron/config/yaml_file.h"
+
+namespace megatron {
+namespace {
+
+struct ParsedFlag {
+  const Option* option;
+  const CLI::Option* parsed;
+};
+
+std::vector<ParsedFlag> declare_flags(CLI::App& app, Command command) {
+  Options scratch;
+  std::vector<ParsedFlag> flags;
+  for (const Option& option : option_table().options()) {
+    if (!contains(option.taken_by, command)) continue;
+    std::string names = option.positional ? option.flag : "--" + option.flag;
+    for (const auto& alias : option.flag_aliases) names += ",--" + alias;
+    if (option.is_shorthand() || is_bool(option.value(scratch))) {
+      flags.push_back({&option, app.add_flag(names)->take_all()});
+    } else {
+      CLI::Option* parsed = app.add_option(names);
+      if (is_list(option.value(scratch))) {
+        parsed->expected(CLI::detail::expected_max_vector_size);
+      } else {
+        parsed->expected(1);
+      }
+      flags.push_back({&option, parsed->take_all()});
+    }
+  }
+  return flags;
+}
+
+[[noreturn]] void fail_unknown(Command command, const std::string& argument) {
+  if (!argument.starts_with('-') || argument.size() < 2) {
+    throw UsageError(fmt::format("Expected a flag of megatron {}, but got '{}'",
+                                 command_name(command), argument));
+  }
+  const std::string flag = argument.substr(0, argument.find('='));
+  if (const Option* other = option_table().find_flag(flag);
+      other != nullptr && flag.starts_with("--") && !contains(other->taken_by, command)) {
+    throw UsageError(fmt::format("Expected a flag of megatron {}, but got {}, which is one of: {}",
+                                 command_name(command), flag, command_list(other->taken_by)));
+  }
+  throw UsageError(fmt::format("Expected a flag of megatron {}, but got {}; the nearest is {}",
+                               command_name(command), flag,
+                               nearest_name(flag, option_table().flags_of(command))));
+}
+
+void parse_arguments(CLI::App& app, const std::vector<std::string>& arguments) {
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what();
+    throw UsageError(
+        fmt::format("Expected a value behind {}, but got none", text.substr(0, text.find(':'))));
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(fmt::format("Expected flags with their values, but got: {}", error.what()));
+  }
+}
+
+void check_nothing_left(const CLI::App& app, Command command) {
+  const std::vector<std::string> extra = app.remaining();
+  if (extra.empty()) return;
+  // A flag that nobody knows leaves its value behind too; the flag is what to talk about.
+  const auto flag = std::find_if(extra.begin(), extra.end(),
+                                 [](const auto& argument) { return argument.starts_with('-'); });
+  fail_unknown(command, flag == extra.end() ? extra.front() : *flag);
+}
+
+void check_required(Command command, const std::set<std::string>& given) {
+  for (const Option& option : option_table().options()) {
+    if (!contains(option.required_by, command) || given.contains(option.name())) continue;
+    throw UsageError(fmt::format("Expected {} for megatron {}, but got none: {}", option.display(),
+                                 command_name(command), option.help));
+  }
+}
+
+}  // namespace
+
+ParsedCommand parse_options(Command command, const std::vector<std::string>& arguments) {
+  CLI::App app;
+  app.set_help_flag("");
+  app.allow_extras();
+  const std::vector<ParsedFlag> flags = declare_flags(app, command);
+  parse_arguments(app, arguments);
+
+  ParsedCommand result;
+  result.command = command;
+  Assignments from_flags(result.options, result.given);
+  Assignments from_file(result.options, result.given);
+  for (const auto& [option, parsed] : flags) {
+    if (option->name() != "config_file" || parsed->count() == 0) continue;
+    from_flags.assign(*option, /*inverted=*/false, parsed->results(), option->display());
+    read_yaml_file(result.options.config_file, command, from_file);
+  }
+  for (const auto& [option, parsed] : flags) {
+    if (parsed->count() == 0) continue;
+    from_flags.assign(*option, option->inverted, parsed->results(), option->display());
+  }
+  check_nothing_left(app, command);
+  derive_from_shorthands(result.options, result.given);
+  check_required(command, result.given);
+  return result;
+}
+
+}  // namespace megatron

@@ -1,0 +1,39 @@
+// The names of every enumeration that an option can hold, in the order of its values.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "megatron/config/options.h"
+
+namespace megatron {
+
+template <typename Enum>
+inline constexpr std::array<std::string_view, 0> enum_names{};
+
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<Normalization>{"LayerNorm", "RMSNorm"};
+template <>
+inline constexpr std::array<std::string_view, 3> enum_names<ActivationFunction>{"gelu", "silu",
+                                                                                "squared_relu"};
+template <>
+inline constexpr std::array<std::string_view, 3> enum_names<PositionEmbeddingType>{
+    "learned_absolute", "rope", "none"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<OptimizerType>{"adam", "sgd"};
+template <>
+inline constexpr std::array<std::string_view, 4> enum_names<LrDecayStyle>{"constant", "linear",
+                                                                          "cosine", "WSD"};
+template <>
+inline constexpr std::array<std::string_view, 4> enum_names<WsdDecayStyle>{
+    "linear", "cosine", "exponential", "minus_sqrt"};
+template <>
+inline constexpr std::array<std::string_view, 4> enum_names<TokenizerType>{
+    "GPT2BPETokenizer", "HuggingFaceTokenizer", "ByteTokenizer", "NullTokenizer"};
+
+template <typename Enum>
+constexpr std::string_view enum_name(Enum value) {
+  return enum_names<Enum>[static_cast<size_t>(value)];
+}
+
+}  // namespace megatron

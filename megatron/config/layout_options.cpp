@@ -1,0 +1,107 @@
+// The table's part about ranks and numbers: parallel sizes, precision, gradient buckets, launch.
+#include "megatron/config/option_table.h"
+
+namespace megatron {
+namespace {
+
+constexpr CommandSet kLayoutCommands =
+    commands(Command::train, Command::generate, Command::bench, Command::parity);
+
+TransformerConfig& parallel_of(Options& options) {
+  return options.model.transformer;
+}
+DistributedDataParallelConfig& ddp_of(Options& options) {
+  return options.ddp;
+}
+LaunchConfig& launch_of(Options& options) {
+  return options.launch;
+}
+
+void add_parallelism(OptionTable& table) {
+  using T = TransformerConfig;
+  const auto group = table.group("Parallelism", kLayoutCommands, &parallel_of);
+  group.add(&T::tensor_model_parallel_size,
+            {.flag = "tensor-model-parallel-size",
+             .help = "Ranks that share every layer (TP); data parallelism takes what is left of "
+                     "the world",
+             .unit = "ranks"});
+  group.add(&T::pipeline_model_parallel_size, {.flag = "pipeline-model-parallel-size",
+                                               .help = "Stages that share out the layers (PP)",
+                                               .unit = "ranks"});
+  group.add(&T::context_parallel_size, {.flag = "context-parallel-size",
+                                        .help = "Ranks that share a sequence; only 1 works",
+                                        .unit = "ranks"});
+  group.add(&T::expert_model_parallel_size, {.flag = "expert-model-parallel-size",
+                                             .help = "Ranks that share experts; only 1 works",
+                                             .unit = "ranks"});
+  group.add(&T::sequence_parallel,
+            {.flag = "sequence-parallel",
+             .help = "Split norms and dropout over the tensor parallel ranks, along the sequence"});
+}
+
+void add_precision(OptionTable& table) {
+  using T = TransformerConfig;
+  const auto group = table.group("Precision", kLayoutCommands, &parallel_of);
+  group.add(&T::bf16, {.flag = "bf16",
+                       .help = "Parameters and activations in bf16, optimizer and main gradients "
+                               "in fp32"});
+  group.add(&T::params_dtype, {.flag = "params-dtype",
+                               .help = "Data type of the parameters; bf16 is the same as --bf16"});
+  group.add(&T::pipeline_dtype,
+            {.flag = "pipeline-dtype",
+             .help = "Data type of what passes between stages; only that of the parameters works",
+             .otherwise = "that of the parameters"});
+}
+
+void add_launch(OptionTable& table) {
+  using L = LaunchConfig;
+  const auto group =
+      table.group("Launch", kLayoutCommands, &launch_of, {.differs_between_runs = true});
+  group.add(&L::nproc, {.flag = "nproc",
+                        .help = "Start this many ranks on this machine, without torchrun",
+                        .unit = "ranks",
+                        .otherwise = "what torchrun, SLURM or Open MPI say, else 1"});
+  group.add(&L::threads_as_ranks,
+            {.flag = "threads-as-ranks", .help = "With --nproc: ranks as threads of this process"});
+  group.add(&L::device, {.flag = "device", .help = "Where to compute", .choices = {"cpu", "cuda"}});
+  group.add(&L::threads, {.flag = "threads",
+                          .help = "Compute threads of a rank",
+                          .unit = "threads",
+                          .otherwise = "OMP_NUM_THREADS, else cores / local ranks"});
+  group.add(&L::master_addr,
+            {.flag = "master-addr", .help = "Address where the ranks meet, with --nproc"});
+  group.add(&L::master_port, {.flag = "master-port",
+                              .help = "Port where the ranks meet, with --nproc",
+                              .unit = "port",
+                              .otherwise = "a free one"});
+  group.add(&L::distributed_timeout_minutes,
+            {.flag = "distributed-timeout-minutes",
+             .help = "A rank that waits longer for others gives up and ends the run",
+             .unit = "minutes"});
+}
+
+}  // namespace
+
+void add_layout_options(OptionTable& table) {
+  add_parallelism(table);
+  add_precision(table);
+  const auto ddp = table.group("Data parallelism",
+                               commands(Command::train, Command::bench, Command::parity), &ddp_of);
+  using D = DistributedDataParallelConfig;
+  ddp.add(&D::grad_reduce_in_fp32,
+          {.flag = "grad-reduce-in-bf16",
+           .help = "Keep and sum the gradients of bf16 parameters in bf16, not fp32",
+           .field = "grad_reduce_in_fp32",
+           .inverted = true});
+  ddp.shorthand({.flag = "accumulate-allreduce-grads-in-fp32",
+                 .help = "Keep and sum gradients in fp32, as by default here",
+                 .sets = {{"grad_reduce_in_fp32", "true"}}});
+  ddp.add(&D::bucket_size, {.flag = "ddp-bucket-size",
+                            .help = "Size of a bucket of gradients that is reduced at once",
+                            .unit = "elements",
+                            .field = "bucket_size",
+                            .otherwise = "max(40e6, 1e6 x data parallel size)"});
+  add_launch(table);
+}
+
+}  // namespace megatron

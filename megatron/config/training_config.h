@@ -1,0 +1,60 @@
+// What a training run does besides the model and the optimizer: data, batches, evaluation,
+// checkpoints, log.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace megatron {
+
+struct BatchConfig {
+  int64_t micro_batch_size = 1;
+  std::optional<int64_t> global_batch_size;  // micro_batch_size * dp where not given
+};
+
+enum class TokenizerType { GPT2BPETokenizer, HuggingFaceTokenizer, ByteTokenizer, NullTokenizer };
+
+struct TokenizerConfig {
+  std::optional<TokenizerType> tokenizer_type;  // follows from the files where not given
+  std::string vocab_file;                       // vocab.json
+  std::string merge_file;                       // merges.txt
+  std::string tokenizer_model;                  // tokenizer.json
+};
+
+struct DataConfig {
+  std::vector<std::string> data_path;  // prefix of .bin and .idx
+  std::string split = "969,30,1";
+  std::string data_cache_path;
+  bool mock_data = false;
+  bool eod_mask_loss = false;
+};
+
+struct TrainingConfig {
+  int64_t train_iters = 0;
+  int64_t seed = 1234;
+  int64_t eval_interval = 1000;  // 0 turns evaluation off
+  int64_t eval_iters = 100;
+  int64_t exit_interval = 0;  // saves and exits after an iteration divisible by it; 0 turns it off
+  std::optional<double> exit_duration_in_mins;
+  bool check_for_nan_in_loss = true;
+};
+
+struct CheckpointConfig {
+  std::string save;
+  std::string load;
+  int64_t save_interval = 0;  // iterations; 0 saves at the end only
+  bool finetune = false;      // weights only: iteration 0, fresh optimizer and data position
+  bool no_load_optim = false;
+  bool no_save_optim = false;
+};
+
+struct LoggingConfig {
+  int64_t log_interval = 1;
+  std::string tensorboard_dir;
+  std::string log_json;
+  std::string report;  // an HTML report of the run
+};
+
+}  // namespace megatron

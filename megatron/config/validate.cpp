@@ -1,0 +1,103 @@
+#include "megatron/config/validate.h"
+
+#include "megatron/config/problems.h"
+
+namespace megatron {
+namespace {
+
+void check_launch(const LaunchConfig& config, Problems& problems) {
+  if (config.nproc) problems.at_least("--nproc", *config.nproc, 1);
+  if (config.threads) problems.at_least("--threads", *config.threads, 1);
+  problems.expect(
+      !config.threads_as_ranks || config.nproc.has_value(),
+      "Expected --nproc with --threads-as-ranks, but got none; --nproc N says how many");
+  if (config.master_port) {
+    problems.expect(*config.master_port >= 1 && *config.master_port <= 65535,
+                    "Expected --master-port between 1 and 65535, but got {}; without the flag a "
+                    "free one is taken",
+                    *config.master_port);
+  }
+  problems.expect(config.distributed_timeout_minutes > 0,
+                  "Expected --distributed-timeout-minutes above 0, but got {}; 10 is the default",
+                  config.distributed_timeout_minutes);
+}
+
+void check_generation(const GenerationConfig& config, Problems& problems) {
+  problems.at_least("--max-new-tokens", config.max_new_tokens, 1);
+  problems.at_least("--num-samples", config.num_samples, 1);
+  problems.at_least("--top-k", config.top_k, 0);
+  problems.expect(config.temperature >= 0,
+                  "Expected --temperature of at least 0, but got {}; 0 takes the likeliest token",
+                  config.temperature);
+  problems.expect(config.top_p >= 0 && config.top_p <= 1,
+                  "Expected --top-p between 0 and 1, but got {}; 0 draws from all tokens",
+                  config.top_p);
+  problems.expect(config.top_k <= 0 || config.top_p <= 0,
+                  "Expected --top-k or --top-p, but got both ({} and {}); 0 turns one off",
+                  config.top_k, config.top_p);
+}
+
+// --bf16 and --params-dtype bf16 say the same.
+void align_precision(TransformerConfig& config, Problems& problems) {
+  problems.expect(!config.bf16 || config.params_dtype != at::kDouble,
+                  "Expected --bf16 or --params-dtype fp64, but got both; leave one out");
+  if (!problems.empty()) return;
+  if (config.bf16) config.params_dtype = at::kBFloat16;
+  config.bf16 = config.params_dtype == at::kBFloat16;
+  problems.expect(config.pipeline_dtype.value_or(config.params_dtype) == config.params_dtype,
+                  "Expected --pipeline-dtype to be that of the parameters, but got another; leave "
+                  "it out");
+}
+
+}  // namespace
+
+void validate(Options& options, int world_size, Command command) {
+  Problems problems;
+  const bool runs_model = contains(
+      commands(Command::train, Command::generate, Command::bench, Command::parity), command);
+  if (runs_model) {
+    align_precision(options.model.transformer, problems);
+    check_launch(options.launch, problems);
+    check_model(options.model, world_size, problems);
+  }
+  if (contains(commands(Command::train, Command::bench), command)) {
+    check_batches(options, world_size, problems);
+    check_optimizer(options.optimizer, problems);
+  }
+  if (options.ddp.bucket_size) problems.at_least("--ddp-bucket-size", *options.ddp.bucket_size, 1);
+
+  switch (command) {
+    case Command::train:
+      check_training(options, problems);
+      break;
+    case Command::generate:
+      check_generation(options.generation, problems);
+      check_tokenizer(options.tokenizer, problems);
+      break;
+    case Command::bench:
+      problems.at_least("--steps", options.bench.steps, 1);
+      problems.at_least("--warmup-steps", options.bench.warmup_steps, 0);
+      problems.expect(options.model.vocab_size > 0,
+                      "Expected --vocab-size of at least 1, but got {}; GPT-2 has 50257",
+                      options.model.vocab_size);
+      break;
+    case Command::parity:
+      problems.expect(options.parity.tolerance > 0,
+                      "Expected --tolerance above 0, but got {}; 1 keeps the bounds",
+                      options.parity.tolerance);
+      break;
+    case Command::preprocess:
+      problems.at_least("--workers", options.preprocess.workers, 1);
+      check_tokenizer(options.tokenizer, problems);
+      break;
+    case Command::tokenize:
+      check_tokenizer(options.tokenizer, problems);
+      break;
+    case Command::inspect:
+    case Command::options:
+      break;
+  }
+  problems.throw_if_any();
+}
+
+}  // namespace megatron

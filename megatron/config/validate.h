@@ -1,0 +1,25 @@
+// Refuses at start what cannot work, with the nearest values that do.
+#pragma once
+
+#include "megatron/config/command.h"
+#include "megatron/config/options.h"
+
+namespace megatron {
+
+class Problems;
+
+// Brings bf16 and params_dtype into step, then checks the options that the subcommand takes, alone
+// and together, for a world of `world_size` ranks. Throws one Error that lists all problems in one
+// line. For generate and parity the model must have been filled in (from the checkpoint or the
+// case) before.
+void validate(Options& options, int world_size, Command command = Command::train);
+
+// The parts of it.
+void check_model(const GPTModelConfig& config, int world_size, Problems& problems);
+void check_optimizer(const OptimizerConfig& config, Problems& problems);
+void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems);
+void check_batches(const Options& options, int world_size, Problems& problems);
+void check_tokenizer(const TokenizerConfig& config, Problems& problems);
+void check_training(const Options& options, Problems& problems);
+
+}  // namespace megatron

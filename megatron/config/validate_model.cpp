@@ -1,0 +1,202 @@
+// The checks of the model's shape and of how it is shared out over ranks.
+#include "megatron/config/problems.h"
+#include "megatron/config/validate.h"
+
+namespace megatron {
+namespace {
+
+void expect_probability(const char* flag, double value, Problems& problems) {
+  problems.expect(value >= 0 && value < 1,
+                  "Expected {} of at least 0 and below 1, but got {}; 0 turns it off", flag, value);
+}
+
+// Whether every size is one that can be computed with.
+bool check_sizes(const GPTModelConfig& config, Problems& problems) {
+  const auto& t = config.transformer;
+  bool sound = problems.is_size("--num-layers", t.num_layers);
+  sound &= problems.is_size("--hidden-size", t.hidden_size);
+  sound &= problems.is_size("--num-attention-heads", t.num_attention_heads);
+  sound &= problems.is_size("--seq-length", config.seq_length);
+  sound &= config.vocab_size == 0 || problems.is_size("--vocab-size", config.vocab_size);
+  sound &= problems.is_size("--make-vocab-size-divisible-by", config.make_vocab_size_divisible_by);
+  const auto optional_size = [&](const char* flag, const std::optional<int64_t>& value) {
+    sound &= !value || problems.is_size(flag, *value);
+  };
+  optional_size("--num-query-groups", t.num_query_groups);
+  optional_size("--kv-channels", t.kv_channels);
+  optional_size("--ffn-hidden-size", t.ffn_hidden_size);
+  optional_size("--max-position-embeddings", config.max_position_embeddings);
+  return sound;
+}
+
+void check_heads(const TransformerConfig& t, Problems& problems) {
+  const int64_t heads = t.num_attention_heads;
+  problems.expect(t.kv_channels || t.hidden_size % heads == 0,
+                  "Expected --hidden-size divisible by --num-attention-heads ({}), but got {}; a "
+                  "hidden size of {}, or {} heads, or --kv-channels would work",
+                  heads, t.hidden_size, nearest_multiples(heads, t.hidden_size),
+                  nearest_divisors(t.hidden_size, heads));
+  const int64_t groups = t.query_groups();
+  problems.expect(heads % groups == 0,
+                  "Expected --num-attention-heads divisible by --num-query-groups ({}), but got "
+                  "{}; {} groups would work",
+                  groups, heads, nearest_divisors(heads, groups));
+}
+
+void check_rotary(const GPTModelConfig& config, Problems& problems) {
+  const auto& t = config.transformer;
+  const GPTModelConfig defaults;
+  if (config.position_embedding_type != PositionEmbeddingType::rope) {
+    const auto unused = [&](bool is_default, const char* flag) {
+      problems.expect(is_default,
+                      "Expected --position-embedding-type rope with {}, but got another; leave {} "
+                      "out, or take rope",
+                      flag, flag);
+    };
+    unused(config.rotary_percent == defaults.rotary_percent, "--rotary-percent");
+    unused(config.rotary_base == defaults.rotary_base, "--rotary-base");
+    unused(!config.rope_scaling, "--use-rope-scaling");
+    unused(!config.seq_len_interpolation_factor, "--rotary-seq-len-interpolation-factor");
+    unused(!t.rotary_interleaved, "--rotary-interleaved");
+    return;
+  }
+  problems.expect(config.rotary_base > 0,
+                  "Expected --rotary-base above 0, but got {}; 10000 is usual", config.rotary_base);
+  problems.expect(config.seq_len_interpolation_factor.value_or(1) >= 1,
+                  "Expected --rotary-seq-len-interpolation-factor of at least 1, but got {}; 1 "
+                  "changes nothing",
+                  config.seq_len_interpolation_factor.value_or(1));
+  problems.expect(config.rope_scaling || config.rope_scaling_factor == defaults.rope_scaling_factor,
+                  "Expected --use-rope-scaling with --rope-scaling-factor {}, but got none; give "
+                  "both or neither",
+                  config.rope_scaling_factor);
+  problems.expect(config.rope_scaling_factor >= 1,
+                  "Expected --rope-scaling-factor of at least 1, but got {}; 8 is Llama 3.1's",
+                  config.rope_scaling_factor);
+  const bool percent_works = config.rotary_percent > 0 && config.rotary_percent <= 1;
+  problems.expect(percent_works,
+                  "Expected --rotary-percent above 0 and at most 1, but got {}; 1 rotates all "
+                  "features of a head",
+                  config.rotary_percent);
+  if (!percent_works) return;
+  const int64_t width = t.head_dim();
+  problems.expect(
+      width % 2 == 0,
+      "Expected an even width of a head for rotary positions, but got {}; --kv-channels "
+      "of {} would work",
+      width, nearest_multiples(2, width));
+  const auto rotated = static_cast<int64_t>(static_cast<double>(width) * config.rotary_percent);
+  problems.expect(width % 2 != 0 || (rotated % 2 == 0 && rotated > 0),
+                  "Expected --rotary-percent to rotate an even number of a head's {} features, but "
+                  "got {}, which rotates {}; {} would work",
+                  width, config.rotary_percent, rotated,
+                  static_cast<double>((rotated + 1) / 2 * 2 < 2 ? 2 : (rotated + 1) / 2 * 2) /
+                      static_cast<double>(width));
+}
+
+void check_activation(const TransformerConfig& t, Problems& problems) {
+  const bool fusible = t.activation_func == ActivationFunction::gelu ||
+                       (t.activation_func == ActivationFunction::silu && t.gated_linear_unit);
+  problems.expect(!t.bias_activation_fusion || fusible,
+                  "Expected gelu or SwiGLU with --bias-gelu-fusion, but got another activation; "
+                  "leave --bias-gelu-fusion out");
+}
+
+// What must be shared out whole over the tensor parallel ranks.
+void check_tensor_parallel(const GPTModelConfig& config, Problems& problems) {
+  const auto& t = config.transformer;
+  const int64_t tp = t.tensor_model_parallel_size;
+  const auto share = [&](const char* what, int64_t value) {
+    problems.expect(value % tp == 0,
+                    "Expected {} divisible by --tensor-model-parallel-size ({}), but got {}; a "
+                    "tensor parallel size of {}, or {}, would work",
+                    what, tp, value, nearest_divisors(value, tp), nearest_multiples(tp, value));
+  };
+  share("--num-attention-heads", t.num_attention_heads);
+  share("--ffn-hidden-size", t.ffn_size());
+  if (!config.should_pad_vocab) share("--vocab-size with --no-pad-vocab", config.vocab_size);
+  if (t.num_query_groups) {
+    const int64_t groups = *t.num_query_groups;
+    problems.expect(
+        groups % tp == 0 || tp % groups == 0,
+        "Expected --num-query-groups and --tensor-model-parallel-size of which one divides the "
+        "other, but got {} and {}; a tensor parallel size of {}, or {} groups, would work",
+        groups, tp, nearest_divisors(groups, tp), nearest_multiples(tp, groups));
+  }
+  if (!t.sequence_parallel) return;
+  problems.expect(tp > 1,
+                  "Expected --tensor-model-parallel-size above 1 with --sequence-parallel, but got "
+                  "1; 2 works, or leave --sequence-parallel out");
+  share("--seq-length with --sequence-parallel", config.seq_length);
+}
+
+void check_positions(const GPTModelConfig& config, Problems& problems) {
+  if (config.position_embedding_type != PositionEmbeddingType::learned_absolute) return;
+  problems.expect(config.seq_length <= config.max_sequence_length(),
+                  "Expected --seq-length of at most --max-position-embeddings ({}), but got {} "
+                  "with learned positions; {} would work",
+                  config.max_sequence_length(), config.seq_length, config.max_sequence_length());
+}
+
+bool check_parallel_sizes(const TransformerConfig& t, Problems& problems) {
+  problems.expect(t.context_parallel_size == 1,
+                  "Expected --context-parallel-size 1, but got {}; context parallelism is not in "
+                  "this version",
+                  t.context_parallel_size);
+  problems.expect(t.expert_model_parallel_size == 1,
+                  "Expected --expert-model-parallel-size 1, but got {}; experts are not in this "
+                  "version",
+                  t.expert_model_parallel_size);
+  const bool tensor =
+      problems.is_size("--tensor-model-parallel-size", t.tensor_model_parallel_size);
+  return problems.is_size("--pipeline-model-parallel-size", t.pipeline_model_parallel_size) &&
+         tensor;
+}
+
+void check_stages(const TransformerConfig& t, Problems& problems) {
+  const int64_t stages = t.pipeline_model_parallel_size;
+  problems.expect(t.num_layers % stages == 0,
+                  "Expected --num-layers divisible by --pipeline-model-parallel-size ({}), but got "
+                  "{}; a pipeline parallel size of {}, or {} layers, would work",
+                  stages, t.num_layers, nearest_divisors(t.num_layers, stages),
+                  nearest_multiples(stages, t.num_layers));
+}
+
+void check_world(const TransformerConfig& t, int world_size, Problems& problems) {
+  const int64_t tensor = t.tensor_model_parallel_size;
+  const int64_t stages = t.pipeline_model_parallel_size;
+  problems.expect(world_size >= 1 && world_size % (tensor * stages) == 0,
+                  "Expected a number of ranks divisible by {} (tensor {} x pipeline {}), but got "
+                  "{}; {} ranks would work",
+                  tensor * stages, tensor, stages, world_size,
+                  nearest_multiples(tensor * stages, world_size));
+}
+
+}  // namespace
+
+void check_model(const GPTModelConfig& config, int world_size, Problems& problems) {
+  const auto& t = config.transformer;
+  const bool sized = check_sizes(config, problems);
+  const bool ranked = check_parallel_sizes(t, problems);
+  if (sized) {
+    check_heads(t, problems);
+    check_rotary(config, problems);
+    check_positions(config, problems);
+  }
+  if (sized && ranked) {
+    check_tensor_parallel(config, problems);
+    check_stages(t, problems);
+  }
+  if (ranked) check_world(t, world_size, problems);
+  check_activation(t, problems);
+  expect_probability("--hidden-dropout", t.hidden_dropout, problems);
+  expect_probability("--attention-dropout", t.attention_dropout, problems);
+  problems.expect(t.layernorm_epsilon > 0,
+                  "Expected --norm-epsilon above 0, but got {}; 1e-5 works", t.layernorm_epsilon);
+  problems.expect(t.init_method_std >= 0 && t.embedding_std() >= 0,
+                  "Expected --init-method-std and --embedding-init-method-std of at least 0, but "
+                  "got {} and {}; 0.02 is usual",
+                  t.init_method_std, t.embedding_std());
+}
+
+}  // namespace megatron

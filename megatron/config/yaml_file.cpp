@@ -1,0 +1,102 @@
+#include "megatron/config/yaml_file.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+namespace megatron {
+namespace {
+
+class YamlReader {
+ public:
+  YamlReader(std::string file, Command command, Assignments& assignments)
+      : file_(std::move(file)), command_(command), assignments_(assignments) {}
+
+  void read_top(const YAML::Node& top) const {
+    if (top.IsNull()) return;  // an empty file
+    if (!top.IsMap())
+      fail_at(top, "Expected keys with values (num_layers: 12), but got no mapping");
+    for (const auto& entry : top) {
+      if (!entry.second.IsMap()) {
+        read_entry(entry.first, entry.second);
+        continue;
+      }
+      for (const auto& inner : entry.second) {
+        if (inner.second.IsMap()) {
+          fail_at(inner.first,
+                  "Expected sections of one level, but got the section '{}' within '{}'",
+                  scalar(inner.first), scalar(entry.first));
+        }
+        read_entry(inner.first, inner.second);
+      }
+    }
+  }
+
+ private:
+  template <typename... Args>
+  [[noreturn]] void fail_at(const YAML::Node& node, fmt::format_string<Args...> text,
+                            Args&&... args) const {
+    throw UsageError(fmt::format("{}, line {}: {}", file_, node.Mark().line + 1,
+                                 fmt::format(text, std::forward<Args>(args)...)));
+  }
+
+  std::string scalar(const YAML::Node& node) const {
+    if (!node.IsScalar()) fail_at(node, "Expected a single value, but got a list or a mapping");
+    return node.Scalar();
+  }
+
+  void read_entry(const YAML::Node& key_node, const YAML::Node& value) const {
+    const std::string key = scalar(key_node);
+    const auto [option, inverted] = option_table().find_key(key);
+    if (option == nullptr) {
+      fail_at(key_node, "Expected the name of an option, but got '{}'; the nearest is {}", key,
+              nearest_name(with_underscores(key), option_table().keys_of(command_)));
+    }
+    if (option->name() == "config_file") {
+      fail_at(key_node, "Expected options, but got '{}': a file cannot read another", key);
+    }
+    if (!contains(option->taken_by, command_)) {
+      fail_at(key_node, "Expected an option of megatron {}, but got '{}', which is one of: {}",
+              command_name(command_), key, command_list(option->taken_by));
+    }
+    if (value.IsNull()) return;
+    std::vector<std::string> texts;
+    const bool list = !option->is_shorthand() && is_list(option->value(scratch_));
+    if (value.IsSequence() && list) {
+      for (const auto& item : value) texts.push_back(scalar(item));
+    } else if (value.IsSequence()) {
+      fail_at(value, "Expected a single value for {}, but got a list", key);
+    } else {
+      texts.push_back(scalar(value));
+    }
+    try {
+      assignments_.assign(*option, inverted, texts, key);
+    } catch (const UsageError& error) {
+      fail_at(key_node, "{}", error.what());
+    }
+  }
+
+  std::string file_;
+  Command command_;
+  Assignments& assignments_;
+  mutable Options scratch_;  // tells the types of fields
+};
+
+}  // namespace
+
+void read_yaml_file(const std::filesystem::path& path, Command command, Assignments& assignments) {
+  if (std::filesystem::is_directory(path)) {
+    throw UsageError(
+        fmt::format("Expected a YAML file for --config, but got the folder '{}'", path.string()));
+  }
+  try {
+    YamlReader(path.string(), command, assignments).read_top(YAML::LoadFile(path.string()));
+  } catch (const YAML::BadFile&) {
+    throw UsageError(
+        fmt::format("Expected a readable YAML file for --config, but got '{}'", path.string()));
+  } catch (const YAML::Exception& error) {
+    throw UsageError(fmt::format("Expected YAML in {}, but got in line {}: {}", path.string(),
+                                 error.mark.line + 1, error.msg));
+  }
+}
+
+}  // namespace megatron

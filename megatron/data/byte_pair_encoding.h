@@ -1,0 +1,51 @@
+// Byte-pair encoding of one word: the merges of a trained vocabulary, applied in the order of their
+// ranks. How text is cut into words is pre_tokenizer.h's business.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace megatron {
+
+class BytePairEncoding {
+ public:
+  struct Options {
+    std::optional<int32_t> unknown;  // for bytes without a token
+    bool fuse_unknown = false;       // one unknown token for a run of such bytes
+    bool ignore_merges = false;      // a word that is a token is that token, merges or not
+  };
+
+  // `vocabulary`: spelling in the byte alphabet -> id; `merges`: pairs of spellings, best first.
+  // `source` names the file in messages. Throws Error where a merge is of or into something that is
+  // no token.
+  BytePairEncoding(const std::unordered_map<std::string, int32_t>& vocabulary,
+                   const std::vector<std::pair<std::string, std::string>>& merges, Options options,
+                   const std::string& source);
+
+  // Appends the ids of a word, any bytes. Returns how many bytes had no token and were left out.
+  int64_t encode_word(std::string_view word, std::vector<int64_t>& ids) const;
+
+ private:
+  struct Merge {
+    int32_t rank;
+    int32_t id;
+  };
+  struct Symbol;
+
+  const Merge* find_merge(int32_t left, int32_t right) const;
+  void merge_short(std::vector<int32_t>& symbols) const;
+  void merge_long(std::vector<int32_t>& symbols) const;
+
+  Options options_;
+  std::array<int32_t, 256> byte_ids_{};  // -1: no token
+  std::unordered_map<uint64_t, Merge> merges_;
+  std::unordered_map<std::string, int32_t> words_;  // bytes -> id, for ignore_merges
+};
+
+}  // namespace megatron

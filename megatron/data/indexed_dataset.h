@@ -1,0 +1,56 @@
+// Megatron's .bin/.idx files, read through memory maps. The layout of the .idx is in
+// indexed_dataset_format.h; writing is in indexed_dataset_builder.h.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "megatron/data/indexed_dataset_format.h"
+#include "megatron/data/low_level_dataset.h"
+#include "megatron/base/mapped_file.h"
+
+namespace megatron {
+
+class IndexedDataset : public LowLevelDataset {
+ public:
+  // Opens `prefix`.idx and `prefix`.bin (also where `prefix` is the name of one of them, or what
+  // preprocess was given as --output-prefix, to which it adds _text_document) and checks them
+  // whole: magic, version, sizes, that every sequence lies inside the .bin, that the documents
+  // cover the sequences. Throws Error.
+  explicit IndexedDataset(std::string prefix);
+
+  int64_t num_sequences() const override { return num_sequences_; }
+  int32_t sequence_length(int64_t sequence) const override;
+  void append_tokens(int64_t sequence, int64_t offset, int64_t count,
+                     std::vector<int64_t>& tokens) const override;
+  std::string path() const override { return prefix_; }
+
+  // A document is one or more sequences: boundary(i) .. boundary(i + 1).
+  int64_t num_documents() const { return num_boundaries_ - 1; }
+  int64_t document_boundary(int64_t document) const;
+
+  int64_t num_tokens() const { return num_tokens_; }
+  TokenType token_type() const { return token_type_; }
+
+  // All tokens of one sequence.
+  std::vector<int64_t> sequence(int64_t sequence) const;
+
+ private:
+  int64_t sequence_pointer(int64_t sequence) const;
+  void check_header();
+  void check_contents();
+
+  std::string prefix_;
+  MappedFile index_;
+  TokenType token_type_ = TokenType::int32;
+  int64_t num_sequences_ = 0;
+  int64_t num_boundaries_ = 0;
+  int64_t num_tokens_ = 0;
+  const std::byte* lengths_ = nullptr;     // i32, at odd addresses: read by memcpy
+  const std::byte* pointers_ = nullptr;    // i64
+  const std::byte* boundaries_ = nullptr;  // i64
+  MappedFile tokens_;
+};
+
+}  // namespace megatron

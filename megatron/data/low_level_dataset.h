@@ -1,0 +1,24 @@
+// Where token sequences come from: the reader of .bin/.idx files, or the mock documents. GPTDataset
+// cuts samples out of them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace megatron {
+
+class LowLevelDataset {
+ public:
+  virtual ~LowLevelDataset() = default;
+  virtual int64_t num_sequences() const = 0;
+  // Tokens in a sequence, 0 <= sequence < num_sequences().
+  virtual int32_t sequence_length(int64_t sequence) const = 0;
+  // Appends tokens [offset, offset + count) of a sequence to `tokens`. Throws Error out of range.
+  virtual void append_tokens(int64_t sequence, int64_t offset, int64_t count,
+                             std::vector<int64_t>& tokens) const = 0;
+  // What names the data in messages and cache names: the prefix of the files.
+  virtual std::string path() const = 0;
+};
+
+}  // namespace megatron

@@ -1,0 +1,27 @@
+// Text generation with a key-value cache, in any layout.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "megatron/inference/sampling.h"
+#include "megatron/models/gpt/gpt_model.h"
+
+namespace megatron {
+
+struct GenerateRequest {
+  std::vector<int64_t> prompt;  // at least one id
+  int64_t num_samples = 1;      // continuations of the one prompt, decoded together
+  int64_t max_new_tokens = 0;
+  std::optional<int64_t> end_token;  // a continuation ends with it
+  SamplingParams sampling;
+};
+
+// Collective over the model's groups: every rank gives the same request and gets the same continuations (without
+// the prompt; with the end token where it came). `on_token` is called after each step with the tokens of all
+// samples, on every rank. Throws Error where prompt and continuation exceed the model's positions.
+std::vector<std::vector<int64_t>> generate(GPTModel& model, const GenerateRequest& request,
+                                           const std::function<void(const std::vector<int64_t>&)>& on_token = {});
+
+}  // namespace megatron

@@ -1,0 +1,163 @@
+// Bias and activation in one pass over memory: CPU kernels.
+#include "megatron/ops/activation_kernels.h"
+#include "megatron/ops/parallel_for.h"
+#include "megatron/ops/vector_math.h"
+
+namespace megatron::kernels {
+
+namespace {
+
+// Each gives the activation a(x) and its derivative a'(x) in lanes.
+struct Gelu {
+  template <typename V>
+  static MEGATRON_INLINE void apply(V x, V& value, V& slope) {
+    V density, cumulative;
+    lanes::normal_distribution(x, density, cumulative);
+    value = x * cumulative;
+    slope = cumulative + x * density * 0.398942280401432678;
+  }
+  static MEGATRON_INLINE void apply(lanes::Floats x, lanes::Floats& value, lanes::Floats& slope) {
+    lanes::Floats density, cumulative;
+    lanes::normal_distribution(x, density, cumulative);
+    value = x * cumulative;
+    slope = cumulative + x * density * 0.398942280f;
+  }
+};
+
+// 0.5 (1 + tanh(u)) = sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+struct GeluTanh {
+  template <typename V>
+  static MEGATRON_INLINE void apply(V x, V& value, V& slope) {
+    using Scalar = std::remove_cvref_t<decltype(x[0])>;
+    constexpr auto linear = static_cast<Scalar>(1.59576912160573071);
+    constexpr auto cubic = static_cast<Scalar>(0.0713548162726009);
+    const V square = x * x;
+    const V weight = lanes::sigmoid(x * (linear + cubic * square));
+    value = x * weight;
+    slope = weight + x * weight * (1 - weight) * (linear + 3 * cubic * square);
+  }
+};
+
+struct SquaredRelu {
+  template <typename V>
+  static MEGATRON_INLINE void apply(V x, V& value, V& slope) {
+    const V positive = x < 0 ? V{} : x;
+    value = positive * positive;
+    slope = positive + positive;
+  }
+};
+
+struct Silu {
+  template <typename V>
+  static MEGATRON_INLINE void apply(V x, V& value, V& slope) {
+    const V weight = lanes::sigmoid(x);
+    value = x * weight;
+    slope = weight + value * (1 - weight);
+  }
+};
+
+template <typename T>
+MEGATRON_INLINE lanes::Vector<T> load_biased(const T* x, const T* bias, int64_t i, int64_t count) {
+  const auto value = lanes::load<T>(x + i, count);
+  return bias == nullptr ? value : value + lanes::load<T>(bias + i, count);
+}
+
+template <typename Function, typename T>
+void forward_rows(bool gated, const T* x, const T* bias, T* y, int64_t rows, int64_t f) {
+  const int64_t width = gated ? 2 * f : f;
+  parallel_for(0, rows, row_grain(f), [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) {
+      const T* from = x + row * width;
+      T* to = y + row * f;
+      lanes::for_each_vector<T>(f, [&](int64_t i, auto count) {
+        lanes::Vector<T> value, slope;
+        Function::apply(load_biased(from, bias, i, count), value, slope);
+        if (gated) value = value * load_biased(from, bias, f + i, count);
+        lanes::store<T>(to + i, value, count);
+      });
+    }
+  });
+}
+
+template <typename T, typename A>
+MEGATRON_INLINE void store_gradient(T* grad_x, A* sums, int64_t i, lanes::Vector<T> gradient,
+                                    int64_t count) {
+  lanes::store<T>(grad_x + i, gradient, count);
+  if (sums != nullptr) {
+    lanes::store<A>(sums + i, lanes::load<A>(sums + i, count) + gradient, count);
+  }
+}
+
+template <typename Function, typename T, typename A>
+void backward_rows(bool gated, const T* grad_y, const T* x, const T* bias, T* grad_x, A* partials,
+                   const RowBlocks& blocks, int64_t f) {
+  const int64_t width = gated ? 2 * f : f;
+  parallel_for(0, blocks.count, 1, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      A* sums = partials == nullptr ? nullptr : partials + block * width;
+      if (sums != nullptr) std::fill(sums, sums + width, A(0));
+      const int64_t begin = block * blocks.rows_per_block;
+      const int64_t end = std::min(blocks.rows, begin + blocks.rows_per_block);
+      for (int64_t row = begin; row < end; ++row) {
+        const T* from = x + row * width;
+        T* to = grad_x + row * width;
+        lanes::for_each_vector<T>(f, [&](int64_t i, auto count) {
+          const auto gradient = lanes::load<T>(grad_y + row * f + i, count);
+          lanes::Vector<T> value, slope;
+          Function::apply(load_biased(from, bias, i, count), value, slope);
+          if (gated) {
+            const auto up = load_biased(from, bias, f + i, count);
+            store_gradient<T, A>(to, sums, i, gradient * up * slope, count);
+            store_gradient<T, A>(to, sums, f + i, gradient * value, count);
+          } else {
+            store_gradient<T, A>(to, sums, i, gradient * slope, count);
+          }
+        });
+      }
+    }
+  });
+}
+
+template <typename Body>
+void with_activation(Activation activation, const Body& body) {
+  switch (activation) {
+    case Activation::gelu:
+      return body(Gelu{});
+    case Activation::gelu_tanh:
+      return body(GeluTanh{});
+    case Activation::squared_relu:
+      return body(SquaredRelu{});
+    case Activation::silu:
+      return body(Silu{});
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void activation_forward(Activation activation, bool gated, const T* x, const T* bias, T* y,
+                        int64_t rows, int64_t f) {
+  with_activation(activation, [&](auto function) {
+    forward_rows<decltype(function), T>(gated, x, bias, y, rows, f);
+  });
+}
+
+template <typename T, typename A>
+void activation_backward(Activation activation, bool gated, const T* grad_y, const T* x,
+                         const T* bias, T* grad_x, A* partials, const RowBlocks& blocks,
+                         int64_t f) {
+  with_activation(activation, [&](auto function) {
+    backward_rows<decltype(function), T, A>(gated, grad_y, x, bias, grad_x, partials, blocks, f);
+  });
+}
+
+#define MEGATRON_INSTANTIATE(T, A)                                                              \
+  template void activation_forward(Activation, bool, const T*, const T*, T*, int64_t, int64_t); \
+  template void activation_backward(Activation, bool, const T*, const T*, const T*, T*, A*,     \
+                                    const RowBlocks&, int64_t);
+MEGATRON_INSTANTIATE(float, float)
+MEGATRON_INSTANTIATE(double, double)
+MEGATRON_INSTANTIATE(c10::BFloat16, float)
+#undef MEGATRON_INSTANTIATE
+
+}  // namespace megatron::kernels

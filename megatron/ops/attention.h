@@ -1,0 +1,40 @@
+// Scaled dot-product attention of one rank's heads. q [sq,b,n,d], k and v [sk,b,g,d], n a multiple
+// of g (grouped queries share a key-value head) -> [sq,b,n*d].
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "megatron/ops/dropout.h"
+
+namespace megatron {
+
+// Query i sees the keys 0..i; sq = sk. No dropout. Flash attention: never holds sq x sk scores.
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            double scale);
+
+// Dropout on the attention probabilities; see attention_dropout.
+struct AttentionDropout {
+  double p = 0.0;
+  DropoutKey key;
+  DropoutIndex queries;
+  int64_t head_offset = 0;
+};
+
+// Attention with the scores held in full (Megatron's DotProductAttention): softmax in
+// accumulation_dtype, masked scores filled with -10000, so that a row that is wholly masked weighs
+// all keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. causal: query i
+// sees the keys
+// <= i + query_offset (the number of keys cached before the first query). dropout may be null.
+at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
+                          const AttentionDropout* dropout);
+
+namespace reference {
+at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
+                          const AttentionDropout* dropout);
+}  // namespace reference
+
+}  // namespace megatron

@@ -1,0 +1,87 @@
+// Shape checks and the choice of kernels that all operators share.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/BFloat16.h>
+#include <c10/util/accumulate.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "megatron/base/dtype.h"
+#include "megatron/base/error.h"
+
+namespace megatron {
+
+// Whether the vectorised CPU kernels take this dtype. Others (fp16) use the reference version.
+inline bool has_kernel(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16;
+}
+
+inline bool use_cpu_kernel(const at::Tensor& x) {
+  return x.is_cpu() && x.layout() == at::kStrided && has_kernel(x.scalar_type());
+}
+
+// Calls body(T{}) with the C++ type of a dtype that has_kernel.
+template <typename Body>
+decltype(auto) dispatch_dtype(at::ScalarType dtype, Body&& body) {
+  switch (dtype) {
+    case at::kDouble:
+      return body(double{});
+    case at::kBFloat16:
+      return body(c10::BFloat16{});
+    case at::kFloat:
+      return body(float{});
+    default:
+      fail("Expected dtype fp32, fp64 or bf16, but got {}", dtype_name(dtype));
+  }
+}
+
+inline void check_defined(const at::Tensor& x, std::string_view operation, std::string_view name) {
+  check(x.defined(), "{}: Expected a tensor as {}, but got an undefined one", operation, name);
+}
+
+inline void check_floating(const at::Tensor& x, std::string_view operation, std::string_view name) {
+  check_defined(x, operation, name);
+  check(at::isFloatingType(x.scalar_type()),
+        "{}: Expected {} of a floating dtype (fp32, fp64, bf16, fp16), but got {}", operation, name,
+        c10::toString(x.scalar_type()));
+}
+
+inline void check_shape(const at::Tensor& x, at::IntArrayRef shape, std::string_view operation,
+                        std::string_view name) {
+  check_defined(x, operation, name);
+  check(x.sizes() == shape, "{}: Expected {} of shape [{}], but got [{}]", operation, name,
+        fmt::join(shape, ", "), fmt::join(x.sizes(), ", "));
+}
+
+// Same device, and same dtype where `dtype` is true.
+inline void check_alike(const at::Tensor& x, const at::Tensor& like, std::string_view operation,
+                        std::string_view name, bool dtype = true) {
+  check_defined(x, operation, name);
+  check(x.device() == like.device(), "{}: Expected {} on {}, but got {}", operation, name,
+        like.device().str(), x.device().str());
+  check(!dtype || x.scalar_type() == like.scalar_type(), "{}: Expected {} of dtype {}, but got {}",
+        operation, name, c10::toString(like.scalar_type()), c10::toString(x.scalar_type()));
+}
+
+// How an operator's autograd node takes a tensor that may be undefined.
+inline std::optional<at::Tensor> optional_tensor(const at::Tensor& x) {
+  return x.defined() ? std::optional<at::Tensor>(x) : std::nullopt;
+}
+
+template <typename T>
+T* data_or_null(const at::Tensor& x) {
+  return x.defined() ? static_cast<T*>(x.data_ptr()) : nullptr;
+}
+
+// x [..., h] as a contiguous [rows, h], empty ones too.
+inline at::Tensor flatten_rows(const at::Tensor& x) {
+  return x.reshape({c10::multiply_integers(x.sizes().slice(0, x.dim() - 1)), x.size(-1)})
+      .contiguous();
+}
+
+}  // namespace megatron

@@ -1,0 +1,26 @@
+// A linear layer whose weight gradient can go straight into the main gradient buffer (Megatron's
+// gradient accumulation fusion).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace megatron {
+
+// x [..., in], weight [out, in], bias [out] or undefined -> [..., out] = x weight^T (+ bias).
+//
+// Backward: where `weight_main_grad` ([out, in], contiguous, weight's dtype or wider) is defined,
+// dY^T X is added into it and the weight gets no gradient of its own; else the weight's gradient is
+// returned. The bias gradient is a column sum in a fixed order.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                  const at::Tensor& weight_main_grad);
+
+// main_grad += grad_output^T x, the piece that a layer with its own backward (overlapped
+// communication, say) needs. grad_output [..., out], x [..., in], main_grad [out, in].
+void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_output,
+                                const at::Tensor& x);
+
+// Sum over all but the last dimension, in a fixed order whatever the number of threads, accumulated
+// in accumulation_dtype: x [..., h] -> [h] in x's dtype.
+at::Tensor column_sum(const at::Tensor& x);
+
+}  // namespace megatron

@@ -1,0 +1,21 @@
+// The rotary embedding kernel's interface: plain pointers, T one of float, double, BFloat16.
+#pragma once
+
+#include <cstdint>
+
+namespace megatron::kernels {
+
+struct RotaryShape {
+  int64_t s, b, n, d;
+  int64_t stride_s, stride_b,
+      stride_n;    // of the input, in elements; its last dimension is contiguous
+  int64_t rotary;  // the first dimensions that turn
+  bool interleaved;
+  bool backward;  // apply the transposed rotation
+};
+
+// out [s,b,n,d] contiguous; cosines and sines [s, rotary] contiguous.
+template <typename T>
+void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* sines, T* out);
+
+}  // namespace megatron::kernels

@@ -1,0 +1,50 @@
+// Adam and SGD over the main gradients, with fp32 masters of bf16 parameters and clipping by the global norm.
+#pragma once
+
+#include <vector>
+
+#include "megatron/base/parameter.h"
+#include "megatron/config/optimizer_config.h"
+#include "megatron/parallel/process_group_collection.h"
+
+namespace megatron {
+
+// What the optimizer keeps for a parameter. All tensors have the parameter's local shape.
+struct OptimizerState {
+  ParameterPtr parameter;
+  bool decays = false;          // weight decay applies
+  at::Tensor master;            // the parameter itself where its dtype is fp32 or fp64
+  at::Tensor exp_avg;           // Adam: first moment; SGD: momentum
+  at::Tensor exp_avg_sq;        // Adam: second moment; undefined for SGD
+  bool has_own_master() const { return !master.is_same(parameter->data); }
+};
+
+class Optimizer {
+ public:
+  Optimizer(const OptimizerConfig& config, const std::vector<ParameterPtr>& parameters,
+            const ProcessGroupCollection& groups);
+
+  struct StepResult {
+    double grad_norm = 0;  // before clipping, over the whole model
+    bool skipped = false;  // the gradients hold an infinity or a NaN: nothing was changed
+  };
+  // One step from the main gradients, which must be complete. Collective over the model-parallel group.
+  StepResult step(double learning_rate);
+
+  // Takes the masters from the parameters, after these were loaded without optimizer state.
+  void reload_masters();
+
+  std::vector<OptimizerState>& states() { return states_; }
+  int64_t num_steps() const { return num_steps_; }
+  void set_num_steps(int64_t steps) { num_steps_ = steps; }
+
+ private:
+  double global_grad_norm() const;
+
+  OptimizerConfig config_;
+  ProcessGroupCollection groups_;
+  std::vector<OptimizerState> states_;
+  int64_t num_steps_ = 0;
+};
+
+}  // namespace megatron

@@ -1,0 +1,19 @@
+// The groups of a model's layout.
+#pragma once
+
+#include "megatron/config/transformer_config.h"
+#include "megatron/parallel/rank_context.h"
+
+namespace megatron {
+
+// The configuration's sizes, with data parallelism over what is left of the world. Throws Error
+// where nothing whole is left.
+ParallelSizes parallel_sizes(const TransformerConfig& config, int world_size);
+
+// Collective over the world.
+ProcessGroupCollection make_model_groups(const TransformerConfig& config, const RankContext& rank);
+
+// "TP=2 x PP=2 x DP=1, 4 ranks (gloo), 1 thread each"
+std::string describe_world(const TransformerConfig& config, const RankContext& rank);
+
+}  // namespace megatron

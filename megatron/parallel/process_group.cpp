@@ -1,0 +1,278 @@
+// ProcessGroup over a c10d backend: shapes and checks here, transport there.
+#include "megatron/parallel/process_group.h"
+
+#include <algorithm>
+#include <exception>
+#include <numeric>
+#include <utility>
+
+#include <fmt/ranges.h>
+
+namespace megatron {
+namespace {
+
+// The first line of a transport's complaint, without the source location that it may start with.
+std::string short_reason(const std::exception& error) {
+  std::string text = error_message(error);
+  if (const auto end = text.find("] "); text.starts_with("[") && end != std::string::npos) {
+    text = text.substr(end + 2);
+  }
+  while (!text.empty() && (text.back() == '.' || text.back() == ' ')) text.pop_back();
+  return text;
+}
+
+[[noreturn]] void fail_collective(std::string_view operation, const std::string& group,
+                                  const std::exception& error) {
+  throw CommunicationError(fmt::format(
+      "{} {} failed: {}; another rank has ended, hangs or does something else, or needs more "
+      "than --distributed-timeout-minutes",
+      operation, group, short_reason(error)));
+}
+
+c10d::ReduceOp c10d_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::sum:
+      return c10d::ReduceOp::SUM;
+    case ReduceOp::max:
+      return c10d::ReduceOp::MAX;
+    case ReduceOp::min:
+      return c10d::ReduceOp::MIN;
+  }
+  fail("Expected a reduction of sum, max or min, but got number {}", static_cast<int>(op));
+}
+
+// A work in flight, with what it reads or writes.
+class WorkPending final : public Pending {
+ public:
+  WorkPending(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
+              std::string operation, std::string group, std::chrono::milliseconds timeout)
+      : work_(std::move(work)),
+        tensors_(std::move(tensors)),
+        operation_(std::move(operation)),
+        group_(std::move(group)),
+        timeout_(timeout) {}
+
+  void wait() override {
+    if (!work_) return;
+    const auto work = std::exchange(work_, nullptr);
+    try {
+      work->wait(timeout_);
+    } catch (const std::exception& error) {
+      fail_collective(operation_, group_, error);
+    }
+    tensors_.clear();
+  }
+
+ private:
+  c10::intrusive_ptr<c10d::Work> work_;
+  std::vector<at::Tensor> tensors_;
+  std::string operation_;
+  std::string group_;
+  std::chrono::milliseconds timeout_;
+};
+
+class NothingPending final : public Pending {
+ public:
+  void wait() override {}
+};
+
+}  // namespace
+
+ProcessGroup::ProcessGroup(std::string name, std::vector<int> ranks, int global_rank,
+                           c10::intrusive_ptr<c10d::Backend> backend,
+                           std::chrono::milliseconds timeout, at::Device device)
+    : name_(std::move(name)),
+      ranks_(std::move(ranks)),
+      global_rank_(global_rank),
+      backend_(std::move(backend)),
+      timeout_(timeout),
+      device_(device) {
+  const auto place = std::find(ranks_.begin(), ranks_.end(), global_rank);
+  check(place != ranks_.end(), "Expected rank {} in group {}, but its ranks are [{}]", global_rank,
+        name_, fmt::join(ranks_, ", "));
+  rank_ = static_cast<int>(place - ranks_.begin());
+  check(size() == 1 || backend_, "Expected a backend for group {} of {} ranks, but got none", name_,
+        size());
+}
+
+std::string ProcessGroup::description() const {
+  return fmt::format("over group {} (ranks [{}]) on rank {}", name_, fmt::join(ranks_, ", "),
+                     global_rank_);
+}
+
+void ProcessGroup::check_tensor(const at::Tensor& tensor, std::string_view operation) const {
+  check(tensor.defined() && tensor.is_contiguous(),
+        "Expected a contiguous tensor for {} {}, but got {}; .contiguous() makes one", operation,
+        description(), tensor.defined() ? "one with gaps" : "none");
+}
+
+void ProcessGroup::check_member(int member, std::string_view operation) const {
+  check(member >= 0 && member < size(), "Expected a group rank of 0 to {} for {} {}, but got {}",
+        size() - 1, operation, description(), member);
+}
+
+template <typename Start>
+void ProcessGroup::run(std::string_view operation, Start&& start) const {
+  const at::NoGradGuard no_grad;
+  try {
+    // The time limit is in the options of the operation; a limit here would block the host on a
+    // GPU.
+    start()->wait();
+  } catch (const std::exception& error) {
+    fail_collective(operation, description(), error);
+  }
+}
+
+void ProcessGroup::all_reduce(at::Tensor tensor, ReduceOp op) const {
+  check_tensor(tensor, "all_reduce");
+  if (size() == 1 || tensor.numel() == 0) return;
+  std::vector<at::Tensor> tensors{tensor.detach()};
+  c10d::AllreduceOptions options;
+  options.reduceOp = c10d_op(op);
+  options.timeout = timeout_;
+  run("all_reduce", [&] { return backend_->allreduce(tensors, options); });
+}
+
+void ProcessGroup::broadcast(at::Tensor tensor, int group_root) const {
+  check_tensor(tensor, "broadcast");
+  check_member(group_root, "broadcast");
+  if (size() == 1 || tensor.numel() == 0) return;
+  std::vector<at::Tensor> tensors{tensor.detach()};
+  c10d::BroadcastOptions options;
+  options.rootRank = group_root;
+  options.timeout = timeout_;
+  run("broadcast", [&] { return backend_->broadcast(tensors, options); });
+}
+
+at::Tensor ProcessGroup::all_gather(const at::Tensor& tensor) const {
+  check(tensor.dim() >= 1, "Expected a tensor of at least one dimension for all_gather {}",
+        description());
+  if (size() == 1) return tensor;
+  at::Tensor input = tensor.detach().contiguous();
+  std::vector<int64_t> shape = input.sizes().vec();
+  shape[0] *= size();
+  at::Tensor output = at::empty(shape, input.options());
+  if (input.numel() == 0) return output;
+  c10d::AllgatherOptions options;
+  options.timeout = timeout_;
+  run("all_gather", [&] { return backend_->_allgather_base(output, input, options); });
+  return output;
+}
+
+at::Tensor ProcessGroup::reduce_scatter(const at::Tensor& tensor) const {
+  check(tensor.dim() >= 1 && tensor.size(0) % size() == 0,
+        "Expected dimension 0 divisible by {} for reduce_scatter {}, but got shape [{}]", size(),
+        description(), fmt::join(tensor.sizes(), ", "));
+  if (size() == 1) return tensor;
+  at::Tensor input = tensor.detach().contiguous();
+  std::vector<int64_t> shape = input.sizes().vec();
+  shape[0] /= size();
+  at::Tensor output = at::empty(shape, input.options());
+  if (input.numel() == 0) return output;
+  c10d::ReduceScatterOptions options;
+  options.timeout = timeout_;
+  run("reduce_scatter", [&] { return backend_->_reduce_scatter_base(output, input, options); });
+  return output;
+}
+
+at::Tensor ProcessGroup::all_to_all(const at::Tensor& tensor, std::vector<int64_t> output_splits,
+                                    std::vector<int64_t> input_splits) const {
+  check(tensor.dim() >= 1, "Expected a tensor of at least one dimension for all_to_all {}",
+        description());
+  const int64_t rows = tensor.size(0);
+  if (output_splits.empty() && input_splits.empty()) {
+    check(rows % size() == 0,
+          "Expected dimension 0 divisible by {} for all_to_all {}, but got {}; give the splits of "
+          "uneven parts",
+          size(), description(), rows);
+    output_splits.assign(ranks_.size(), rows / size());
+    input_splits = output_splits;
+  }
+  check(output_splits.size() == ranks_.size() && input_splits.size() == ranks_.size(),
+        "Expected {} output and input splits for all_to_all {}, but got {} and {}", size(),
+        description(), output_splits.size(), input_splits.size());
+  const int64_t sent = std::accumulate(input_splits.begin(), input_splits.end(), int64_t{0});
+  const int64_t received = std::accumulate(output_splits.begin(), output_splits.end(), int64_t{0});
+  const auto negative = [](int64_t split) { return split < 0; };
+  check(sent == rows && std::none_of(input_splits.begin(), input_splits.end(), negative) &&
+            std::none_of(output_splits.begin(), output_splits.end(), negative),
+        "Expected input splits that sum to the {} rows of all_to_all {} and no negative split, but "
+        "got "
+        "[{}] to send and [{}] to receive",
+        rows, description(), fmt::join(input_splits, ", "), fmt::join(output_splits, ", "));
+  if (size() == 1) return tensor;
+  at::Tensor input = tensor.detach().contiguous();
+  std::vector<int64_t> shape = input.sizes().vec();
+  shape[0] = received;
+  at::Tensor output = at::empty(shape, input.options());
+  c10d::AllToAllOptions options;
+  options.timeout = timeout_;
+  run("all_to_all",
+      [&] { return backend_->alltoall_base(output, input, output_splits, input_splits, options); });
+  return output;
+}
+
+void ProcessGroup::barrier() const {
+  if (size() == 1) return;
+  c10d::BarrierOptions options;
+  options.timeout = timeout_;
+  if (device_.is_cuda()) options.device = device_;
+  run("barrier", [&] { return backend_->barrier(options); });
+}
+
+std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group_destination,
+                                             int tag) const {
+  check_tensor(tensor, "send");
+  check_member(group_destination, "send");
+  check(group_destination != rank_, "Expected another rank as the destination of send {}",
+        description());
+  if (tensor.numel() == 0) return std::make_shared<NothingPending>();
+  const std::string operation = fmt::format("send to rank {}", ranks_[group_destination]);
+  std::vector<at::Tensor> tensors{tensor.detach()};
+  try {
+    auto work = backend_->send(tensors, group_destination, tag);
+    return std::make_shared<WorkPending>(std::move(work), std::move(tensors), operation,
+                                         description(), device_.is_cpu() ? timeout_ : kNoTimeout);
+  } catch (const std::exception& error) {
+    fail_collective(operation, description(), error);
+  }
+}
+
+std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source, int tag) const {
+  check_tensor(tensor, "recv");
+  check_member(group_source, "recv");
+  check(group_source != rank_, "Expected another rank as the source of recv {}", description());
+  if (tensor.numel() == 0) return std::make_shared<NothingPending>();
+  const std::string operation = fmt::format("recv from rank {}", ranks_[group_source]);
+  std::vector<at::Tensor> tensors{tensor.detach()};
+  try {
+    auto work = backend_->recv(tensors, group_source, tag);
+    return std::make_shared<WorkPending>(std::move(work), std::move(tensors), operation,
+                                         description(), device_.is_cpu() ? timeout_ : kNoTimeout);
+  } catch (const std::exception& error) {
+    fail_collective(operation, description(), error);
+  }
+}
+
+void ProcessGroup::recv(at::Tensor tensor, int group_source, int tag) const {
+  irecv(std::move(tensor), group_source, tag)->wait();
+}
+
+void check_same_on_all_ranks(const ProcessGroup& world, std::string_view what, uint64_t hash) {
+  at::Tensor mine = at::empty({1}, at::kLong);
+  mine.data_ptr<int64_t>()[0] = static_cast<int64_t>(hash);
+  const at::Tensor all = world.all_gather(mine.to(world.device())).to(at::kCPU);
+  const int64_t* hashes = all.data_ptr<int64_t>();
+  std::vector<int> others;
+  for (int i = 0; i < world.size(); ++i) {
+    if (hashes[i] != hashes[0]) others.push_back(world.ranks()[i]);
+  }
+  check(others.empty(),
+        "Expected the same {} on all {} ranks, but rank{} [{}] differ{} from rank {}; start every "
+        "rank "
+        "with the same command and the same build",
+        what, world.size(), others.size() == 1 ? "" : "s", fmt::join(others, ", "),
+        others.size() == 1 ? "s" : "", world.ranks().front());
+}
+
+}  // namespace megatron

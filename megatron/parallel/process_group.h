@@ -1,0 +1,98 @@
+// A communication group of a rank: who is in it, and the collectives over it.
+//
+// Every collective is deterministic for a given layout, does nothing in a group of one, and turns a
+// failure of the transport into an Error that names rank, group and operation.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+
+enum class ReduceOp { sum, max, min };
+
+// A collective that failed. Often another rank is the cause: it ended, hangs, or called something
+// else.
+class CommunicationError : public Error {
+ public:
+  using Error::Error;
+};
+
+// What an asynchronous operation returns. wait() must be called once; it throws Error on failure.
+// It keeps the tensors alive until then.
+class Pending;
+
+class ProcessGroup {
+ public:
+  // `backend` may be null for a group of one. `ranks` are global ranks in group order and hold
+  // `global_rank`. `device` is the kind of device whose tensors the backend takes.
+  ProcessGroup(std::string name, std::vector<int> ranks, int global_rank,
+               c10::intrusive_ptr<c10d::Backend> backend, std::chrono::milliseconds timeout,
+               at::Device device = at::kCPU);
+
+  const std::string& name() const { return name_; }
+  const std::vector<int>& ranks() const { return ranks_; }
+  int size() const { return static_cast<int>(ranks_.size()); }
+  int rank() const { return rank_; }  // position within the group
+  int global_rank() const { return global_rank_; }
+  bool is_first() const { return rank_ == 0; }
+  bool is_last() const { return rank_ == size() - 1; }
+  at::Device device() const { return device_; }
+
+  // In place, on contiguous tensors of the same shape and dtype on every rank.
+  void all_reduce(at::Tensor tensor, ReduceOp op = ReduceOp::sum) const;
+  void broadcast(at::Tensor tensor, int group_root) const;
+  // [n, ...] -> [size * n, ...], the ranks' parts in rank order along dimension 0.
+  at::Tensor all_gather(const at::Tensor& tensor) const;
+  // [size * n, ...] -> [n, ...]: this rank's part of the sum over ranks.
+  at::Tensor reduce_scatter(const at::Tensor& tensor) const;
+  // [sum of input_splits, ...] -> [sum of output_splits, ...]: input_splits[r] rows go to rank r,
+  // and output_splits[r] rows come from it. Both empty: equal parts.
+  at::Tensor all_to_all(const at::Tensor& tensor, std::vector<int64_t> output_splits = {},
+                        std::vector<int64_t> input_splits = {}) const;
+  void barrier() const;
+
+  // Point to point, by group rank. Messages between two ranks with one tag arrive in the order of
+  // sending. The tensor of isend must not change before wait(); recv fills `tensor`.
+  std::shared_ptr<Pending> isend(const at::Tensor& tensor, int group_destination,
+                                 int tag = 0) const;
+  std::shared_ptr<Pending> irecv(at::Tensor tensor, int group_source, int tag = 0) const;
+  void recv(at::Tensor tensor, int group_source, int tag = 0) const;
+
+ private:
+  std::string description() const;
+  void check_tensor(const at::Tensor& tensor, std::string_view operation) const;
+  void check_member(int member, std::string_view operation) const;
+  // Starts an operation and waits for it; what either throws becomes a CommunicationError.
+  template <typename Start>
+  void run(std::string_view operation, Start&& start) const;
+
+  std::string name_;
+  std::vector<int> ranks_;
+  int global_rank_;
+  int rank_;
+  c10::intrusive_ptr<c10d::Backend> backend_;
+  std::chrono::milliseconds timeout_;
+  at::Device device_;
+};
+
+class Pending {
+ public:
+  virtual ~Pending() = default;
+  virtual void wait() = 0;
+};
+
+// Throws Error on every rank unless all ranks call it with the same `hash` (of their options, say).
+// The text names `what` and the ranks that differ from the first.
+void check_same_on_all_ranks(const ProcessGroup& world, std::string_view what, uint64_t hash);
+
+}  // namespace megatron

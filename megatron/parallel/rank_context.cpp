@@ -1,0 +1,68 @@
+// Makes a rank's groups in one order on every rank, so that their creation never waits in a circle.
+#include "megatron/parallel/rank_context.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+
+ProcessGroupCollection ProcessGroupCollection::single_rank() {
+  return RankContext{}.make_groups(ParallelSizes{});
+}
+
+ProcessGroupCollection RankContext::make_groups(const ParallelSizes& sizes) const {
+  check_world_size(sizes, world_size);
+  const RankGrid grid(sizes);
+  std::map<std::vector<int>, c10::intrusive_ptr<c10d::Backend>> backends;
+
+  const auto make_group = [&](const std::string& name, const RankLists& groups) -> ProcessGroupPtr {
+    for (const auto& members : groups) {
+      if (std::find(members.begin(), members.end(), rank) == members.end()) continue;
+      c10::intrusive_ptr<c10d::Backend> backend;
+      if (members.size() > 1) {
+        auto& known = backends[members];
+        if (!known) {
+          try {
+            known = transport->make_backend(name, members);
+          } catch (const std::exception& error) {
+            const std::string text = error.what();
+            throw CommunicationError(
+                fmt::format("making group {} (ranks [{}]) failed on rank {}: {}; another rank has "
+                            "ended or hangs, or "
+                            "needs more than --distributed-timeout-minutes",
+                            name, fmt::join(members, ", "), rank, text.substr(0, text.find('\n'))));
+          }
+        }
+        backend = known;
+      }
+      return std::make_shared<ProcessGroup>(name, members, rank, backend, timeout, device);
+    }
+    return nullptr;
+  };
+
+  std::vector<int> everyone(world_size);
+  std::iota(everyone.begin(), everyone.end(), 0);
+  ProcessGroupCollection groups;
+  groups.world = make_group("world", {everyone});
+  groups.dp = make_group("dp", grid.get_ranks("dp"));
+  groups.dp_cp = make_group("dp_cp", grid.get_ranks("dp-cp"));
+  groups.cp = make_group("cp", grid.get_ranks("cp"));
+  groups.mp = make_group("mp", grid.get_ranks("tp-pp"));
+  groups.tp = make_group("tp", grid.get_ranks("tp"));
+  groups.pp = make_group("pp", grid.get_ranks("pp"));
+  groups.embd = make_group("embd", grid.embedding_ranks());
+  groups.pos_embd = make_group("pos_embd", grid.position_embedding_ranks());
+  groups.tp_cp = make_group("tp_cp", grid.get_ranks("tp-cp"));
+  groups.tp_dp_cp = make_group("tp_dp_cp", grid.get_ranks("tp-dp-cp"));
+  groups.ep = make_group("ep", grid.get_expert_ranks("ep"));
+  groups.expt_tp = make_group("expt_tp", grid.get_expert_ranks("tp"));
+  groups.tp_ep = make_group("tp_ep", grid.get_expert_ranks("tp-ep"));
+  groups.tp_ep_pp = make_group("tp_ep_pp", grid.get_expert_ranks("tp-ep-pp"));
+  groups.expt_dp = make_group("expt_dp", grid.get_expert_ranks("dp"));
+  return groups;
+}
+
+}  // namespace megatron

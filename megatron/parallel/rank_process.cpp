@@ -1,0 +1,112 @@
+// The life of a rank process: store, transport, main, farewell.
+#include "megatron/parallel/rank_process.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <unistd.h>
+
+#include "megatron/base/device.h"
+#include "megatron/base/error.h"
+#include "megatron/parallel/compute_threads.h"
+#include "megatron/parallel/gloo_transport.h"
+#include "megatron/parallel/rendezvous.h"
+
+#ifdef MEGATRON_USE_CUDA
+#include "megatron/parallel/nccl_transport.h"
+#endif
+
+namespace megatron {
+namespace {
+
+constexpr const char* kFinishedKey = "megatron/finished";
+constexpr std::chrono::seconds kFarewell{30};
+
+// A rank that serves the store stays until the others are done with it.
+void say_farewell(c10d::Store& store, const RankIdentity& identity,
+                  std::chrono::milliseconds timeout) {
+  try {
+    int64_t finished = store.add(kFinishedKey, 1);
+    if (!identity.hosts_store) return;
+    const auto limit = std::min<std::chrono::milliseconds>(timeout, kFarewell);
+    const auto end = std::chrono::steady_clock::now() + limit;
+    while (finished < identity.world_size && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      finished = store.add(kFinishedKey, 0);
+    }
+  } catch (const std::exception&) {
+    // The serving rank is gone, so nobody waits for this one.
+  }
+}
+
+[[noreturn]] void end_failed_rank(c10d::Store* store, const RankIdentity& identity,
+                                  std::chrono::milliseconds timeout, const RankFailure& failure) {
+  bool reported = false;
+  const auto launcher = process_environment()(kLauncherVariable);
+  if (store != nullptr && launcher == std::to_string(getppid())) {
+    try {
+      report_failure(*store, identity.rank, failure);
+      reported = true;
+    } catch (const std::exception&) {
+      // printed below
+    }
+  }
+  if (!reported) {
+    const std::string prefix = failure.communication ? "" : fmt::format("rank {}: ", identity.rank);
+    fmt::print(stderr, "error: {}{}\n", prefix, failure.text);
+  }
+  if (store != nullptr) say_farewell(*store, identity, timeout);
+  std::fflush(nullptr);
+  _exit(1);
+}
+
+std::shared_ptr<Transport> make_transport(const c10::intrusive_ptr<c10d::Store>& store,
+                                          const RankIdentity& identity, const at::Device& device,
+                                          std::chrono::milliseconds timeout) {
+#ifdef MEGATRON_USE_CUDA
+  if (device.is_cuda()) {
+    return std::make_shared<NcclTransport>(store, identity.rank, device, timeout);
+  }
+#endif
+  check(device.is_cpu(), "Expected a cpu device, but got {}", device.str());
+  return std::make_shared<GlooTransport>(store, identity.rank, timeout, identity.all_local());
+}
+
+}  // namespace
+
+int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
+                     std::chrono::milliseconds timeout,
+                     const std::function<int(RankContext&)>& main) {
+  c10::intrusive_ptr<c10d::Store> store;
+  RankFailure failure;
+  try {
+    RankContext context;
+    context.rank = identity.rank;
+    context.world_size = identity.world_size;
+    context.local_rank = identity.local_rank;
+    context.threads =
+        choose_compute_threads(config, identity.local_world_size, process_environment());
+    set_compute_threads(context.threads);
+    context.timeout = timeout;
+    store = join_store(identity, timeout);
+    context.device = device_from_name(config.device, identity.local_rank);
+    context.transport = make_transport(store, identity, context.device, timeout);
+    const int status = main(context);
+    if (status != 0) {
+      std::fflush(nullptr);
+      _exit(status & 0xff ? status & 0xff : 1);
+    }
+    say_farewell(*store, identity, timeout);
+    return 0;
+  } catch (const CommunicationError& error) {
+    failure = {true, error.what()};
+  } catch (const std::exception& error) {
+    failure = {false, error_message(error)};
+  } catch (...) {
+    failure = {false, "unknown exception"};
+  }
+  end_failed_rank(store.get(), identity, timeout, failure);
+}
+
+}  // namespace megatron

@@ -1,0 +1,227 @@
+#include "megatron/parity/parity_case.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include <ATen/ATen.h>
+
+#include "megatron/base/dtype.h"
+#include "megatron/base/error.h"
+#include "megatron/config/options_json.h"
+
+namespace megatron {
+namespace {
+
+// The fields of a case. The first row says where its numbers come from.
+constexpr std::string_view kFields[] = {
+    "case",       "peer",        "torch",          "patched",          "same_as",
+    "resolved",   "gpt_model",   "optimizer",      "ddp",              "transformer_config",
+    "steps",      "seq_length",  "loss_mask",      "num_microbatches", "micro_batch_size",
+    "step_loss",  "weight_after3", "attention_mask", "step_grad_norm", "moe_metrics_per_step",
+    "mtp_loss_per_step"};
+
+// The tensors of a case that this program compares or reads.
+constexpr std::string_view kTensorKinds[] = {"weight/", "grad/", "weight_after3/"};
+constexpr std::string_view kTensors[] = {"input/tokens",      "input/labels",         "input/loss_mask",
+                                         "input/position_ids", "input/attention_mask", "logits",
+                                         "per_token_loss",    "mean_loss",            "step_loss",
+                                         "step_grad_norm"};
+
+// Derived values of features that this version lacks, at the value that means "not used".
+const nlohmann::json& neutral_resolved_values() {
+  static const nlohmann::json values = {
+      {"attention_softmax_in_fp32", true}, {"window_size", nullptr},        {"moe_ffn_hidden_size", nullptr},
+      {"mtp_loss_scaling_factor", 0.1},    {"mup_width_mult", 1.0},         {"moe_router_pre_softmax", false}};
+  return values;
+}
+
+uint64_t fnv1a64(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  return hash;
+}
+
+// SplitMix64 (Steele et al., 2014) at position i of the stream that the name starts.
+uint64_t split_mix(uint64_t start, uint64_t i) {
+  uint64_t z = start + (i + 1) * 0x9E3779B97F4A7C15ULL;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBULL;
+  return z ^ z >> 31;
+}
+
+struct ClosedForm {
+  double offset, amplitude;
+};
+
+ClosedForm closed_form_of(const std::string& name, size_t dimensions) {
+  if (name.ends_with("softmax_offset")) return {0, 0.5};
+  if (dimensions == 1) return name.ends_with("norm.weight") ? ClosedForm{1, 0.1} : ClosedForm{0, 0.05};
+  if (name.starts_with("embedding.")) return {0, 0.5};
+  if (name.ends_with("router.weight")) return {0, 0.3};
+  return {0, 0.15};
+}
+
+template <typename Field>
+Field required(const nlohmann::json& json, const char* field) {
+  check(json.contains(field), "Expected the field '{}' in the case, but found none", field);
+  try {
+    return json[field].get<Field>();
+  } catch (const nlohmann::json::exception&) {
+    fail("Expected a number for the field '{}' of the case, but got {}", field, json[field].dump());
+  }
+}
+
+}  // namespace
+
+at::Tensor closed_form_weight(const std::string& name, at::IntArrayRef shape) {
+  const ClosedForm form = closed_form_of(name, shape.size());
+  const uint64_t start = fnv1a64(name);
+  at::Tensor weight = at::empty(shape, at::kFloat);
+  float* values = weight.data_ptr<float>();
+  for (int64_t i = 0; i < weight.numel(); ++i) {
+    const double x = static_cast<double>(split_mix(start, i) >> 40) / 8388608.0 - 1.0;
+    values[i] = static_cast<float>(form.offset + form.amplitude * x);
+  }
+  return weight;
+}
+
+at::Tensor closed_form_integers(const std::string& name, at::IntArrayRef shape, int64_t bound) {
+  const uint64_t start = fnv1a64(name);
+  at::Tensor integers = at::empty(shape, at::kLong);
+  int64_t* values = integers.data_ptr<int64_t>();
+  for (int64_t i = 0; i < integers.numel(); ++i) {
+    values[i] = static_cast<int64_t>((split_mix(start, i) >> 33) % static_cast<uint64_t>(bound));
+  }
+  return integers;
+}
+
+ParityCase ParityCase::open(const std::filesystem::path& json_file) {
+  ParityCase result;
+  std::ifstream stream(json_file);
+  check(stream.good(), "Expected a parity case in {}, but could not read it", json_file.string());
+  try {
+    result.json_ = nlohmann::json::parse(stream);
+  } catch (const nlohmann::json::exception& error) {
+    fail("Expected JSON in {}, but got: {}", json_file.string(), error.what());
+  }
+  const nlohmann::json& json = result.json_;
+  check(json.is_object(), "Expected an object in {}, but got something else", json_file.string());
+  for (const auto& [field, value] : json.items()) {
+    check(std::ranges::find(kFields, field) != std::end(kFields),
+          "Expected only supported fields in {}, but got '{}'; the nearest supported one is '{}'",
+          json_file.string(), field, nearest_name(field, {std::begin(kFields), std::end(kFields)}));
+  }
+  for (const char* metrics : {"moe_metrics_per_step", "mtp_loss_per_step"}) {
+    check(!json.contains(metrics) || json[metrics].empty(),
+          "Expected no '{}' in {}: this version has no experts and no multi-token prediction", metrics,
+          json_file.string());
+  }
+  for (const char* section : {"transformer_config", "gpt_model", "optimizer"}) {
+    check(json.contains(section) && json[section].is_object(), "Expected an object '{}' in {}, but found none",
+          section, json_file.string());
+  }
+  result.name_ = json.value("case", json_file.stem().string());
+  result.steps_ = required<int64_t>(json, "steps");
+  result.num_microbatches_ = required<int64_t>(json, "num_microbatches");
+  result.micro_batch_size_ = required<int64_t>(json, "micro_batch_size");
+  result.seq_length_ = required<int64_t>(json, "seq_length");
+  result.vocab_size_ = required<int64_t>(json["gpt_model"], "vocab_size");
+  const std::string loss_mask = json.value("loss_mask", "ones");
+  check(loss_mask == "ones" || loss_mask == "random",
+        "Expected a loss_mask of 'ones' or 'random' in {}, but got '{}'", json_file.string(), loss_mask);
+
+  std::filesystem::path tensor_file = json_file;
+  result.tensors_ = SafetensorsFile::open(tensor_file.replace_extension(".safetensors"));
+  for (const std::string& tensor : result.tensors_->names()) {
+    const bool known = std::ranges::find(kTensors, tensor) != std::end(kTensors) ||
+                       std::ranges::any_of(kTensorKinds, [&](std::string_view kind) { return tensor.starts_with(kind); });
+    check(known, "Expected only supported tensors in {}, but got '{}'", tensor_file.string(), tensor);
+  }
+  const bool has_mask = json.contains("attention_mask") && !json["attention_mask"].is_null();
+  check(!has_mask || result.contains("input/attention_mask"),
+        "Expected the tensor input/attention_mask in {} for attention_mask {}, but found none", tensor_file.string(),
+        json["attention_mask"].dump());
+  return result;
+}
+
+void ParityCase::configure(Options& options, bool keep_params_dtype) const {
+  TransformerConfig& transformer = options.model.transformer;
+  const at::ScalarType params_dtype = transformer.params_dtype;
+  // The peer's constructor defaults where they differ from a command line's.
+  options.model.should_pad_vocab = false;
+  options.model.share_embeddings_and_output_weights = false;
+  transformer.hidden_dropout = transformer.attention_dropout = 0;
+  // Megatron-LM's scheduler applies the groups' decay multipliers (0 for biases and norms). The peer steps its
+  // optimizer without that scheduler, so every parameter of its numbers decays.
+  options.optimizer.apply_wd_to_1d_parameters = true;
+  for (const char* section : {"transformer_config", "gpt_model", "optimizer", "ddp"}) {
+    if (!json_.contains(section)) continue;
+    for (const auto& [field, value] : json_[section].items()) {
+      if (field == "pipeline_dtype") {  // activations travel in the parameters' dtype
+        check(value == json_[section].value("params_dtype", nlohmann::json()),
+              "Expected a pipeline_dtype that equals params_dtype in case {}, but got {}", name_, value.dump());
+        continue;
+      }
+      set_field(options, field, value);
+    }
+  }
+  // What the peer derived: the same again, or a feature that is not used.
+  const nlohmann::json resolved = json_.value("resolved", nlohmann::json::object());
+  for (const auto& [field, value] : resolved.items()) {
+    const nlohmann::json& neutral = neutral_resolved_values();
+    if (!neutral.contains(field)) {
+      set_field(options, field, value);
+      continue;
+    }
+    check(value == neutral[field],
+          "Expected {} for the field '{}' of case {} (this version has no other), but got {}",
+          neutral[field].dump(), field, name_, value.dump());
+  }
+  if (keep_params_dtype) {
+    transformer.params_dtype = params_dtype;
+    transformer.bf16 = params_dtype == at::kBFloat16;
+  }
+  options.model.vocab_size = vocab_size_;
+  options.model.seq_length = seq_length_;
+  options.batch.micro_batch_size = micro_batch_size_;
+}
+
+at::Tensor ParityCase::weight(const std::string& name, at::IntArrayRef shape) const {
+  const std::string stored = "weight/" + name;
+  return contains(stored) ? tensor(stored) : closed_form_weight(name, shape);
+}
+
+ParityCase::Input ParityCase::input(int64_t step, int64_t microbatch) const {
+  const auto stored = [&](const char* name) { return tensor(name).select(0, step).select(0, microbatch); };
+  Input input;
+  if (contains("input/tokens")) {
+    input.tokens = stored("input/tokens").to(at::kLong);
+    input.labels = stored("input/labels").to(at::kLong);
+  } else {
+    const at::Tensor rows = closed_form_integers(fmt::format("tokens.{}.{}", step, microbatch),
+                                                 {micro_batch_size_, seq_length_ + 1}, vocab_size_);
+    input.tokens = rows.narrow(1, 0, seq_length_).contiguous();
+    input.labels = rows.narrow(1, 1, seq_length_).contiguous();
+  }
+  if (contains("input/loss_mask")) {
+    input.loss_mask = stored("input/loss_mask").to(at::kDouble);
+  } else if (json_.value("loss_mask", "ones") == "random") {
+    input.loss_mask = closed_form_integers(fmt::format("loss_mask.{}.{}", step, microbatch),
+                                           {micro_batch_size_, seq_length_}, 4)
+                          .ne(0)
+                          .to(at::kDouble);
+  } else {
+    input.loss_mask = at::ones({micro_batch_size_, seq_length_}, at::kDouble);
+  }
+  input.position_ids = contains("input/position_ids")
+                           ? tensor("input/position_ids").to(at::kLong)
+                           : at::arange(seq_length_, at::kLong).expand({micro_batch_size_, seq_length_});
+  input.position_ids = input.position_ids.contiguous();
+  if (contains("input/attention_mask")) {
+    input.attention_mask = tensor("input/attention_mask").to(at::kBool);
+    if (input.attention_mask.dim() == 3) input.attention_mask = input.attention_mask.unsqueeze(1);
+  }
+  return input;
+}
+
+}  // namespace megatron

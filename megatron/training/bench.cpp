@@ -1,0 +1,111 @@
+#include "megatron/training/bench.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <ATen/ATen.h>
+
+#include "megatron/base/device.h"
+#include "megatron/base/dtype.h"
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/parallel/model_groups.h"
+#include "megatron/training/flops.h"
+#include "megatron/training/machine.h"
+#include "megatron/training/train_step.h"
+#include "megatron/training/training_data.h"
+
+namespace megatron {
+namespace {
+
+// Random tokens that do not depend on the layout: each sample is drawn from its ordinal.
+MicroBatch random_microbatch(const GPTModelConfig& config, int64_t first_ordinal, int64_t rows,
+                             at::Device device) {
+  const int64_t s = config.seq_length;
+  at::Tensor text = at::empty({rows, s + 1}, at::kLong);
+  int64_t* ids = text.data_ptr<int64_t>();
+  for (int64_t row = 0; row < rows; ++row) {
+    uint64_t state = 0x9E3779B97F4A7C15ULL * uint64_t(first_ordinal + row + 1);
+    for (int64_t i = 0; i <= s; ++i) {
+      state = state * 6364136223846793005ULL + 1442695040888963407ULL;  // Knuth's MMIX generator
+      *ids++ = static_cast<int64_t>((state >> 33) % uint64_t(config.vocab_size));
+    }
+  }
+  return {.tokens = text.narrow(1, 0, s).contiguous().to(device),
+          .position_ids = at::arange(s, at::kLong).expand({rows, s}).contiguous().to(device),
+          .labels = text.narrow(1, 1, s).contiguous().to(device),
+          .loss_mask = at::ones({rows, s}, at::TensorOptions().dtype(at::kFloat).device(device)),
+          .attention_mask = {},
+          .sample_ordinals = at::arange(first_ordinal, first_ordinal + rows, at::kLong)};
+}
+
+double reduced(const ProcessGroup& world, double value, ReduceOp op) {
+  at::Tensor tensor = at::full({1}, value, at::kDouble);
+  world.all_reduce(tensor, op);
+  return tensor.item<double>();
+}
+
+}  // namespace
+
+nlohmann::json run_bench(const Options& options, const RankContext& rank) {
+  const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
+  const auto model = build_gpt_model(options.model, groups, rank.device);
+  initialize_weights(*model, options.training.seed);
+  model->synchronize_shared_embedding();
+  TrainStep step(model, options);
+
+  const int64_t dp = groups.dp->size(), rows = options.batch.micro_batch_size;
+  const int64_t global_batch = global_batch_size(options.batch, dp);
+  const int64_t num_microbatches = divide(global_batch, rows * dp, "the global batch size");
+  const auto batch = [&](int64_t index) {
+    std::vector<MicroBatch> microbatches;
+    for (int64_t i = 0; i < num_microbatches; ++i) {
+      const int64_t ordinal = index * global_batch + (i * dp + groups.dp->rank()) * rows;
+      microbatches.push_back(random_microbatch(options.model, ordinal, rows, rank.device));
+    }
+    return microbatches;
+  };
+  const auto peak = [&] {
+    return reduced(
+        *groups.world,
+        measure_gemm_tflops(options.model.transformer.params_dtype, rank.device,
+                                       /*milliseconds=*/200),
+        ReduceOp::sum);
+  };
+
+  double peak_tflops = peak(), loss = 0;
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < options.bench.warmup_steps + options.bench.steps; ++i) {
+    const std::vector<MicroBatch> microbatches = batch(i);
+    groups.world->barrier();
+    const auto start = std::chrono::steady_clock::now();
+    loss = step.run(microbatches, BatchSharing::whole_microbatches, options.optimizer.lr).loss;
+    synchronize(rank.device);
+    const double spent =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (i >= options.bench.warmup_steps) seconds.push_back(spent);
+  }
+  const double peak_rss = reduced(*groups.world, peak_resident_mib(), ReduceOp::max);
+  peak_tflops = std::max(peak_tflops, peak());
+
+  std::ranges::sort(seconds);
+  const size_t middle = seconds.size() / 2;
+  const double median =
+      seconds.size() % 2 == 1 ? seconds[middle] : 0.5 * (seconds[middle - 1] + seconds[middle]);
+  const double slowest = reduced(*groups.world, median, ReduceOp::max);
+  const double tflops = model_flops(options.model, global_batch) / slowest / 1e12;
+  return {{"ms_per_step", slowest * 1e3},
+          {"tokens_per_s", double(global_batch * options.model.seq_length) / slowest},
+          {"model_tflops", tflops},
+          {"gemm_peak_tflops", peak_tflops},
+          {"gemm_peak_fraction", tflops / peak_tflops},
+          {"peak_rss_mib", peak_rss},
+          {"parameters", count_parameters(options.model)},
+          {"global_batch_size", global_batch},
+          {"seq_length", options.model.seq_length},
+          {"dtype", dtype_name(options.model.transformer.params_dtype)},
+          {"layout", describe_world(options.model.transformer, rank)},
+          {"steps", options.bench.steps},
+          {"last_loss", loss}};
+}
+
+}  // namespace megatron

@@ -1,0 +1,14 @@
+// The floating-point operations that a model needs, by which throughput is told.
+#pragma once
+
+#include "megatron/config/gpt_model_config.h"
+
+namespace megatron {
+
+// Forward and backward of `sequences` whole sequences (Megatron training.py,
+// num_floating_point_operations): 6 per token and weight of the matrices (embedding lookup
+// excluded, padded output layer included), and 6 s^2 n d a layer and sequence for the causal half
+// of attention's two products.
+double model_flops(const GPTModelConfig& config, int64_t sequences);
+
+}  // namespace megatron

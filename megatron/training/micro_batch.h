@@ -1,0 +1,25 @@
+// One micro-batch as a rank sees it.
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace megatron {
+
+struct MicroBatch {
+  at::Tensor tokens;           // [b, s] int64
+  at::Tensor position_ids;     // [b, s] int64
+  at::Tensor labels;           // [b, s] int64
+  at::Tensor loss_mask;        // [b, s] floating: 0 where a token does not count
+  at::Tensor attention_mask;   // [1 or b, 1, s, s] bool, true = masked; undefined: causal
+  at::Tensor sample_ordinals;  // [b] int64: ordinals in the training run
+};
+
+// How the micro-batches of a step are shared out over the data-parallel ranks.
+enum class BatchSharing {
+  whole_microbatches,  // each rank has micro-batches of its own
+  rows  // each rank has some rows of every micro-batch; token counts are summed over the ranks
+};
+
+}  // namespace megatron

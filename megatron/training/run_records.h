@@ -1,0 +1,51 @@
+// The facts that a run reports: what it is, a record per step, a record per evaluation.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace megatron {
+
+// One optimizer step. The times and rates are those of this step alone: the log takes the means.
+struct StepRecord {
+  int64_t iteration = 0;  // 1-based
+  int64_t consumed_samples = 0;
+  double loss = 0, grad_norm = 0, learning_rate = 0;
+  double step_ms = 0;  // wall time
+  double tokens_per_s = 0;
+  double model_tflops = 0;        // TFLOP/s of the whole world; 0: not measured
+  double gemm_peak_fraction = 0;  // of this machine's GEMM rate in the run's dtype; 0: not measured
+  double memory_mib = 0;          // resident, per rank (the largest); 0: not measured
+  int64_t batch_size = 0;         // samples in this step; 0: not given
+};
+
+struct EvaluationRecord {
+  int64_t iteration = 0;
+  std::string split;  // "validation" or "test"
+  double loss = 0;    // nats per token
+  std::optional<double> bits_per_byte;
+};
+
+using NamedValues = std::vector<std::pair<std::string, std::string>>;
+
+// Fixed facts of the run, for the start of the log and the report.
+struct RunDescription {
+  std::string title;                // for example "4 layers x 256, 4.2M parameters"
+  NamedValues settings;             // options that differ from their defaults
+  std::vector<std::string> stages;  // a line per pipeline stage: layers and parameters
+  std::string layout;  // for example "TP=2 x PP=2 x DP=1, 4 processes (gloo), 1 thread each"
+  int64_t first_iteration = 0;  // iterations done before this run
+  int64_t train_iters = 0;
+  int64_t world_size = 1;  // ranks; Megatron's "throughput" is TFLOP/s a rank
+};
+
+// A titled list of results, for example the losses in bits per byte beside reference models.
+struct RunSummary {
+  std::string title;
+  NamedValues rows;
+};
+
+}  // namespace megatron

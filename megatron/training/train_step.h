@@ -1,0 +1,63 @@
+// One training step of one rank: the pipeline schedule over the micro-batches, complete gradients,
+// the optimizer. The training loop, parity and bench all step through this.
+#pragma once
+
+#include <memory>
+
+#include "megatron/config/options.h"
+#include "megatron/data_parallel/gradient_buffer.h"
+#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/optimizer/optimizer.h"
+#include "megatron/training/micro_batch.h"
+
+namespace megatron {
+
+class TrainStep {
+ public:
+  // The model's parameters must be on their device already; their values may still change until the
+  // first step (then call optimizer().reload_masters()).
+  TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
+
+  struct Result {
+    // In nats: the mean over the micro-batches of their masked means, or one mean over all tokens
+    // with calculate_per_token_loss. The same on every rank.
+    double loss = 0;
+    double grad_norm = 0;
+    bool skipped = false;
+  };
+  // Collective over the world. Every rank gives its own micro-batches, as many as the others.
+  Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
+             double learning_rate);
+
+  // The parts of run(): complete main gradients and the loss, without the optimizer.
+  double forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
+
+  // The mean loss over all tokens of the micro-batches of all ranks, without dropout or gradients.
+  struct Evaluation {
+    double loss_sum = 0;  // nats
+    double tokens = 0;
+  };
+  Evaluation evaluate(const std::vector<MicroBatch>& microbatches);
+
+  GPTModel& model() { return *model_; }
+  const std::vector<ParameterPtr>& parameters() const { return parameters_; }
+  Optimizer& optimizer() { return optimizer_; }
+  GradientBuffer& gradients() { return gradients_; }
+
+ private:
+  ForwardContext forward_context(const MicroBatch& microbatch, bool training) const;
+  at::Tensor loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const;
+  // Runs the schedule; `finish` turns the token losses of the last stage into its result.
+  template <typename Finish>
+  void run_microbatches(const std::vector<MicroBatch>& microbatches, bool training,
+                        const Finish& finish);
+
+  std::shared_ptr<GPTModel> model_;
+  uint64_t seed_;
+  bool per_token_;
+  std::vector<ParameterPtr> parameters_;
+  GradientBuffer gradients_;
+  Optimizer optimizer_;
+};
+
+}  // namespace megatron

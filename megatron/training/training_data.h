@@ -1,0 +1,53 @@
+// The samples of a training run, cut into the micro-batches that a rank takes.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "megatron/config/options.h"
+#include "megatron/data/megatron_dataset.h"
+#include "megatron/data/split.h"
+#include "megatron/data/tokenizer.h"
+#include "megatron/parallel/process_group_collection.h"
+#include "megatron/tensor_parallel/layer_options.h"
+#include "megatron/training/micro_batch.h"
+
+namespace megatron {
+
+class TrainingData {
+ public:
+  // Opens --data-path, or makes the mock data, and splits it. Collective over the world: the first
+  // rank writes the index cache before the others read it. `tokenizer` may be null; `note` is told
+  // what is worth a line.
+  TrainingData(const Options& options, const Tokenizer* tokenizer,
+               const ProcessGroupCollection& groups, at::Device device,
+               const std::function<void(const std::string&)>& note);
+
+  bool has(Split split) const { return datasets_[static_cast<size_t>(split)] != nullptr; }
+  int64_t size(Split split) const;
+
+  // This rank's micro-batches of one global batch that begins at sample `consumed_samples`.
+  // Evaluation starts again at the first sample when the data ends.
+  std::vector<MicroBatch> global_batch(Split split, int64_t consumed_samples) const;
+
+  int64_t global_batch_size() const {
+    return num_microbatches_ * micro_batch_size_ * groups_.dp->size();
+  }
+  int64_t num_microbatches() const { return num_microbatches_; }
+
+ private:
+  MicroBatch make_microbatch(const MegatronDataset& dataset,
+                             const std::vector<int64_t>& ordinals) const;
+
+  ProcessGroupCollection groups_;
+  at::Device device_;
+  int64_t micro_batch_size_, num_microbatches_ = 0;
+  std::array<std::shared_ptr<const MegatronDataset>, 3> datasets_;
+};
+
+// Samples in a global batch: --global-batch-size, or one micro-batch for every data-parallel rank.
+int64_t global_batch_size(const BatchConfig& config, int64_t data_parallel_size);
+
+}  // namespace megatron

@@ -1,0 +1,258 @@
+#include "megatron/training/training_loop.h"
+
+#include <cmath>
+#include <numbers>
+
+#include <ATen/ATen.h>
+
+#include "megatron/base/device.h"
+#include "megatron/base/dtype.h"
+#include "megatron/base/error.h"
+#include "megatron/config/options_json.h"
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/optimizer/learning_rate_schedule.h"
+#include "megatron/parallel/model_groups.h"
+#include "megatron/parallel/object_collectives.h"
+#include "megatron/training/flops.h"
+#include "megatron/training/machine.h"
+#include "megatron/training/run_log.h"
+#include "megatron/training/shutdown_signal.h"
+#include "megatron/training/train_step.h"
+#include "megatron/training/training_data.h"
+#include "megatron/training/training_state.h"
+
+namespace megatron {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+class TrainingLoop {
+ public:
+  TrainingLoop(const Options& options, const Tokenizer* tokenizer, const RankContext& rank)
+      : options_(options),
+        tokenizer_(tokenizer),
+        rank_(rank),
+        groups_(make_model_groups(options.model.transformer, rank)),
+        model_(build_gpt_model(options.model, groups_, rank.device)),
+        schedule_(options.optimizer, options.training.train_iters) {
+    check_same_on_all_ranks(*groups_.world, "the options", options_hash(options));
+    // A checkpoint replaces the initial weights, and an optimizer's masters are taken from what is
+    // there.
+    if (options.checkpoint.load.empty()) {
+      initialize_weights(*model_, options.training.seed);
+      model_->synchronize_shared_embedding();
+    }
+    step_.emplace(model_, options);
+    if (tokenizer_ != nullptr)
+      byte_lengths_ = at::tensor(tokenizer_->token_byte_lengths(), at::kInt);
+  }
+
+  int run() {
+    std::vector<std::string> notes;
+    const auto remember = [&](const std::string& line) { notes.push_back(line); };
+    if (!options_.checkpoint.load.empty()) {
+      progress_ = load_training_state(options_, rank_, *model_, step_->optimizer(),
+                                      tokenizer_fingerprint(), remember);
+    }
+    TrainingData data(options_, tokenizer_, groups_, rank_.device, remember);
+    check(progress_.iteration < options_.training.train_iters,
+          "Expected --train-iters above the checkpoint's {} iterations, but got {}",
+          progress_.iteration, options_.training.train_iters);
+    gemm_tflops_ = sum_over_world(measure_gemm_tflops(options_.model.transformer.params_dtype,
+                                                      rank_.device, /*milliseconds=*/60));
+    open_log(notes);
+    started_ = Clock::now();
+    const int64_t interval = options_.training.eval_interval;
+    bool stopped = false;
+    while (progress_.iteration < options_.training.train_iters && !stopped) {
+      train_one(data);
+      const int64_t done = progress_.iteration;
+      if (interval > 0 && done % interval == 0) evaluate(data, Split::valid);
+      stopped = stop_requested();
+      const bool due =
+          options_.checkpoint.save_interval > 0 && done % options_.checkpoint.save_interval == 0;
+      if (due || stopped || done == options_.training.train_iters) save();
+    }
+    const bool finished = progress_.iteration == options_.training.train_iters;
+    if (finished && interval > 0) {
+      if (progress_.iteration % interval != 0) evaluate(data, Split::valid);
+      evaluate(data, Split::test);
+    }
+    if (log_) log_->finish();
+    return 0;
+  }
+
+ private:
+  void open_log(const std::vector<std::string>& notes) {
+    RunDescription description;
+    description.title = fmt::format(
+        "GPT, {} layers x {}, {:.1f}M parameters, {}", options_.model.transformer.num_layers,
+        options_.model.transformer.hidden_size, double(count_parameters(options_.model)) / 1e6,
+        dtype_name(options_.model.transformer.params_dtype));
+    description.settings = differences_from_default(options_, commands(Command::train));
+    description.stages = describe_stages();
+    description.layout = describe_world(options_.model.transformer, rank_);
+    description.first_iteration = progress_.iteration;
+    description.train_iters = options_.training.train_iters;
+    description.world_size = rank_.world_size;
+    if (rank_.rank != 0) return;
+    log_.emplace(options_.logging, description);
+    if (!options_.checkpoint.load.empty()) {
+      log_->note(fmt::format("resumed from {} at iteration {}", options_.checkpoint.load,
+                             progress_.iteration));
+    }
+    for (const std::string& line : notes) log_->note(line);
+  }
+
+  // A line per pipeline stage. Collective over the world.
+  std::vector<std::string> describe_stages() const {
+    int64_t parameters = 0;
+    for (const ParameterPtr& parameter : step_->parameters()) parameters += parameter->data.numel();
+    const PipelineStage& stage = model_->stage();
+    const std::string mine = fmt::format(
+        "stage {}: layers {}-{}{}{}, {:.2f}M parameters a rank", stage.rank, stage.first_layer + 1,
+        stage.first_layer + stage.num_layers, stage.pre_process ? ", embedding" : "",
+        stage.post_process ? ", output layer" : "", double(parameters) / 1e6);
+    std::vector<std::string> stages = all_gather_strings(mine, *groups_.pp);
+    return stages;
+  }
+
+  void train_one(const TrainingData& data) {
+    const auto start = Clock::now();
+    const double learning_rate = schedule_.learning_rate(step_->optimizer().num_steps());
+    const double loss =
+        step_->forward_backward(data.global_batch(Split::train, progress_.consumed_samples),
+                                BatchSharing::whole_microbatches);
+    check(std::isfinite(loss) || !options_.training.check_for_nan_in_loss,
+          "Expected a finite loss, but got {} at iteration {}; a lower --lr or more "
+          "--lr-warmup-iters usually helps "
+          "(the last checkpoint is whole)",
+          loss, progress_.iteration + 1);
+    const Optimizer::StepResult stepped = step_->optimizer().step(learning_rate);
+    synchronize(rank_.device);
+    progress_.iteration += 1;
+    progress_.consumed_samples += data.global_batch_size();
+    if (!log_) return;
+    const double ms = milliseconds_since(start), samples = double(data.global_batch_size());
+    const double tflops = model_flops(options_.model, data.global_batch_size()) / (ms * 1e9);
+    log_->step({.iteration = progress_.iteration,
+                .consumed_samples = progress_.consumed_samples,
+                .loss = loss,
+                .grad_norm = stepped.grad_norm,
+                .learning_rate = learning_rate,
+                .step_ms = ms,
+                .tokens_per_s = samples * double(options_.model.seq_length) / (ms / 1e3),
+                .model_tflops = tflops,
+                .gemm_peak_fraction = tflops / gemm_tflops_,
+                .memory_mib = resident_mib(),
+                .batch_size = data.global_batch_size()});
+    if (stepped.skipped) {
+      log_->note(fmt::format("iteration {} skipped: the gradient norm is {}", progress_.iteration,
+                             stepped.grad_norm));
+    }
+  }
+
+  void evaluate(const TrainingData& data, Split split) {
+    if (!data.has(split)) return;
+    const int64_t batches =
+        std::min(options_.training.eval_iters,
+                 std::max<int64_t>(data.size(split) / data.global_batch_size(), 1));
+    double loss_sum = 0, tokens = 0, bytes = 0;
+    for (int64_t i = 0; i < batches; ++i) {
+      const std::vector<MicroBatch> microbatches =
+          data.global_batch(split, i * data.global_batch_size());
+      const TrainStep::Evaluation evaluation = step_->evaluate(microbatches);
+      loss_sum += evaluation.loss_sum;
+      tokens += evaluation.tokens;
+      bytes += labelled_bytes(microbatches);
+    }
+    if (!log_) return;
+    EvaluationRecord record{.iteration = progress_.iteration,
+                            .split = split == Split::valid ? "validation" : "test",
+                            .loss = loss_sum / std::max(tokens, 1.0)};
+    if (bytes > 0) record.bits_per_byte = loss_sum / std::numbers::ln2 / bytes;
+    log_->evaluation(record);
+  }
+
+  // Bytes of text that the predicted tokens of all data-parallel ranks stand for; 0 without a
+  // tokenizer.
+  double labelled_bytes(const std::vector<MicroBatch>& microbatches) const {
+    if (!byte_lengths_.defined()) return 0;
+    at::Tensor bytes = at::zeros({1}, at::kDouble);
+    for (const MicroBatch& microbatch : microbatches) {
+      const at::Tensor lengths = byte_lengths_.index_select(0, microbatch.labels.cpu().view(-1));
+      bytes += (lengths * microbatch.loss_mask.cpu().view(-1)).sum(at::kDouble);
+    }
+    groups_.dp_cp->all_reduce(bytes);
+    return bytes.item<double>();
+  }
+
+  // Whether the run ends after this iteration: asked of all ranks, since a signal reaches them at
+  // different times.
+  bool stop_requested() {
+    const TrainingConfig& training = options_.training;
+    const int64_t done = progress_.iteration;
+    const bool interval_reached = training.exit_interval > 0 && done % training.exit_interval == 0;
+    const bool duration_reached =
+        training.exit_duration_in_mins &&
+        milliseconds_since(started_) > *training.exit_duration_in_mins * 60'000;
+    at::Tensor votes = at::tensor(
+        {ShutdownSignal::received() != 0 ? 1.0 : 0.0, duration_reached ? 1.0 : 0.0}, at::kDouble);
+    groups_.world->all_reduce(votes, ReduceOp::max);
+    const bool signalled = votes[0].item<double>() > 0, out_of_time = votes[1].item<double>() > 0;
+    if (done == training.train_iters || !(interval_reached || out_of_time || signalled))
+      return false;
+    if (log_) {
+      log_->note(fmt::format("stopping after iteration {}: {}", done,
+                             signalled     ? "asked to by a signal"
+                             : out_of_time ? "--exit-duration-in-mins is over"
+                                           : "--exit-interval reached"));
+    }
+    return true;
+  }
+
+  void save() {
+    if (options_.checkpoint.save.empty()) return;
+    save_training_state(options_, rank_, *model_, step_->optimizer(), progress_,
+                        tokenizer_fingerprint());
+    if (log_) {
+      log_->note(
+          fmt::format("saved iteration {} in {}", progress_.iteration, options_.checkpoint.save));
+    }
+  }
+
+  std::string tokenizer_fingerprint() const {
+    return tokenizer_ != nullptr ? tokenizer_->fingerprint() : "";
+  }
+
+  double sum_over_world(double value) const {
+    at::Tensor sum = at::full({1}, value, at::kDouble);
+    groups_.world->all_reduce(sum);
+    return sum.item<double>();
+  }
+
+  const Options& options_;
+  const Tokenizer* tokenizer_;
+  const RankContext& rank_;
+  ProcessGroupCollection groups_;
+  std::shared_ptr<GPTModel> model_;
+  std::optional<TrainStep> step_;
+  LearningRateSchedule schedule_;
+  at::Tensor byte_lengths_;  // [v] int32: bytes of text by token id
+  TrainingProgress progress_;
+  double gemm_tflops_ = 0;
+  Clock::time_point started_;
+  std::optional<RunLog> log_;  // on the first rank
+};
+
+}  // namespace
+
+int run_training(const Options& options, const Tokenizer* tokenizer, const RankContext& rank) {
+  return TrainingLoop(options, tokenizer, rank).run();
+}
+
+}  // namespace megatron

@@ -1,0 +1,136 @@
+#include "megatron/training/training_state.h"
+
+#include "megatron/base/error.h"
+#include "megatron/checkpoint/save_checkpoint.h"
+#include "megatron/config/options_json.h"
+#include "megatron/parallel/model_groups.h"
+
+namespace megatron {
+namespace {
+
+// `tensor` is of the parameter's local shape.
+void append_shards(const Parameter& parameter, const at::Tensor& tensor, const std::string& prefix,
+                   const ProcessGroupCollection& groups, ShardedStateDict& state) {
+  const bool writes = parameter.is_main_copy() && groups.dp_cp->is_first();
+  for (const ShardFragment& fragment : parameter.fragments()) {
+    state.push_back(
+        {.key = prefix + (parameter.shared ? "embedding.word_embeddings.weight" : parameter.name),
+         .data = parameter.fragment_view(tensor.detach(), fragment),
+         .global_shape = parameter.global_shape(),
+         .global_offset = parameter.fragment_offset(fragment),
+         .replica_id = writes ? 0 : 1,
+         .allow_shape_mismatch = parameter.allow_shape_mismatch});
+  }
+}
+
+std::string missing_optimizer_state(const CheckpointReader& checkpoint) {
+  return fmt::format(
+      "Expected optimizer state in {}, but it holds none; --finetune or --no-load-optim takes its "
+      "weights alone",
+      checkpoint.directory().string());
+}
+
+}  // namespace
+
+ShardedStateDict sharded_state_dict(const LanguageModule& model) {
+  ShardedStateDict state;
+  for (const ParameterPtr& parameter : model.parameters()) {
+    append_shards(*parameter, parameter->data, "", model.groups(), state);
+  }
+  return state;
+}
+
+ShardedStateDict sharded_state_dict(const LanguageModule& model, Optimizer& optimizer) {
+  ShardedStateDict state;
+  for (const OptimizerState& entry : optimizer.states()) {
+    const auto append = [&](const at::Tensor& tensor, const char* prefix) {
+      append_shards(*entry.parameter, tensor, prefix, model.groups(), state);
+    };
+    if (entry.has_own_master()) append(entry.master, "optimizer.state.param.");
+    append(entry.exp_avg, "optimizer.state.exp_avg.");
+    if (entry.exp_avg_sq.defined()) append(entry.exp_avg_sq, "optimizer.state.exp_avg_sq.");
+  }
+  return state;
+}
+
+Fingerprint run_fingerprint(const Options& options, const RankContext& rank) {
+  const ParallelSizes sizes = parallel_sizes(options.model.transformer, rank.world_size);
+  Fingerprint fingerprint = Fingerprint::of_this_process();
+  fingerprint.tensor_model_parallel_size = sizes.tp;
+  fingerprint.pipeline_model_parallel_size = sizes.pp;
+  fingerprint.context_parallel_size = sizes.cp;
+  fingerprint.data_parallel_size = sizes.dp;
+  fingerprint.sequence_parallel = options.model.transformer.sequence_parallel;
+  fingerprint.world_size = rank.world_size;
+  fingerprint.threads_per_rank = rank.threads;
+  fingerprint.backend = rank.transport ? rank.transport->kind() : "none";
+  fingerprint.device = rank.device.is_cuda() ? "cuda" : "cpu";
+  return fingerprint;
+}
+
+void save_training_state(const Options& options, const RankContext& rank,
+                         const LanguageModule& model, Optimizer& optimizer,
+                         const TrainingProgress& progress, const std::string& tokenizer) {
+  ShardedStateDict state = sharded_state_dict(model);
+  if (!options.checkpoint.no_save_optim) {
+    for (ShardedTensor& tensor : sharded_state_dict(model, optimizer))
+      state.push_back(std::move(tensor));
+  }
+  const nlohmann::json common = {{"options", to_json(options)},
+                                 {"iteration", progress.iteration},
+                                 {"consumed_samples", progress.consumed_samples},
+                                 {"optimizer_steps", optimizer.num_steps()},
+                                 {"has_optimizer_state", !options.checkpoint.no_save_optim},
+                                 {"tokenizer_fingerprint", tokenizer},
+                                 {"fingerprint", to_json(run_fingerprint(options, rank))}};
+  save_checkpoint(options.checkpoint.save, progress.iteration, state, common,
+                  *model.groups().world);
+}
+
+void load_weights(CheckpointReader& checkpoint, const Options& options,
+                  const LanguageModule& model) {
+  const Options stored = from_json(checkpoint.common().at("options"));
+  std::string differences;
+  for (const FieldDifference& difference : architecture_differences(stored, options)) {
+    differences += fmt::format("{}{} is {} there and {} here", differences.empty() ? "" : ", ",
+                               difference.field, difference.left, difference.right);
+  }
+  check(differences.empty(),
+        "Expected a model of the same architecture as the checkpoint {}, but {}",
+        checkpoint.directory().string(), differences);
+  checkpoint.load(sharded_state_dict(model), {.allow_lossy_conversion = true});
+}
+
+TrainingProgress load_training_state(const Options& options, const RankContext& rank,
+                                     const LanguageModule& model, Optimizer& optimizer,
+                                     const std::string& tokenizer,
+                                     const std::function<void(const std::string&)>& note) {
+  auto checkpoint = CheckpointReader::open(options.checkpoint.load);
+  const nlohmann::json& common = checkpoint.common();
+  const std::string stored_tokenizer = common.value("tokenizer_fingerprint", "");
+  check(stored_tokenizer == tokenizer || stored_tokenizer.empty() || tokenizer.empty(),
+        "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
+        checkpoint.directory().string(), stored_tokenizer, tokenizer);
+  load_weights(checkpoint, options, model);
+  if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {
+    optimizer.reload_masters();
+  } else {
+    check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
+    ShardedStateDict wanted;
+    for (ShardedTensor& tensor : sharded_state_dict(model, optimizer)) {
+      // Masters are kept only for bf16: a run that was in fp32 has its weights as masters.
+      if (checkpoint.contains(tensor.key)) wanted.push_back(std::move(tensor));
+    }
+    optimizer.reload_masters();
+    checkpoint.load(wanted, {.allow_lossy_conversion = true});
+    optimizer.set_num_steps(common.at("optimizer_steps").get<int64_t>());
+  }
+  if (options.checkpoint.finetune) return {};
+  const auto difference = explain_difference(fingerprint_from_json(common.at("fingerprint")),
+                                             run_fingerprint(options, rank));
+  if (difference) note(*difference);
+  return {.iteration = common.at("iteration").get<int64_t>(),
+          .consumed_samples = common.at("consumed_samples").get<int64_t>()};
+}
+
+}  // namespace megatron

@@ -1,0 +1,50 @@
+// What a checkpoint holds: weights and optimizer state as sharded tensors, and the run's other
+// facts as JSON.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "megatron/checkpoint/checkpoint_reader.h"
+#include "megatron/checkpoint/fingerprint.h"
+#include "megatron/checkpoint/sharded_tensor.h"
+#include "megatron/config/options.h"
+#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/optimizer/optimizer.h"
+#include "megatron/parallel/rank_context.h"
+
+namespace megatron {
+
+// A run's position, apart from tensors.
+struct TrainingProgress {
+  int64_t iteration = 0;
+  int64_t consumed_samples = 0;
+};
+
+// The model's parameters, by their marks: keys are the parameters' names, and the copy of a tied
+// embedding goes by the name of the first stage's. The tensors are views of the live ones.
+ShardedStateDict sharded_state_dict(const LanguageModule& model);
+
+// Masters (optimizer.state.param.<name>) where they are not the parameters themselves, and moments
+// (optimizer.state.exp_avg.<name>, optimizer.state.exp_avg_sq.<name>).
+ShardedStateDict sharded_state_dict(const LanguageModule& model, Optimizer& optimizer);
+
+// The facts that decide whether two runs are bit-identical.
+Fingerprint run_fingerprint(const Options& options, const RankContext& rank);
+
+// Collective over the world.
+void save_training_state(const Options& options, const RankContext& rank,
+                         const LanguageModule& model, Optimizer& optimizer,
+                         const TrainingProgress& progress, const std::string& tokenizer);
+
+// Fills the model's parameters. Throws Error where the checkpoint is of another architecture.
+void load_weights(CheckpointReader& checkpoint, const Options& options,
+                  const LanguageModule& model);
+
+// load_weights, then optimizer and progress as --finetune and --no-load-optim ask. `note` is told
+// in one line when the resumed run will not be bit-identical.
+TrainingProgress load_training_state(const Options& options, const RankContext& rank,
+                                     const LanguageModule& model, Optimizer& optimizer,
+                                     const std::string& tokenizer,
+                                     const std::function<void(const std::string&)>& note);
+
+}  // namespace megatron

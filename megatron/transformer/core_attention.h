@@ -1,0 +1,35 @@
+// Scaled dot-product attention of this rank's heads, behind one interface: specs choose the class.
+#pragma once
+
+#include "megatron/base/megatron_module.h"
+#include "megatron/config/transformer_config.h"
+#include "megatron/tensor_parallel/layer_options.h"
+#include "megatron/transformer/forward_context.h"
+
+namespace megatron {
+
+class CoreAttention : public MegatronModule {
+ public:
+  // q [sq, b, n_p, d], k and v [sk, b, g_p, d] -> [sq, b, n_p * d]. mask: bool, [1 or b, 1, sq, sk], true =
+  // masked, or undefined for a causal mask. The last query sees the last key.
+  virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                             const at::Tensor& attention_mask, const ForwardContext& context) const = 0;
+};
+
+// Megatron's local DotProductAttention: flash attention where there is neither mask nor dropout, else the
+// scores in full.
+class DotProductAttention : public CoreAttention {
+ public:
+  DotProductAttention(const TransformerConfig& config, int64_t layer_number, const LayerOptions& options);
+
+  at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& attention_mask, const ForwardContext& context) const override;
+
+ private:
+  int64_t layer_number_;
+  double softmax_scale_;
+  double attention_dropout_;
+  int tp_rank_;
+};
+
+}  // namespace megatron

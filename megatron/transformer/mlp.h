@@ -1,0 +1,32 @@
+// The feed-forward block: linear_fc1, activation (gated or not), linear_fc2.
+#pragma once
+
+#include "megatron/config/transformer_config.h"
+#include "megatron/tensor_parallel/column_parallel_linear.h"
+#include "megatron/tensor_parallel/row_parallel_linear.h"
+
+namespace megatron {
+
+// What a sub-layer gives: the output without the bias of its last linear layer, and that bias (undefined where
+// there is none), so that the caller adds it together with dropout and residual.
+struct OutputAndBias {
+  at::Tensor output;  // [s, b, h], or [s/tp, b, h] with sequence parallelism
+  at::Tensor bias;    // [h]
+};
+
+class MLP : public MegatronModule {
+ public:
+  MLP(const TransformerConfig& config, const LayerOptions& options);
+
+  // hidden_states [s, b, h] -> [s, b, h].
+  OutputAndBias forward(const at::Tensor& hidden_states) const;
+
+ private:
+  at::Tensor activate(const at::Tensor& x) const;
+
+  TransformerConfig config_;
+  std::shared_ptr<ColumnParallelLinear> linear_fc1_;
+  std::shared_ptr<RowParallelLinear> linear_fc2_;
+};
+
+}  // namespace megatron

@@ -1,0 +1,23 @@
+// LayerNorm and RMSNorm over the hidden dimension.
+#pragma once
+
+#include "megatron/base/megatron_module.h"
+#include "megatron/config/transformer_config.h"
+#include "megatron/tensor_parallel/layer_options.h"
+
+namespace megatron {
+
+class Norm : public MegatronModule {
+ public:
+  Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options);
+
+  // x [..., hidden_size] -> the same shape.
+  at::Tensor forward(const at::Tensor& x) const;
+
+ private:
+  Normalization kind_;
+  double epsilon_;
+  ParameterPtr weight_, bias_;  // RMSNorm has no bias
+};
+
+}  // namespace megatron

@@ -1,0 +1,42 @@
+// One pre-norm transformer layer, built from a table of factories.
+#pragma once
+
+#include "megatron/transformer/mlp.h"
+#include "megatron/transformer/norm.h"
+#include "megatron/transformer/self_attention.h"
+
+namespace megatron {
+
+// A layer's spec: how each part is made. A new attention or norm is one class and one entry here.
+struct TransformerLayerSubmodules {
+  using NormFactory = std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)>;
+  NormFactory input_layernorm;
+  SelfAttentionSubmodules self_attention;
+  NormFactory pre_mlp_layernorm;
+  std::function<std::shared_ptr<MLP>(const TransformerConfig&, const LayerOptions&)> mlp;
+};
+
+class TransformerLayer : public MegatronModule {
+ public:
+  // layer_number: global, from 1.
+  TransformerLayer(const TransformerConfig& config, const TransformerLayerSubmodules& submodules,
+                   int64_t layer_number, const LayerOptions& options);
+
+  // hidden_states [s, b, h] ([s/tp, b, h] with sequence parallelism) -> the same shape.
+  at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& attention_mask,
+                     const RotaryTable& rotary, const ForwardContext& context,
+                     InferenceContext* inference) const;
+
+ private:
+  // residual + dropout(output + bias)
+  at::Tensor add_to_residual(const OutputAndBias& branch, const at::Tensor& residual, DropoutSite site,
+                             const ForwardContext& context) const;
+
+  int64_t layer_number_;
+  double hidden_dropout_;
+  std::shared_ptr<Norm> input_layernorm_, pre_mlp_layernorm_;
+  std::shared_ptr<SelfAttention> self_attention_;
+  std::shared_ptr<MLP> mlp_;
+};
+
+}  // namespace megatron

@@ -1,0 +1,206 @@
+// Command lines: values of every kind, shorthands, and what is refused.
+#include "megatron/config/command_line.h"
+
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "tests/config/usage_message.h"
+
+namespace megatron {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+using Arguments = std::vector<std::string>;
+
+Options train_options(const Arguments& arguments) {
+  return parse_options(Command::train, arguments).options;
+}
+
+std::string refusal(const Arguments& arguments, Command command = Command::train) {
+  return message_of([&] { parse_options(command, arguments); });
+}
+
+TEST(CommandLine, WithoutFlagsEverythingIsAtItsDefault) {
+  const ParsedCommand parsed = parse_options(Command::train, {});
+  EXPECT_TRUE(parsed.given.empty());
+  EXPECT_EQ(parsed.options.optimizer.lr, OptimizerConfig{}.lr);
+}
+
+TEST(CommandLine, ReadsValuesOfEveryKind) {
+  const ParsedCommand parsed = parse_options(Command::train, {"--num-layers",
+                                                              "12",
+                                                              "--hidden-size=768",
+                                                              "--lr",
+                                                              "6e-4",
+                                                              "--bf16",
+                                                              "--normalization",
+                                                              "RMSNorm",
+                                                              "--lr-decay-style=WSD",
+                                                              "--num-query-groups",
+                                                              "4",
+                                                              "--data-path",
+                                                              "a",
+                                                              "b",
+                                                              "--save",
+                                                              "out",
+                                                              "--params-dtype",
+                                                              "bf16",
+                                                              "--disable-bias-linear",
+                                                              "--device",
+                                                              "cuda",
+                                                              "--tokenizer-type",
+                                                              "ByteTokenizer",
+                                                              "--norm-epsilon",
+                                                              "1e-6"});
+  const Options& options = parsed.options;
+  EXPECT_EQ(options.model.transformer.num_layers, 12);
+  EXPECT_EQ(options.model.transformer.hidden_size, 768);
+  EXPECT_EQ(options.optimizer.lr, 6e-4);
+  EXPECT_TRUE(options.model.transformer.bf16);
+  EXPECT_EQ(options.model.transformer.params_dtype, at::kBFloat16);
+  EXPECT_EQ(options.model.transformer.normalization, Normalization::RMSNorm);
+  EXPECT_EQ(options.optimizer.lr_decay_style, LrDecayStyle::WSD);
+  EXPECT_EQ(options.model.transformer.num_query_groups, 4);
+  EXPECT_THAT(options.data.data_path, ElementsAre("a", "b"));
+  EXPECT_EQ(options.checkpoint.save, "out");
+  EXPECT_FALSE(options.model.transformer.add_bias_linear);
+  EXPECT_EQ(options.launch.device, "cuda");
+  EXPECT_EQ(options.tokenizer.tokenizer_type, TokenizerType::ByteTokenizer);
+  EXPECT_EQ(options.model.transformer.layernorm_epsilon, 1e-6);
+  EXPECT_TRUE(parsed.is_given("num_layers"));
+  EXPECT_TRUE(parsed.is_given("add_bias_linear"));
+  EXPECT_FALSE(parsed.is_given("seq_length"));
+}
+
+TEST(CommandLine, NegativeNumbersAreValues) {
+  EXPECT_EQ(train_options({"--lr", "-5"}).optimizer.lr, -5);
+  EXPECT_EQ(train_options({"--num-layers=-5"}).model.transformer.num_layers, -5);
+  EXPECT_EQ(train_options({"--lr", "-1e-3"}).optimizer.lr, -1e-3);
+}
+
+TEST(CommandLine, BoolsTakeTrueAndFalse) {
+  EXPECT_FALSE(train_options({"--bf16=false"}).model.transformer.bf16);
+  EXPECT_TRUE(train_options({"--bf16=true"}).model.transformer.bf16);
+  EXPECT_TRUE(train_options({"--disable-bias-linear=false"}).model.transformer.add_bias_linear);
+  EXPECT_THAT(refusal({"--bf16=maybe"}),
+              HasSubstr("Expected true or false for --bf16, but got 'maybe'"));
+}
+
+TEST(CommandLine, TextsMayLookLikeFlagsOrBeEmpty) {
+  EXPECT_EQ(parse_options(Command::generate, {"--load", "x", "--prompt", "--hello"})
+                .options.generation.prompt,
+            "--hello");
+  EXPECT_EQ(
+      parse_options(Command::generate, {"--load", "x", "--prompt", ""}).options.generation.prompt,
+      "");
+  EXPECT_EQ(parse_options(Command::generate, {"--load", "x", "--prompt=[a, b] \"c\""})
+                .options.generation.prompt,
+            "[a, b] \"c\"");
+}
+
+TEST(CommandLine, AliasesAndShorthands) {
+  const auto generate = parse_options(Command::generate,
+                                      {"--load", "x", "--num-tokens-to-generate", "9", "--greedy"});
+  EXPECT_EQ(generate.options.generation.max_new_tokens, 9);
+  EXPECT_EQ(generate.options.generation.temperature, 0);
+
+  const auto swiglu = train_options({"--swiglu", "--hidden-size", "768"}).model.transformer;
+  EXPECT_EQ(swiglu.activation_func, ActivationFunction::silu);
+  EXPECT_TRUE(swiglu.gated_linear_unit);
+  EXPECT_EQ(swiglu.ffn_hidden_size, 2048);
+  EXPECT_EQ(train_options({"--swiglu", "--hidden-size", "16"}).model.transformer.ffn_hidden_size,
+            64);
+  EXPECT_EQ(
+      train_options({"--swiglu", "--ffn-hidden-size", "96"}).model.transformer.ffn_hidden_size, 96);
+
+  EXPECT_EQ(train_options({"--group-query-attention"}).model.transformer.num_query_groups, 1);
+  EXPECT_EQ(train_options({"--group-query-attention", "--num-query-groups", "2"})
+                .model.transformer.num_query_groups,
+            2);
+  EXPECT_EQ(train_options({"--use-rotary-position-embeddings"}).model.position_embedding_type,
+            PositionEmbeddingType::rope);
+  EXPECT_EQ(train_options({"--swiglu=false"}).model.transformer.activation_func,
+            ActivationFunction::gelu);
+}
+
+TEST(CommandLine, PositionalArguments) {
+  const auto parity =
+      parse_options(Command::parity, {"--json", "out.json", "case.json", "--tolerance", "2"});
+  EXPECT_EQ(parity.options.parity.case_file, "case.json");
+  EXPECT_EQ(parity.options.parity.json, "out.json");
+  EXPECT_THAT(refusal({"--json", "x"}, Command::parity),
+              HasSubstr("Expected CASE-FILE for megatron parity"));
+  EXPECT_THAT(refusal({"a.json", "b.json"}, Command::parity), HasSubstr("'b.json'"));
+  EXPECT_EQ(parse_options(Command::inspect, {"runs/x"}).options.inspect.checkpoint, "runs/x");
+}
+
+TEST(CommandLine, RequiredFlags) {
+  EXPECT_THAT(refusal({"--input", "a.txt"}, Command::preprocess),
+              HasSubstr("Expected --output-prefix"));
+  const auto parsed =
+      parse_options(Command::preprocess, {"--input", "a.txt", "b.txt", "--output-prefix", "o"});
+  EXPECT_THAT(parsed.options.preprocess.input, ElementsAre("a.txt", "b.txt"));
+  EXPECT_THAT(parsed.options.preprocess.json_keys, ElementsAre("text"));
+  EXPECT_THAT(parse_options(Command::preprocess,
+                            {"--input", "a", "--output-prefix", "o", "--json-keys", "k"})
+                  .options.preprocess.json_keys,
+              ElementsAre("k"));
+}
+
+TEST(CommandLine, UnknownFlagsNameTheNearest) {
+  EXPECT_EQ(refusal({"--num-layer", "3"}),
+            "Expected a flag of megatron train, but got --num-layer; the nearest is --num-layers");
+  EXPECT_THAT(refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
+  EXPECT_THAT(refusal({"--fp16"}), HasSubstr("the nearest is --bf16"));
+  EXPECT_THAT(refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
+  EXPECT_THAT(refusal({"stray"}), HasSubstr("but got 'stray'"));
+  EXPECT_THAT(refusal({"--bf16", "true"}), HasSubstr("but got 'true'"));
+}
+
+TEST(CommandLine, FlagsOfOtherSubcommandsSayWhose) {
+  EXPECT_EQ(refusal({"--prompt", "x"}),
+            "Expected a flag of megatron train, but got --prompt, which is one of: generate");
+  EXPECT_THAT(refusal({"--num-layers", "2"}, Command::tokenize),
+              HasSubstr("which is one of: train, bench"));
+}
+
+TEST(CommandLine, BadValuesSayWhatWasExpected) {
+  EXPECT_EQ(refusal({"--num-layers", "x"}),
+            "Expected a whole number for --num-layers, but got 'x'");
+  EXPECT_EQ(refusal({"--lr=fast"}), "Expected a number for --lr, but got 'fast'");
+  EXPECT_EQ(refusal({"--normalization", "layernorm"}),
+            "Expected one of LayerNorm, RMSNorm for --normalization, but got 'layernorm'");
+  EXPECT_EQ(refusal({"--device", "tpu"}), "Expected one of cpu, cuda for --device, but got 'tpu'");
+  EXPECT_EQ(refusal({"--num-layers"}), "Expected a value behind --num-layers, but got none");
+  EXPECT_EQ(refusal({"--data-path"}), "Expected a value behind --data-path, but got none");
+  EXPECT_THAT(refusal({"--num-layers", "--hidden-size", "64"}),
+              HasSubstr("Expected a whole number for --num-layers, but got '--hidden-size'"));
+}
+
+TEST(CommandLine, ContradictionsAreRefused) {
+  EXPECT_EQ(refusal({"--seed", "1", "--seed", "2"}),
+            "Expected one value for --seed, but got both 1 and 2; give it once");
+  EXPECT_EQ(refusal({"--seed", "1", "--seed", "1"}), "accepted");
+  EXPECT_EQ(refusal({"--bf16", "--bf16"}), "accepted");
+  EXPECT_THAT(refusal({"--swiglu", "--squared-relu"}),
+              HasSubstr("Expected --swiglu or --squared-relu, but got both"));
+  EXPECT_THAT(refusal({"--bias-gelu-fusion", "--no-bias-gelu-fusion"}), HasSubstr("but got both"));
+}
+
+TEST(CommandLine, RepeatedListsGrow) {
+  EXPECT_THAT(train_options({"--data-path", "a", "--bf16", "--data-path", "b"}).data.data_path,
+              ElementsAre("a", "b"));
+}
+
+TEST(Command, NamesAndTheNearest) {
+  for (const Command command : kCommands)
+    EXPECT_EQ(command_from_name(command_name(command)), command);
+  EXPECT_THAT(message_of([] { command_from_name("trian"); }), HasSubstr("the nearest is train"));
+}
+
+}  // namespace
+}  // namespace megatron

@@ -1,0 +1,282 @@
+// What cannot work is refused with the values that would.
+#include "megatron/config/validate.h"
+
+#include <algorithm>
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "megatron/config/command_line.h"
+#include "megatron/config/problems.h"
+
+#include "tests/config/usage_message.h"
+
+namespace megatron {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+using Arguments = std::vector<std::string>;
+
+// Arguments that work, with `more` in place of those that it gives again.
+Arguments good_arguments(const Arguments& more) {
+  const std::vector<Arguments> good = {
+      {"--num-layers", "4"},  {"--hidden-size", "64"}, {"--num-attention-heads", "4"},
+      {"--seq-length", "32"}, {"--vocab-size", "128"}, {"--train-iters", "10"},
+      {"--mock-data"}};
+  Arguments arguments = more;
+  for (const Arguments& flag : good) {
+    const bool replaced = std::any_of(more.begin(), more.end(), [&](const auto& argument) {
+      return argument.substr(0, argument.find('=')) == flag.front();
+    });
+    if (!replaced) arguments.insert(arguments.end(), flag.begin(), flag.end());
+  }
+  return arguments;
+}
+
+std::string refusal(const Arguments& more, int world_size = 1, Command command = Command::train) {
+  return message_of([&] {
+    Options options = parse_options(Command::train, good_arguments(more)).options;
+    validate(options, world_size, command);
+  });
+}
+
+struct BadCase {
+  Arguments arguments;
+  int world_size;
+  std::vector<std::string> parts;  // of the message, the working value among them
+};
+
+class Refuses : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(Refuses, WithTheValuesThatWork) {
+  const BadCase& bad = GetParam();
+  const std::string message = refusal(bad.arguments, bad.world_size);
+  for (const auto& part : bad.parts) EXPECT_THAT(message, HasSubstr(part));
+  EXPECT_THAT(message, HasSubstr("Expected "));
+  EXPECT_THAT(message, HasSubstr(", but got "));
+  EXPECT_THAT(message, Not(HasSubstr("\n")));
+}
+
+const BadCase kBadCases[] = {
+    {{"--num-layers", "0"}, 1, {"--num-layers of at least 1, but got 0"}},
+    {{"--num-layers", "-3"}, 1, {"--num-layers of at least 1, but got -3"}},
+    {{"--hidden-size", "0"}, 1, {"--hidden-size"}},
+    {{"--hidden-size", "9223372036854775807"}, 1, {"--hidden-size of at most 1073741824"}},
+    {{"--num-attention-heads", "0"}, 1, {"--num-attention-heads of at least 1"}},
+    {{"--seq-length", "0"}, 1, {"--seq-length of at least 1"}},
+    {{"--num-query-groups", "0"}, 1, {"--num-query-groups of at least 1"}},
+    {{"--micro-batch-size", "0"}, 1, {"--micro-batch-size of at least 1"}},
+    {{"--global-batch-size", "-1"}, 1, {"--global-batch-size of at least 1"}},
+    {{"--train-iters", "0"}, 1, {"--train-iters of at least 1"}},
+    {{"--tensor-model-parallel-size", "0"}, 1, {"--tensor-model-parallel-size of at least 1"}},
+    {{"--num-attention-heads", "5"},
+     1,
+     {"--hidden-size divisible by --num-attention-heads (5), but got 64", "60 or 65",
+      "4 or 8 heads"}},
+    {{"--num-query-groups", "3"}, 1, {"--num-query-groups (3), but got 4", "2 or 4 groups"}},
+    {{"--num-attention-heads", "8", "--tensor-model-parallel-size", "3"},
+     3,
+     {"--num-attention-heads divisible by", "(3), but got 8", "size of 2 or 4", "6 or 9"}},
+    {{"--num-attention-heads", "12", "--num-query-groups", "6", "--kv-channels", "4",
+      "--tensor-model-parallel-size", "4"},
+     4,
+     {"divides the other, but got 6 and 4", "3 or 6", "4 or 8 groups"}},
+    {{"--pipeline-model-parallel-size", "3"},
+     3,
+     {"--num-layers divisible by --pipeline-model-parallel-size (3), but got 4", "size of 2 or 4",
+      "3 or 6 layers"}},
+    {{"--ffn-hidden-size", "255", "--tensor-model-parallel-size", "2"},
+     2,
+     {"--ffn-hidden-size divisible by", "but got 255", "254 or 256"}},
+    {{"--vocab-size", "127", "--no-pad-vocab", "--tensor-model-parallel-size", "2"},
+     2,
+     {"--vocab-size", "but got 127", "126 or 128"}},
+    {{"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2"},
+     6,
+     {"divisible by 4 (tensor 2 x pipeline 2), but got 6", "4 or 8 ranks"}},
+    {{"--tensor-model-parallel-size", "2"}, 1, {"divisible by 2", "2 ranks would work"}},
+    {{"--global-batch-size", "6", "--micro-batch-size", "2"},
+     2,
+     {"--micro-batch-size 2 x data parallel 2), but got 6", "4 or 8"}},
+    {{"--sequence-parallel"}, 1, {"--tensor-model-parallel-size above 1 with --sequence-parallel"}},
+    {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "33"},
+     2,
+     {"--seq-length with --sequence-parallel divisible by", "but got 33", "32 or 34"}},
+    {{"--context-parallel-size", "2"},
+     2,
+     {"--context-parallel-size 1, but got 2", "not in this version"}},
+    {{"--expert-model-parallel-size", "2"},
+     2,
+     {"--expert-model-parallel-size 1", "not in this version"}},
+    {{"--position-embedding-type", "rope", "--kv-channels", "15"}, 1, {"even width", "14 or 16"}},
+    {{"--position-embedding-type", "rope", "--rotary-percent", "0"},
+     1,
+     {"--rotary-percent above 0"}},
+    {{"--position-embedding-type", "rope", "--rotary-percent", "0.2"},
+     1,
+     {"--rotary-percent", "0.25 would work"}},
+    {{"--position-embedding-type", "rope", "--rotary-seq-len-interpolation-factor", "0.5"},
+     1,
+     {"--rotary-seq-len-interpolation-factor of at least 1"}},
+    {{"--position-embedding-type", "rope", "--rope-scaling-factor", "4"},
+     1,
+     {"--use-rope-scaling"}},
+    {{"--rotary-interleaved"}, 1, {"--position-embedding-type rope with --rotary-interleaved"}},
+    {{"--rotary-base", "500000"}, 1, {"rope with --rotary-base"}},
+    {{"--max-position-embeddings", "16"},
+     1,
+     {"--seq-length of at most", "(16), but got 32", "16 would work"}},
+    {{"--bias-gelu-fusion", "--squared-relu"}, 1, {"--bias-gelu-fusion"}},
+    {{"--hidden-dropout", "1"}, 1, {"--hidden-dropout of at least 0 and below 1"}},
+    {{"--attention-dropout", "-0.1"}, 1, {"--attention-dropout of at least 0 and below 1"}},
+    {{"--norm-epsilon", "0"}, 1, {"--norm-epsilon above 0"}},
+    {{"--init-method-std", "-1"}, 1, {"--init-method-std"}},
+    {{"--bf16", "--params-dtype", "fp64"}, 1, {"--bf16 or --params-dtype fp64, but got both"}},
+    {{"--pipeline-dtype", "bf16"}, 1, {"--pipeline-dtype"}},
+    {{"--lr", "-1"}, 1, {"--lr of at least 0"}},
+    {{"--min-lr", "1"}, 1, {"--min-lr between 0 and --lr"}},
+    {{"--lr-warmup-init", "1"}, 1, {"--lr-warmup-init between 0 and --lr"}},
+    {{"--adam-beta1", "1"}, 1, {"--adam-beta1 of at least 0 and below 1"}},
+    {{"--adam-beta2", "-1"}, 1, {"--adam-beta2 of at least 0 and below 1"}},
+    {{"--adam-eps", "0"}, 1, {"--adam-eps above 0"}},
+    {{"--sgd-momentum", "1.5"}, 1, {"--sgd-momentum"}},
+    {{"--clip-grad", "-1"}, 1, {"--clip-grad of at least 0"}},
+    {{"--weight-decay", "-1"}, 1, {"--weight-decay of at least 0"}},
+    {{"--lr-warmup-iters", "2", "--lr-warmup-fraction", "0.1"},
+     1,
+     {"--lr-warmup-fraction, but got both"}},
+    {{"--lr-warmup-iters", "10"},
+     1,
+     {"--lr-warmup-iters below", "(10), but got 10", "9 would work"}},
+    {{"--lr-warmup-fraction", "1.5"}, 1, {"--lr-warmup-fraction"}},
+    {{"--lr-decay-style", "WSD"}, 1, {"--lr-wsd-decay-iters with --lr-decay-style WSD"}},
+    {{"--lr-wsd-decay-iters", "2"}, 1, {"--lr-decay-style WSD with --lr-wsd-decay-iters"}},
+    {{"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "20"},
+     1,
+     {"(10), but got 20", "10 would work"}},
+    {{"--data-path", "x"}, 1, {"--data-path or --mock-data, but got both"}},
+    {{"--mock-data=false"}, 1, {"Expected --data-path, but got none; --mock-data"}},
+    {{"--vocab-size", "0"}, 1, {"--vocab-size of at least 1, or a tokenizer"}},
+    {{"--split", "a,b"}, 1, {"--split", "969,30,1"}},
+    {{"--split", "1,2,3,4"}, 1, {"--split"}},
+    {{"--split", "0,0"}, 1, {"--split"}},
+    {{"--split", ""}, 1, {"--split"}},
+    {{"--split", "9,-1"}, 1, {"--split"}},
+    {{"--vocab-file", "v"}, 1, {"both --vocab-file and --merge-file"}},
+    {{"--vocab-file", "v", "--merge-file", "m", "--tokenizer-model", "t"}, 1, {"but got both"}},
+    {{"--tokenizer-type", "GPT2BPETokenizer"}, 1, {"--vocab-file and --merge-file with"}},
+    {{"--tokenizer-type", "HuggingFaceTokenizer"}, 1, {"--tokenizer-model with"}},
+    {{"--tokenizer-type", "ByteTokenizer", "--tokenizer-model", "t"}, 1, {"no tokenizer files"}},
+    {{"--save-interval", "5"}, 1, {"--save with --save-interval"}},
+    {{"--finetune"}, 1, {"--load with --finetune"}},
+    {{"--no-load-optim"}, 1, {"--load with --no-load-optim"}},
+    {{"--eval-interval", "-1"}, 1, {"--eval-interval of at least 0"}},
+    {{"--log-interval", "0"}, 1, {"--log-interval of at least 1"}},
+    {{"--exit-duration-in-mins", "0"}, 1, {"--exit-duration-in-mins above 0"}},
+    {{"--nproc", "0"}, 1, {"--nproc of at least 1"}},
+    {{"--threads", "0"}, 1, {"--threads of at least 1"}},
+    {{"--threads-as-ranks"}, 1, {"--nproc with --threads-as-ranks"}},
+    {{"--master-port", "70000"}, 1, {"--master-port between 1 and 65535"}},
+    {{"--distributed-timeout-minutes", "0"}, 1, {"--distributed-timeout-minutes above 0"}},
+    {{"--ddp-bucket-size", "0"}, 1, {"--ddp-bucket-size of at least 1"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {
+  std::string name = std::to_string(info.index);
+  for (const char c : info.param.arguments.front()) name += std::isalnum(c) != 0 ? c : '_';
+  return name;
+});
+
+TEST(Validate, AcceptsWhatWorks) {
+  EXPECT_EQ(refusal({}), "accepted");
+  EXPECT_EQ(refusal({"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
+                     "--sequence-parallel", "--global-batch-size", "8", "--micro-batch-size", "2"},
+                    8),
+            "accepted");
+  EXPECT_EQ(refusal({"--vocab-size", "127", "--tensor-model-parallel-size", "2"}, 2), "accepted");
+  EXPECT_EQ(refusal({"--num-query-groups", "1", "--tensor-model-parallel-size", "4"}, 4),
+            "accepted");
+  EXPECT_EQ(
+      refusal({"--position-embedding-type", "rope", "--rotary-percent", "0.5", "--use-rope-scaling",
+               "--rope-scaling-factor", "4", "--rotary-seq-len-interpolation-factor", "2",
+               "--max-position-embeddings", "16"}),
+      "accepted");
+  EXPECT_EQ(refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}), "accepted");
+  EXPECT_EQ(refusal({"--split", "98.5,1.5"}), "accepted");
+  EXPECT_EQ(refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
+  EXPECT_EQ(refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
+}
+
+TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
+  for (const Arguments& flags : {Arguments{"--bf16"}, Arguments{"--params-dtype", "bf16"}}) {
+    Options options = parse_options(Command::train, good_arguments(flags)).options;
+    validate(options, 1);
+    EXPECT_TRUE(options.model.transformer.bf16);
+    EXPECT_EQ(options.model.transformer.params_dtype, at::kBFloat16);
+  }
+}
+
+TEST(Validate, ListsAllProblemsInOneLine) {
+  const std::string message = refusal(
+      {"--num-attention-heads", "5", "--lr", "-1", "--pipeline-model-parallel-size", "3"}, 4);
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("(1) "), HasSubstr("--num-attention-heads (5), but got 64"),
+                    HasSubstr("--lr of at least 0"), HasSubstr("--num-layers divisible by"),
+                    HasSubstr("3 or 6 ranks"), Not(HasSubstr("\n"))));
+}
+
+TEST(Validate, OtherSubcommandsAreCheckedForWhatTheyTake) {
+  const auto refusal_of = [](Command command, const Arguments& arguments) {
+    return message_of([&] {
+      Options options = parse_options(command, arguments).options;
+      options.model.transformer.num_layers = 2;
+      options.model.transformer.hidden_size = 64;
+      options.model.transformer.num_attention_heads = 4;
+      validate(options, 1, command);
+    });
+  };
+  const Arguments generate = {"--load", "x", "--tokenizer-model", "t"};
+  const auto with = [&](Arguments more) {
+    more.insert(more.begin(), generate.begin(), generate.end());
+    return more;
+  };
+  EXPECT_EQ(refusal_of(Command::generate, generate), "accepted");
+  EXPECT_THAT(refusal_of(Command::generate, with({"--max-new-tokens", "0"})),
+              HasSubstr("--max-new-tokens"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--temperature", "-1"})),
+              HasSubstr("--temperature"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--top-p", "1.5"})), HasSubstr("--top-p"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--top-p", "0.5", "--top-k", "3"})),
+              HasSubstr("but got both"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--num-samples", "0"})),
+              HasSubstr("--num-samples"));
+  EXPECT_THAT(refusal_of(Command::bench, {}), HasSubstr("--vocab-size of at least 1"));
+  EXPECT_THAT(refusal_of(Command::bench, {"--vocab-size", "9", "--steps", "0"}),
+              HasSubstr("--steps"));
+  EXPECT_EQ(refusal_of(Command::bench, {"--vocab-size", "9"}), "accepted");
+  EXPECT_THAT(refusal_of(Command::parity, {"c.json", "--tolerance", "0"}),
+              HasSubstr("--tolerance"));
+  EXPECT_THAT(
+      refusal_of(Command::preprocess, {"--input", "a", "--output-prefix", "b", "--workers", "0"}),
+      HasSubstr("--workers"));
+  EXPECT_THAT(refusal_of(Command::tokenize, {"--vocab-file", "v"}), HasSubstr("--merge-file"));
+}
+
+TEST(Nearest, DivisorsAndMultiples) {
+  EXPECT_EQ(nearest_divisors(12, 5), "4 or 6");
+  EXPECT_EQ(nearest_divisors(12, 4), "4");
+  EXPECT_EQ(nearest_divisors(12, 50), "12");
+  EXPECT_EQ(nearest_divisors(12, 0), "1");
+  EXPECT_EQ(nearest_divisors(7, 3), "1 or 7");
+  EXPECT_EQ(nearest_divisors(int64_t{1} << 40, 3), "2 or 4");
+  EXPECT_EQ(nearest_multiples(4, 6), "4 or 8");
+  EXPECT_EQ(nearest_multiples(4, 3), "4");
+  EXPECT_EQ(nearest_multiples(4, 0), "4");
+  EXPECT_EQ(nearest_multiples(4, 8), "8");
+}
+
+}  // namespace
+}  // namespace megatron

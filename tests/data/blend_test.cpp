@@ -1,0 +1,155 @@
+// Blends against Megatron's indices; the datasets of a run from its flags.
+#include "megatron/data/blend.h"
+
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+#include "megatron/data/dataset_builder.h"
+#include "megatron/data/indexed_dataset_builder.h"
+
+#include "tests/data/golden.h"
+
+namespace megatron {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Blend, AgreesWithMegatron) {
+  const auto cases = golden("gpt_dataset.json")["blend"];
+  ASSERT_EQ(cases.size(), 3u);
+  for (const auto& one : cases) {
+    const auto weights = one["weights"].get<std::vector<double>>();
+    const BlendIndex index = build_blending_indices(weights, one["size"].get<int64_t>());
+    EXPECT_EQ(index.dataset_index, one["dataset_index"].get<std::vector<int16_t>>());
+    EXPECT_EQ(index.dataset_sample_index, one["dataset_sample_index"].get<std::vector<int64_t>>());
+  }
+}
+
+TEST(Blend, AgreesWithMegatronWhereAllSamplesAreUsed) {
+  const auto cases = golden("gpt_dataset.json")["blend_exhaustive"];
+  ASSERT_EQ(cases.size(), 2u);
+  for (const auto& one : cases) {
+    const auto sizes = one["sizes"].get<std::vector<int64_t>>();
+    const BlendIndex index = build_exhaustive_blending_indices(sizes);
+    EXPECT_EQ(index.dataset_index, one["dataset_index"].get<std::vector<int16_t>>());
+    EXPECT_EQ(index.dataset_sample_index, one["dataset_sample_index"].get<std::vector<int64_t>>());
+  }
+}
+
+TEST(DataPath, ReadsWeights) {
+  EXPECT_THAT(parse_data_path({"a"}).prefixes, ElementsAre("a"));
+  EXPECT_FALSE(parse_data_path({"a", "b", "c"}).weights.has_value());
+  EXPECT_FALSE(parse_data_path({"a", "b"}).weights.has_value());
+  const DataBlend blend = parse_data_path({"3", "a", "1", "b"});
+  EXPECT_THAT(blend.prefixes, ElementsAre("a", "b"));
+  EXPECT_THAT(*blend.weights, ElementsAre(0.75, 0.25));
+  EXPECT_THROW(parse_data_path({}), Error);
+  EXPECT_THROW(parse_data_path({"1", "a", "x", "b"}), Error);
+  EXPECT_THROW(parse_data_path({"0", "a"}), Error);
+}
+
+TEST(Blend, AsksForASurplus) {
+  EXPECT_THAT(blend_sample_counts(std::vector<double>{0.75, 0.25}, 1000), ElementsAre(754, 252));
+}
+
+class BuildDatasetsTest : public ::testing::Test {
+ protected:
+  // 100 documents of 20 tokens, all `token`.
+  std::string write(const std::string& name, int64_t token) {
+    IndexedDatasetBuilder builder(folder_ / name, TokenType::uint16);
+    for (int i = 0; i < 100; ++i) builder.add_document(std::vector<int64_t>(20, token));
+    builder.finalize();
+    return folder_ / name;
+  }
+
+  DatasetRequest request(std::vector<std::string> data_path) {
+    DatasetRequest request;
+    request.data.data_path = std::move(data_path);
+    request.data.split = "90,10,0";
+    request.sequence_length = 8;
+    request.vocab_size = 50;
+    request.num_samples = {400, 30, 5};
+    return request;
+  }
+
+  std::string error(const DatasetRequest& request) {
+    try {
+      build_datasets(request);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(BuildDatasetsTest, BuildsEachSplitAndKeepsItsIndices) {
+  const auto one = request({write("a", 7)});
+  const Datasets datasets = build_datasets(one);
+  ASSERT_NE(datasets.train(), nullptr);
+  ASSERT_NE(datasets.valid(), nullptr);
+  EXPECT_EQ(datasets.test(), nullptr);
+  EXPECT_GE(datasets.train()->size(), 400);
+  EXPECT_GE(datasets.valid()->size(), 30);
+  EXPECT_THAT(datasets.train()->sample(399).tokens, Contains(7).Times(8));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "cache/GPTDataset_indices"));
+  // Another rank, which only reads, sees the same samples.
+  auto other = one;
+  other.writes_cache = false;
+  other.note = [](const std::string& line) { ADD_FAILURE() << line; };
+  EXPECT_EQ(build_datasets(other).train()->size(), datasets.train()->size());
+}
+
+TEST_F(BuildDatasetsTest, BlendsByWeight) {
+  const Datasets datasets = build_datasets(request({"3", write("a", 7), "1", write("b", 9)}));
+  ASSERT_EQ(datasets.train()->size(), 400);
+  int64_t of_a = 0;
+  for (int64_t i = 0; i < 400; ++i) of_a += datasets.train()->sample(i).tokens[0] == 7;
+  EXPECT_EQ(of_a, 300);
+}
+
+TEST_F(BuildDatasetsTest, UsesUpDatasetsWithoutWeights) {
+  auto both = request({write("a", 7), write("b", 9)});
+  both.num_samples = {std::nullopt, std::nullopt, std::nullopt};
+  EXPECT_EQ(build_datasets(both).train()->size(), 2 * ((90 * 20 - 1) / 8));
+  both.num_samples = {10000, std::nullopt, std::nullopt};
+  EXPECT_THAT(error(both), HasSubstr("10000 samples"));
+}
+
+TEST_F(BuildDatasetsTest, MakesMockData) {
+  DatasetRequest mock;
+  mock.data.mock_data = true;
+  mock.data.split = "1,1,1";
+  mock.sequence_length = 16;
+  mock.vocab_size = 100;
+  mock.num_samples = {10, 10, 10};
+  const Datasets datasets = build_datasets(mock);
+  const GPTSample sample = datasets.test()->sample(3);
+  for (size_t i = 0; i < 15; ++i) {
+    if (sample.tokens[i] != 99 && sample.labels[i] != 99) {
+      EXPECT_EQ(sample.labels[i], (sample.tokens[i] + 1) % 100);
+    }
+  }
+}
+
+TEST_F(BuildDatasetsTest, RefusesDataOfAnotherVocabulary) {
+  auto other = request({write("a", 7)});
+  other.vocab_size = 7;
+  EXPECT_THAT(error(other), HasSubstr("below the vocabulary's 7"));
+}
+
+TEST_F(BuildDatasetsTest, NamesWhatIsMissing) {
+  EXPECT_THAT(error(request({folder_ / "none"})), HasSubstr("none.idx"));
+  EXPECT_THAT(error(request({})), HasSubstr("--data-path"));
+  auto small = request({write("a", 7)});
+  small.data.split = "1000,1,0";
+  EXPECT_THAT(error(small), HasSubstr("larger share"));
+}
+
+}  // namespace
+}  // namespace megatron

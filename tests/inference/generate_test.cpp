@@ -1,0 +1,97 @@
+#include "megatron/inference/generate.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/parallel/model_groups.h"
+
+#include "tests/parallel/thread_world.h"
+
+namespace megatron {
+namespace {
+
+GPTModelConfig config_of(bool rope, int64_t query_groups) {
+  GPTModelConfig config;
+  config.vocab_size = 61;
+  config.make_vocab_size_divisible_by = 4;
+  config.seq_length = 24;
+  config.transformer.num_layers = 2;
+  config.transformer.hidden_size = 32;
+  config.transformer.num_attention_heads = 4;
+  config.transformer.num_query_groups = query_groups;
+  config.transformer.init_method_std = 0.2;  // far from uniform, so that greedy choices are clear
+  config.transformer.params_dtype = at::kDouble;
+  if (rope) config.position_embedding_type = PositionEmbeddingType::rope;
+  return config;
+}
+
+std::shared_ptr<GPTModel> build(const GPTModelConfig& config, const RankContext& rank) {
+  auto model = build_gpt_model(config, make_model_groups(config.transformer, rank), at::kCPU);
+  initialize_weights(*model, 5);
+  model->synchronize_shared_embedding();
+  return model;
+}
+
+const std::vector<int64_t> kPrompt = {3, 14, 15, 9, 2};
+
+// Greedy continuation by whole forward passes, without a cache.
+std::vector<int64_t> continue_without_cache(GPTModel& model, int64_t tokens) {
+  const at::NoGradGuard no_grad;
+  std::vector<int64_t> ids = kPrompt;
+  for (int64_t i = 0; i < tokens; ++i) {
+    const auto s = static_cast<int64_t>(ids.size());
+    const at::Tensor logits =
+        model.forward({.input_ids = at::tensor(ids, at::kLong).unsqueeze(0),
+                       .position_ids = at::arange(s, at::kLong).unsqueeze(0)},
+                      ForwardContext::make(false, 0, at::zeros({1}, at::kLong), s, false, 0, 1));
+    ids.push_back(logits[0][s - 1].narrow(0, 0, model.config().vocab_size).argmax().item<int64_t>());
+  }
+  return {ids.begin() + kPrompt.size(), ids.end()};
+}
+
+TEST(Generate, CachedDecodingEqualsWholeForwardPassesInEveryLayout) {
+  for (const bool rope : {false, true}) {
+    for (const int64_t query_groups : {4, 2, 1}) {
+      GPTModelConfig config = config_of(rope, query_groups);
+      std::vector<int64_t> expected;
+      run_thread_world(1, [&](RankContext& rank) { expected = continue_without_cache(*build(config, rank), 12); });
+      for (const auto& [world, tp, pp] : {std::tuple{1, 1, 1}, {2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {2, 1, 1}}) {
+        config.transformer.tensor_model_parallel_size = tp;
+        config.transformer.pipeline_model_parallel_size = pp;
+        run_thread_world(world, [&](RankContext& rank) {
+          const auto ours = generate(*build(config, rank), {.prompt = kPrompt,
+                                                            .num_samples = 2,
+                                                            .max_new_tokens = 12,
+                                                            .sampling = {.temperature = 0}});
+          EXPECT_EQ(ours.at(0), expected) << "tp " << tp << " pp " << pp << " groups " << query_groups;
+          EXPECT_EQ(ours.at(1), expected);
+        });
+        config.transformer.tensor_model_parallel_size = config.transformer.pipeline_model_parallel_size = 1;
+      }
+    }
+  }
+}
+
+TEST(Generate, EndsWithTheEndToken) {
+  run_thread_world(1, [&](RankContext& rank) {
+    const auto model = build(config_of(true, 4), rank);
+    const std::vector<int64_t> all = continue_without_cache(*model, 6);
+    const auto ours = generate(
+        *model, {.prompt = kPrompt, .max_new_tokens = 6, .end_token = all[2], .sampling = {.temperature = 0}});
+    const auto end = std::ranges::find(all, all[2]) + 1;
+    EXPECT_EQ(ours.at(0), std::vector<int64_t>(all.begin(), end));
+  });
+}
+
+TEST(Generate, MoreTokensThanLearnedPositionsIsAnError) {
+  run_thread_world(1, [&](RankContext& rank) {
+    const auto model = build(config_of(false, 4), rank);
+    EXPECT_THROW(generate(*model, {.prompt = kPrompt, .max_new_tokens = 20}), Error);
+    EXPECT_THROW(generate(*model, {.prompt = {}, .max_new_tokens = 2}), Error);
+  });
+}
+
+}  // namespace
+}  // namespace megatron

@@ -1,0 +1,62 @@
+#include "megatron/inference/sampling.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+namespace {
+
+// How often each token is drawn, over many positions.
+std::vector<double> frequencies(const at::Tensor& logits, const SamplingParams& params, int draws = 20000) {
+  std::vector<double> counts(logits.size(1), 0.0);
+  for (int i = 0; i < draws; ++i) {
+    counts[sample_tokens(logits, logits.size(1), params, i)[0].item<int64_t>()] += 1.0 / draws;
+  }
+  return counts;
+}
+
+const at::Tensor kLogits = at::log(at::tensor({0.5, 0.3, 0.15, 0.05})).unsqueeze(0);
+
+TEST(SampleTokens, GreedyTakesTheLargestAndNeverPadding) {
+  const at::Tensor logits = at::tensor({0.1f, 3.0f, 2.0f, 9.0f}).unsqueeze(0);
+  EXPECT_EQ(sample_tokens(logits, 3, {.temperature = 0}, 0).item<int64_t>(), 1);
+  EXPECT_EQ(sample_tokens(logits, 3, {.top_k = 1}, 0).item<int64_t>(), 1);
+}
+
+TEST(SampleTokens, DrawsFromTheSoftmax) {
+  const auto found = frequencies(kLogits, {.seed = 3});
+  const double expected[] = {0.5, 0.3, 0.15, 0.05};
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(found[i], expected[i], 0.015);
+}
+
+TEST(SampleTokens, TemperatureSharpens) {
+  const auto found = frequencies(kLogits, {.temperature = 0.5});
+  EXPECT_NEAR(found[0], 0.25 / (0.25 + 0.09 + 0.0225 + 0.0025), 0.015);
+}
+
+TEST(SampleTokens, TopKAndTopPKeepTheLikeliest) {
+  const auto top_k = frequencies(kLogits, {.top_k = 2});
+  EXPECT_NEAR(top_k[0], 0.5 / 0.8, 0.015);
+  EXPECT_EQ(top_k[2] + top_k[3], 0.0);
+  // 0.5 is before the second token, 0.8 before the third: with p = 0.6 two stay, with p = 0.1 one.
+  const auto top_p = frequencies(kLogits, {.top_p = 0.6});
+  EXPECT_NEAR(top_p[1], 0.3 / 0.8, 0.015);
+  EXPECT_EQ(top_p[2] + top_p[3], 0.0);
+  EXPECT_EQ(frequencies(kLogits, {.top_p = 0.1}, 200)[0], 1.0);
+  EXPECT_THROW(sample_tokens(kLogits, 4, {.top_k = 2, .top_p = 0.5}, 0), Error);
+}
+
+TEST(SampleTokens, RepeatsForTheSameSeedAndPosition) {
+  const SamplingParams params{.seed = 11};
+  for (int position = 0; position < 50; ++position) {
+    EXPECT_EQ(sample_tokens(kLogits, 4, params, position).item<int64_t>(),
+              sample_tokens(kLogits, 4, params, position).item<int64_t>());
+  }
+}
+
+}  // namespace
+}  // namespace megatron

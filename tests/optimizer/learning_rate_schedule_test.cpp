@@ -1,0 +1,69 @@
+// Values of Megatron's scheduler (warm-up 100, decay 1000, from 0.01 over 0.1 to 0.001).
+#include "megatron/optimizer/learning_rate_schedule.h"
+
+#include <cmath>
+#include <numbers>
+
+#include <gtest/gtest.h>
+
+namespace megatron {
+namespace {
+
+LearningRateSchedule schedule(LrDecayStyle style, WsdDecayStyle wsd_style = WsdDecayStyle::linear) {
+  OptimizerConfig config;
+  config.lr = 0.1;
+  config.min_lr = 0.001;
+  config.lr_warmup_init = 0.01;
+  config.lr_warmup_iters = 100;
+  config.lr_decay_iters = 1000;
+  config.lr_decay_style = style;
+  config.lr_wsd_decay_iters = 200;
+  config.lr_wsd_decay_style = wsd_style;
+  return {config, /*train_iters=*/5000};
+}
+
+TEST(LearningRateSchedule, WarmsUpLinearly) {
+  const auto rate = schedule(LrDecayStyle::linear);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(0), 0.01);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(50), 0.055);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(100), 0.1);
+}
+
+TEST(LearningRateSchedule, Linear) {
+  const auto rate = schedule(LrDecayStyle::linear);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(500), 0.1 - 0.099 * 400 / 900);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(1000), 0.001);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(1001), 0.001);
+}
+
+TEST(LearningRateSchedule, Cosine) {
+  const auto rate = schedule(LrDecayStyle::cosine);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(550), 0.001 + 0.099 * 0.5);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(325), 0.001 + 0.099 * 0.5 * (std::cos(std::numbers::pi / 4) + 1));
+}
+
+TEST(LearningRateSchedule, ConstantStaysForever) {
+  EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::constant).learning_rate(4000), 0.1);
+}
+
+TEST(LearningRateSchedule, WsdHoldsAndThenFalls) {
+  const auto linear = schedule(LrDecayStyle::WSD, WsdDecayStyle::linear);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(800), 0.1);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(900), 0.001 + 0.099 * 0.5);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(1000), 0.001);
+  EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::cosine).learning_rate(900), 0.001 + 0.099 * 0.5);
+  EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::exponential).learning_rate(900),
+                   0.001 + 0.099 * (2 * std::pow(0.5, 0.5) - 1));
+  EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::minus_sqrt).learning_rate(900),
+                   0.001 + 0.099 * (1 - std::sqrt(0.5)));
+}
+
+TEST(LearningRateSchedule, WarmupFractionIsOfTheDecay) {
+  OptimizerConfig config;
+  config.lr = 1.0;
+  config.lr_warmup_fraction = 0.1;
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 200).learning_rate(10), 0.5);
+}
+
+}  // namespace
+}  // namespace megatron

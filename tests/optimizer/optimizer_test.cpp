@@ -1,0 +1,84 @@
+#include "megatron/optimizer/optimizer.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+namespace megatron {
+namespace {
+
+ParameterPtr make_parameter(std::vector<int64_t> shape, double value, double gradient,
+                            at::ScalarType dtype = at::kFloat) {
+  auto parameter = std::make_shared<Parameter>(shape, at::TensorOptions().dtype(dtype), TensorParallelSharding{},
+                                               Initialization::constant(value));
+  at::NoGradGuard no_grad;
+  parameter->data.fill_(value);
+  parameter->main_grad = at::full(shape, gradient, dtype == at::kDouble ? at::kDouble : at::kFloat);
+  return parameter;
+}
+
+OptimizerConfig adam_config() {
+  OptimizerConfig config;
+  config.adam_beta2 = 0.95;
+  config.weight_decay = 0.1;
+  config.clip_grad = 0;
+  return config;
+}
+
+// The first Adam step moves every element by lr * g / (|g| + eps), after the decoupled decay.
+TEST(Optimizer, DecayLeavesBiasesAndNormsAlone) {
+  const ParameterPtr matrix = make_parameter({4, 4}, 1.0, 0.5), bias = make_parameter({4}, 1.0, 0.5);
+  Optimizer optimizer(adam_config(), {matrix, bias}, ProcessGroupCollection::single_rank());
+  optimizer.step(0.01);
+  EXPECT_NEAR(matrix->data[0][0].item<double>(), 1.0 - 0.01 * 0.1 - 0.01, 1e-6);
+  EXPECT_NEAR(bias->data[0].item<double>(), 1.0 - 0.01, 1e-6);
+}
+
+TEST(Optimizer, L2DecayJoinsTheGradient) {
+  OptimizerConfig config = adam_config();
+  config.optimizer = OptimizerType::sgd;
+  const ParameterPtr matrix = make_parameter({2, 2}, 1.0, 0.5);
+  Optimizer optimizer(config, {matrix}, ProcessGroupCollection::single_rank());
+  optimizer.step(0.01);
+  EXPECT_NEAR(matrix->data[0][0].item<double>(), 1.0 - 0.01 * (0.5 + 0.1), 1e-6);
+}
+
+TEST(Optimizer, ClipsByTheGlobalNorm) {
+  OptimizerConfig config = adam_config();
+  config.optimizer = OptimizerType::sgd;
+  config.weight_decay = 0;
+  config.clip_grad = 1.0;
+  const ParameterPtr a = make_parameter({4, 4}, 0.0, 3.0), b = make_parameter({9, 1}, 0.0, 4.0);
+  Optimizer optimizer(config, {a, b}, ProcessGroupCollection::single_rank());
+  const double norm = std::sqrt(16 * 9.0 + 9 * 16.0);
+  EXPECT_DOUBLE_EQ(optimizer.step(1.0).grad_norm, norm);
+  EXPECT_NEAR(a->data[0][0].item<double>(), -3.0 / norm, 1e-6);
+  EXPECT_NEAR(b->data[0][0].item<double>(), -4.0 / norm, 1e-6);
+}
+
+TEST(Optimizer, SkipsAStepWithoutAFiniteGradient) {
+  const ParameterPtr matrix = make_parameter({2, 2}, 1.0, 0.5);
+  Optimizer optimizer(adam_config(), {matrix}, ProcessGroupCollection::single_rank());
+  matrix->main_grad[0][1] = std::nan("");
+  EXPECT_TRUE(optimizer.step(0.01).skipped);
+  EXPECT_EQ(matrix->data[0][0].item<double>(), 1.0);
+  EXPECT_EQ(optimizer.num_steps(), 0);
+}
+
+// Steps too small for bf16 add up in the master.
+TEST(Optimizer, MastersOfBf16KeepSmallSteps) {
+  OptimizerConfig config = adam_config();
+  config.optimizer = OptimizerType::sgd;
+  config.weight_decay = 0;
+  config.sgd_momentum = 0;
+  const ParameterPtr parameter = make_parameter({8}, 1.0, 1.0, at::kBFloat16);
+  Optimizer optimizer(config, {parameter}, ProcessGroupCollection::single_rank());
+  for (int i = 0; i < 100; ++i) optimizer.step(1e-4);
+  EXPECT_NEAR(optimizer.states()[0].master[0].item<double>(), 0.99, 1e-5);
+  EXPECT_NEAR(parameter->data[0].item<double>(), 0.99, 4e-3);
+  EXPECT_LT(parameter->data[0].item<double>(), 1.0);
+}
+
+}  // namespace
+}  // namespace megatron

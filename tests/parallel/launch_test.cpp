@@ -1,0 +1,275 @@
+// Worlds of processes and threads through launch(): what works, and every way for a rank to fail.
+#include "megatron/parallel/launch.h"
+
+#include <arpa/inet.h>
+#include <chrono>
+#include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+
+#include "tests/parallel/child_program.h"
+
+namespace megatron {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+std::vector<std::string> probe(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), RANK_PROBE);
+  return arguments;
+}
+
+int count(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+// A listening socket on a port of its own choice.
+class TakenPort {
+ public:
+  TakenPort() : socket_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    EXPECT_EQ(bind(socket_, reinterpret_cast<sockaddr*>(&address), length), 0);
+    EXPECT_EQ(listen(socket_, 1), 0);
+    getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length);
+    port_ = std::to_string(ntohs(address.sin_port));
+  }
+  ~TakenPort() { release(); }
+  void release() {
+    if (socket_ >= 0) close(socket_);
+    socket_ = -1;
+  }
+  const std::string& port() const { return port_; }
+
+ private:
+  int socket_;
+  std::string port_;
+};
+
+TEST(LaunchProcesses, CollectivesOverGloo) {
+  for (const std::string ranks : {"2", "4"}) {
+    ChildProgram program(probe({"collectives", "--nproc", ranks, "--threads", "1"}));
+    EXPECT_EQ(program.wait(), 0) << program.err();
+    EXPECT_EQ(count(program.out(), "of " + ranks + " over gloo ok"), std::stoi(ranks));
+    EXPECT_EQ(program.err(), "");
+  }
+}
+
+TEST(LaunchThreads, CollectivesInProcess) {
+  ChildProgram program(probe({"collectives", "--nproc", "4", "--threads-as-ranks"}));
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  EXPECT_EQ(count(program.out(), "of 4 over threads ok"), 4);
+}
+
+TEST(LaunchProcesses, KilledRankEndsTheOthers) {
+  ChildProgram program(probe({"kill", "--nproc", "3", "--threads", "1"}));
+  EXPECT_EQ(program.wait(), 128 + SIGKILL);
+  EXPECT_THAT(program.err(), HasSubstr("all_reduce over group tp (ranks [0, 1, 2]) on rank "));
+  EXPECT_THAT(program.last_error_line(),
+              AllOf(StartsWith("error: rank 1 (process "), HasSubstr("signal 9 (Killed)")));
+}
+
+TEST(LaunchProcesses, HangingRankIsEndedAfterTheTimeLimit) {
+  const auto start = std::chrono::steady_clock::now();
+  ChildProgram program(probe(
+      {"hang", "--nproc", "3", "--threads", "1", "--distributed-timeout-minutes", "0.05"}));  // 3 s
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
+  EXPECT_THAT(program.err(), HasSubstr("rank [1] did not end by itself"));
+  EXPECT_THAT(program.last_error_line(),
+              AllOf(StartsWith("error: all_reduce over group tp (ranks [0, 1, 2]) on rank "),
+                    HasSubstr("--distributed-timeout-minutes")));
+}
+
+TEST(LaunchProcesses, ExceptionIsPrintedOnceWithItsRank) {
+  ChildProgram program(probe({"throw", "--nproc", "2", "--threads", "1"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_EQ(program.last_error_line(), "error: rank 1: Expected a better rank, but got this one");
+  EXPECT_EQ(count(program.err(), "a better rank"), 1) << program.err();
+}
+
+TEST(LaunchProcesses, FailureOfAllRanksIsPrintedOnce) {
+  ChildProgram program(probe({"throw-all", "--nproc", "3", "--threads", "1"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_EQ(program.last_error_line(), "error: Expected every rank to fail, and it did");
+  EXPECT_EQ(count(program.err(), "every rank"), 1) << program.err();
+}
+
+TEST(LaunchThreads, ExceptionIsPrintedOnceWithItsRank) {
+  ChildProgram program(probe({"throw", "--nproc", "3", "--threads-as-ranks"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_EQ(program.err(), "error: rank 1: Expected a better rank, but got this one\n");
+}
+
+TEST(LaunchThreads, RankThatLeavesEndsTheOthers) {
+  ChildProgram program(probe({"leave", "--nproc", "2", "--threads-as-ranks"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_THAT(program.err(), AllOf(HasSubstr("all_reduce over group tp (ranks [0, 1]) on rank 0"),
+                                   HasSubstr("rank 1 has ended")));
+}
+
+TEST(LaunchThreads, HangingRankIsEndedAfterTheTimeLimit) {
+  ChildProgram program(probe(
+      {"hang", "--nproc", "3", "--threads-as-ranks", "--distributed-timeout-minutes", "0.01"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_THAT(program.err(), HasSubstr("[1] did not end by itself in time"));
+  EXPECT_THAT(program.last_error_line(),
+              AllOf(StartsWith("error: all_reduce over group tp (ranks [0, 1, 2]) on rank "),
+                    HasSubstr("rank [1] did not come")));
+}
+
+TEST(LaunchProcesses, RankThatLeavesEndsTheOthers) {
+  ChildProgram program(probe({"leave", "--nproc", "2", "--threads", "1"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_THAT(program.err(), HasSubstr("all_reduce over group tp (ranks [0, 1]) on rank 0"));
+}
+
+TEST(Launch, StatusOfARankIsTheStatus) {
+  ChildProgram processes(probe({"status", "--nproc", "2", "--threads", "1"}));
+  EXPECT_EQ(processes.wait(), 5);
+  EXPECT_THAT(processes.last_error_line(), HasSubstr("exited with status 5"));
+  ChildProgram threads(probe({"status", "--nproc", "2", "--threads-as-ranks"}));
+  EXPECT_EQ(threads.wait(), 5);
+}
+
+TEST(LaunchProcesses, DifferentOptionsAreNamed) {
+  ChildProgram program(probe({"options", "--nproc", "2", "--threads", "1"}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_THAT(program.last_error_line(),
+              HasSubstr("the same options on all 2 ranks, but rank [1] differs from rank 0"));
+}
+
+TEST(LaunchProcesses, PortInUse) {
+  const TakenPort taken;
+  ChildProgram program(probe({"context", "--nproc", "2", "--master-port", taken.port()}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_EQ(count(program.err(), "\n"), 1) << program.err();
+  EXPECT_THAT(program.err(), AllOf(HasSubstr("port " + taken.port()), HasSubstr("--master-port")));
+}
+
+TEST(LaunchProcesses, TorchrunVariablesByHand) {
+  TakenPort taken;
+  const std::map<std::string, std::string> common{
+      {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", taken.port()}};
+  const auto start = [&](const std::string& rank) {
+    auto variables = common;
+    variables["RANK"] = rank;
+    variables["LOCAL_RANK"] = rank;
+    return std::make_unique<ChildProgram>(probe({"collectives", "--threads", "1"}), variables);
+  };
+  {
+    const auto refused = start("0");
+    EXPECT_EQ(refused->wait(), 1);
+    EXPECT_THAT(refused->last_error_line(),
+                AllOf(HasSubstr("port " + taken.port()), HasSubstr("MASTER_PORT")));
+  }
+  taken.release();
+  const auto second = start("1"), first = start("0");  // a rank may come before the store
+  EXPECT_EQ(first->wait(), 0) << first->err();
+  EXPECT_EQ(second->wait(), 0) << second->err();
+  EXPECT_THAT(first->out() + second->out(),
+              AllOf(HasSubstr("rank 0 of 2 over gloo ok"), HasSubstr("rank 1 of 2 over gloo ok")));
+}
+
+TEST(LaunchProcesses, WorldSizeMustMatchTheLauncher) {
+  ChildProgram program(probe({"context", "--nproc", "3"}), {{"RANK", "0"}, {"WORLD_SIZE", "2"}});
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_THAT(program.last_error_line(),
+              HasSubstr("world size of the launcher, 2 (torchrun), but got 3"));
+}
+
+TEST(LaunchProcesses, MissingPeerIsAnErrorWithinTheTimeLimit) {
+  TakenPort taken;
+  const std::string port = taken.port();
+  taken.release();
+  ChildProgram program(
+      probe({"collectives", "--threads", "1", "--distributed-timeout-minutes", "0.02"}),
+      {{"WORLD_SIZE", "2"}, {"MASTER_PORT", port}, {"RANK", "0"}, {"LOCAL_RANK", "0"}});
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_THAT(program.last_error_line(),
+              AllOf(HasSubstr("making group world (ranks [0, 1]) failed on rank 0"),
+                    HasSubstr("--distributed-timeout-minutes")));
+  ChildProgram client(
+      probe({"collectives", "--threads", "1", "--distributed-timeout-minutes", "0.02"}),
+      {{"WORLD_SIZE", "2"}, {"MASTER_PORT", port}, {"RANK", "1"}, {"LOCAL_RANK", "1"}});
+  EXPECT_EQ(client.wait(), 1);
+  EXPECT_THAT(
+      client.last_error_line(),
+      AllOf(HasSubstr("rank 1: Expected to reach the store of rank 0"), HasSubstr("MASTER_ADDR")));
+}
+
+TEST(Launch, WorldOfOne) {
+  ChildProgram alone(probe({"context"}), {{"OMP_NUM_THREADS", "3"}});
+  EXPECT_EQ(alone.wait(), 0);
+  EXPECT_EQ(alone.out(), "rank 0 of 1 local 0 threads 3 transport none\n");
+  ChildProgram one(probe({"context", "--nproc", "1", "--threads", "2"}));
+  EXPECT_EQ(one.wait(), 0);
+  EXPECT_EQ(one.out(), "rank 0 of 1 local 0 threads 2 transport none\n");
+  // A batch script inside a SLURM allocation of four tasks is one rank.
+  ChildProgram batch(probe({"context", "--threads", "1"}),
+                     {{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}});
+  EXPECT_EQ(batch.wait(), 0);
+  EXPECT_EQ(batch.out(), "rank 0 of 1 local 0 threads 1 transport none\n");
+}
+
+TEST(LaunchProcesses, SigtermGoesToTheRanks) {
+  ChildProgram program(probe({"stop", "--nproc", "2", "--threads", "1"}));
+  while (count(program.out(), "ready") < 2)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(program.pid(), SIGTERM);
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  EXPECT_EQ(count(program.out(), "stopped"), 2);
+}
+
+TEST(LaunchProcesses, RanksEndWithTheirParent) {
+  ChildProgram program(probe({"orphan", "--nproc", "2", "--threads", "1"}));
+  while (count(program.out(), "\n") < 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  std::istringstream lines(program.out());
+  std::vector<pid_t> ranks(2);
+  lines >> ranks[0] >> ranks[1];
+  kill(program.pid(), SIGKILL);
+  program.wait();
+  for (const pid_t rank : ranks) {
+    // Gone, or waiting to be collected by whoever adopts orphans here.
+    const auto ended = [&] {
+      std::ifstream file("/proc/" + std::to_string(rank) + "/stat");
+      std::string number, name, state;
+      return !(file >> number >> name >> state) || state == "Z" || state == "X";
+    };
+    for (int i = 0; i < 10'000 && !ended(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_TRUE(ended());
+  }
+}
+
+TEST(Launch, BadConfigurations) {
+  const auto refused = [](const std::vector<std::string>& flags) {
+    auto arguments = probe({"context"});
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    ChildProgram program(arguments);
+    EXPECT_EQ(program.wait(), 1);
+    EXPECT_EQ(count(program.err(), "\n"), 1) << program.err();
+    return program.err();
+  };
+  EXPECT_THAT(refused({"--nproc", "0"}), HasSubstr("--nproc of 1 to"));
+  EXPECT_THAT(refused({"--threads-as-ranks"}),
+              HasSubstr("Expected --nproc N with --threads-as-ranks"));
+  EXPECT_THAT(refused({"--nproc", "2", "--threads", "0"}), HasSubstr("--threads of 1 to"));
+  EXPECT_THAT(refused({"--nproc", "2", "--master-port", "70000"}), HasSubstr("1 to 65535"));
+  EXPECT_THAT(refused({"--distributed-timeout-minutes", "0"}),
+              HasSubstr("--distributed-timeout-minutes of"));
+}
+
+}  // namespace
+}  // namespace megatron

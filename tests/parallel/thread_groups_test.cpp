@@ -1,0 +1,170 @@
+// ProcessGroup and ProcessGroupCollection over rank threads: membership, shapes, errors that name
+// rank, group and operation.
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+#include "megatron/parallel/process_group_collection.h"
+
+#include "tests/parallel/thread_world.h"
+
+namespace megatron {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+TEST(ProcessGroupCollection, SingleRankNeedsNoBackend) {
+  const auto groups = ProcessGroupCollection::single_rank();
+  for (const auto& group :
+       {groups.world, groups.tp, groups.pp, groups.cp, groups.dp, groups.dp_cp, groups.tp_cp,
+        groups.tp_dp_cp, groups.mp, groups.embd, groups.pos_embd, groups.ep, groups.expt_tp,
+        groups.tp_ep, groups.tp_ep_pp, groups.expt_dp}) {
+    ASSERT_NE(group, nullptr);
+    EXPECT_EQ(group->size(), 1);
+    EXPECT_TRUE(group->is_first() && group->is_last());
+  }
+  const at::Tensor tensor = at::arange(4);
+  groups.tp->all_reduce(tensor);
+  groups.tp->broadcast(tensor, 0);
+  groups.tp->barrier();
+  EXPECT_TRUE(groups.tp->all_gather(tensor).is_same(tensor));
+  EXPECT_TRUE(groups.tp->reduce_scatter(tensor).is_same(tensor));
+  EXPECT_TRUE(groups.tp->all_to_all(tensor).is_same(tensor));
+  EXPECT_TRUE(at::equal(tensor, at::arange(4)));
+}
+
+TEST(ProcessGroupCollection, MembersAreTheGridsGroups) {
+  run_thread_world(8, [](RankContext& context) {
+    const auto groups = context.make_groups({.tp = 2, .dp = 2, .pp = 2});
+    const int rank = context.rank, stage = rank / 4;
+    EXPECT_EQ(groups.tp->ranks(), (std::vector{rank / 2 * 2, rank / 2 * 2 + 1}));
+    EXPECT_EQ(groups.pp->ranks(), (std::vector{rank % 4, rank % 4 + 4}));
+    EXPECT_EQ(groups.pp->rank(), stage);
+    EXPECT_EQ(groups.embd->ranks(), groups.pp->ranks());
+    EXPECT_EQ(groups.pos_embd != nullptr, stage == 0);
+    EXPECT_EQ(groups.cp->size(), 1);
+    // The sum of global ranks over each group.
+    const auto sum = [&](const ProcessGroupPtr& group) {
+      at::Tensor value = at::full({1}, rank, at::kLong);
+      group->all_reduce(value);
+      return value.item<int64_t>();
+    };
+    for (const auto& group : {groups.world, groups.tp, groups.pp, groups.dp, groups.dp_cp,
+                              groups.mp, groups.embd, groups.tp_dp_cp}) {
+      EXPECT_EQ(sum(group), std::accumulate(group->ranks().begin(), group->ranks().end(), 0))
+          << group->name();
+    }
+  });
+}
+
+TEST(ProcessGroupCollection, MiddleStagesHaveNoEmbeddingGroup) {
+  run_thread_world(3, [](RankContext& context) {
+    const auto groups = context.make_groups({.pp = 3});
+    EXPECT_EQ(groups.embd == nullptr, context.rank == 1);
+    EXPECT_EQ(groups.pos_embd == nullptr, context.rank != 0);
+    if (groups.embd) {
+      EXPECT_THAT(groups.embd->ranks(), ElementsAre(0, 2));
+      groups.embd->barrier();
+    }
+    // A second layout of the same world gets groups of its own.
+    const auto others = context.make_groups({.dp = 3});
+    others.dp->barrier();
+    groups.world->barrier();
+  });
+}
+
+TEST(ProcessGroupCollection, SizesMustMultiplyToTheWorld) {
+  EXPECT_THAT(
+      [] { run_thread_world(4, [](RankContext& context) { context.make_groups({.tp = 2}); }); },
+      ThrowsMessage<Error>(AllOf(HasSubstr("the 4 ranks of the world, but they give 2"),
+                                 HasSubstr("tensor 2, context 1, pipeline 1, data 2"))));
+}
+
+TEST(ProcessGroup, ShapesAndValues) {
+  run_thread_world(4, [](RankContext& context) {
+    const auto world = context.make_groups({.dp = 4}).world;
+    const int rank = context.rank;
+    const at::Tensor part = at::full({2, 3}, rank + 1.0);
+    const at::Tensor all = world->all_gather(part.t().contiguous().t());  // strided input
+    EXPECT_EQ(all.sizes(), at::IntArrayRef({8, 3}));
+    EXPECT_EQ(all.sum().item<double>(), 60);
+    EXPECT_EQ(all[5][0].item<double>(), 3);
+    const at::Tensor mine = world->reduce_scatter(all);
+    EXPECT_TRUE(at::equal(mine, part * 4));
+    const at::Tensor exchanged = world->all_to_all(at::arange(4) + 10 * rank);
+    EXPECT_TRUE(at::equal(exchanged, at::arange(4) * 10 + rank));
+    // Rank 0 sends all its rows to rank 3, others send nothing.
+    const bool first = rank == 0, last = rank == 3;
+    const at::Tensor moved = world->all_to_all(at::ones({first ? 5 : 0, 2}),
+                                               {last ? 5 : 0, 0, 0, 0}, {0, 0, 0, first ? 5 : 0});
+    EXPECT_EQ(moved.size(0), last ? 5 : 0);
+    at::Tensor root = at::full({2}, rank, at::kLong);
+    world->broadcast(root, 2);
+    EXPECT_EQ(root[1].item<int64_t>(), 2);
+    at::Tensor largest = at::full({1}, rank, at::kLong);
+    world->all_reduce(largest, ReduceOp::max);
+    EXPECT_EQ(largest.item<int64_t>(), 3);
+
+    // A ring: all send before any receives.
+    const at::Tensor message = at::full({1000}, rank);
+    at::Tensor received = at::empty_like(message);
+    const auto sent = world->isend(message, (rank + 1) % 4, /*tag=*/5);
+    world->recv(received, (rank + 3) % 4, /*tag=*/5);
+    sent->wait();
+    EXPECT_EQ(received[999].item<int64_t>(), (rank + 3) % 4);
+  });
+}
+
+TEST(ProcessGroup, FailureNamesRankGroupAndOperation) {
+  EXPECT_THAT(
+      [] {
+        run_thread_world(4, [](RankContext& context) {
+          const auto groups = context.make_groups({.tp = 2, .dp = 2});
+          at::Tensor tensor = at::zeros({context.rank == 3 ? 2 : 1});
+          if (context.rank >= 2) groups.tp->all_reduce(tensor);
+        });
+      },
+      ThrowsMessage<CommunicationError>(
+          AllOf(HasSubstr("all_reduce over group tp (ranks [2, 3]) on rank "),
+                HasSubstr("rank 2 called all_reduce (sum) of 1 Float"))));
+}
+
+TEST(ProcessGroup, BadArguments) {
+  const auto tp = ProcessGroupCollection::single_rank().tp;
+  EXPECT_THAT(
+      [&] {
+        tp->all_reduce(at::zeros({2, 3}).t());
+      },
+      ThrowsMessage<Error>(HasSubstr(".contiguous()")));
+  EXPECT_THAT([&] { tp->broadcast(at::zeros({1}), 1); },
+              ThrowsMessage<Error>(HasSubstr("group rank of 0 to 0")));
+  run_thread_world(2, [](RankContext& context) {
+    const auto dp = context.make_groups({.dp = 2}).dp;
+    EXPECT_THAT([&] { dp->reduce_scatter(at::zeros({3})); },
+                ThrowsMessage<Error>(HasSubstr("divisible by 2")));
+    EXPECT_THAT([&] { dp->isend(at::zeros({3}), context.rank); },
+                ThrowsMessage<Error>(HasSubstr("another rank")));
+    EXPECT_THAT(
+        [&] {
+          dp->all_to_all(at::zeros({3}), {1, 1}, {1, 1});
+        },
+        ThrowsMessage<Error>(HasSubstr("sum to the 3 rows")));
+  });
+}
+
+TEST(SameOnAllRanks, NamesTheRankThatDiffers) {
+  run_thread_world(3, [](RankContext& context) {
+    const auto world = context.make_groups({.dp = 3}).world;
+    check_same_on_all_ranks(*world, "options", 0xfedcba9876543210u);
+    EXPECT_THAT(
+        [&] { check_same_on_all_ranks(*world, "options", context.rank == 1 ? 1 : 2); },
+        ThrowsMessage<Error>(HasSubstr("the same options on all 3 ranks, but rank [1] differs")));
+  });
+}
+
+}  // namespace
+}  // namespace megatron

@@ -1,0 +1,90 @@
+// Every case in one rank and in every parallel layout, ranks as threads, within the default bounds.
+#include <gtest/gtest.h>
+
+#include "megatron/config/validate.h"
+#include "megatron/parity/parity_run.h"
+
+#include "tests/parallel/thread_world.h"
+
+namespace megatron {
+namespace {
+
+struct Layout {
+  const char* name;
+  int world;
+  int64_t tp, pp;
+  bool sequence_parallel;
+};
+
+constexpr Layout kLayouts[] = {
+    {"one_rank", 1, 1, 1, false}, {"tp2", 2, 2, 1, false},    {"tp2_sp", 2, 2, 1, true},
+    {"pp2", 2, 1, 2, false},      {"dp2", 2, 1, 1, false},    {"tp2_pp2", 4, 2, 2, false},
+    {"tp2_sp_pp2", 4, 2, 2, true}, {"tp2_dp2", 4, 2, 1, false}, {"pp2_dp2", 4, 1, 2, false},
+    {"tp4", 4, 4, 1, false},      {"tp2_pp2_dp2", 8, 2, 2, false},
+};
+
+constexpr const char* kCases[] = {"gpt2",
+                                  "gpt2_deep",
+                                  "gpt2_deep_per_token",
+                                  "gpt2_loss_mask",
+                                  "gpt2_per_token_loss",
+                                  "gpt2_doc_mask",
+                                  "gpt2_bias_gelu_fusion",
+                                  "gpt2_sgd",
+                                  "llama",
+                                  "llama_deep",
+                                  "llama_mha",
+                                  "llama_qkv_bias",
+                                  "llama_rotary_interleaved",
+                                  "llama_rotary_percent_half",
+                                  "llama_rope_interpolation2",
+                                  "llama_rope_scaling_l31",
+                                  "llama_squared_relu",
+                                  "llama_softmax_scale"};
+
+class ParityInLayout : public testing::TestWithParam<Layout> {};
+
+Options options_for(const ParityCase& parity_case, const Layout& layout) {
+  Options options;
+  options.model.transformer.tensor_model_parallel_size = layout.tp;
+  options.model.transformer.pipeline_model_parallel_size = layout.pp;
+  options.model.transformer.sequence_parallel = layout.sequence_parallel;
+  parity_case.configure(options, /*keep_params_dtype=*/false);
+  validate(options, layout.world, Command::parity);
+  return options;
+}
+
+TEST_P(ParityInLayout, AllCasesAreWithinTheirBounds) {
+  const Layout layout = GetParam();
+  for (const char* name : kCases) {
+    const ParityCase parity_case =
+        ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + name + ".json");
+    const Options options = options_for(parity_case, layout);
+    run_thread_world(layout.world, [&](RankContext& rank) {
+      const Comparison comparison = run_parity(parity_case, options, rank);
+      if (rank.rank == 0) EXPECT_TRUE(comparison.holds(1.0)) << name << '\n' << comparison.table(1.0);
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ParityInLayout, testing::ValuesIn(kLayouts),
+                         [](const auto& info) { return info.param.name; });
+
+// With fp64 throughout, what is left is the peer's own fp32 rounding.
+TEST(ParityInFp64, HoldsForGpt2AndLlama) {
+  for (const char* name : {"gpt2", "llama"}) {
+    const ParityCase parity_case =
+        ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + name + ".json");
+    Options options;
+    options.model.transformer.params_dtype = at::kDouble;
+    parity_case.configure(options, /*keep_params_dtype=*/true);
+    EXPECT_EQ(options.model.transformer.params_dtype, at::kDouble);
+    run_thread_world(1, [&](RankContext& rank) {
+      const Comparison comparison = run_parity(parity_case, options, rank);
+      EXPECT_TRUE(comparison.holds(1.0)) << name << '\n' << comparison.table(1.0);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace megatron

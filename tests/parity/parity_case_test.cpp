@@ -1,0 +1,98 @@
+#include "megatron/parity/parity_case.h"
+
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+namespace {
+
+using testing::HasSubstr;
+using testing::Property;
+using testing::ThrowsMessage;
+
+const std::string kCases = TEST_DATA_DIR "/megatron_core/";
+
+// A copy of a case with its JSON changed, in a folder of its own.
+class ChangedCase : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::create_directories(folder_);
+    std::filesystem::copy_file(kCases + "llama.safetensors", folder_ / "llama.safetensors",
+                               std::filesystem::copy_options::overwrite_existing);
+    std::ifstream stream(kCases + "llama.json");
+    json_ = nlohmann::json::parse(stream);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::filesystem::path write() {
+    std::ofstream(folder_ / "llama.json") << json_;
+    return folder_ / "llama.json";
+  }
+  void configure() {
+    Options options;
+    ParityCase::open(write()).configure(options, false);
+  }
+
+  std::filesystem::path folder_;
+  nlohmann::json json_;
+};
+
+TEST(ClosedForm, GivesThePublishedValues) {
+  const at::Tensor weight = closed_form_weight("decoder.layers.0.mlp.linear_fc1.weight", {4, 2});
+  const float* values = weight.data_ptr<float>();
+  EXPECT_FLOAT_EQ(values[0], 0.13160725f);
+  EXPECT_FLOAT_EQ(values[1], -0.1223009f);
+  EXPECT_FLOAT_EQ(values[2], 0.007579386f);
+  const at::Tensor tokens = closed_form_integers("tokens.0.0", {2, 33}, 128);
+  EXPECT_THAT(std::vector<int64_t>(tokens.data_ptr<int64_t>(), tokens.data_ptr<int64_t>() + 4),
+              testing::ElementsAre(67, 93, 47, 74));
+}
+
+TEST(ClosedForm, EqualsTheStoredWeights) {
+  const ParityCase stored = ParityCase::open(kCases + "llama.json");
+  for (const std::string& name : stored.tensor_names()) {
+    if (!name.starts_with("weight/")) continue;
+    const at::Tensor weight = stored.tensor(name);
+    EXPECT_TRUE(at::equal(closed_form_weight(name.substr(7), weight.sizes()), weight)) << name;
+  }
+}
+
+TEST_F(ChangedCase, UnknownFieldIsAnErrorThatNamesIt) {
+  json_["unheard_of"] = 1;
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'unheard_of'")));
+}
+
+TEST_F(ChangedCase, UnknownConfigurationFieldIsAnErrorThatNamesIt) {
+  json_["transformer_config"]["num_moe_experts"] = 8;
+  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("num_moe_experts")));
+}
+
+TEST_F(ChangedCase, ResolvedFieldOfAnotherFeatureIsAnError) {
+  json_["resolved"]["window_size"] = {7, 0};
+  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("window_size")));
+}
+
+TEST_F(ChangedCase, MissingNumberIsAnErrorThatNamesIt) {
+  json_.erase("steps");
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'steps'")));
+}
+
+TEST_F(ChangedCase, UnknownMaskIsAnError) {
+  json_["loss_mask"] = "stripes";
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("stripes")));
+}
+
+TEST_F(ChangedCase, MissingTensorsAreAnError) {
+  const auto path = write();
+  std::filesystem::remove(folder_ / "llama.safetensors");
+  EXPECT_THROW(ParityCase::open(path), Error);
+}
+
+}  // namespace
+}  // namespace megatron

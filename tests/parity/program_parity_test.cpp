@@ -1,0 +1,88 @@
+// `megatron parity` as a program: ranks as processes, exit statuses, what it writes.
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/program.h"
+
+namespace megatron {
+namespace {
+
+using testing::HasSubstr;
+
+std::string case_path(const std::string& name) { return TEST_DATA_DIR "/megatron_core/" + name + ".json"; }
+
+class ProcessLayout : public testing::TestWithParam<const char*> {};
+
+TEST_P(ProcessLayout, Gpt2AndLlamaPass) {
+  for (const char* name : {"gpt2", "llama"}) {
+    const ProgramResult result =
+        run_program("parity " + case_path(name) + " --threads 1 " + GetParam());
+    EXPECT_EQ(result.status, 0) << result.output << result.errors;
+    EXPECT_THAT(result.output, HasSubstr("PASS"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ProcessLayout,
+                         testing::Values("", "--nproc 2 --tensor-model-parallel-size 2",
+                                         "--nproc 2 --tensor-model-parallel-size 2 --sequence-parallel",
+                                         "--nproc 2 --pipeline-model-parallel-size 2", "--nproc 2",
+                                         "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
+                                         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2"));
+
+class WrongNumber : public testing::Test {
+ protected:
+  // The case gpt2 with a field of its JSON changed.
+  std::filesystem::path write(const std::function<void(nlohmann::json&)>& change) {
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::create_directories(folder_);
+    std::filesystem::copy_file(TEST_DATA_DIR "/megatron_core/gpt2.safetensors", folder_ / "gpt2.safetensors",
+                               std::filesystem::copy_options::overwrite_existing);
+    std::ifstream stream(case_path("gpt2"));
+    nlohmann::json json = nlohmann::json::parse(stream);
+    change(json);
+    std::ofstream(folder_ / "gpt2.json") << json;
+    return folder_ / "gpt2.json";
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(WrongNumber, FailsAndNamesIt) {
+  const auto path = write([](nlohmann::json& json) {
+    json["weight_after3"]["decoder.final_layernorm.bias"]["l2"] = 0.3;
+  });
+  const ProgramResult result = run_program("parity " + path.string());
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.output, HasSubstr("FAILED weight_after3 of decoder.final_layernorm.bias (l2)"));
+  EXPECT_THAT(result.errors, HasSubstr("error: "));
+}
+
+TEST_F(WrongNumber, StepLossFailsAndAWiderToleranceHolds) {
+  const auto path = write([](nlohmann::json& json) {
+    json["step_loss"][1] = json["step_loss"][1].get<double>() + 1e-4;
+  });
+  const std::string json_file = (folder_ / "result.json").string();
+  const ProgramResult result = run_program("parity " + path.string() + " --json " + json_file);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.output, HasSubstr("FAILED step_loss of step_loss[1]"));
+  std::ifstream stream(json_file);
+  const nlohmann::json written = nlohmann::json::parse(stream);
+  EXPECT_EQ(written["passed"], false);
+  EXPECT_EQ(written["kinds"]["step_loss"]["count"], 3);
+  EXPECT_EQ(run_program("parity " + path.string() + " --tolerance 20").status, 0);
+}
+
+TEST_F(WrongNumber, UnsupportedFieldIsAnErrorThatNamesIt) {
+  const auto path = write([](nlohmann::json& json) { json["transformer_config"]["qk_layernorm"] = true; });
+  const ProgramResult result = run_program("parity " + path.string());
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.errors, HasSubstr("qk_layernorm"));
+}
+
+}  // namespace
+}  // namespace megatron
