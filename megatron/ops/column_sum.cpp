@@ -3,9 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include "megatron/ops/accumulation_type.h"
 #include "megatron/ops/dispatch.h"
 #include "megatron/ops/linear.h"
-#include "megatron/ops/vector_math.h"
 
 namespace megatron {
 

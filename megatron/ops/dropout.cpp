@@ -4,11 +4,11 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "megatron/ops/accumulation_type.h"
 #include "megatron/ops/dispatch.h"
 #include "megatron/ops/dropout_kernels.h"
 #include "megatron/ops/dropout_mask.h"
 #include "megatron/ops/linear.h"
-#include "megatron/ops/vector_math.h"
 #if defined(MEGATRON_USE_CUDA)
 #include "megatron/ops/dropout_device.h"
 #endif

@@ -4,9 +4,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "megatron/ops/accumulation_type.h"
 #include "megatron/ops/dispatch.h"
 #include "megatron/ops/norm_kernels.h"
-#include "megatron/ops/vector_math.h"
 
 namespace megatron {
 

@@ -11,13 +11,11 @@
 
 #include <c10/util/BFloat16.h>
 
+#include "megatron/ops/accumulation_type.h"
+
 namespace megatron::lanes {
 
 #define MEGATRON_INLINE inline __attribute__((always_inline))
-
-// What a storage type is computed in.
-template <typename T>
-using accumulation_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // One 64-byte vector: 16 floats or 8 doubles. Narrower machines split it.
 using Floats = float __attribute__((vector_size(64)));

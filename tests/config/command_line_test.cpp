@@ -20,7 +20,7 @@ Options train_options(const Arguments& arguments) {
   return parse_options(Command::train, arguments).options;
 }
 
-std::string refusal(const Arguments& arguments, Command command = Command::train) {
+std::string parsing_refusal(const Arguments& arguments, Command command = Command::train) {
   return message_of([&] { parse_options(command, arguments); });
 }
 
@@ -86,7 +86,7 @@ TEST(CommandLine, BoolsTakeTrueAndFalse) {
   EXPECT_FALSE(train_options({"--bf16=false"}).model.transformer.bf16);
   EXPECT_TRUE(train_options({"--bf16=true"}).model.transformer.bf16);
   EXPECT_TRUE(train_options({"--disable-bias-linear=false"}).model.transformer.add_bias_linear);
-  EXPECT_THAT(refusal({"--bf16=maybe"}),
+  EXPECT_THAT(parsing_refusal({"--bf16=maybe"}),
               HasSubstr("Expected true or false for --bf16, but got 'maybe'"));
 }
 
@@ -132,14 +132,14 @@ TEST(CommandLine, PositionalArguments) {
       parse_options(Command::parity, {"--json", "out.json", "case.json", "--tolerance", "2"});
   EXPECT_EQ(parity.options.parity.case_file, "case.json");
   EXPECT_EQ(parity.options.parity.json, "out.json");
-  EXPECT_THAT(refusal({"--json", "x"}, Command::parity),
+  EXPECT_THAT(parsing_refusal({"--json", "x"}, Command::parity),
               HasSubstr("Expected CASE-FILE for megatron parity"));
-  EXPECT_THAT(refusal({"a.json", "b.json"}, Command::parity), HasSubstr("'b.json'"));
+  EXPECT_THAT(parsing_refusal({"a.json", "b.json"}, Command::parity), HasSubstr("'b.json'"));
   EXPECT_EQ(parse_options(Command::inspect, {"runs/x"}).options.inspect.checkpoint, "runs/x");
 }
 
 TEST(CommandLine, RequiredFlags) {
-  EXPECT_THAT(refusal({"--input", "a.txt"}, Command::preprocess),
+  EXPECT_THAT(parsing_refusal({"--input", "a.txt"}, Command::preprocess),
               HasSubstr("Expected --output-prefix"));
   const auto parsed =
       parse_options(Command::preprocess, {"--input", "a.txt", "b.txt", "--output-prefix", "o"});
@@ -152,43 +152,43 @@ TEST(CommandLine, RequiredFlags) {
 }
 
 TEST(CommandLine, UnknownFlagsNameTheNearest) {
-  EXPECT_EQ(refusal({"--num-layer", "3"}),
+  EXPECT_EQ(parsing_refusal({"--num-layer", "3"}),
             "Expected a flag of megatron train, but got --num-layer; the nearest is --num-layers");
-  EXPECT_THAT(refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
-  EXPECT_THAT(refusal({"--fp16"}), HasSubstr("the nearest is --bf16"));
-  EXPECT_THAT(refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
-  EXPECT_THAT(refusal({"stray"}), HasSubstr("but got 'stray'"));
-  EXPECT_THAT(refusal({"--bf16", "true"}), HasSubstr("but got 'true'"));
+  EXPECT_THAT(parsing_refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
+  EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr("the nearest is --bf16"));
+  EXPECT_THAT(parsing_refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
+  EXPECT_THAT(parsing_refusal({"stray"}), HasSubstr("but got 'stray'"));
+  EXPECT_THAT(parsing_refusal({"--bf16", "true"}), HasSubstr("but got 'true'"));
 }
 
 TEST(CommandLine, FlagsOfOtherSubcommandsSayWhose) {
-  EXPECT_EQ(refusal({"--prompt", "x"}),
+  EXPECT_EQ(parsing_refusal({"--prompt", "x"}),
             "Expected a flag of megatron train, but got --prompt, which is one of: generate");
-  EXPECT_THAT(refusal({"--num-layers", "2"}, Command::tokenize),
+  EXPECT_THAT(parsing_refusal({"--num-layers", "2"}, Command::tokenize),
               HasSubstr("which is one of: train, bench"));
 }
 
 TEST(CommandLine, BadValuesSayWhatWasExpected) {
-  EXPECT_EQ(refusal({"--num-layers", "x"}),
+  EXPECT_EQ(parsing_refusal({"--num-layers", "x"}),
             "Expected a whole number for --num-layers, but got 'x'");
-  EXPECT_EQ(refusal({"--lr=fast"}), "Expected a number for --lr, but got 'fast'");
-  EXPECT_EQ(refusal({"--normalization", "layernorm"}),
+  EXPECT_EQ(parsing_refusal({"--lr=fast"}), "Expected a number for --lr, but got 'fast'");
+  EXPECT_EQ(parsing_refusal({"--normalization", "layernorm"}),
             "Expected one of LayerNorm, RMSNorm for --normalization, but got 'layernorm'");
-  EXPECT_EQ(refusal({"--device", "tpu"}), "Expected one of cpu, cuda for --device, but got 'tpu'");
-  EXPECT_EQ(refusal({"--num-layers"}), "Expected a value behind --num-layers, but got none");
-  EXPECT_EQ(refusal({"--data-path"}), "Expected a value behind --data-path, but got none");
-  EXPECT_THAT(refusal({"--num-layers", "--hidden-size", "64"}),
+  EXPECT_EQ(parsing_refusal({"--device", "tpu"}), "Expected one of cpu, cuda for --device, but got 'tpu'");
+  EXPECT_EQ(parsing_refusal({"--num-layers"}), "Expected a value behind --num-layers, but got none");
+  EXPECT_EQ(parsing_refusal({"--data-path"}), "Expected a value behind --data-path, but got none");
+  EXPECT_THAT(parsing_refusal({"--num-layers", "--hidden-size", "64"}),
               HasSubstr("Expected a whole number for --num-layers, but got '--hidden-size'"));
 }
 
 TEST(CommandLine, ContradictionsAreRefused) {
-  EXPECT_EQ(refusal({"--seed", "1", "--seed", "2"}),
+  EXPECT_EQ(parsing_refusal({"--seed", "1", "--seed", "2"}),
             "Expected one value for --seed, but got both 1 and 2; give it once");
-  EXPECT_EQ(refusal({"--seed", "1", "--seed", "1"}), "accepted");
-  EXPECT_EQ(refusal({"--bf16", "--bf16"}), "accepted");
-  EXPECT_THAT(refusal({"--swiglu", "--squared-relu"}),
+  EXPECT_EQ(parsing_refusal({"--seed", "1", "--seed", "1"}), "accepted");
+  EXPECT_EQ(parsing_refusal({"--bf16", "--bf16"}), "accepted");
+  EXPECT_THAT(parsing_refusal({"--swiglu", "--squared-relu"}),
               HasSubstr("Expected --swiglu or --squared-relu, but got both"));
-  EXPECT_THAT(refusal({"--bias-gelu-fusion", "--no-bias-gelu-fusion"}), HasSubstr("but got both"));
+  EXPECT_THAT(parsing_refusal({"--bias-gelu-fusion", "--no-bias-gelu-fusion"}), HasSubstr("but got both"));
 }
 
 TEST(CommandLine, RepeatedListsGrow) {

@@ -36,7 +36,7 @@ Arguments good_arguments(const Arguments& more) {
   return arguments;
 }
 
-std::string refusal(const Arguments& more, int world_size = 1, Command command = Command::train) {
+std::string validation_refusal(const Arguments& more, int world_size = 1, Command command = Command::train) {
   return message_of([&] {
     Options options = parse_options(Command::train, good_arguments(more)).options;
     validate(options, world_size, command);
@@ -53,7 +53,7 @@ class Refuses : public ::testing::TestWithParam<BadCase> {};
 
 TEST_P(Refuses, WithTheValuesThatWork) {
   const BadCase& bad = GetParam();
-  const std::string message = refusal(bad.arguments, bad.world_size);
+  const std::string message = validation_refusal(bad.arguments, bad.world_size);
   for (const auto& part : bad.parts) EXPECT_THAT(message, HasSubstr(part));
   EXPECT_THAT(message, HasSubstr("Expected "));
   EXPECT_THAT(message, HasSubstr(", but got "));
@@ -191,23 +191,23 @@ INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](cons
 });
 
 TEST(Validate, AcceptsWhatWorks) {
-  EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(refusal({"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
+  EXPECT_EQ(validation_refusal({}), "accepted");
+  EXPECT_EQ(validation_refusal({"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
                      "--sequence-parallel", "--global-batch-size", "8", "--micro-batch-size", "2"},
                     8),
             "accepted");
-  EXPECT_EQ(refusal({"--vocab-size", "127", "--tensor-model-parallel-size", "2"}, 2), "accepted");
-  EXPECT_EQ(refusal({"--num-query-groups", "1", "--tensor-model-parallel-size", "4"}, 4),
+  EXPECT_EQ(validation_refusal({"--vocab-size", "127", "--tensor-model-parallel-size", "2"}, 2), "accepted");
+  EXPECT_EQ(validation_refusal({"--num-query-groups", "1", "--tensor-model-parallel-size", "4"}, 4),
             "accepted");
   EXPECT_EQ(
-      refusal({"--position-embedding-type", "rope", "--rotary-percent", "0.5", "--use-rope-scaling",
+      validation_refusal({"--position-embedding-type", "rope", "--rotary-percent", "0.5", "--use-rope-scaling",
                "--rope-scaling-factor", "4", "--rotary-seq-len-interpolation-factor", "2",
                "--max-position-embeddings", "16"}),
       "accepted");
-  EXPECT_EQ(refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}), "accepted");
-  EXPECT_EQ(refusal({"--split", "98.5,1.5"}), "accepted");
-  EXPECT_EQ(refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
-  EXPECT_EQ(refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
 }
 
 TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
@@ -220,7 +220,7 @@ TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
 }
 
 TEST(Validate, ListsAllProblemsInOneLine) {
-  const std::string message = refusal(
+  const std::string message = validation_refusal(
       {"--num-attention-heads", "5", "--lr", "-1", "--pipeline-model-parallel-size", "3"}, 4);
   EXPECT_THAT(message,
               AllOf(HasSubstr("(1) "), HasSubstr("--num-attention-heads (5), but got 64"),

@@ -62,7 +62,9 @@ TEST_P(ParityInLayout, AllCasesAreWithinTheirBounds) {
     const Options options = options_for(parity_case, layout);
     run_thread_world(layout.world, [&](RankContext& rank) {
       const Comparison comparison = run_parity(parity_case, options, rank);
-      if (rank.rank == 0) EXPECT_TRUE(comparison.holds(1.0)) << name << '\n' << comparison.table(1.0);
+      if (rank.rank == 0) {
+        EXPECT_TRUE(comparison.holds(1.0)) << name << '\n' << comparison.table(1.0);
+      }
     });
   }
 }

@@ -14,7 +14,7 @@ using testing::HasSubstr;
 using testing::Property;
 using testing::ThrowsMessage;
 
-const std::string kCases = TEST_DATA_DIR "/megatron_core/";
+const std::string kCaseFolder = TEST_DATA_DIR "/megatron_core/";
 
 // A copy of a case with its JSON changed, in a folder of its own.
 class ChangedCase : public testing::Test {
@@ -23,9 +23,9 @@ class ChangedCase : public testing::Test {
     folder_ = std::filesystem::path(testing::TempDir()) /
               testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::create_directories(folder_);
-    std::filesystem::copy_file(kCases + "llama.safetensors", folder_ / "llama.safetensors",
+    std::filesystem::copy_file(kCaseFolder + "llama.safetensors", folder_ / "llama.safetensors",
                                std::filesystem::copy_options::overwrite_existing);
-    std::ifstream stream(kCases + "llama.json");
+    std::ifstream stream(kCaseFolder + "llama.json");
     json_ = nlohmann::json::parse(stream);
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
@@ -55,7 +55,7 @@ TEST(ClosedForm, GivesThePublishedValues) {
 }
 
 TEST(ClosedForm, EqualsTheStoredWeights) {
-  const ParityCase stored = ParityCase::open(kCases + "llama.json");
+  const ParityCase stored = ParityCase::open(kCaseFolder + "llama.json");
   for (const std::string& name : stored.tensor_names()) {
     if (!name.starts_with("weight/")) continue;
     const at::Tensor weight = stored.tensor(name);

@@ -30,7 +30,9 @@ TEST(RunSchedule, GivesTheGradientsOfTheWholeChain) {
                      });
         for (int64_t i = 0; i < microbatches; ++i) inputs += 6.0 * (i + 1);
         EXPECT_DOUBLE_EQ(weight.grad().item<double>(), inputs * product / (rank.rank + 2.0));
-        if (groups.pp->is_last()) EXPECT_DOUBLE_EQ(loss, inputs * product);
+        if (groups.pp->is_last()) {
+          EXPECT_DOUBLE_EQ(loss, inputs * product);
+        }
       });
     }
   }

@@ -15,12 +15,12 @@ at::Tensor pattern(at::IntArrayRef shape, double phase) {
   return at::sin(at::arange(c10::multiply_integers(shape), at::kDouble) * 0.7 + phase).view(shape);
 }
 
-struct Setting {
+struct LinearSetting {
   int tp;
   bool sequence_parallel;
 };
 
-class ParallelLinear : public testing::TestWithParam<Setting> {};
+class ParallelLinear : public testing::TestWithParam<LinearSetting> {};
 
 TEST_P(ParallelLinear, EqualsOneRank) {
   const auto [tp, sequence_parallel] = GetParam();
@@ -60,7 +60,7 @@ TEST_P(ParallelLinear, EqualsOneRank) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, ParallelLinear,
-                         testing::Values(Setting{1, false}, Setting{2, false}, Setting{2, true}, Setting{4, true}));
+                         testing::Values(LinearSetting{1, false}, LinearSetting{2, false}, LinearSetting{2, true}, LinearSetting{4, true}));
 
 // [gate; up] is split block by block.
 TEST(Parameter, StrideTwoKeepsBothHalvesOnEveryRank) {

@@ -52,7 +52,9 @@ TEST_P(CrossEntropy, EqualsTheWholeSoftmaxWithoutThePadding) {
     if (valid > 0) {
       EXPECT_LE((grad.narrow(2, 0, valid) - gradient.narrow(2, start, valid)).abs().max().item<double>(), scale);
     }
-    if (valid < part) EXPECT_EQ(grad.narrow(2, valid, part - valid).abs().max().item<double>(), 0.0);
+    if (valid < part) {
+      EXPECT_EQ(grad.narrow(2, valid, part - valid).abs().max().item<double>(), 0.0);
+    }
   });
 }
 

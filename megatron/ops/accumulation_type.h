@@ -1,0 +1,11 @@
+// What a storage type is computed in: double for double, float for the others.
+#pragma once
+
+#include <type_traits>
+
+namespace megatron::lanes {
+
+template <typename T>
+using accumulation_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+}  // namespace megatron::lanes

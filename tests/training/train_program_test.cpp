@@ -1,0 +1,174 @@
+// `megatron train` as a program: resume bit for bit, resume in another layout, signals, bad input.
+#include <csignal>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "megatron/checkpoint/checkpoint_reader.h"
+
+#include "tests/program.h"
+
+namespace megatron {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kModel =
+    " --mock-data --vocab-size 96 --make-vocab-size-divisible-by 8 --num-layers 4 --hidden-size 32"
+    " --num-attention-heads 4 --seq-length 16 --micro-batch-size 2 --global-batch-size 8 --train-iters 8 --lr 1e-3"
+    " --lr-decay-style cosine --lr-warmup-iters 2 --hidden-dropout 0.1 --attention-dropout 0.1 --eval-interval 4"
+    " --eval-iters 2 --threads 1";
+
+class TrainProgram : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "/train-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  ProgramResult train(const std::string& flags, const std::string& environment = "") {
+    return run_program("train" + kModel + " " + flags, environment);
+  }
+
+  // The losses and gradient norms of a log, by step.
+  static std::map<int64_t, std::pair<double, double>> read_log(const std::string& file) {
+    std::ifstream stream(file);
+    std::map<int64_t, std::pair<double, double>> steps;
+    for (std::string line; std::getline(stream, line);) {
+      const nlohmann::json json = nlohmann::json::parse(line);
+      steps[json["step"]] = {json["loss"], json["grad_norm"]};
+    }
+    return steps;
+  }
+
+  static void expect_equal_checkpoints(const std::string& left, const std::string& right) {
+    auto a = CheckpointReader::open(left), b = CheckpointReader::open(right);
+    ASSERT_EQ(a.keys(), b.keys());
+    for (const std::string& key : a.keys()) EXPECT_TRUE(at::equal(a.load_tensor(key), b.load_tensor(key))) << key;
+    EXPECT_EQ(a.common()["consumed_samples"], b.common()["consumed_samples"]);
+  }
+
+  std::filesystem::path folder_;
+};
+
+class BitwiseResume : public TrainProgram, public testing::WithParamInterface<const char*> {};
+
+TEST_P(BitwiseResume, EqualsNotHavingStopped) {
+  const std::string layout = GetParam();
+  const ProgramResult whole = train(layout + " --save " + path("whole") + " --log-json " + path("whole.jsonl"));
+  ASSERT_EQ(whole.status, 0) << whole.errors;
+  const ProgramResult first = train(layout + " --save " + path("parts") + " --exit-interval 5");
+  ASSERT_EQ(first.status, 0) << first.errors;
+  EXPECT_THAT(first.output, HasSubstr("--exit-interval reached"));
+  const ProgramResult second =
+      train(layout + " --load " + path("parts") + " --save " + path("parts") + " --log-json " + path("parts.jsonl"));
+  ASSERT_EQ(second.status, 0) << second.errors;
+  EXPECT_THAT(second.output, testing::Not(HasSubstr("not bit")));
+  auto expected = read_log(path("whole.jsonl")), resumed = read_log(path("parts.jsonl"));
+  ASSERT_EQ(resumed.size(), 3);
+  for (const auto& [step, numbers] : resumed) EXPECT_EQ(numbers, expected[step]) << "step " << step;
+  expect_equal_checkpoints(path("whole"), path("parts"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, BitwiseResume,
+    testing::Values("", "--bf16", "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
+                    "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
+
+TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
+  const ProgramResult whole = train("--save " + path("whole") + " --log-json " + path("whole.jsonl"));
+  ASSERT_EQ(whole.status, 0) << whole.errors;
+  ASSERT_EQ(train("--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 --exit-interval 4 --save " +
+                  path("parts"))
+                .status,
+            0);
+  const ProgramResult resumed = train("--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --load " +
+                                      path("parts") + " --log-json " + path("parts.jsonl"));
+  ASSERT_EQ(resumed.status, 0) << resumed.errors;
+  EXPECT_THAT(resumed.output, HasSubstr("bit"));  // says that it is not bitwise
+  auto expected = read_log(path("whole.jsonl")), ours = read_log(path("parts.jsonl"));
+  ASSERT_EQ(ours.size(), 4);
+  for (const auto& [step, numbers] : ours) {
+    EXPECT_NEAR(numbers.first, expected[step].first, 1e-5) << "step " << step;
+    EXPECT_NEAR(numbers.second, expected[step].second, 1e-4) << "step " << step;
+  }
+}
+
+TEST_F(TrainProgram, PrintsEachStepOnceWhateverTheLayout) {
+  const ProgramResult result = train("--nproc 2 --pipeline-model-parallel-size 2");
+  ASSERT_EQ(result.status, 0) << result.errors;
+  size_t lines = 0;
+  for (size_t at = result.output.find("step 3/8"); at != std::string::npos; at = result.output.find("step 3/8", at + 1)) {
+    ++lines;
+  }
+  EXPECT_EQ(lines, 1);
+  EXPECT_EQ(result.output.find('\x1b'), std::string::npos);
+}
+
+TEST_F(TrainProgram, SigtermSavesAndExitsWithZero) {
+  for (const char* layout : {"", "--nproc 2 --tensor-model-parallel-size 2"}) {
+    const std::string save = path(std::string("save") + (*layout ? "2" : "1"));
+    // The shell sends the signal once the first step is logged.
+    const std::string log = save + ".jsonl";
+    const std::string command = std::string("--version > /dev/null; (") + MEGATRON_PROGRAM + " train" + kModel +
+                                " --train-iters=100000 " + layout + " --save " + save + " --log-json " + log +
+                                " & pid=$!; while ! [ -s " + log + " ]; do sleep 0.05; done; kill -TERM $pid; wait $pid)";
+    std::string once = command;
+    once.replace(once.find("--train-iters 8"), std::string("--train-iters 8").size(), "");
+    const ProgramResult result = run_program(once);
+    EXPECT_EQ(result.status, 0) << result.errors;
+    EXPECT_THAT(result.output, HasSubstr("signal"));
+    EXPECT_TRUE(std::filesystem::exists(save + "/latest_checkpointed_iteration.txt"));
+  }
+}
+
+TEST_F(TrainProgram, NotANumberStopsWithAnErrorAndKeepsTheCheckpoint) {
+  ASSERT_EQ(train("--save " + path("save") + " --exit-interval 3").status, 0);
+  const ProgramResult result =
+      train("--load " + path("save") + " --save " + path("save") + " --save-interval 1 --lr 1e38 --clip-grad 0");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.errors, HasSubstr("Expected a finite loss"));
+  EXPECT_NO_THROW(CheckpointReader::open(path("save")));
+}
+
+TEST_F(TrainProgram, NoSpaceLeftIsAnErrorAndKeepsTheCheckpoint) {
+  ASSERT_EQ(train("--save " + path("save") + " --exit-interval 3").status, 0);
+  const ProgramResult result =
+      train("--load " + path("save") + " --save " + path("save"), /*environment=*/"ulimit -f 40;");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.errors, HasSubstr("error: "));
+  EXPECT_EQ(CheckpointReader::open(path("save")).iteration(), 3);
+}
+
+struct BadInput {
+  const char* flags;
+  const char* message;
+};
+
+class Refused : public TrainProgram, public testing::WithParamInterface<BadInput> {};
+
+TEST_P(Refused, WithOneLineThatSaysWhatWouldWork) {
+  const ProgramResult result = train(GetParam().flags);
+  EXPECT_NE(result.status, 0);
+  EXPECT_THAT(result.errors, HasSubstr(GetParam().message));
+  const auto last = result.errors.rfind("error: ");
+  ASSERT_NE(last, std::string::npos) << result.errors;
+  EXPECT_EQ(result.errors.find('\n', last), result.errors.size() - 1) << result.errors;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, Refused,
+    testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
+                    BadInput{"--nproc 3 --pipeline-model-parallel-size 3", "num-layers"},
+                    BadInput{"--load /nowhere", "/nowhere"}, BadInput{"--num-layrs 2", "--num-layers"},
+                    BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
+                    BadInput{"--context-parallel-size 2", "context-parallel-size"}));
+
+}  // namespace
+}  // namespace megatron
