@@ -1,9 +1,10 @@
 // megatron bench: the speed of training steps, as one JSON object.
+#include "megatron/training/bench.h"
+
 #include <iostream>
 
 #include "megatron/config/validate.h"
 #include "megatron/parallel/launch.h"
-#include "megatron/training/bench.h"
 
 #include "cli/command.h"
 

@@ -1,11 +1,12 @@
 // megatron generate: text from a checkpoint.
+#include "megatron/inference/generate.h"
+
 #include <iostream>
 
 #include "megatron/base/error.h"
 #include "megatron/config/options_json.h"
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
-#include "megatron/inference/generate.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/parallel/model_groups.h"
@@ -47,8 +48,8 @@ int run_generate(const ParsedCommand& command) {
     const auto tokenizer = build_tokenizer(options.tokenizer, options.model.vocab_size);
     const std::string trained_with = checkpoint.common().value("tokenizer_fingerprint", "");
     check(trained_with.empty() || trained_with == tokenizer->fingerprint(),
-          "Expected the tokenizer that the checkpoint was trained with ({}), but got another ({})", trained_with,
-          tokenizer->fingerprint());
+          "Expected the tokenizer that the checkpoint was trained with ({}), but got another ({})",
+          trained_with, tokenizer->fingerprint());
 
     const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
     const auto model = build_gpt_model(options.model, groups, rank.device);
@@ -67,7 +68,8 @@ int run_generate(const ParsedCommand& command) {
     const bool streams = speaks && request.num_samples == 1;
     if (streams) std::cout << options.generation.prompt << std::flush;
     const auto stream = [&](const std::vector<int64_t>& tokens) {
-      if (streams && tokens[0] != request.end_token) std::cout << tokenizer->token_bytes(tokens[0]) << std::flush;
+      if (streams && tokens[0] != request.end_token)
+        std::cout << tokenizer->token_bytes(tokens[0]) << std::flush;
     };
     auto continuations = generate(*model, request, stream);
     if (streams) std::cout << std::endl;
@@ -75,8 +77,8 @@ int run_generate(const ParsedCommand& command) {
       for (size_t i = 0; i < continuations.size(); ++i) {
         auto& ids = continuations[i];
         if (!ids.empty() && ids.back() == request.end_token) ids.pop_back();
-        std::cout << fmt::format("--- sample {} of {}\n{}{}\n", i + 1, continuations.size(), options.generation.prompt,
-                                 tokenizer->decode(ids));
+        std::cout << fmt::format("--- sample {} of {}\n{}{}\n", i + 1, continuations.size(),
+                                 options.generation.prompt, tokenizer->decode(ids));
       }
     }
     return 0;

@@ -1,8 +1,8 @@
 // The program `megatron`: finds the subcommand, reads its options, runs it, and turns what it
 // throws into one last line on standard error and an exit status (1, or 2 where the command line
 // was not understood).
-#include <cstdlib>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <sys/ioctl.h>

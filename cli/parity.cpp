@@ -23,7 +23,8 @@ int run_parity(const ParsedCommand& command) {
     const double tolerance = options.parity.tolerance;
     if (rank.rank == 0) {
       std::cout << fmt::format("case {}: {}\n{}", parity_case.name(),
-                               describe_world(options.model.transformer, rank), comparison.table(tolerance));
+                               describe_world(options.model.transformer, rank),
+                               comparison.table(tolerance));
       std::cout << (comparison.holds(tolerance) ? "PASS" : "FAIL") << std::endl;
       if (!options.parity.json.empty()) {
         std::ofstream file(options.parity.json);
@@ -32,9 +33,10 @@ int run_parity(const ParsedCommand& command) {
         check(file.good(), "Expected to write --json {}, but could not", options.parity.json);
       }
     }
-    check(comparison.holds(tolerance),
-          "Expected every difference of case {} within its bound, but some exceed it (see the table)",
-          parity_case.name());
+    check(
+        comparison.holds(tolerance),
+        "Expected every difference of case {} within its bound, but some exceed it (see the table)",
+        parity_case.name());
     return 0;
   });
 }

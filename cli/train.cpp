@@ -20,7 +20,8 @@ int run_train(const ParsedCommand& command) {
       const int64_t vocab_size = options.model.vocab_size;
       tokenizer = build_tokenizer(files, vocab_size > 0 ? std::optional(vocab_size) : std::nullopt);
       check(vocab_size == 0 || vocab_size >= tokenizer->vocab_size(),
-            "Expected --vocab-size of at least the tokenizer's {}, but got {}", tokenizer->vocab_size(), vocab_size);
+            "Expected --vocab-size of at least the tokenizer's {}, but got {}",
+            tokenizer->vocab_size(), vocab_size);
       if (vocab_size == 0) options.model.vocab_size = tokenizer->vocab_size();
     }
     validate(options, rank.world_size);

@@ -3,7 +3,6 @@
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 include(Fmt)
-find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(CLI11 REQUIRED)
@@ -13,4 +12,4 @@ find_path(GLOO_INCLUDE_DIR gloo/algorithm.h REQUIRED)  # headers only: libtorch_
 
 add_library(megatron_dependencies INTERFACE)
 target_link_libraries(megatron_dependencies INTERFACE
-  megatron::torch fmt::fmt spdlog::spdlog nlohmann_json::nlohmann_json yaml-cpp Threads::Threads)
+  megatron::torch fmt::fmt nlohmann_json::nlohmann_json yaml-cpp Threads::Threads)

@@ -10,8 +10,8 @@ struct ProgramResult {
   std::string output, errors;
 };
 
-// `arguments` are read by a shell; `environment` is put before the command ("A=1 B=2"), `input` is its standard
-// input. The program is ended after `timeout_seconds`, with status 124.
+// `arguments` are read by a shell; `environment` is put before the command ("A=1 B=2"), `input` is
+// its standard input. The program is ended after `timeout_seconds`, with status 124.
 ProgramResult run_program(const std::string& arguments, const std::string& environment = "",
                           const std::string& input = "", int timeout_seconds = 120);
 

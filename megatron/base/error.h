@@ -11,8 +11,8 @@
 
 namespace megatron {
 
-// Something that the user or the environment got wrong. The program prints what() on its last line of
-// standard error and exits with a status other than 0.
+// Something that the user or the environment got wrong. The program prints what() on its last line
+// of standard error and exits with a status other than 0.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -1,13 +1,12 @@
 #include "megatron/base/mapped_file.h"
 
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstdint>
-#include <cstring>
 
 #include "megatron/base/error.h"
 
@@ -18,7 +17,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   do {
     descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   } while (descriptor < 0 && errno == EINTR);
-  check(descriptor >= 0, "Expected a readable file {}, but got: {}", path.string(), std::strerror(errno));
+  check(descriptor >= 0, "Expected a readable file {}, but got: {}", path.string(),
+        std::strerror(errno));
   struct stat status {};
   const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   const auto size = regular ? static_cast<size_t>(status.st_size) : 0;
@@ -30,7 +30,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const int error = errno;
   ::close(descriptor);
   check(regular, "Expected a regular file, but got {}, which is something else", path.string());
-  check(memory != MAP_FAILED, "Expected to map {} into memory, but got: {}", path.string(), std::strerror(error));
+  check(memory != MAP_FAILED, "Expected to map {} into memory, but got: {}", path.string(),
+        std::strerror(error));
   bytes_ = {static_cast<std::byte*>(memory), size};
 }
 

@@ -19,8 +19,8 @@ class MappedFile {
   std::span<std::byte> bytes() const { return bytes_; }
   const std::byte* data() const { return bytes_.data(); }
   size_t size() const { return bytes_.size(); }
-  // Gives the pages of `part` back; they are read again when they are touched again. Changes made to them are
-  // lost.
+  // Gives the pages of `part` back; they are read again when they are touched again. Changes made
+  // to them are lost.
   void release(std::span<const std::byte> part) const;
 
  private:

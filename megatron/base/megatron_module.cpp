@@ -19,8 +19,9 @@ std::vector<ParameterPtr> MegatronModule::parameters() const {
 }
 
 void MegatronModule::assign_names(const std::string& prefix) {
-  visit_parameters(prefix,
-                   [](const std::string& name, const ParameterPtr& parameter) { parameter->name = name; });
+  visit_parameters(prefix, [](const std::string& name, const ParameterPtr& parameter) {
+    parameter->name = name;
+  });
 }
 
 }  // namespace megatron

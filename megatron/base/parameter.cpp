@@ -45,8 +45,8 @@ std::vector<int64_t> Parameter::fragment_offset(const ShardFragment& fragment) c
 }
 
 at::Tensor Parameter::local_part(const at::Tensor& global) const {
-  check(global.sizes().vec() == global_shape(), "Expected {} of shape {}, but got {}", name, global_shape(),
-        global.sizes().vec());
+  check(global.sizes().vec() == global_shape(), "Expected {} of shape {}, but got {}", name,
+        global_shape(), global.sizes().vec());
   if (sharding.partition_dim < 0) return global;
   std::vector<at::Tensor> parts;
   for (const auto& fragment : fragments()) {

@@ -1,5 +1,5 @@
-// A parameter and its marks: how it is sharded, initialised and where its gradient is kept. Checkpoints,
-// gradient reduction, norms and optimizers read everything from here.
+// A parameter and its marks: how it is sharded, initialised and where its gradient is kept.
+// Checkpoints, gradient reduction, norms and optimizers read everything from here.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@
 
 namespace megatron {
 
-// What an untrained parameter holds: N(0, std) keyed by the parameter's name, or one value everywhere.
+// What an untrained parameter holds: N(0, std) keyed by the parameter's name, or one value
+// everywhere.
 struct Initialization {
   enum class Kind { normal, constant };
   Kind kind = Kind::constant;
@@ -29,8 +30,8 @@ struct TensorParallelSharding {
   int size = 1;
 };
 
-// One block of a shard along partition_dim: local rows [local_start, local_start + length) are the global
-// rows from global_start on.
+// One block of a shard along partition_dim: local rows [local_start, local_start + length) are the
+// global rows from global_start on.
 struct ShardFragment {
   int64_t local_start = 0;
   int64_t length = 0;
@@ -40,8 +41,8 @@ struct ShardFragment {
 class Parameter {
  public:
   // `local_shape` is what this rank holds. `data` starts uninitialised and requires a gradient.
-  Parameter(std::vector<int64_t> local_shape, at::TensorOptions options, TensorParallelSharding sharding,
-            Initialization initialization);
+  Parameter(std::vector<int64_t> local_shape, at::TensorOptions options,
+            TensorParallelSharding sharding, Initialization initialization);
 
   // Global, stage-independent: for example decoder.layers.7.mlp.linear_fc1.weight. Set by
   // MegatronModule::assign_names.
@@ -53,13 +54,13 @@ class Parameter {
   Initialization initialization;
   // Every rank computes the gradient of its part of the sequence only: summed over TP.
   bool sequence_parallel = false;
-  // A copy of a parameter of another pipeline stage (tied embedding): its gradient is summed over the
-  // embedding group, and norms and checkpoints skip it.
+  // A copy of a parameter of another pipeline stage (tied embedding): its gradient is summed over
+  // the embedding group, and norms and checkpoints skip it.
   bool shared = false;
-  bool shared_embedding = false;                     // has a copy, or is one
+  bool shared_embedding = false;  // has a copy, or is one
   bool is_embedding_or_output_parameter = false;
-  bool allow_shape_mismatch = false;                 // vocabulary padding depends on the layout
-  bool expert = false;                               // reduced over the expert-data-parallel group
+  bool allow_shape_mismatch = false;  // vocabulary padding depends on the layout
+  bool expert = false;                // reduced over the expert-data-parallel group
 
   std::vector<int64_t> global_shape() const;
   // In order of local_start; one whole fragment where the parameter is not split.
@@ -71,8 +72,11 @@ class Parameter {
   // This rank's part, cut from a global tensor. Throws Error when the shape is not global_shape().
   at::Tensor local_part(const at::Tensor& global) const;
 
-  // Whether this rank counts it in norms and writes it to checkpoints, among its TP group and stages.
-  bool is_main_copy() const { return !shared && (sharding.partition_dim >= 0 || sharding.rank == 0); }
+  // Whether this rank counts it in norms and writes it to checkpoints, among its TP group and
+  // stages.
+  bool is_main_copy() const {
+    return !shared && (sharding.partition_dim >= 0 || sharding.rank == 0);
+  }
 };
 
 using ParameterPtr = std::shared_ptr<Parameter>;

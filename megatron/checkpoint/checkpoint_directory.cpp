@@ -101,7 +101,7 @@ fs::path find_checkpoint(const fs::path& path, std::optional<int64_t> iteration)
     check(fs::exists(path / kIndexFile), "Expected {} in {}, but there is none{}", kIndexFile,
           path.string(),
           fs::exists(path / "metadata.json") ? "; it looks like a checkpoint of Megatron-LM" : "");
-    return path;
+    return normal;
   }
   const bool follow = !iteration;
   if (follow) {

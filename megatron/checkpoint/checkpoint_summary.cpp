@@ -207,7 +207,7 @@ json summarize_checkpoint(const std::filesystem::path& path, std::optional<int64
                   {"path", reader.directory().string()},
                   {"iteration", reader.iteration()},
                   {"common", reader.common()},
-                  {"stored_iterations", stored_iterations(path)},
+                  {"stored_iterations", stored_iterations(reader.directory().parent_path())},
                   {"tensors", json::array()}};
   if (reader.common().is_object() && reader.common().contains("fingerprint")) {
     summary["layout"] = describe_layout(fingerprint_from_json(reader.common().at("fingerprint")));

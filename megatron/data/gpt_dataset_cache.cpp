@@ -5,10 +5,9 @@
 #include <optional>
 #include <sstream>
 #include <utility>
+#include <xxhash.h>
 
 #include <nlohmann/json.hpp>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "megatron/base/error.h"
 #include "megatron/data/md5.h"

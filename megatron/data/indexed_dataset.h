@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "megatron/base/mapped_file.h"
 #include "megatron/data/indexed_dataset_format.h"
 #include "megatron/data/low_level_dataset.h"
-#include "megatron/base/mapped_file.h"
 
 namespace megatron {
 

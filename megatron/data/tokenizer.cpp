@@ -1,8 +1,8 @@
 #include "megatron/data/tokenizer.h"
 
-#include <fmt/format.h>
-#define XXH_INLINE_ALL
 #include <xxhash.h>
+
+#include <fmt/format.h>
 
 namespace megatron {
 

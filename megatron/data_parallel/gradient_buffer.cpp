@@ -23,21 +23,24 @@ class AccumulateIntoMainGrad : public torch::autograd::PostAccumulateGradHook {
   at::Tensor main_grad_;
 };
 
-at::ScalarType gradient_dtype(const Parameter& parameter, const DistributedDataParallelConfig& config) {
+at::ScalarType gradient_dtype(const Parameter& parameter,
+                              const DistributedDataParallelConfig& config) {
   const at::ScalarType dtype = parameter.data.scalar_type();
   return config.grad_reduce_in_fp32 && dtype == at::kBFloat16 ? at::kFloat : dtype;
 }
 
 // Megatron's alignment of each parameter's start, in elements.
-int64_t aligned(int64_t elements) { return (elements + 63) / 64 * 64; }
+int64_t aligned(int64_t elements) {
+  return (elements + 63) / 64 * 64;
+}
 
 }  // namespace
 
 GradientBuffer::GradientBuffer(const std::vector<ParameterPtr>& parameters,
                                const DistributedDataParallelConfig& config, int data_parallel_size)
     : parameters_(parameters.rbegin(), parameters.rend()) {
-  const int64_t bucket_size =
-      config.bucket_size.value_or(std::max<int64_t>(40'000'000, 1'000'000 * int64_t{data_parallel_size}));
+  const int64_t bucket_size = config.bucket_size.value_or(
+      std::max<int64_t>(40'000'000, 1'000'000 * int64_t{data_parallel_size}));
   for (size_t begin = 0; begin < parameters_.size();) {
     const at::ScalarType dtype = gradient_dtype(*parameters_[begin], config);
     int64_t elements = 0;
@@ -47,11 +50,13 @@ GradientBuffer::GradientBuffer(const std::vector<ParameterPtr>& parameters,
          ++end) {
       elements += aligned(parameters_[end]->data.numel());
     }
-    const at::Tensor bucket = at::zeros({elements}, parameters_[begin]->data.options().requires_grad(false).dtype(dtype));
+    const at::Tensor bucket =
+        at::zeros({elements}, parameters_[begin]->data.options().requires_grad(false).dtype(dtype));
     int64_t start = 0;
     for (; begin < end; ++begin) {
       Parameter& parameter = *parameters_[begin];
-      parameter.main_grad = bucket.narrow(0, start, parameter.data.numel()).view(parameter.data.sizes());
+      parameter.main_grad =
+          bucket.narrow(0, start, parameter.data.numel()).view(parameter.data.sizes());
       torch::autograd::impl::set_post_acc_grad_hooks(
           parameter.data, std::make_unique<AccumulateIntoMainGrad>(parameter.main_grad));
       start += aligned(parameter.data.numel());

@@ -13,8 +13,8 @@ class Decoder {
   Decoder(GPTModel& model, int64_t batch, int64_t max_length)
       : model_(model), batch_(batch), cache_(max_length) {}
 
-  // Feeds tokens [b, s] behind those fed before, and returns the logits [b, v] of the last one on the last stage;
-  // undefined on others.
+  // Feeds tokens [b, s] behind those fed before, and returns the logits [b, v] of the last one on
+  // the last stage; undefined on others.
   at::Tensor feed(const at::Tensor& tokens) {
     const at::NoGradGuard no_grad;
     const int64_t first = cache_.sequence_length_offset(), s = tokens.size(1);
@@ -24,17 +24,20 @@ class Decoder {
     context.sample_ordinals = at::arange(batch_, at::kLong);
     context.positions = context.residual_positions = positions;
     at::Tensor logits;
-    const ActivationShape activation{{s, batch_, model_.config().transformer.hidden_size}, model_.tensor_options()};
-    run_schedule(forward_only(1), *model_.groups().pp, activation, [&](int64_t, const at::Tensor& input) {
-      if (input.defined()) model_.set_input_tensor(input);
-      const at::Tensor output = model_.forward({.input_ids = tokens.to(device),
-                                                .position_ids = positions.expand({batch_, s}).contiguous().to(device),
-                                                .inference = &cache_,
-                                                .gather_output = true},
-                                               context);
-      if (model_.stage().post_process) logits = output.select(1, s - 1);
-      return output;
-    });
+    const ActivationShape activation{{s, batch_, model_.config().transformer.hidden_size},
+                                     model_.tensor_options()};
+    run_schedule(
+        forward_only(1), *model_.groups().pp, activation, [&](int64_t, const at::Tensor& input) {
+          if (input.defined()) model_.set_input_tensor(input);
+          const at::Tensor output =
+              model_.forward({.input_ids = tokens.to(device),
+                              .position_ids = positions.expand({batch_, s}).contiguous().to(device),
+                              .inference = &cache_,
+                              .gather_output = true},
+                             context);
+          if (model_.stage().post_process) logits = output.select(1, s - 1);
+          return output;
+        });
     cache_.advance(s);
     return logits;
   }
@@ -49,15 +52,19 @@ class Decoder {
 
 }  // namespace
 
-std::vector<std::vector<int64_t>> generate(GPTModel& model, const GenerateRequest& request,
-                                           const std::function<void(const std::vector<int64_t>&)>& on_token) {
+std::vector<std::vector<int64_t>> generate(
+    GPTModel& model, const GenerateRequest& request,
+    const std::function<void(const std::vector<int64_t>&)>& on_token) {
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
-  const int64_t total = prompt_length + request.max_new_tokens, limit = model.config().max_sequence_length();
+  const int64_t total = prompt_length + request.max_new_tokens,
+                limit = model.config().max_sequence_length();
   check(prompt_length > 0, "Expected a prompt of at least one token, but got none");
   check(!model.config().transformer.sequence_parallel,
         "Expected generation without sequence parallelism, but got --sequence-parallel");
-  check(model.config().position_embedding_type != PositionEmbeddingType::learned_absolute || total <= limit,
-        "Expected prompt and continuation within the model's {} positions, but got {} + {}; --max-new-tokens {} works",
+  check(model.config().position_embedding_type != PositionEmbeddingType::learned_absolute ||
+            total <= limit,
+        "Expected prompt and continuation within the model's {} positions, but got {} + {}; "
+        "--max-new-tokens {} works",
         limit, prompt_length, request.max_new_tokens, std::max<int64_t>(limit - prompt_length, 0));
 
   const int64_t batch = request.num_samples;
@@ -65,12 +72,16 @@ std::vector<std::vector<int64_t>> generate(GPTModel& model, const GenerateReques
   Decoder decoder(model, batch, total);
   std::vector<std::vector<int64_t>> continuations(batch);
   std::vector<bool> ended(batch, false);
-  at::Tensor next = at::tensor(request.prompt, at::kLong).unsqueeze(0).expand({batch, prompt_length}).contiguous();
+  at::Tensor next = at::tensor(request.prompt, at::kLong)
+                        .unsqueeze(0)
+                        .expand({batch, prompt_length})
+                        .contiguous();
   for (int64_t step = 0; step < request.max_new_tokens; ++step) {
     const at::Tensor logits = decoder.feed(next);
     next = at::zeros({batch}, at::kLong);
     if (logits.defined()) {
-      next.copy_(sample_tokens(logits, model.config().vocab_size, request.sampling, decoder.length()));
+      next.copy_(
+          sample_tokens(logits, model.config().vocab_size, request.sampling, decoder.length()));
     }
     pp.broadcast(next, pp.size() - 1);
     std::vector<int64_t> tokens(next.data_ptr<int64_t>(), next.data_ptr<int64_t>() + batch);

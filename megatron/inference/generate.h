@@ -18,10 +18,12 @@ struct GenerateRequest {
   SamplingParams sampling;
 };
 
-// Collective over the model's groups: every rank gives the same request and gets the same continuations (without
-// the prompt; with the end token where it came). `on_token` is called after each step with the tokens of all
-// samples, on every rank. Throws Error where prompt and continuation exceed the model's positions.
-std::vector<std::vector<int64_t>> generate(GPTModel& model, const GenerateRequest& request,
-                                           const std::function<void(const std::vector<int64_t>&)>& on_token = {});
+// Collective over the model's groups: every rank gives the same request and gets the same
+// continuations (without the prompt; with the end token where it came). `on_token` is called after
+// each step with the tokens of all samples, on every rank. Throws Error where prompt and
+// continuation exceed the model's positions.
+std::vector<std::vector<int64_t>> generate(
+    GPTModel& model, const GenerateRequest& request,
+    const std::function<void(const std::vector<int64_t>&)>& on_token = {});
 
 }  // namespace megatron

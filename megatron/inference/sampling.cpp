@@ -15,14 +15,16 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 // A number in [0, 1) that depends on nothing but its arguments.
 double uniform(uint64_t seed, int64_t row, int64_t position) {
   const uint64_t key = hash_name(seed, "sampling");
-  const auto words = philox4x32_10({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32),
-                                    static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)},
-                                   {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)});
+  const auto words =
+      philox4x32_10({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32),
+                     static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)},
+                    {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)});
   return (words[0] + (static_cast<double>(words[1] >> 5) / 134217728.0)) / 4294967296.0;
 }
 
 void keep_top_k(at::Tensor& logits, int64_t k) {
-  const at::Tensor least = std::get<0>(logits.topk(std::min(k, logits.size(1)), /*dim=*/1)).select(1, -1);
+  const at::Tensor least =
+      std::get<0>(logits.topk(std::min(k, logits.size(1)), /*dim=*/1)).select(1, -1);
   logits.masked_fill_(logits < least.unsqueeze(1), kMinusInfinity);
 }
 
@@ -49,10 +51,11 @@ at::Tensor sample_tokens(const at::Tensor& logits, int64_t vocab_size, const Sam
   at::Tensor tokens = at::empty({scores.size(0)}, at::kLong);
   for (int64_t row = 0; row < scores.size(0); ++row) {
     const double* sums = cumulative[row].data_ptr<double>();
-    // The first token whose cumulative probability exceeds the draw; scaled by the total, which rounding may
-    // leave a little below 1.
+    // The first token whose cumulative probability exceeds the draw; scaled by the total, which
+    // rounding may leave a little below 1.
     const double draw = uniform(params.seed, row, position) * sums[vocab_size - 1];
-    tokens[row] = std::min<int64_t>(std::upper_bound(sums, sums + vocab_size, draw) - sums, vocab_size - 1);
+    tokens[row] =
+        std::min<int64_t>(std::upper_bound(sums, sums + vocab_size, draw) - sums, vocab_size - 1);
   }
   return tokens;
 }

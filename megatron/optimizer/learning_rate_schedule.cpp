@@ -8,14 +8,20 @@
 namespace megatron {
 namespace {
 
-double cosine_fall(double r) { return 0.5 * (std::cos(std::numbers::pi * r) + 1.0); }
+double cosine_fall(double r) {
+  return 0.5 * (std::cos(std::numbers::pi * r) + 1.0);
+}
 
 double wsd_fall(WsdDecayStyle style, double r) {
   switch (style) {
-    case WsdDecayStyle::linear: return 1.0 - r;
-    case WsdDecayStyle::cosine: return cosine_fall(r);
-    case WsdDecayStyle::exponential: return 2.0 * std::pow(0.5, r) - 1.0;
-    case WsdDecayStyle::minus_sqrt: return 1.0 - std::sqrt(r);
+    case WsdDecayStyle::linear:
+      return 1.0 - r;
+    case WsdDecayStyle::cosine:
+      return cosine_fall(r);
+    case WsdDecayStyle::exponential:
+      return 2.0 * std::pow(0.5, r) - 1.0;
+    case WsdDecayStyle::minus_sqrt:
+      return 1.0 - std::sqrt(r);
   }
   fail("Expected a known WSD decay style");
 }
@@ -38,14 +44,18 @@ double LearningRateSchedule::learning_rate(int64_t steps) const {
   const double range = config_.lr - config_.min_lr;
   const double r = d > w ? (n - w) / (d - w) : 1.0;
   switch (config_.lr_decay_style) {
-    case LrDecayStyle::constant: return config_.lr;
-    case LrDecayStyle::linear: return config_.min_lr + range * (1.0 - r);
-    case LrDecayStyle::cosine: return config_.min_lr + range * cosine_fall(r);
+    case LrDecayStyle::constant:
+      return config_.lr;
+    case LrDecayStyle::linear:
+      return config_.min_lr + range * (1.0 - r);
+    case LrDecayStyle::cosine:
+      return config_.min_lr + range * cosine_fall(r);
     case LrDecayStyle::WSD: {
       const double fall_iters = config_.lr_wsd_decay_iters.value_or(0);
       const double start = d - fall_iters;
       if (n <= start) return config_.lr;
-      return config_.min_lr + range * wsd_fall(config_.lr_wsd_decay_style, (n - start) / fall_iters);
+      return config_.min_lr +
+             range * wsd_fall(config_.lr_wsd_decay_style, (n - start) / fall_iters);
     }
   }
   fail("Expected a known learning-rate decay style");

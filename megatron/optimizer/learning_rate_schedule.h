@@ -12,10 +12,11 @@ class LearningRateSchedule {
   // `train_iters` is the length of the decay where the configuration gives none.
   LearningRateSchedule(const OptimizerConfig& config, int64_t train_iters);
 
-  // After `steps` optimizer steps: the rate that the next step uses. With w warm-up, d decay iterations and
-  // r = (steps - w) / (d - w): rises linearly from lr_warmup_init to lr within w, then
-  // min + (lr - min) * c, where c is 1 - r (linear) or (cos(pi r) + 1) / 2 (cosine); min after d. WSD holds lr
-  // until lr_wsd_decay_iters before d and falls within them by its own style. constant keeps lr.
+  // After `steps` optimizer steps: the rate that the next step uses. With w warm-up, d decay
+  // iterations and r = (steps - w) / (d - w): rises linearly from lr_warmup_init to lr within w,
+  // then min + (lr - min) * c, where c is 1 - r (linear) or (cos(pi r) + 1) / 2 (cosine); min after
+  // d. WSD holds lr until lr_wsd_decay_iters before d and falls within them by its own style.
+  // constant keeps lr.
   double learning_rate(int64_t steps) const;
 
  private:

@@ -32,7 +32,8 @@ void Optimizer::reload_masters() {
   }
 }
 
-// Megatron clip_grads.py: each element of the model counts once, so copies on other ranks are left out.
+// Megatron clip_grads.py: each element of the model counts once, so copies on other ranks are left
+// out.
 double Optimizer::global_grad_norm() const {
   double sum = 0;
   for (const OptimizerState& state : states_) {
@@ -52,7 +53,8 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
   ++num_steps_;
   for (OptimizerState& state : states_) {
     at::Tensor master = state.master.detach();
-    const at::Tensor model_copy = state.has_own_master() ? state.parameter->data.detach() : at::Tensor();
+    const at::Tensor model_copy =
+        state.has_own_master() ? state.parameter->data.detach() : at::Tensor();
     const double weight_decay = state.decays ? config_.weight_decay : 0.0;
     if (config_.optimizer == OptimizerType::adam) {
       adam_step(master, state.exp_avg, state.exp_avg_sq, state.parameter->main_grad, model_copy,

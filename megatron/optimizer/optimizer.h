@@ -1,4 +1,5 @@
-// Adam and SGD over the main gradients, with fp32 masters of bf16 parameters and clipping by the global norm.
+// Adam and SGD over the main gradients, with fp32 masters of bf16 parameters and clipping by the
+// global norm.
 #pragma once
 
 #include <vector>
@@ -12,10 +13,10 @@ namespace megatron {
 // What the optimizer keeps for a parameter. All tensors have the parameter's local shape.
 struct OptimizerState {
   ParameterPtr parameter;
-  bool decays = false;          // weight decay applies
-  at::Tensor master;            // the parameter itself where its dtype is fp32 or fp64
-  at::Tensor exp_avg;           // Adam: first moment; SGD: momentum
-  at::Tensor exp_avg_sq;        // Adam: second moment; undefined for SGD
+  bool decays = false;    // weight decay applies
+  at::Tensor master;      // the parameter itself where its dtype is fp32 or fp64
+  at::Tensor exp_avg;     // Adam: first moment; SGD: momentum
+  at::Tensor exp_avg_sq;  // Adam: second moment; undefined for SGD
   bool has_own_master() const { return !master.is_same(parameter->data); }
 };
 
@@ -28,7 +29,8 @@ class Optimizer {
     double grad_norm = 0;  // before clipping, over the whole model
     bool skipped = false;  // the gradients hold an infinity or a NaN: nothing was changed
   };
-  // One step from the main gradients, which must be complete. Collective over the model-parallel group.
+  // One step from the main gradients, which must be complete. Collective over the model-parallel
+  // group.
   StepResult step(double learning_rate);
 
   // Takes the masters from the parameters, after these were loaded without optimizer state.

@@ -29,15 +29,20 @@ struct KindSummary {
 };
 
 // NaN counts as the largest of all.
-bool exceeds(double a, double b) { return std::isnan(a) || a > b; }
+bool exceeds(double a, double b) {
+  return std::isnan(a) || a > b;
+}
 
 }  // namespace
 
-const ParityBound& parity_bound(ParityKind kind) { return kBounds[static_cast<size_t>(kind)]; }
+const ParityBound& parity_bound(ParityKind kind) {
+  return kBounds[static_cast<size_t>(kind)];
+}
 
 void Comparison::record(ParityKind kind, const std::string& name, double difference) {
   auto [entry, is_new] = differences_.try_emplace({kind, name}, difference);
-  if (!is_new && !std::isnan(entry->second) && exceeds(difference, entry->second)) entry->second = difference;
+  if (!is_new && !std::isnan(entry->second) && exceeds(difference, entry->second))
+    entry->second = difference;
 }
 
 void Comparison::merge(const ProcessGroup& world) {
@@ -68,7 +73,9 @@ std::vector<Comparison::Difference> Comparison::failures(double tolerance) const
   return failed;
 }
 
-bool Comparison::holds(double tolerance) const { return failures(tolerance).empty(); }
+bool Comparison::holds(double tolerance) const {
+  return failures(tolerance).empty();
+}
 
 static std::map<ParityKind, KindSummary> summarize(
     const std::map<std::pair<ParityKind, std::string>, double>& differences) {
@@ -84,17 +91,19 @@ static std::map<ParityKind, KindSummary> summarize(
 }
 
 std::string Comparison::table(double tolerance) const {
-  std::string text =
-      fmt::format("{:<16} {:>8}  {:>12}  {:>10}  {}\n", "kind", "compared", "largest diff", "bound", "where");
+  std::string text = fmt::format("{:<16} {:>8}  {:>12}  {:>10}  {}\n", "kind", "compared",
+                                 "largest diff", "bound", "where");
   for (const auto& [kind, summary] : summarize(differences_)) {
     const ParityBound& bound = parity_bound(kind);
     text += fmt::format("{:<16} {:>8}  {:>8.2e} {:<3}  {:>10.2e}  {}\n", bound.name, summary.count,
-                        summary.largest, bound.relative ? "rel" : "abs", tolerance * bound.bound, summary.where);
+                        summary.largest, bound.relative ? "rel" : "abs", tolerance * bound.bound,
+                        summary.where);
   }
   for (const Difference& failure : failures(tolerance)) {
     const ParityBound& bound = parity_bound(failure.kind);
-    text += fmt::format("FAILED {} of {}: {:.3e} {} exceeds {:.3e}\n", bound.name, failure.name, failure.value,
-                        bound.relative ? "relative" : "absolute", tolerance * bound.bound);
+    text += fmt::format("FAILED {} of {}: {:.3e} {} exceeds {:.3e}\n", bound.name, failure.name,
+                        failure.value, bound.relative ? "relative" : "absolute",
+                        tolerance * bound.bound);
   }
   return text;
 }
@@ -115,7 +124,8 @@ nlohmann::json Comparison::to_json(double tolerance) const {
                       {"name", failure.name},
                       {"difference", failure.value}});
   }
-  return {{"passed", failed.empty()}, {"tolerance", tolerance}, {"kinds", kinds}, {"failures", failed}};
+  return {
+      {"passed", failed.empty()}, {"tolerance", tolerance}, {"kinds", kinds}, {"failures", failed}};
 }
 
 }  // namespace megatron

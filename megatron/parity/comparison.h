@@ -15,7 +15,7 @@ enum class ParityKind {
   logits,
   per_token_loss,
   mean_loss,
-  gradient,           // largest difference of an element
+  gradient,                     // largest difference of an element
   gradient_norm_of_difference,  // per tensor: |ours - theirs| / |theirs|, where |theirs| > 1e-6
   step_loss,
   step_grad_norm,
@@ -30,8 +30,8 @@ struct ParityBound {
 };
 const ParityBound& parity_bound(ParityKind kind);
 
-// The differences of one rank. Merging takes the largest of all ranks, so that every rank may record what it
-// holds.
+// The differences of one rank. Merging takes the largest of all ranks, so that every rank may
+// record what it holds.
 class Comparison {
  public:
   void record(ParityKind kind, const std::string& name, double difference);
@@ -40,8 +40,8 @@ class Comparison {
   bool holds(double tolerance) const;
   bool contains(ParityKind kind, const std::string& name) const;
 
-  // A table for a reader: a row per kind with counts, the largest difference, its tensor and the bound; then
-  // what failed, tensor by tensor.
+  // A table for a reader: a row per kind with counts, the largest difference, its tensor and the
+  // bound; then what failed, tensor by tensor.
   std::string table(double tolerance) const;
   // Counts and maxima by kind, and the failures.
   nlohmann::json to_json(double tolerance) const;

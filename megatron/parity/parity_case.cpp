@@ -13,25 +13,49 @@ namespace megatron {
 namespace {
 
 // The fields of a case. The first row says where its numbers come from.
-constexpr std::string_view kFields[] = {
-    "case",       "peer",        "torch",          "patched",          "same_as",
-    "resolved",   "gpt_model",   "optimizer",      "ddp",              "transformer_config",
-    "steps",      "seq_length",  "loss_mask",      "num_microbatches", "micro_batch_size",
-    "step_loss",  "weight_after3", "attention_mask", "step_grad_norm", "moe_metrics_per_step",
-    "mtp_loss_per_step"};
+constexpr std::string_view kFields[] = {"case",
+                                        "peer",
+                                        "torch",
+                                        "patched",
+                                        "same_as",
+                                        "resolved",
+                                        "gpt_model",
+                                        "optimizer",
+                                        "ddp",
+                                        "transformer_config",
+                                        "steps",
+                                        "seq_length",
+                                        "loss_mask",
+                                        "num_microbatches",
+                                        "micro_batch_size",
+                                        "step_loss",
+                                        "weight_after3",
+                                        "attention_mask",
+                                        "step_grad_norm",
+                                        "moe_metrics_per_step",
+                                        "mtp_loss_per_step"};
 
 // The tensors of a case that this program compares or reads.
 constexpr std::string_view kTensorKinds[] = {"weight/", "grad/", "weight_after3/"};
-constexpr std::string_view kTensors[] = {"input/tokens",      "input/labels",         "input/loss_mask",
-                                         "input/position_ids", "input/attention_mask", "logits",
-                                         "per_token_loss",    "mean_loss",            "step_loss",
+constexpr std::string_view kTensors[] = {"input/tokens",
+                                         "input/labels",
+                                         "input/loss_mask",
+                                         "input/position_ids",
+                                         "input/attention_mask",
+                                         "logits",
+                                         "per_token_loss",
+                                         "mean_loss",
+                                         "step_loss",
                                          "step_grad_norm"};
 
 // Derived values of features that this version lacks, at the value that means "not used".
 const nlohmann::json& neutral_resolved_values() {
-  static const nlohmann::json values = {
-      {"attention_softmax_in_fp32", true}, {"window_size", nullptr},        {"moe_ffn_hidden_size", nullptr},
-      {"mtp_loss_scaling_factor", 0.1},    {"mup_width_mult", 1.0},         {"moe_router_pre_softmax", false}};
+  static const nlohmann::json values = {{"attention_softmax_in_fp32", true},
+                                        {"window_size", nullptr},
+                                        {"moe_ffn_hidden_size", nullptr},
+                                        {"mtp_loss_scaling_factor", 0.1},
+                                        {"mup_width_mult", 1.0},
+                                        {"moe_router_pre_softmax", false}};
   return values;
 }
 
@@ -55,7 +79,8 @@ struct ClosedForm {
 
 ClosedForm closed_form_of(const std::string& name, size_t dimensions) {
   if (name.ends_with("softmax_offset")) return {0, 0.5};
-  if (dimensions == 1) return name.ends_with("norm.weight") ? ClosedForm{1, 0.1} : ClosedForm{0, 0.05};
+  if (dimensions == 1)
+    return name.ends_with("norm.weight") ? ClosedForm{1, 0.1} : ClosedForm{0, 0.05};
   if (name.starts_with("embedding.")) return {0, 0.5};
   if (name.ends_with("router.weight")) return {0, 0.3};
   return {0, 0.15};
@@ -113,12 +138,12 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
   }
   for (const char* metrics : {"moe_metrics_per_step", "mtp_loss_per_step"}) {
     check(!json.contains(metrics) || json[metrics].empty(),
-          "Expected no '{}' in {}: this version has no experts and no multi-token prediction", metrics,
-          json_file.string());
+          "Expected no '{}' in {}: this version has no experts and no multi-token prediction",
+          metrics, json_file.string());
   }
   for (const char* section : {"transformer_config", "gpt_model", "optimizer"}) {
-    check(json.contains(section) && json[section].is_object(), "Expected an object '{}' in {}, but found none",
-          section, json_file.string());
+    check(json.contains(section) && json[section].is_object(),
+          "Expected an object '{}' in {}, but found none", section, json_file.string());
   }
   result.name_ = json.value("case", json_file.stem().string());
   result.steps_ = required<int64_t>(json, "steps");
@@ -128,19 +153,23 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
   result.vocab_size_ = required<int64_t>(json["gpt_model"], "vocab_size");
   const std::string loss_mask = json.value("loss_mask", "ones");
   check(loss_mask == "ones" || loss_mask == "random",
-        "Expected a loss_mask of 'ones' or 'random' in {}, but got '{}'", json_file.string(), loss_mask);
+        "Expected a loss_mask of 'ones' or 'random' in {}, but got '{}'", json_file.string(),
+        loss_mask);
 
   std::filesystem::path tensor_file = json_file;
   result.tensors_ = SafetensorsFile::open(tensor_file.replace_extension(".safetensors"));
   for (const std::string& tensor : result.tensors_->names()) {
     const bool known = std::ranges::find(kTensors, tensor) != std::end(kTensors) ||
-                       std::ranges::any_of(kTensorKinds, [&](std::string_view kind) { return tensor.starts_with(kind); });
-    check(known, "Expected only supported tensors in {}, but got '{}'", tensor_file.string(), tensor);
+                       std::ranges::any_of(kTensorKinds, [&](std::string_view kind) {
+                         return tensor.starts_with(kind);
+                       });
+    check(known, "Expected only supported tensors in {}, but got '{}'", tensor_file.string(),
+          tensor);
   }
   const bool has_mask = json.contains("attention_mask") && !json["attention_mask"].is_null();
   check(!has_mask || result.contains("input/attention_mask"),
-        "Expected the tensor input/attention_mask in {} for attention_mask {}, but found none", tensor_file.string(),
-        json["attention_mask"].dump());
+        "Expected the tensor input/attention_mask in {} for attention_mask {}, but found none",
+        tensor_file.string(), json["attention_mask"].dump());
   return result;
 }
 
@@ -151,15 +180,16 @@ void ParityCase::configure(Options& options, bool keep_params_dtype) const {
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;
   transformer.hidden_dropout = transformer.attention_dropout = 0;
-  // Megatron-LM's scheduler applies the groups' decay multipliers (0 for biases and norms). The peer steps its
-  // optimizer without that scheduler, so every parameter of its numbers decays.
+  // Megatron-LM's scheduler applies the groups' decay multipliers (0 for biases and norms). The
+  // peer steps its optimizer without that scheduler, so every parameter of its numbers decays.
   options.optimizer.apply_wd_to_1d_parameters = true;
   for (const char* section : {"transformer_config", "gpt_model", "optimizer", "ddp"}) {
     if (!json_.contains(section)) continue;
     for (const auto& [field, value] : json_[section].items()) {
       if (field == "pipeline_dtype") {  // activations travel in the parameters' dtype
         check(value == json_[section].value("params_dtype", nlohmann::json()),
-              "Expected a pipeline_dtype that equals params_dtype in case {}, but got {}", name_, value.dump());
+              "Expected a pipeline_dtype that equals params_dtype in case {}, but got {}", name_,
+              value.dump());
         continue;
       }
       set_field(options, field, value);
@@ -192,7 +222,9 @@ at::Tensor ParityCase::weight(const std::string& name, at::IntArrayRef shape) co
 }
 
 ParityCase::Input ParityCase::input(int64_t step, int64_t microbatch) const {
-  const auto stored = [&](const char* name) { return tensor(name).select(0, step).select(0, microbatch); };
+  const auto stored = [&](const char* name) {
+    return tensor(name).select(0, step).select(0, microbatch);
+  };
   Input input;
   if (contains("input/tokens")) {
     input.tokens = stored("input/tokens").to(at::kLong);
@@ -213,9 +245,10 @@ ParityCase::Input ParityCase::input(int64_t step, int64_t microbatch) const {
   } else {
     input.loss_mask = at::ones({micro_batch_size_, seq_length_}, at::kDouble);
   }
-  input.position_ids = contains("input/position_ids")
-                           ? tensor("input/position_ids").to(at::kLong)
-                           : at::arange(seq_length_, at::kLong).expand({micro_batch_size_, seq_length_});
+  input.position_ids =
+      contains("input/position_ids")
+          ? tensor("input/position_ids").to(at::kLong)
+          : at::arange(seq_length_, at::kLong).expand({micro_batch_size_, seq_length_});
   input.position_ids = input.position_ids.contiguous();
   if (contains("input/attention_mask")) {
     input.attention_mask = tensor("input/attention_mask").to(at::kBool);

@@ -1,5 +1,5 @@
-// A case of numbers from another system: <case>.json with the configuration and scalars, <case>.safetensors
-// with tensors. The format is described in docs/parity.md.
+// A case of numbers from another system: <case>.json with the configuration and scalars,
+// <case>.safetensors with tensors. The format is described in docs/parity.md.
 #pragma once
 
 #include <filesystem>
@@ -14,20 +14,21 @@
 
 namespace megatron {
 
-// The closed form of tensors that a case does not store. `name` seeds it; element i is a function of i alone.
-// Weights: offset + amplitude * x with x in [-1, 1), rounded to fp32, offset and amplitude by the kind of the
-// name.
+// The closed form of tensors that a case does not store. `name` seeds it; element i is a function
+// of i alone. Weights: offset + amplitude * x with x in [-1, 1), rounded to fp32, offset and
+// amplitude by the kind of the name.
 at::Tensor closed_form_weight(const std::string& name, at::IntArrayRef shape);
 // Integers in [0, bound), int64.
 at::Tensor closed_form_integers(const std::string& name, at::IntArrayRef shape, int64_t bound);
 
 class ParityCase {
  public:
-  // Reads the JSON file and the tensors beside it. Throws Error for a field or a tensor that is not supported.
+  // Reads the JSON file and the tensors beside it. Throws Error for a field or a tensor that is not
+  // supported.
   static ParityCase open(const std::filesystem::path& json_file);
 
-  // Writes the case's model, optimizer and batch into `options`, over what they hold; a parameters' dtype that
-  // the user set stays.
+  // Writes the case's model, optimizer and batch into `options`, over what they hold; a parameters'
+  // dtype that the user set stays.
   void configure(Options& options, bool keep_params_dtype) const;
 
   const std::string& name() const { return name_; }
@@ -56,7 +57,8 @@ class ParityCase {
   std::string name_;
   nlohmann::json json_;
   std::optional<SafetensorsFile> tensors_;
-  int64_t steps_ = 0, num_microbatches_ = 0, micro_batch_size_ = 0, seq_length_ = 0, vocab_size_ = 0;
+  int64_t steps_ = 0, num_microbatches_ = 0, micro_batch_size_ = 0, seq_length_ = 0,
+          vocab_size_ = 0;
 };
 
 }  // namespace megatron

@@ -25,9 +25,11 @@ class ParityRun {
     load_weights();
     step_.emplace(model_, options);
     const int64_t dp = groups_.dp->size();
-    sharing_ = case_.num_microbatches() % dp == 0 ? BatchSharing::whole_microbatches : BatchSharing::rows;
+    sharing_ =
+        case_.num_microbatches() % dp == 0 ? BatchSharing::whole_microbatches : BatchSharing::rows;
     check(sharing_ == BatchSharing::whole_microbatches || case_.micro_batch_size() % dp == 0,
-          "Expected a data-parallel size that divides the case's {} micro-batches or their {} rows, but got {}",
+          "Expected a data-parallel size that divides the case's {} micro-batches or their {} "
+          "rows, but got {}",
           case_.num_microbatches(), case_.micro_batch_size(), dp);
   }
 
@@ -52,13 +54,15 @@ class ParityRun {
     at::NoGradGuard no_grad;
     for (const ParameterPtr& parameter : model_->parameters()) {
       if (parameter->shared) continue;
-      parameter->data.copy_(parameter->local_part(case_.weight(parameter->name, parameter->global_shape())));
+      parameter->data.copy_(
+          parameter->local_part(case_.weight(parameter->name, parameter->global_shape())));
       initial_weights_[parameter->name] = parameter->data.detach().clone();
     }
     model_->synchronize_shared_embedding();
   }
 
-  MicroBatch make_microbatch(const ParityCase::Input& input, int64_t first_row, int64_t rows) const {
+  MicroBatch make_microbatch(const ParityCase::Input& input, int64_t first_row,
+                             int64_t rows) const {
     const auto part = [&](const at::Tensor& whole) {
       return whole.narrow(0, first_row, rows).contiguous().to(device_);
     };
@@ -68,8 +72,9 @@ class ParityRun {
     microbatch.loss_mask = part(input.loss_mask);
     microbatch.position_ids = part(input.position_ids);
     if (input.attention_mask.defined()) {
-      microbatch.attention_mask =
-          input.attention_mask.size(0) == 1 ? input.attention_mask.to(device_) : part(input.attention_mask);
+      microbatch.attention_mask = input.attention_mask.size(0) == 1
+                                      ? input.attention_mask.to(device_)
+                                      : part(input.attention_mask);
     }
     microbatch.sample_ordinals = at::arange(first_row, first_row + rows, at::kLong);
     return microbatch;
@@ -98,23 +103,23 @@ class ParityRun {
   void compare_forward() {
     const TransformerConfig& config = options_.model.transformer;
     const int64_t s = options_.model.seq_length;
-    const ActivationShape activation{
-        {config.sequence_parallel ? s / groups_.tp->size() : s, case_.micro_batch_size(), config.hidden_size},
-        model_->tensor_options()};
+    const ActivationShape activation{{config.sequence_parallel ? s / groups_.tp->size() : s,
+                                      case_.micro_batch_size(), config.hidden_size},
+                                     model_->tensor_options()};
     const at::NoGradGuard no_grad;
     const auto forward = [&](int64_t index, bool with_labels) {
       const MicroBatch microbatch = whole_microbatch(0, index);
       at::Tensor result;
       run_schedule(forward_only(1), *groups_.pp, activation, [&](int64_t, const at::Tensor& input) {
         if (input.defined()) model_->set_input_tensor(input);
-        result = model_->forward({.input_ids = microbatch.tokens,
-                                  .position_ids = microbatch.position_ids,
-                                  .attention_mask = microbatch.attention_mask,
-                                  .labels = with_labels ? microbatch.labels : at::Tensor(),
-                                  .gather_output = !with_labels},
-                                 ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, s,
-                                                      config.sequence_parallel, groups_.tp->rank(),
-                                                      groups_.tp->size()));
+        result = model_->forward(
+            {.input_ids = microbatch.tokens,
+             .position_ids = microbatch.position_ids,
+             .attention_mask = microbatch.attention_mask,
+             .labels = with_labels ? microbatch.labels : at::Tensor(),
+             .gather_output = !with_labels},
+            ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, s,
+                                 config.sequence_parallel, groups_.tp->rank(), groups_.tp->size()));
         return result;
       });
       return result;
@@ -127,22 +132,24 @@ class ParityRun {
       const at::Tensor losses = forward(i, /*with_labels=*/true);
       if (!model_->stage().post_process) continue;
       if (i == 0 && case_.contains("per_token_loss")) {
-        compare_elements(ParityKind::per_token_loss, "per_token_loss", losses, case_.tensor("per_token_loss"));
+        compare_elements(ParityKind::per_token_loss, "per_token_loss", losses,
+                         case_.tensor("per_token_loss"));
       }
       if (case_.contains("mean_loss")) {
         const at::Tensor mask = case_.input(0, i).loss_mask;
-        const double mean =
-            (losses.cpu().to(at::kDouble) * mask).sum().item<double>() / std::max(mask.sum().item<double>(), 1.0);
+        const double mean = (losses.cpu().to(at::kDouble) * mask).sum().item<double>() /
+                            std::max(mask.sum().item<double>(), 1.0);
         const double theirs = case_.tensor("mean_loss").to(at::kDouble)[i].item<double>();
-        comparison_.record(ParityKind::mean_loss, fmt::format("mean_loss[{}]", i), std::abs(mean - theirs));
+        comparison_.record(ParityKind::mean_loss, fmt::format("mean_loss[{}]", i),
+                           std::abs(mean - theirs));
       }
     }
   }
 
   void compare_elements(ParityKind kind, const std::string& name, const at::Tensor& ours,
                         const at::Tensor& theirs) {
-    check(ours.sizes() == theirs.sizes(), "Expected {} of shape {} as in the case, but got {}", name,
-          theirs.sizes().vec(), ours.sizes().vec());
+    check(ours.sizes() == theirs.sizes(), "Expected {} of shape {} as in the case, but got {}",
+          name, theirs.sizes().vec(), ours.sizes().vec());
     const at::Tensor difference = ours.detach().cpu().to(at::kDouble) - theirs.to(at::kDouble);
     comparison_.record(kind, name, difference.abs().max().item<double>());
   }
@@ -150,8 +157,8 @@ class ParityRun {
   void compare_scalar(ParityKind kind, const char* field, int64_t step, double ours) {
     const auto& json = case_.json();
     if (!json.contains(field)) return;
-    check(json[field].is_array() && int64_t(json[field].size()) > step, "Expected {} numbers in '{}', but got {}",
-          case_.steps(), field, json[field].size());
+    check(json[field].is_array() && int64_t(json[field].size()) > step,
+          "Expected {} numbers in '{}', but got {}", case_.steps(), field, json[field].size());
     const double theirs = json[field][step].get<double>();
     const double difference = std::abs(ours - theirs);
     comparison_.record(kind, fmt::format("{}[{}]", field, step),
@@ -183,17 +190,19 @@ class ParityRun {
       if (!case_.contains(key)) continue;
       const at::Tensor theirs = parameter->local_part(case_.tensor(key).to(at::kDouble));
       const at::Tensor difference = parameter->main_grad.cpu().to(at::kDouble) - theirs;
-      comparison_.record(ParityKind::gradient, parameter->name, difference.abs().max().item<double>());
+      comparison_.record(ParityKind::gradient, parameter->name,
+                         difference.abs().max().item<double>());
       const double norm = std::sqrt(sum_over_parts(*parameter, squared(theirs)));
       const double distance = std::sqrt(sum_over_parts(*parameter, squared(difference)));
       if (norm > 1e-6) {
-        comparison_.record(ParityKind::gradient_norm_of_difference, parameter->name, distance / norm);
+        comparison_.record(ParityKind::gradient_norm_of_difference, parameter->name,
+                           distance / norm);
       }
     }
   }
 
-  // Sum, norm and distance moved of each parameter, and whole tensors where the case has them. The sum can be
-  // near zero, so it is measured against norm * sqrt(elements).
+  // Sum, norm and distance moved of each parameter, and whole tensors where the case has them. The
+  // sum can be near zero, so it is measured against norm * sqrt(elements).
   void compare_weights() {
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
     for (const ParameterPtr& parameter : own_parameters()) {
@@ -207,7 +216,8 @@ class ParityRun {
             *parameter, squared(ours - initial_weights_.at(name).cpu().to(at::kDouble))));
         int64_t elements = 1;
         for (const int64_t size : parameter->global_shape()) elements *= size;
-        const double their_norm = theirs.at("l2").get<double>(), their_moved = theirs.at("moved_l2").get<double>();
+        const double their_norm = theirs.at("l2").get<double>(),
+                     their_moved = theirs.at("moved_l2").get<double>();
         record_weight(name + " (sum)", std::abs(sum - theirs.at("sum").get<double>()),
                       their_norm * std::sqrt(double(elements)));
         record_weight(name + " (l2)", std::abs(norm - their_norm), their_norm);
@@ -222,7 +232,8 @@ class ParityRun {
   }
 
   void record_weight(const std::string& name, double difference, double scale) {
-    comparison_.record(ParityKind::weight_after3, name, scale > 0 ? difference / scale : difference);
+    comparison_.record(ParityKind::weight_after3, name,
+                       scale > 0 ? difference / scale : difference);
   }
 
   // A name that only the case or only the model knows would otherwise pass in silence.
@@ -235,12 +246,14 @@ class ParityRun {
     }
     const auto check_known = [&](const std::string& tensor, const std::string& name) {
       check(std::ranges::find(ours, name) != ours.end(),
-            "Expected a parameter of the model for '{}' of case {}, but there is none; the nearest is '{}'", tensor,
-            case_.name(), nearest_name(name, ours));
+            "Expected a parameter of the model for '{}' of case {}, but there is none; the nearest "
+            "is '{}'",
+            tensor, case_.name(), nearest_name(name, ours));
     };
     for (const std::string& tensor : case_.tensor_names()) {
       for (const char* kind : {"weight/", "grad/", "weight_after3/"}) {
-        if (tensor.starts_with(kind)) check_known(tensor, tensor.substr(std::string_view(kind).size()));
+        if (tensor.starts_with(kind))
+          check_known(tensor, tensor.substr(std::string_view(kind).size()));
       }
     }
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
@@ -262,7 +275,8 @@ class ParityRun {
 
 }  // namespace
 
-Comparison run_parity(const ParityCase& parity_case, const Options& options, const RankContext& rank) {
+Comparison run_parity(const ParityCase& parity_case, const Options& options,
+                      const RankContext& rank) {
   return ParityRun(parity_case, options, rank).run();
 }
 

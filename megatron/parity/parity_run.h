@@ -7,9 +7,10 @@
 
 namespace megatron {
 
-// Collective over the world. `options` were configured by the case and validated for the layout. Data-parallel
-// ranks take whole micro-batches where their number divides, else rows of each. Every rank returns the merged
-// comparison. Throws Error where the case holds a tensor that no rank has.
-Comparison run_parity(const ParityCase& parity_case, const Options& options, const RankContext& rank);
+// Collective over the world. `options` were configured by the case and validated for the layout.
+// Data-parallel ranks take whole micro-batches where their number divides, else rows of each. Every
+// rank returns the merged comparison. Throws Error where the case holds a tensor that no rank has.
+Comparison run_parity(const ParityCase& parity_case, const Options& options,
+                      const RankContext& rank);
 
 }  // namespace megatron

@@ -10,11 +10,12 @@ namespace {
 
 enum Tag : int { activation_tag = 1, gradient_tag = 2 };
 
-// Sends in one direction, at most one at a time in flight: the wait for an earlier one comes before the next,
-// so that stages never block each other.
+// Sends in one direction, at most one at a time in flight: the wait for an earlier one comes before
+// the next, so that stages never block each other.
 class Outbox {
  public:
-  Outbox(const ProcessGroup& pp, int destination, Tag tag) : pp_(pp), destination_(destination), tag_(tag) {}
+  Outbox(const ProcessGroup& pp, int destination, Tag tag)
+      : pp_(pp), destination_(destination), tag_(tag) {}
   void send(const at::Tensor& tensor) {
     flush();
     in_flight_ = pp_.isend(tensor.detach().contiguous(), destination_, tag_);

@@ -10,8 +10,9 @@
 
 namespace megatron {
 
-// What a stage does with a micro-batch. `input` is what the stage before sent (undefined on the first stage);
-// the result goes to the next stage. On the last stage the result is the scalar that backward starts from.
+// What a stage does with a micro-batch. `input` is what the stage before sent (undefined on the
+// first stage); the result goes to the next stage. On the last stage the result is the scalar that
+// backward starts from.
 using StageForward = std::function<at::Tensor(int64_t microbatch, const at::Tensor& input)>;
 
 // The tensors that travel between two stages: all of one shape and dtype.
@@ -20,8 +21,8 @@ struct ActivationShape {
   at::TensorOptions options;
 };
 
-// Collective over `pp`: every stage calls it with its own list for the same micro-batches. Backward steps leave
-// the parameters' gradients behind.
+// Collective over `pp`: every stage calls it with its own list for the same micro-batches. Backward
+// steps leave the parameters' gradients behind.
 void run_schedule(const std::vector<PipelineStep>& steps, const ProcessGroup& pp,
                   const ActivationShape& activation, const StageForward& forward);
 

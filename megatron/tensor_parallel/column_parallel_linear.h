@@ -1,4 +1,5 @@
-// A linear layer whose output features are split over the tensor-parallel group: Y_p = X W_p^T + b_p.
+// A linear layer whose output features are split over the tensor-parallel group: Y_p = X W_p^T +
+// b_p.
 #pragma once
 
 #include "megatron/base/megatron_module.h"
@@ -11,18 +12,19 @@ struct ColumnParallelLinearArguments {
   int64_t output_size = 0;  // of the whole group
   bool bias = true;
   double init_std = 0.02;
-  int stride = 1;                     // 2 where the output is [gate; up]
-  bool gather_output = false;         // the whole output on every rank
-  bool skip_bias_add = false;         // the caller fuses the bias (see bias())
-  bool allocate_weight = true;        // false: the caller gives the weight at forward (tied embedding)
+  int stride = 1;               // 2 where the output is [gate; up]
+  bool gather_output = false;   // the whole output on every rank
+  bool skip_bias_add = false;   // the caller fuses the bias (see bias())
+  bool allocate_weight = true;  // false: the caller gives the weight at forward (tied embedding)
 };
 
 class ColumnParallelLinear : public MegatronModule {
  public:
   ColumnParallelLinear(const ColumnParallelLinearArguments& arguments, const LayerOptions& options);
 
-  // input [s, b, input_size], or [s/tp, b, input_size] with sequence parallelism -> [s, b, output_size/tp]
-  // (whole with gather_output). `weight` replaces the layer's own, for tied embeddings.
+  // input [s, b, input_size], or [s/tp, b, input_size] with sequence parallelism -> [s, b,
+  // output_size/tp] (whole with gather_output). `weight` replaces the layer's own, for tied
+  // embeddings.
   at::Tensor forward(const at::Tensor& input, const ParameterPtr& weight = nullptr) const;
 
   // The same, gathered or not as said here.

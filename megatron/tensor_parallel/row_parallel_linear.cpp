@@ -5,26 +5,29 @@
 
 namespace megatron {
 
-RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments, const LayerOptions& options)
+RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments,
+                                     const LayerOptions& options)
     : options_(options) {
   const int64_t input_size_p =
       divide(arguments.input_size, options.tp->size(), "the input size of a row-parallel layer");
   weight_ = register_parameter(
-      "weight", std::make_shared<Parameter>(std::vector<int64_t>{arguments.output_size, input_size_p},
-                                            options.tensor, options.sharding(/*dim=*/1),
-                                            Initialization::normal(arguments.init_std)));
+      "weight", std::make_shared<Parameter>(
+                    std::vector<int64_t>{arguments.output_size, input_size_p}, options.tensor,
+                    options.sharding(/*dim=*/1), Initialization::normal(arguments.init_std)));
   if (arguments.bias) {
     bias_ = register_parameter(
-        "bias", std::make_shared<Parameter>(std::vector<int64_t>{arguments.output_size}, options.tensor,
-                                            options.sharding(), Initialization::constant(0)));
+        "bias",
+        std::make_shared<Parameter>(std::vector<int64_t>{arguments.output_size}, options.tensor,
+                                    options.sharding(), Initialization::constant(0)));
     bias_->sequence_parallel = options.sequence_parallel;
   }
 }
 
 at::Tensor RowParallelLinear::forward(const at::Tensor& input) const {
   const at::Tensor partial = linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
-  return options_.sequence_parallel ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)
-                                    : reduce_from_tensor_model_parallel_region(partial, *options_.tp);
+  return options_.sequence_parallel
+             ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)
+             : reduce_from_tensor_model_parallel_region(partial, *options_.tp);
 }
 
 }  // namespace megatron

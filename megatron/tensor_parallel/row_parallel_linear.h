@@ -1,4 +1,5 @@
-// A linear layer whose input features are split over the tensor-parallel group: Y = sum_p X_p W_p^T (+ b).
+// A linear layer whose input features are split over the tensor-parallel group: Y = sum_p X_p W_p^T
+// (+ b).
 #pragma once
 
 #include "megatron/base/megatron_module.h"

@@ -23,11 +23,13 @@ class VocabParallelCrossEntropy : public torch::autograd::Function<VocabParallel
     at::Tensor sum_exp = at::empty_like(row_max);
     at::Tensor target_logit = at::empty_like(row_max);
     if (tp->size() == 1) {
-      cross_entropy_rows(rows, valid_columns, row_targets, vocab_start, row_max, sum_exp, target_logit);
+      cross_entropy_rows(rows, valid_columns, row_targets, vocab_start, row_max, sum_exp,
+                         target_logit);
     } else {
       cross_entropy_row_max(rows, valid_columns, row_max);
       tp->all_reduce(row_max, ReduceOp::max);
-      cross_entropy_row_sums(rows, valid_columns, row_max, row_targets, vocab_start, sum_exp, target_logit);
+      cross_entropy_row_sums(rows, valid_columns, row_max, row_targets, vocab_start, sum_exp,
+                             target_logit);
       tp->all_reduce(sum_exp);
       tp->all_reduce(target_logit);
     }
@@ -50,15 +52,16 @@ class VocabParallelCrossEntropy : public torch::autograd::Function<VocabParallel
 
 }  // namespace
 
-at::Tensor vocab_parallel_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, int64_t vocab_size,
-                                        const ProcessGroup& tp) {
+at::Tensor vocab_parallel_cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
+                                        int64_t vocab_size, const ProcessGroup& tp) {
   check(logits.sizes().slice(0, logits.dim() - 1) == targets.sizes(),
         "Expected targets of shape {} for logits of shape {}, but got {}",
-        logits.sizes().slice(0, logits.dim() - 1).vec(), logits.sizes().vec(), targets.sizes().vec());
+        logits.sizes().slice(0, logits.dim() - 1).vec(), logits.sizes().vec(),
+        targets.sizes().vec());
   if (targets.numel() > 0) {
     const int64_t least = targets.min().item<int64_t>(), greatest = targets.max().item<int64_t>();
-    check(least >= 0 && greatest < vocab_size, "Expected labels within [0, {}), but got {}", vocab_size,
-          least < 0 ? least : greatest);
+    check(least >= 0 && greatest < vocab_size, "Expected labels within [0, {}), but got {}",
+          vocab_size, least < 0 ? least : greatest);
   }
   const int64_t columns = logits.size(-1);
   const int64_t vocab_start = tp.rank() * columns;

@@ -5,13 +5,14 @@
 
 namespace megatron {
 
-VocabParallelEmbedding::VocabParallelEmbedding(int64_t num_embeddings, int64_t embedding_dim, double init_std,
-                                               const LayerOptions& options)
+VocabParallelEmbedding::VocabParallelEmbedding(int64_t num_embeddings, int64_t embedding_dim,
+                                               double init_std, const LayerOptions& options)
     : options_(options) {
   const int64_t rows_p = divide(num_embeddings, options.tp->size(), "the padded vocabulary");
   weight_ = register_parameter(
-      "weight", std::make_shared<Parameter>(std::vector<int64_t>{rows_p, embedding_dim}, options.tensor,
-                                            options.sharding(/*dim=*/0), Initialization::normal(init_std)));
+      "weight",
+      std::make_shared<Parameter>(std::vector<int64_t>{rows_p, embedding_dim}, options.tensor,
+                                  options.sharding(/*dim=*/0), Initialization::normal(init_std)));
   weight_->allow_shape_mismatch = true;
   weight_->is_embedding_or_output_parameter = true;
 }

@@ -65,11 +65,10 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
     return microbatches;
   };
   const auto peak = [&] {
-    return reduced(
-        *groups.world,
-        measure_gemm_tflops(options.model.transformer.params_dtype, rank.device,
+    return reduced(*groups.world,
+                   measure_gemm_tflops(options.model.transformer.params_dtype, rank.device,
                                        /*milliseconds=*/200),
-        ReduceOp::sum);
+                   ReduceOp::sum);
   };
 
   double peak_tflops = peak(), loss = 0;

@@ -10,20 +10,23 @@ namespace megatron {
 
 class CoreAttention : public MegatronModule {
  public:
-  // q [sq, b, n_p, d], k and v [sk, b, g_p, d] -> [sq, b, n_p * d]. mask: bool, [1 or b, 1, sq, sk], true =
-  // masked, or undefined for a causal mask. The last query sees the last key.
+  // q [sq, b, n_p, d], k and v [sk, b, g_p, d] -> [sq, b, n_p * d]. mask: bool, [1 or b, 1, sq,
+  // sk], true = masked, or undefined for a causal mask. The last query sees the last key.
   virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             const at::Tensor& attention_mask, const ForwardContext& context) const = 0;
+                             const at::Tensor& attention_mask,
+                             const ForwardContext& context) const = 0;
 };
 
-// Megatron's local DotProductAttention: flash attention where there is neither mask nor dropout, else the
-// scores in full.
+// Megatron's local DotProductAttention: flash attention where there is neither mask nor dropout,
+// else the scores in full.
 class DotProductAttention : public CoreAttention {
  public:
-  DotProductAttention(const TransformerConfig& config, int64_t layer_number, const LayerOptions& options);
+  DotProductAttention(const TransformerConfig& config, int64_t layer_number,
+                      const LayerOptions& options);
 
   at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                     const at::Tensor& attention_mask, const ForwardContext& context) const override;
+                     const at::Tensor& attention_mask,
+                     const ForwardContext& context) const override;
 
  private:
   int64_t layer_number_;

@@ -5,7 +5,8 @@
 namespace megatron {
 
 ForwardContext ForwardContext::make(bool training, uint64_t seed, const at::Tensor& sample_ordinals,
-                                    int64_t sequence_length, bool sequence_parallel, int tp_rank, int tp_size) {
+                                    int64_t sequence_length, bool sequence_parallel, int tp_rank,
+                                    int tp_size) {
   ForwardContext context;
   context.training = training;
   context.seed = seed;

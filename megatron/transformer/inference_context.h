@@ -10,15 +10,17 @@ namespace megatron {
 
 class InferenceContext {
  public:
-  explicit InferenceContext(int64_t max_sequence_length) : max_sequence_length_(max_sequence_length) {}
+  explicit InferenceContext(int64_t max_sequence_length)
+      : max_sequence_length_(max_sequence_length) {}
 
   int64_t max_sequence_length() const { return max_sequence_length_; }
   // Tokens cached so far: the position of the next token to be given.
   int64_t sequence_length_offset() const { return offset_; }
 
-  // Appends keys and values [s, b, g, d] of a layer behind the offset, and returns all cached so far
-  // [offset + s, b, g, d]. The offset moves only by advance(), after all layers.
-  std::pair<at::Tensor, at::Tensor> append(int64_t layer_number, const at::Tensor& key, const at::Tensor& value);
+  // Appends keys and values [s, b, g, d] of a layer behind the offset, and returns all cached so
+  // far [offset + s, b, g, d]. The offset moves only by advance(), after all layers.
+  std::pair<at::Tensor, at::Tensor> append(int64_t layer_number, const at::Tensor& key,
+                                           const at::Tensor& value);
   void advance(int64_t tokens) { offset_ += tokens; }
 
  private:

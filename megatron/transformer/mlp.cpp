@@ -14,31 +14,35 @@ MLP::MLP(const TransformerConfig& config, const LayerOptions& options) : config_
   check(gated || config.activation_func != ActivationFunction::silu,
         "Expected gelu or squared_relu where there is no gated linear unit, but got silu");
   linear_fc1_ = register_module(
-      "linear_fc1", std::make_shared<ColumnParallelLinear>(
-                        ColumnParallelLinearArguments{.input_size = config.hidden_size,
-                                                      .output_size = (gated ? 2 : 1) * config.ffn_size(),
-                                                      .bias = config.add_bias_linear,
-                                                      .init_std = config.init_method_std,
-                                                      .stride = gated ? 2 : 1,
-                                                      .skip_bias_add = true},
-                        options));
+      "linear_fc1",
+      std::make_shared<ColumnParallelLinear>(
+          ColumnParallelLinearArguments{.input_size = config.hidden_size,
+                                        .output_size = (gated ? 2 : 1) * config.ffn_size(),
+                                        .bias = config.add_bias_linear,
+                                        .init_std = config.init_method_std,
+                                        .stride = gated ? 2 : 1,
+                                        .skip_bias_add = true},
+          options));
   linear_fc2_ = register_module(
-      "linear_fc2",
-      std::make_shared<RowParallelLinear>(RowParallelLinearArguments{.input_size = config.ffn_size(),
-                                                                     .output_size = config.hidden_size,
-                                                                     .bias = config.add_bias_linear,
-                                                                     .init_std = config.output_layer_std()},
-                                          options));
+      "linear_fc2", std::make_shared<RowParallelLinear>(
+                        RowParallelLinearArguments{.input_size = config.ffn_size(),
+                                                   .output_size = config.hidden_size,
+                                                   .bias = config.add_bias_linear,
+                                                   .init_std = config.output_layer_std()},
+                        options));
 }
 
 at::Tensor MLP::activate(const at::Tensor& x) const {
   const at::Tensor bias = linear_fc1_->bias();
   const bool tanh_form = config_.bias_activation_fusion;
   switch (config_.activation_func) {
-    case ActivationFunction::silu: return bias_swiglu(x, bias);
-    case ActivationFunction::squared_relu: return bias_squared_relu(x, bias);
+    case ActivationFunction::silu:
+      return bias_swiglu(x, bias);
+    case ActivationFunction::squared_relu:
+      return bias_squared_relu(x, bias);
     case ActivationFunction::gelu:
-      return config_.gated_linear_unit ? bias_geglu(x, bias, tanh_form) : bias_gelu(x, bias, tanh_form);
+      return config_.gated_linear_unit ? bias_geglu(x, bias, tanh_form)
+                                       : bias_gelu(x, bias, tanh_form);
   }
   fail("Expected a known activation function");
 }

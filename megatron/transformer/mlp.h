@@ -7,8 +7,8 @@
 
 namespace megatron {
 
-// What a sub-layer gives: the output without the bias of its last linear layer, and that bias (undefined where
-// there is none), so that the caller adds it together with dropout and residual.
+// What a sub-layer gives: the output without the bias of its last linear layer, and that bias
+// (undefined where there is none), so that the caller adds it together with dropout and residual.
 struct OutputAndBias {
   at::Tensor output;  // [s, b, h], or [s/tp, b, h] with sequence parallelism
   at::Tensor bias;    // [h]

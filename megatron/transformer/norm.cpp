@@ -8,8 +8,8 @@ Norm::Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOpti
     : kind_(config.normalization), epsilon_(config.layernorm_epsilon) {
   const auto make = [&](double value) {
     auto parameter =
-        std::make_shared<Parameter>(std::vector<int64_t>{hidden_size}, options.tensor, options.sharding(),
-                                    Initialization::constant(value));
+        std::make_shared<Parameter>(std::vector<int64_t>{hidden_size}, options.tensor,
+                                    options.sharding(), Initialization::constant(value));
     parameter->sequence_parallel = options.sequence_parallel;
     return parameter;
   };

@@ -1,4 +1,5 @@
-// Self-attention with query groups: fused linear_qkv, rotary positions, core attention, linear_proj.
+// Self-attention with query groups: fused linear_qkv, rotary positions, core attention,
+// linear_proj.
 #pragma once
 
 #include <functional>
@@ -21,8 +22,8 @@ struct SelfAttentionSubmodules {
 class SelfAttention : public MegatronModule {
  public:
   // layer_number: global, from 1.
-  SelfAttention(const TransformerConfig& config, const SelfAttentionSubmodules& submodules, int64_t layer_number,
-                const LayerOptions& options);
+  SelfAttention(const TransformerConfig& config, const SelfAttentionSubmodules& submodules,
+                int64_t layer_number, const LayerOptions& options);
 
   // hidden_states [s, b, h] ([s/tp, b, h] with sequence parallelism) -> the same shape.
   OutputAndBias forward(const at::Tensor& hidden_states, const at::Tensor& attention_mask,

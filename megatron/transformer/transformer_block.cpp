@@ -14,16 +14,18 @@ PipelineStage PipelineStage::even(int64_t num_layers, int rank, int size) {
           .num_layers = layers};
 }
 
-TransformerBlock::TransformerBlock(const TransformerConfig& config, const TransformerLayerSubmodules& submodules,
+TransformerBlock::TransformerBlock(const TransformerConfig& config,
+                                   const TransformerLayerSubmodules& submodules,
                                    const PipelineStage& stage, const LayerOptions& options) {
   for (int64_t layer = stage.first_layer; layer < stage.first_layer + stage.num_layers; ++layer) {
-    layers_.push_back(register_module(
-        fmt::format("layers.{}", layer),
-        std::make_shared<TransformerLayer>(config, submodules, /*layer_number=*/layer + 1, options)));
+    layers_.push_back(
+        register_module(fmt::format("layers.{}", layer),
+                        std::make_shared<TransformerLayer>(config, submodules,
+                                                           /*layer_number=*/layer + 1, options)));
   }
   if (stage.post_process) {
-    final_layernorm_ =
-        register_module("final_layernorm", std::make_shared<Norm>(config, config.hidden_size, options));
+    final_layernorm_ = register_module("final_layernorm",
+                                       std::make_shared<Norm>(config, config.hidden_size, options));
   }
 }
 

@@ -9,7 +9,8 @@ namespace megatron {
 
 // A layer's spec: how each part is made. A new attention or norm is one class and one entry here.
 struct TransformerLayerSubmodules {
-  using NormFactory = std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)>;
+  using NormFactory =
+      std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)>;
   NormFactory input_layernorm;
   SelfAttentionSubmodules self_attention;
   NormFactory pre_mlp_layernorm;
@@ -29,8 +30,8 @@ class TransformerLayer : public MegatronModule {
 
  private:
   // residual + dropout(output + bias)
-  at::Tensor add_to_residual(const OutputAndBias& branch, const at::Tensor& residual, DropoutSite site,
-                             const ForwardContext& context) const;
+  at::Tensor add_to_residual(const OutputAndBias& branch, const at::Tensor& residual,
+                             DropoutSite site, const ForwardContext& context) const;
 
   int64_t layer_number_;
   double hidden_dropout_;

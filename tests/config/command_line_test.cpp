@@ -174,8 +174,10 @@ TEST(CommandLine, BadValuesSayWhatWasExpected) {
   EXPECT_EQ(parsing_refusal({"--lr=fast"}), "Expected a number for --lr, but got 'fast'");
   EXPECT_EQ(parsing_refusal({"--normalization", "layernorm"}),
             "Expected one of LayerNorm, RMSNorm for --normalization, but got 'layernorm'");
-  EXPECT_EQ(parsing_refusal({"--device", "tpu"}), "Expected one of cpu, cuda for --device, but got 'tpu'");
-  EXPECT_EQ(parsing_refusal({"--num-layers"}), "Expected a value behind --num-layers, but got none");
+  EXPECT_EQ(parsing_refusal({"--device", "tpu"}),
+            "Expected one of cpu, cuda for --device, but got 'tpu'");
+  EXPECT_EQ(parsing_refusal({"--num-layers"}),
+            "Expected a value behind --num-layers, but got none");
   EXPECT_EQ(parsing_refusal({"--data-path"}), "Expected a value behind --data-path, but got none");
   EXPECT_THAT(parsing_refusal({"--num-layers", "--hidden-size", "64"}),
               HasSubstr("Expected a whole number for --num-layers, but got '--hidden-size'"));
@@ -188,7 +190,8 @@ TEST(CommandLine, ContradictionsAreRefused) {
   EXPECT_EQ(parsing_refusal({"--bf16", "--bf16"}), "accepted");
   EXPECT_THAT(parsing_refusal({"--swiglu", "--squared-relu"}),
               HasSubstr("Expected --swiglu or --squared-relu, but got both"));
-  EXPECT_THAT(parsing_refusal({"--bias-gelu-fusion", "--no-bias-gelu-fusion"}), HasSubstr("but got both"));
+  EXPECT_THAT(parsing_refusal({"--bias-gelu-fusion", "--no-bias-gelu-fusion"}),
+              HasSubstr("but got both"));
 }
 
 TEST(CommandLine, RepeatedListsGrow) {

@@ -36,7 +36,8 @@ Arguments good_arguments(const Arguments& more) {
   return arguments;
 }
 
-std::string validation_refusal(const Arguments& more, int world_size = 1, Command command = Command::train) {
+std::string validation_refusal(const Arguments& more, int world_size = 1,
+                               Command command = Command::train) {
   return message_of([&] {
     Options options = parse_options(Command::train, good_arguments(more)).options;
     validate(options, world_size, command);
@@ -192,19 +193,22 @@ INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](cons
 
 TEST(Validate, AcceptsWhatWorks) {
   EXPECT_EQ(validation_refusal({}), "accepted");
-  EXPECT_EQ(validation_refusal({"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
-                     "--sequence-parallel", "--global-batch-size", "8", "--micro-batch-size", "2"},
-                    8),
+  EXPECT_EQ(validation_refusal(
+                {"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
+                 "--sequence-parallel", "--global-batch-size", "8", "--micro-batch-size", "2"},
+                8),
             "accepted");
-  EXPECT_EQ(validation_refusal({"--vocab-size", "127", "--tensor-model-parallel-size", "2"}, 2), "accepted");
+  EXPECT_EQ(validation_refusal({"--vocab-size", "127", "--tensor-model-parallel-size", "2"}, 2),
+            "accepted");
   EXPECT_EQ(validation_refusal({"--num-query-groups", "1", "--tensor-model-parallel-size", "4"}, 4),
             "accepted");
-  EXPECT_EQ(
-      validation_refusal({"--position-embedding-type", "rope", "--rotary-percent", "0.5", "--use-rope-scaling",
-               "--rope-scaling-factor", "4", "--rotary-seq-len-interpolation-factor", "2",
-               "--max-position-embeddings", "16"}),
-      "accepted");
-  EXPECT_EQ(validation_refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--position-embedding-type", "rope", "--rotary-percent", "0.5",
+                                "--use-rope-scaling", "--rope-scaling-factor", "4",
+                                "--rotary-seq-len-interpolation-factor", "2",
+                                "--max-position-embeddings", "16"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}),
+            "accepted");
   EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
   EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
   EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");

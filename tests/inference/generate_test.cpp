@@ -46,7 +46,8 @@ std::vector<int64_t> continue_without_cache(GPTModel& model, int64_t tokens) {
         model.forward({.input_ids = at::tensor(ids, at::kLong).unsqueeze(0),
                        .position_ids = at::arange(s, at::kLong).unsqueeze(0)},
                       ForwardContext::make(false, 0, at::zeros({1}, at::kLong), s, false, 0, 1));
-    ids.push_back(logits[0][s - 1].narrow(0, 0, model.config().vocab_size).argmax().item<int64_t>());
+    ids.push_back(
+        logits[0][s - 1].narrow(0, 0, model.config().vocab_size).argmax().item<int64_t>());
   }
   return {ids.begin() + kPrompt.size(), ids.end()};
 }
@@ -56,8 +57,11 @@ TEST(Generate, CachedDecodingEqualsWholeForwardPassesInEveryLayout) {
     for (const int64_t query_groups : {4, 2, 1}) {
       GPTModelConfig config = config_of(rope, query_groups);
       std::vector<int64_t> expected;
-      run_thread_world(1, [&](RankContext& rank) { expected = continue_without_cache(*build(config, rank), 12); });
-      for (const auto& [world, tp, pp] : {std::tuple{1, 1, 1}, {2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {2, 1, 1}}) {
+      run_thread_world(1, [&](RankContext& rank) {
+        expected = continue_without_cache(*build(config, rank), 12);
+      });
+      for (const auto& [world, tp, pp] :
+           {std::tuple{1, 1, 1}, {2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {2, 1, 1}}) {
         config.transformer.tensor_model_parallel_size = tp;
         config.transformer.pipeline_model_parallel_size = pp;
         run_thread_world(world, [&](RankContext& rank) {
@@ -65,10 +69,12 @@ TEST(Generate, CachedDecodingEqualsWholeForwardPassesInEveryLayout) {
                                                             .num_samples = 2,
                                                             .max_new_tokens = 12,
                                                             .sampling = {.temperature = 0}});
-          EXPECT_EQ(ours.at(0), expected) << "tp " << tp << " pp " << pp << " groups " << query_groups;
+          EXPECT_EQ(ours.at(0), expected)
+              << "tp " << tp << " pp " << pp << " groups " << query_groups;
           EXPECT_EQ(ours.at(1), expected);
         });
-        config.transformer.tensor_model_parallel_size = config.transformer.pipeline_model_parallel_size = 1;
+        config.transformer.tensor_model_parallel_size =
+            config.transformer.pipeline_model_parallel_size = 1;
       }
     }
   }
@@ -78,8 +84,10 @@ TEST(Generate, EndsWithTheEndToken) {
   run_thread_world(1, [&](RankContext& rank) {
     const auto model = build(config_of(true, 4), rank);
     const std::vector<int64_t> all = continue_without_cache(*model, 6);
-    const auto ours = generate(
-        *model, {.prompt = kPrompt, .max_new_tokens = 6, .end_token = all[2], .sampling = {.temperature = 0}});
+    const auto ours = generate(*model, {.prompt = kPrompt,
+                                        .max_new_tokens = 6,
+                                        .end_token = all[2],
+                                        .sampling = {.temperature = 0}});
     const auto end = std::ranges::find(all, all[2]) + 1;
     EXPECT_EQ(ours.at(0), std::vector<int64_t>(all.begin(), end));
   });

@@ -39,7 +39,8 @@ TEST(LearningRateSchedule, Linear) {
 TEST(LearningRateSchedule, Cosine) {
   const auto rate = schedule(LrDecayStyle::cosine);
   EXPECT_DOUBLE_EQ(rate.learning_rate(550), 0.001 + 0.099 * 0.5);
-  EXPECT_DOUBLE_EQ(rate.learning_rate(325), 0.001 + 0.099 * 0.5 * (std::cos(std::numbers::pi / 4) + 1));
+  EXPECT_DOUBLE_EQ(rate.learning_rate(325),
+                   0.001 + 0.099 * 0.5 * (std::cos(std::numbers::pi / 4) + 1));
 }
 
 TEST(LearningRateSchedule, ConstantStaysForever) {
@@ -51,7 +52,8 @@ TEST(LearningRateSchedule, WsdHoldsAndThenFalls) {
   EXPECT_DOUBLE_EQ(linear.learning_rate(800), 0.1);
   EXPECT_DOUBLE_EQ(linear.learning_rate(900), 0.001 + 0.099 * 0.5);
   EXPECT_DOUBLE_EQ(linear.learning_rate(1000), 0.001);
-  EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::cosine).learning_rate(900), 0.001 + 0.099 * 0.5);
+  EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::cosine).learning_rate(900),
+                   0.001 + 0.099 * 0.5);
   EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::exponential).learning_rate(900),
                    0.001 + 0.099 * (2 * std::pow(0.5, 0.5) - 1));
   EXPECT_DOUBLE_EQ(schedule(LrDecayStyle::WSD, WsdDecayStyle::minus_sqrt).learning_rate(900),

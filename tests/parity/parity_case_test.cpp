@@ -1,8 +1,8 @@
 #include "megatron/parity/parity_case.h"
 
 #include <fstream>
-
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"

@@ -1,7 +1,7 @@
 // `megatron parity` as a program: ranks as processes, exit statuses, what it writes.
 #include <fstream>
-
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -12,7 +12,9 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string case_path(const std::string& name) { return TEST_DATA_DIR "/megatron_core/" + name + ".json"; }
+std::string case_path(const std::string& name) {
+  return TEST_DATA_DIR "/megatron_core/" + name + ".json";
+}
 
 class ProcessLayout : public testing::TestWithParam<const char*> {};
 
@@ -25,12 +27,13 @@ TEST_P(ProcessLayout, Gpt2AndLlamaPass) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, ProcessLayout,
-                         testing::Values("", "--nproc 2 --tensor-model-parallel-size 2",
-                                         "--nproc 2 --tensor-model-parallel-size 2 --sequence-parallel",
-                                         "--nproc 2 --pipeline-model-parallel-size 2", "--nproc 2",
-                                         "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
-                                         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2"));
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, ProcessLayout,
+    testing::Values("", "--nproc 2 --tensor-model-parallel-size 2",
+                    "--nproc 2 --tensor-model-parallel-size 2 --sequence-parallel",
+                    "--nproc 2 --pipeline-model-parallel-size 2", "--nproc 2",
+                    "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
+                    "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2"));
 
 class WrongNumber : public testing::Test {
  protected:
@@ -39,7 +42,8 @@ class WrongNumber : public testing::Test {
     folder_ = std::filesystem::path(testing::TempDir()) /
               testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::create_directories(folder_);
-    std::filesystem::copy_file(TEST_DATA_DIR "/megatron_core/gpt2.safetensors", folder_ / "gpt2.safetensors",
+    std::filesystem::copy_file(TEST_DATA_DIR "/megatron_core/gpt2.safetensors",
+                               folder_ / "gpt2.safetensors",
                                std::filesystem::copy_options::overwrite_existing);
     std::ifstream stream(case_path("gpt2"));
     nlohmann::json json = nlohmann::json::parse(stream);
@@ -58,7 +62,8 @@ TEST_F(WrongNumber, FailsAndNamesIt) {
   });
   const ProgramResult result = run_program("parity " + path.string());
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.output, HasSubstr("FAILED weight_after3 of decoder.final_layernorm.bias (l2)"));
+  EXPECT_THAT(result.output,
+              HasSubstr("FAILED weight_after3 of decoder.final_layernorm.bias (l2)"));
   EXPECT_THAT(result.errors, HasSubstr("error: "));
 }
 
@@ -78,7 +83,8 @@ TEST_F(WrongNumber, StepLossFailsAndAWiderToleranceHolds) {
 }
 
 TEST_F(WrongNumber, UnsupportedFieldIsAnErrorThatNamesIt) {
-  const auto path = write([](nlohmann::json& json) { json["transformer_config"]["qk_layernorm"] = true; });
+  const auto path =
+      write([](nlohmann::json& json) { json["transformer_config"]["qk_layernorm"] = true; });
   const ProgramResult result = run_program("parity " + path.string());
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.errors, HasSubstr("qk_layernorm"));

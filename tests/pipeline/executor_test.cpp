@@ -7,8 +7,9 @@
 namespace megatron {
 namespace {
 
-// Stage r multiplies by its weight w_r = r + 2: the result of micro-batch m is (m + 1) times all weights, and the
-// gradient of w_r is the sum over micro-batches of (m + 1) times the other weights, times the elements.
+// Stage r multiplies by its weight w_r = r + 2: the result of micro-batch m is (m + 1) times all
+// weights, and the gradient of w_r is the sum over micro-batches of (m + 1) times the other
+// weights, times the elements.
 TEST(RunSchedule, GivesTheGradientsOfTheWholeChain) {
   for (const int stages : {1, 2, 4}) {
     for (const int64_t microbatches : {1, 3, 6}) {
@@ -21,8 +22,9 @@ TEST(RunSchedule, GivesTheGradientsOfTheWholeChain) {
         run_schedule(one_forward_one_backward(rank.rank, stages, microbatches), *groups.pp,
                      {{2, 3}, at::TensorOptions().dtype(at::kDouble)},
                      [&](int64_t microbatch, const at::Tensor& input) {
-                       const at::Tensor x =
-                           groups.pp->is_first() ? at::full({2, 3}, microbatch + 1.0, at::kDouble) : input;
+                       const at::Tensor x = groups.pp->is_first()
+                                                ? at::full({2, 3}, microbatch + 1.0, at::kDouble)
+                                                : input;
                        const at::Tensor output = x * weight;
                        if (!groups.pp->is_last()) return output;
                        loss += output.sum().item<double>();

@@ -25,15 +25,18 @@ class ParallelLinear : public testing::TestWithParam<LinearSetting> {};
 TEST_P(ParallelLinear, EqualsOneRank) {
   const auto [tp, sequence_parallel] = GetParam();
   const int64_t s = 8, b = 2, h = 6, f = 16;
-  const at::Tensor w1 = pattern({f, h}, 0).set_requires_grad(true), b1 = pattern({f}, 1).set_requires_grad(true);
-  const at::Tensor w2 = pattern({h, f}, 2).set_requires_grad(true), x = pattern({s, b, h}, 3).set_requires_grad(true);
+  const at::Tensor w1 = pattern({f, h}, 0).set_requires_grad(true),
+                   b1 = pattern({f}, 1).set_requires_grad(true);
+  const at::Tensor w2 = pattern({h, f}, 2).set_requires_grad(true),
+                   x = pattern({s, b, h}, 3).set_requires_grad(true);
   const at::Tensor g = pattern({s, b, h}, 4);
   const at::Tensor y = at::tanh(at::linear(x, w1, b1)).matmul(w2.t());
   torch::autograd::backward({y}, {g});
 
   run_thread_world(tp, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.tp = tp});
-    const LayerOptions options{at::TensorOptions().dtype(at::kDouble), groups.tp, sequence_parallel};
+    const LayerOptions options{at::TensorOptions().dtype(at::kDouble), groups.tp,
+                               sequence_parallel};
     ColumnParallelLinear column({.input_size = h, .output_size = f, .bias = true}, options);
     RowParallelLinear row({.input_size = f, .output_size = h, .bias = false}, options);
     const auto column_parameters = column.parameters();
@@ -44,7 +47,8 @@ TEST_P(ParallelLinear, EqualsOneRank) {
       column_parameters[1]->data.copy_(column_parameters[1]->local_part(b1));
       row_parameters[0]->data.copy_(row_parameters[0]->local_part(w2));
     }
-    const int64_t part = sequence_parallel ? s / tp : s, first = sequence_parallel ? part * rank.rank : 0;
+    const int64_t part = sequence_parallel ? s / tp : s,
+                  first = sequence_parallel ? part * rank.rank : 0;
     const at::Tensor input = x.detach().narrow(0, first, part).contiguous().set_requires_grad(true);
     const at::Tensor output = row.forward(at::tanh(column.forward(input)));
     EXPECT_TRUE(at::allclose(output, y.narrow(0, first, part), 1e-12, 1e-12));
@@ -60,12 +64,14 @@ TEST_P(ParallelLinear, EqualsOneRank) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, ParallelLinear,
-                         testing::Values(LinearSetting{1, false}, LinearSetting{2, false}, LinearSetting{2, true}, LinearSetting{4, true}));
+                         testing::Values(LinearSetting{1, false}, LinearSetting{2, false},
+                                         LinearSetting{2, true}, LinearSetting{4, true}));
 
 // [gate; up] is split block by block.
 TEST(Parameter, StrideTwoKeepsBothHalvesOnEveryRank) {
   Parameter parameter({4, 1}, at::TensorOptions().dtype(at::kFloat),
-                      {.partition_dim = 0, .partition_stride = 2, .rank = 1, .size = 2}, Initialization::constant(0));
+                      {.partition_dim = 0, .partition_stride = 2, .rank = 1, .size = 2},
+                      Initialization::constant(0));
   const at::Tensor whole = at::arange(8, at::kFloat).view({8, 1});
   EXPECT_TRUE(at::equal(parameter.local_part(whole).view(-1), at::tensor({2.f, 3.f, 6.f, 7.f})));
 }

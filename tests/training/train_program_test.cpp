@@ -1,8 +1,8 @@
 // `megatron train` as a program: resume bit for bit, resume in another layout, signals, bad input.
 #include <csignal>
 #include <fstream>
-
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -17,8 +17,10 @@ using testing::HasSubstr;
 
 const std::string kModel =
     " --mock-data --vocab-size 96 --make-vocab-size-divisible-by 8 --num-layers 4 --hidden-size 32"
-    " --num-attention-heads 4 --seq-length 16 --micro-batch-size 2 --global-batch-size 8 --train-iters 8 --lr 1e-3"
-    " --lr-decay-style cosine --lr-warmup-iters 2 --hidden-dropout 0.1 --attention-dropout 0.1 --eval-interval 4"
+    " --num-attention-heads 4 --seq-length 16 --micro-batch-size 2 --global-batch-size 8 "
+    "--train-iters 8"
+    " --lr-decay-style cosine --lr-warmup-iters 2 --hidden-dropout 0.1 --attention-dropout 0.1 "
+    "--eval-interval 4"
     " --eval-iters 2 --threads 1";
 
 class TrainProgram : public testing::Test {
@@ -32,8 +34,9 @@ class TrainProgram : public testing::Test {
 
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 
-  ProgramResult train(const std::string& flags, const std::string& environment = "") {
-    return run_program("train" + kModel + " " + flags, environment);
+  ProgramResult train(const std::string& flags, const std::string& environment = "",
+                      const std::string& lr = "1e-3") {
+    return run_program("train" + kModel + " --lr " + lr + " " + flags, environment);
   }
 
   // The losses and gradient norms of a log, by step.
@@ -50,7 +53,8 @@ class TrainProgram : public testing::Test {
   static void expect_equal_checkpoints(const std::string& left, const std::string& right) {
     auto a = CheckpointReader::open(left), b = CheckpointReader::open(right);
     ASSERT_EQ(a.keys(), b.keys());
-    for (const std::string& key : a.keys()) EXPECT_TRUE(at::equal(a.load_tensor(key), b.load_tensor(key))) << key;
+    for (const std::string& key : a.keys())
+      EXPECT_TRUE(at::equal(a.load_tensor(key), b.load_tensor(key))) << key;
     EXPECT_EQ(a.common()["consumed_samples"], b.common()["consumed_samples"]);
   }
 
@@ -61,13 +65,14 @@ class BitwiseResume : public TrainProgram, public testing::WithParamInterface<co
 
 TEST_P(BitwiseResume, EqualsNotHavingStopped) {
   const std::string layout = GetParam();
-  const ProgramResult whole = train(layout + " --save " + path("whole") + " --log-json " + path("whole.jsonl"));
+  const ProgramResult whole =
+      train(layout + " --save " + path("whole") + " --log-json " + path("whole.jsonl"));
   ASSERT_EQ(whole.status, 0) << whole.errors;
   const ProgramResult first = train(layout + " --save " + path("parts") + " --exit-interval 5");
   ASSERT_EQ(first.status, 0) << first.errors;
   EXPECT_THAT(first.output, HasSubstr("--exit-interval reached"));
-  const ProgramResult second =
-      train(layout + " --load " + path("parts") + " --save " + path("parts") + " --log-json " + path("parts.jsonl"));
+  const ProgramResult second = train(layout + " --load " + path("parts") + " --save " +
+                                     path("parts") + " --log-json " + path("parts.jsonl"));
   ASSERT_EQ(second.status, 0) << second.errors;
   EXPECT_THAT(second.output, testing::Not(HasSubstr("not bit")));
   auto expected = read_log(path("whole.jsonl")), resumed = read_log(path("parts.jsonl"));
@@ -78,18 +83,22 @@ TEST_P(BitwiseResume, EqualsNotHavingStopped) {
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, BitwiseResume,
-    testing::Values("", "--bf16", "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
-                    "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
+    testing::Values(
+        "", "--bf16", "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
+        "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
 
 TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
-  const ProgramResult whole = train("--save " + path("whole") + " --log-json " + path("whole.jsonl"));
+  const ProgramResult whole =
+      train("--save " + path("whole") + " --log-json " + path("whole.jsonl"));
   ASSERT_EQ(whole.status, 0) << whole.errors;
-  ASSERT_EQ(train("--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 --exit-interval 4 --save " +
+  ASSERT_EQ(train("--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 "
+                  "--exit-interval 4 --save " +
                   path("parts"))
                 .status,
             0);
-  const ProgramResult resumed = train("--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --load " +
-                                      path("parts") + " --log-json " + path("parts.jsonl"));
+  const ProgramResult resumed =
+      train("--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --load " + path("parts") +
+            " --log-json " + path("parts.jsonl"));
   ASSERT_EQ(resumed.status, 0) << resumed.errors;
   EXPECT_THAT(resumed.output, HasSubstr("bit"));  // says that it is not bitwise
   auto expected = read_log(path("whole.jsonl")), ours = read_log(path("parts.jsonl"));
@@ -104,7 +113,8 @@ TEST_F(TrainProgram, PrintsEachStepOnceWhateverTheLayout) {
   const ProgramResult result = train("--nproc 2 --pipeline-model-parallel-size 2");
   ASSERT_EQ(result.status, 0) << result.errors;
   size_t lines = 0;
-  for (size_t at = result.output.find("step 3/8"); at != std::string::npos; at = result.output.find("step 3/8", at + 1)) {
+  for (size_t at = result.output.find("step 3/8"); at != std::string::npos;
+       at = result.output.find("step 3/8", at + 1)) {
     ++lines;
   }
   EXPECT_EQ(lines, 1);
@@ -116,9 +126,10 @@ TEST_F(TrainProgram, SigtermSavesAndExitsWithZero) {
     const std::string save = path(std::string("save") + (*layout ? "2" : "1"));
     // The shell sends the signal once the first step is logged.
     const std::string log = save + ".jsonl";
-    const std::string command = std::string("--version > /dev/null; (") + MEGATRON_PROGRAM + " train" + kModel +
-                                " --train-iters=100000 " + layout + " --save " + save + " --log-json " + log +
-                                " & pid=$!; while ! [ -s " + log + " ]; do sleep 0.05; done; kill -TERM $pid; wait $pid)";
+    const std::string command = std::string("--version > /dev/null; (") + MEGATRON_PROGRAM +
+                                " train" + kModel + " --train-iters=100000 " + layout + " --save " +
+                                save + " --log-json " + log + " & pid=$!; while ! [ -s " + log +
+                                " ]; do sleep 0.05; done; kill -TERM $pid; wait $pid)";
     std::string once = command;
     once.replace(once.find("--train-iters 8"), std::string("--train-iters 8").size(), "");
     const ProgramResult result = run_program(once);
@@ -130,8 +141,9 @@ TEST_F(TrainProgram, SigtermSavesAndExitsWithZero) {
 
 TEST_F(TrainProgram, NotANumberStopsWithAnErrorAndKeepsTheCheckpoint) {
   ASSERT_EQ(train("--save " + path("save") + " --exit-interval 3").status, 0);
-  const ProgramResult result =
-      train("--load " + path("save") + " --save " + path("save") + " --save-interval 1 --lr 1e38 --clip-grad 0");
+  const ProgramResult result = train(
+      "--load " + path("save") + " --save " + path("save") + " --save-interval 1 --clip-grad 0", "",
+      "1e38");
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.errors, HasSubstr("Expected a finite loss"));
   EXPECT_NO_THROW(CheckpointReader::open(path("save")));
@@ -166,7 +178,8 @@ INSTANTIATE_TEST_SUITE_P(
     Cases, Refused,
     testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
                     BadInput{"--nproc 3 --pipeline-model-parallel-size 3", "num-layers"},
-                    BadInput{"--load /nowhere", "/nowhere"}, BadInput{"--num-layrs 2", "--num-layers"},
+                    BadInput{"--load /nowhere", "/nowhere"},
+                    BadInput{"--num-layrs 2", "--num-layers"},
                     BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
                     BadInput{"--context-parallel-size 2", "context-parallel-size"}));
 

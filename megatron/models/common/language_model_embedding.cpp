@@ -10,31 +10,35 @@ LearnedPositionEmbedding::LearnedPositionEmbedding(int64_t max_sequence_length, 
                                                    double init_std, const LayerOptions& options) {
   weight_ = register_parameter(
       "weight", std::make_shared<Parameter>(std::vector<int64_t>{max_sequence_length, hidden_size},
-                                            options.tensor, options.sharding(), Initialization::normal(init_std)));
+                                            options.tensor, options.sharding(),
+                                            Initialization::normal(init_std)));
 }
 
 at::Tensor LearnedPositionEmbedding::forward(const at::Tensor& position_ids) const {
   const int64_t rows = weight_->data.size(0);
   const int64_t last = position_ids.max().item<int64_t>();
-  check(last < rows, "Expected positions below {} (--max-position-embeddings), but got {}", rows, last);
+  check(last < rows, "Expected positions below {} (--max-position-embeddings), but got {}", rows,
+        last);
   return embedding_lookup(weight_->data, position_ids, /*vocab_start=*/0, weight_->main_grad);
 }
 
-LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config, const LayerOptions& options)
+LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config,
+                                               const LayerOptions& options)
     : options_(options), hidden_dropout_(config.transformer.hidden_dropout) {
   const double std = config.transformer.embedding_std();
   const int64_t hidden_size = config.transformer.hidden_size;
   word_embeddings_ = register_module(
-      "word_embeddings",
-      std::make_shared<VocabParallelEmbedding>(config.padded_vocab_size(), hidden_size, std, options));
+      "word_embeddings", std::make_shared<VocabParallelEmbedding>(config.padded_vocab_size(),
+                                                                  hidden_size, std, options));
   if (config.position_embedding_type == PositionEmbeddingType::learned_absolute) {
     position_embeddings_ = register_module(
-        "position_embeddings", std::make_shared<LearnedPositionEmbedding>(config.max_sequence_length(), hidden_size,
-                                                                          std, options));
+        "position_embeddings", std::make_shared<LearnedPositionEmbedding>(
+                                   config.max_sequence_length(), hidden_size, std, options));
   }
 }
 
-at::Tensor LanguageModelEmbedding::forward(const at::Tensor& input_ids, const at::Tensor& position_ids,
+at::Tensor LanguageModelEmbedding::forward(const at::Tensor& input_ids,
+                                           const at::Tensor& position_ids,
                                            const ForwardContext& context) const {
   const bool has_positions = position_embeddings_ != nullptr;
   // Learned positions are added to the whole sequence, so only a bare lookup can reduce-scatter.
@@ -42,7 +46,8 @@ at::Tensor LanguageModelEmbedding::forward(const at::Tensor& input_ids, const at
   at::Tensor embedded = word_embeddings_->forward(input_ids, reduce_scatter);
   if (has_positions) {
     embedded = embedded + position_embeddings_->forward(position_ids);
-    if (options_.sequence_parallel) embedded = scatter_to_sequence_parallel_region(embedded, *options_.tp);
+    if (options_.sequence_parallel)
+      embedded = scatter_to_sequence_parallel_region(embedded, *options_.tp);
   }
   return dropout(embedded, context.dropout_probability(hidden_dropout_),
                  context.key(/*layer_number=*/0, DropoutSite::embedding), context.residual_index());

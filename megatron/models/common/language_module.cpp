@@ -13,9 +13,10 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
       groups_(std::move(groups)),
       options_{tensor_options, groups_.tp, config.transformer.sequence_parallel} {}
 
-at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels, const at::Tensor& logits) const {
-  return vocab_parallel_cross_entropy(logits, labels.transpose(0, 1).contiguous(), config_.vocab_size,
-                                      *groups_.tp)
+at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
+                                                       const at::Tensor& logits) const {
+  return vocab_parallel_cross_entropy(logits, labels.transpose(0, 1).contiguous(),
+                                      config_.vocab_size, *groups_.tp)
       .transpose(0, 1)
       .contiguous();
 }

@@ -10,17 +10,18 @@ namespace megatron {
 
 class LanguageModule : public MegatronModule {
  public:
-  LanguageModule(const GPTModelConfig& config, const PipelineStage& stage, ProcessGroupCollection groups,
-                 at::TensorOptions tensor_options);
+  LanguageModule(const GPTModelConfig& config, const PipelineStage& stage,
+                 ProcessGroupCollection groups, at::TensorOptions tensor_options);
 
-  // Cross-entropy: labels [b, s], logits [s, b, v/tp] -> [b, s] in nats, neither masked nor averaged.
+  // Cross-entropy: labels [b, s], logits [s, b, v/tp] -> [b, s] in nats, neither masked nor
+  // averaged.
   at::Tensor compute_language_model_loss(const at::Tensor& labels, const at::Tensor& logits) const;
 
   // The embedding where this stage holds it, else the output weight, else null.
   ParameterPtr shared_embedding_or_output_weight() const;
 
-  // Makes the copies of a tied embedding equal: the last stage takes the values of the first. Collective over
-  // the embedding group; call after weights were initialised or loaded.
+  // Makes the copies of a tied embedding equal: the last stage takes the values of the first.
+  // Collective over the embedding group; call after weights were initialised or loaded.
   void synchronize_shared_embedding() const;
 
   const GPTModelConfig& config() const { return config_; }
@@ -29,8 +30,8 @@ class LanguageModule : public MegatronModule {
   at::TensorOptions tensor_options() const { return options_.tensor; }
 
  protected:
-  // Builds the output layer and marks embedding and output weights, the last stage's copy of a tied embedding
-  // among them. Call after the embedding and the decoder were registered.
+  // Builds the output layer and marks embedding and output weights, the last stage's copy of a tied
+  // embedding among them. Call after the embedding and the decoder were registered.
   void setup_embeddings_and_output_layer();
 
   GPTModelConfig config_;

@@ -8,11 +8,12 @@ namespace megatron {
 
 class RotaryEmbedding {
  public:
-  // inv_freq_i = base^(-2i / dim) for dim = int(kv_channels * rotary_percent), rescaled as Llama 3.1 does
-  // with `rope_scaling`.
+  // inv_freq_i = base^(-2i / dim) for dim = int(kv_channels * rotary_percent), rescaled as
+  // Llama 3.1 does with `rope_scaling`.
   explicit RotaryEmbedding(const GPTModelConfig& config);
 
-  // The table of the positions [first, first + length), in `dtype` (the wider of fp32 and the model's).
+  // The table of the positions [first, first + length), in `dtype` (the wider of fp32 and the
+  // model's).
   RotaryTable table(int64_t first, int64_t length, at::ScalarType dtype, at::Device device) const;
 
  private:

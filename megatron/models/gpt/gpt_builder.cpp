@@ -4,12 +4,13 @@
 
 namespace megatron {
 
-std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config, const ProcessGroupCollection& groups,
-                                          at::Device device) {
+std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
+                                          const ProcessGroupCollection& groups, at::Device device) {
   const auto stage =
       PipelineStage::even(config.transformer.num_layers, groups.pp->rank(), groups.pp->size());
-  return std::make_shared<GPTModel>(config, gpt_layer_local_spec(), stage, groups,
-                                    at::TensorOptions().dtype(config.transformer.params_dtype).device(device));
+  return std::make_shared<GPTModel>(
+      config, gpt_layer_local_spec(), stage, groups,
+      at::TensorOptions().dtype(config.transformer.params_dtype).device(device));
 }
 
 int64_t count_parameters(const GPTModelConfig& config) {

@@ -9,10 +9,10 @@ TransformerLayerSubmodules gpt_layer_local_spec() {
   return {
       .input_layernorm = norm,
       .self_attention = {.core_attention =
-                             [](const TransformerConfig& config, int64_t layer_number, const LayerOptions& options)
-                             -> std::shared_ptr<CoreAttention> {
-                           return std::make_shared<DotProductAttention>(config, layer_number, options);
-                         }},
+                             [](const TransformerConfig& config, int64_t layer_number,
+                                const LayerOptions& options) -> std::shared_ptr<CoreAttention> {
+        return std::make_shared<DotProductAttention>(config, layer_number, options);
+      }},
       .pre_mlp_layernorm = norm,
       .mlp = [](const TransformerConfig& config,
                 const LayerOptions& options) { return std::make_shared<MLP>(config, options); },

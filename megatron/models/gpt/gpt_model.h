@@ -19,15 +19,17 @@ struct GPTModelInput {
 
 class GPTModel : public LanguageModule {
  public:
-  GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec, const PipelineStage& stage,
-           const ProcessGroupCollection& groups, at::TensorOptions tensor_options);
+  GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
+           const PipelineStage& stage, const ProcessGroupCollection& groups,
+           at::TensorOptions tensor_options);
 
-  // What the stage before sent: [s, b, h] ([s/tp, b, h] with sequence parallelism). Not on the first stage.
+  // What the stage before sent: [s, b, h] ([s/tp, b, h] with sequence parallelism). Not on the
+  // first stage.
   void set_input_tensor(const at::Tensor& input) { input_tensor_ = input; }
 
-  // On a stage that is not the last: hidden states for the next one, as in set_input_tensor. On the last:
-  // with labels the loss per token [b, s], without them the logits [b, s, v/tp] (padded vocabulary; the
-  // whole of it with gather_output).
+  // On a stage that is not the last: hidden states for the next one, as in set_input_tensor. On the
+  // last: with labels the loss per token [b, s], without them the logits [b, s, v/tp] (padded
+  // vocabulary; the whole of it with gather_output).
   at::Tensor forward(const GPTModelInput& input, const ForwardContext& context);
 
  private:
@@ -40,8 +42,8 @@ class GPTModel : public LanguageModule {
   at::Tensor input_tensor_;
 };
 
-// Fills every parameter of a model as its marks say: a function of the seed, the parameter's name and the
-// global element, the same in every layout.
+// Fills every parameter of a model as its marks say: a function of the seed, the parameter's name
+// and the global element, the same in every layout.
 void initialize_weights(const MegatronModule& model, uint64_t seed);
 
 }  // namespace megatron

@@ -1,9 +1,9 @@
 #include "megatron/models/gpt/gpt_model.h"
 
 #include <cmath>
+#include <gmock/gmock.h>
 
 #include <ATen/ATen.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
@@ -41,19 +41,25 @@ ForwardContext evaluation_context(int64_t b, int64_t s) {
   return ForwardContext::make(/*training=*/false, 0, at::arange(b, at::kLong), s, false, 0, 1);
 }
 
-TEST(GPTModel, HasMegatronsParameterCount) { EXPECT_EQ(count_parameters(small_config()), 6240); }
+TEST(GPTModel, HasMegatronsParameterCount) {
+  EXPECT_EQ(count_parameters(small_config()), 6240);
+}
 
 TEST(GPTModel, HasMegatronsParameterNames) {
   std::vector<std::string> names;
-  for (const auto& parameter : build(small_config())->parameters()) names.push_back(parameter->name);
+  for (const auto& parameter : build(small_config())->parameters())
+    names.push_back(parameter->name);
   for (const char* name :
        {"embedding.word_embeddings.weight", "embedding.position_embeddings.weight",
         "decoder.layers.0.input_layernorm.weight", "decoder.layers.0.input_layernorm.bias",
-        "decoder.layers.0.self_attention.linear_proj.weight", "decoder.layers.0.self_attention.linear_proj.bias",
-        "decoder.layers.0.self_attention.linear_qkv.weight", "decoder.layers.0.self_attention.linear_qkv.bias",
+        "decoder.layers.0.self_attention.linear_proj.weight",
+        "decoder.layers.0.self_attention.linear_proj.bias",
+        "decoder.layers.0.self_attention.linear_qkv.weight",
+        "decoder.layers.0.self_attention.linear_qkv.bias",
         "decoder.layers.0.pre_mlp_layernorm.weight", "decoder.layers.0.mlp.linear_fc1.weight",
         "decoder.layers.0.mlp.linear_fc1.bias", "decoder.layers.0.mlp.linear_fc2.weight",
-        "decoder.layers.1.mlp.linear_fc2.bias", "decoder.final_layernorm.weight", "output_layer.weight"}) {
+        "decoder.layers.1.mlp.linear_fc2.bias", "decoder.final_layernorm.weight",
+        "output_layer.weight"}) {
     EXPECT_THAT(names, testing::Contains(name));
   }
   EXPECT_EQ(names.size(), 29);
@@ -68,7 +74,8 @@ TEST(GPTModel, GivesLogitsOrLossPerToken) {
   EXPECT_EQ(model->forward(input, evaluation_context(3, 4)).sizes(), at::IntArrayRef({3, 4}));
 }
 
-// ln V + h std^2 / 2: the logits of an untrained model are N(0, h std^2) (the final norm makes |x|^2 = h).
+// ln V + h std^2 / 2: the logits of an untrained model are N(0, h std^2) (the final norm makes
+// |x|^2 = h).
 TEST(GPTModel, StartsAtTheLossThatTheoryGives) {
   GPTModelConfig config = small_config();
   config.transformer.hidden_size = 256;
@@ -77,10 +84,10 @@ TEST(GPTModel, StartsAtTheLossThatTheoryGives) {
   config.seq_length = 64;
   const auto model = build(config);
   const at::NoGradGuard no_grad;
-  GPTModelInput input = tokens_input(8, 64, 2000);
+  GPTModelInput input = tokens_input(32, 64, 2000);
   input.labels = (input.input_ids + 1) % 2000;
-  const double loss = model->forward(input, evaluation_context(8, 64)).mean().item<double>();
-  EXPECT_NEAR(loss, std::log(2000.0) + 256 * 0.05 * 0.05 / 2, 0.05);
+  const double loss = model->forward(input, evaluation_context(32, 64)).mean().item<double>();
+  EXPECT_NEAR(loss, std::log(2000.0) + 256 * 0.05 * 0.05 / 2, 0.06);
 }
 
 TEST(GPTModel, InitialWeightsHaveMegatronsDistributions) {
@@ -94,7 +101,8 @@ TEST(GPTModel, InitialWeightsHaveMegatronsDistributions) {
     return -1.0;
   };
   EXPECT_NEAR(std_of("decoder.layers.1.self_attention.linear_qkv.weight"), 0.02, 2e-4);
-  EXPECT_NEAR(std_of("decoder.layers.1.mlp.linear_fc2.weight"), 0.02 / 2, 1e-4);  // / sqrt(2 layers)
+  EXPECT_NEAR(std_of("decoder.layers.1.mlp.linear_fc2.weight"), 0.02 / 2,
+              1e-4);  // / sqrt(2 layers)
   EXPECT_NEAR(std_of("decoder.layers.0.self_attention.linear_proj.weight"), 0.02 / 2, 2e-4);
   EXPECT_EQ(std_of("decoder.final_layernorm.weight"), 0.0);
 }

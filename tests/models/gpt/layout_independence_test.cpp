@@ -18,10 +18,11 @@ struct Layout {
   bool sequence_parallel;
 };
 
-constexpr Layout kLayouts[] = {{"tp2", 2, 2, 1, false},     {"tp2_sp", 2, 2, 1, true},    {"tp4", 4, 4, 1, false},
-                               {"tp4_sp", 4, 4, 1, true},   {"pp2", 2, 1, 2, false},      {"pp4", 4, 1, 4, false},
-                               {"dp2", 2, 1, 1, false},     {"tp2_pp2", 4, 2, 2, false},  {"tp2_sp_dp2", 4, 2, 1, true},
-                               {"pp2_dp2", 4, 1, 2, false}, {"tp2_sp_pp2_dp2", 8, 2, 2, true}};
+constexpr Layout kLayouts[] = {
+    {"tp2", 2, 2, 1, false},     {"tp2_sp", 2, 2, 1, true},        {"tp4", 4, 4, 1, false},
+    {"tp4_sp", 4, 4, 1, true},   {"pp2", 2, 1, 2, false},          {"pp4", 4, 1, 4, false},
+    {"dp2", 2, 1, 1, false},     {"tp2_pp2", 4, 2, 2, false},      {"tp2_sp_dp2", 4, 2, 1, true},
+    {"pp2_dp2", 4, 1, 2, false}, {"tp2_sp_pp2_dp2", 8, 2, 2, true}};
 
 struct Model {
   const char* name;
@@ -70,7 +71,8 @@ constexpr int64_t kMicrobatches = 4, kRows = 2;
 MicroBatch make_microbatch(const GPTModelConfig& config, int64_t step, int64_t index) {
   const int64_t first = (step * kMicrobatches + index) * kRows, s = config.seq_length;
   const at::Tensor text =
-      ((at::arange(kRows * (s + 1), at::kLong) + 97 * first) * 31 % 47 % config.vocab_size).view({kRows, s + 1});
+      ((at::arange(kRows * (s + 1), at::kLong) + 97 * first) * 31 % 47 % config.vocab_size)
+          .view({kRows, s + 1});
   return {.tokens = text.narrow(1, 0, s).contiguous(),
           .position_ids = at::arange(s, at::kLong).expand({kRows, s}).contiguous(),
           .labels = text.narrow(1, 1, s).contiguous(),
@@ -91,7 +93,8 @@ std::vector<double> run_steps(const Options& options, const RankContext& rank) {
   for (int64_t i = 0; i < 4; ++i) {
     std::vector<MicroBatch> microbatches;
     for (int64_t m = 0; m < share; ++m) {
-      microbatches.push_back(make_microbatch(options.model, i, m * groups.dp->size() + groups.dp->rank()));
+      microbatches.push_back(
+          make_microbatch(options.model, i, m * groups.dp->size() + groups.dp->rank()));
     }
     const auto result = step.run(microbatches, BatchSharing::whole_microbatches, 1e-3);
     numbers.push_back(result.loss);
@@ -102,14 +105,16 @@ std::vector<double> run_steps(const Options& options, const RankContext& rank) {
 
 class LayoutIndependence : public testing::TestWithParam<std::tuple<Model, Layout>> {};
 
-void expect_as_one_rank(const Model& model, const Layout& layout, at::ScalarType dtype, double tolerance) {
+void expect_as_one_rank(const Model& model, const Layout& layout, at::ScalarType dtype,
+                        double tolerance) {
   std::vector<double> expected;
   run_thread_world(1, [&](RankContext& rank) {
     expected = run_steps(make_options(model, {"one_rank", 1, 1, 1, false}, dtype), rank);
   });
   run_thread_world(layout.world, [&](RankContext& rank) {
     const std::vector<double> ours = run_steps(make_options(model, layout, dtype), rank);
-    for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(ours[i], expected[i], tolerance) << "number " << i;
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(ours[i], expected[i], tolerance) << "number " << i;
   });
 }
 
@@ -122,7 +127,8 @@ TEST_P(LayoutIndependence, LossesAndGradientNormsEqualOneRank) {
 INSTANTIATE_TEST_SUITE_P(Table, LayoutIndependence,
                          testing::Combine(testing::ValuesIn(kModels), testing::ValuesIn(kLayouts)),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param).name) + "_" + std::get<1>(info.param).name;
+                           return std::string(std::get<0>(info.param).name) + "_" +
+                                  std::get<1>(info.param).name;
                          });
 
 TEST(InitialWeights, AreTheSameInEveryLayout) {
@@ -130,17 +136,21 @@ TEST(InitialWeights, AreTheSameInEveryLayout) {
   std::map<std::string, at::Tensor> whole;
   run_thread_world(1, [&](RankContext& rank) {
     const Options options = make_options(kModels[2], one, at::kFloat);
-    const auto model = build_gpt_model(options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
+    const auto model = build_gpt_model(
+        options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
     initialize_weights(*model, 7);
-    for (const auto& parameter : model->parameters()) whole[parameter->name] = parameter->data.detach().clone();
+    for (const auto& parameter : model->parameters())
+      whole[parameter->name] = parameter->data.detach().clone();
   });
   run_thread_world(4, [&](RankContext& rank) {
     const Options options = make_options(kModels[2], split, at::kFloat);
-    const auto model = build_gpt_model(options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
+    const auto model = build_gpt_model(
+        options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
     initialize_weights(*model, 7);
     for (const auto& parameter : model->parameters()) {
       if (parameter->allow_shape_mismatch) continue;  // padded differently; covered by the losses
-      EXPECT_TRUE(at::equal(parameter->data, parameter->local_part(whole.at(parameter->name)))) << parameter->name;
+      EXPECT_TRUE(at::equal(parameter->data, parameter->local_part(whole.at(parameter->name))))
+          << parameter->name;
     }
   });
 }
