@@ -126,22 +126,25 @@ void ProcessGroup::run(std::string_view operation, Start&& start) const {
 void ProcessGroup::all_reduce(at::Tensor tensor, ReduceOp op) const {
   check_tensor(tensor, "all_reduce");
   if (size() == 1 || tensor.numel() == 0) return;
-  std::vector<at::Tensor> tensors{tensor.detach()};
+  // Small sums on the CPU go over a GPU transport by way of its device.
+  std::vector<at::Tensor> tensors{tensor.detach().to(device_)};
   c10d::AllreduceOptions options;
   options.reduceOp = c10d_op(op);
   options.timeout = timeout_;
   run("all_reduce", [&] { return backend_->allreduce(tensors, options); });
+  if (!tensors[0].is_alias_of(tensor)) tensor.detach().copy_(tensors[0]);
 }
 
 void ProcessGroup::broadcast(at::Tensor tensor, int group_root) const {
   check_tensor(tensor, "broadcast");
   check_member(group_root, "broadcast");
   if (size() == 1 || tensor.numel() == 0) return;
-  std::vector<at::Tensor> tensors{tensor.detach()};
+  std::vector<at::Tensor> tensors{tensor.detach().to(device_)};
   c10d::BroadcastOptions options;
   options.rootRank = group_root;
   options.timeout = timeout_;
   run("broadcast", [&] { return backend_->broadcast(tensors, options); });
+  if (!tensors[0].is_alias_of(tensor)) tensor.detach().copy_(tensors[0]);
 }
 
 at::Tensor ProcessGroup::all_gather(const at::Tensor& tensor) const {
