@@ -4,6 +4,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
+#include <limits>
+#include <malloc.h>
 #include <string>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -89,7 +91,16 @@ int report(const std::string& message, int status) {
 }  // namespace
 }  // namespace megatron
 
+// A training step frees and takes the same large blocks again and again: giving them back to the
+// system in between costs page faults (2-10% of a step on a CPU).
+static void keep_freed_memory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's largest
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
 int main(int argc, char** argv) {
+  keep_freed_memory();
   // A limit on file sizes then fails the write, which is reported, instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
   try {

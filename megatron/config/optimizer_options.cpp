@@ -16,10 +16,9 @@ void add_optimizer_options(OptionTable& table) {
   using O = OptimizerConfig;
   const auto group = table.group("Optimizer", kOptimizerCommands, &optimizer_of);
   group.add(&O::optimizer, {.flag = "optimizer", .help = "Which optimizer moves the weights"});
-  group.add(&O::weight_decay,
-            {.flag = "weight-decay",
-             .help = "Weight decay; for matrices only, unless --apply-wd-to-1d-parameters",
-             .unit = "factor"});
+  group.add(&O::weight_decay, {.flag = "weight-decay",
+                               .help = "Weight decay; for matrices only, as in Megatron-LM",
+                               .unit = "factor"});
   group.add(&O::apply_wd_to_1d_parameters,
             {.flag = "apply-wd-to-1d-parameters",
              .help = "Weight decay for biases and one-dimensional parameters too"});

@@ -7,7 +7,7 @@
 
 namespace megatron::kernels {
 
-// sum[i] += values[i] in fp32; several times as fast as ATen's addition of mixed dtypes.
+// sum[i] += values[i] in fp32, in one pass and whatever the number of threads.
 void add_bf16(int64_t count, const c10::BFloat16* values, float* sum);
 
 }  // namespace megatron::kernels

@@ -26,9 +26,10 @@
 namespace megatron {
 namespace {
 
-using SteadyClock = std::chrono::steady_clock;
-constexpr std::chrono::seconds kProcessGrace{
-    2};  // for the other ranks to notice a failure themselves
+// For the other ranks to notice a failure themselves: 2 s, counted in waits of this process, so
+// that a pause of the whole program (a stopped job, a busy machine) does not use it up.
+constexpr std::chrono::milliseconds kProcessPoll{50};
+constexpr int kProcessGracePolls = 40;
 
 // Signals that this process takes one by one with sigtimedwait while it looks after the ranks.
 class WatchedSignals {
@@ -164,10 +165,10 @@ void reap(std::vector<RankProcess>& ranks, c10d::Store& store) {
 }
 
 void watch(std::vector<RankProcess>& ranks, const WatchedSignals& signals, c10d::Store& store) {
-  std::optional<SteadyClock::time_point> deadline;
+  std::optional<int> polls_left;  // once a rank has failed
   while (std::any_of(ranks.begin(), ranks.end(), [](const auto& rank) { return rank.running; })) {
     siginfo_t info{};
-    const int number = signals.next(std::chrono::milliseconds(deadline ? 50 : 1000), &info);
+    const int number = signals.next(polls_left ? kProcessPoll : std::chrono::seconds(1), &info);
     // A terminal sends its signals to the ranks itself; those have the kernel as their sender.
     if (number != 0 && number != SIGCHLD && info.si_code != SI_KERNEL) {
       signal_running(ranks, number, /*ours=*/false);
@@ -175,8 +176,9 @@ void watch(std::vector<RankProcess>& ranks, const WatchedSignals& signals, c10d:
     reap(ranks, store);
     const bool failed =
         std::any_of(ranks.begin(), ranks.end(), [](const auto& rank) { return rank.failed(); });
-    if (failed && !deadline) deadline = SteadyClock::now() + kProcessGrace;
-    if (deadline && SteadyClock::now() >= *deadline) signal_running(ranks, SIGKILL, /*ours=*/true);
+    if (polls_left && number == 0) --*polls_left;
+    if (failed && !polls_left) polls_left = kProcessGracePolls;
+    if (polls_left && *polls_left <= 0) signal_running(ranks, SIGKILL, /*ours=*/true);
   }
 }
 

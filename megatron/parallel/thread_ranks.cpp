@@ -16,7 +16,10 @@
 namespace megatron {
 namespace {
 
-constexpr std::chrono::seconds kThreadGrace{2};  // for the other ranks to notice a failure
+// For the other ranks to notice a failure: 2 s, counted in waits, so that a pause of the whole
+// program does not use it up.
+constexpr std::chrono::milliseconds kThreadPoll{50};
+constexpr int kThreadGracePolls = 40;
 
 }  // namespace
 
@@ -82,9 +85,10 @@ ThreadRanksOutcome run_thread_ranks(
   if (on_stuck) {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return running.empty() || outcome.error; });
-    if (!changed.wait_for(lock, kThreadGrace, [&] { return running.empty(); })) {
-      on_stuck(outcome, {running.begin(), running.end()});
+    for (int poll = 0; poll < kThreadGracePolls && !running.empty(); ++poll) {
+      changed.wait_for(lock, kThreadPoll, [&] { return running.empty(); });
     }
+    if (!running.empty()) on_stuck(outcome, {running.begin(), running.end()});
   }
   for (auto& rank : ranks) rank.join();
   return outcome;

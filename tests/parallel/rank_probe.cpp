@@ -81,8 +81,9 @@ int run(const std::string& scenario, RankContext& context) {
     return 0;
   }
   if (scenario == "context") {
-    print_line(fmt::format("rank {} of {} local {} threads {} transport {}", context.rank,
-                           context.world_size, context.local_rank, context.threads,
+    print_line(fmt::format("rank {} of {} local {} threads {} timeout {} transport {}",
+                           context.rank, context.world_size, context.local_rank, context.threads,
+                           context.timeout.count(),
                            context.transport ? context.transport->kind() : "none"));
     return 0;
   }
@@ -103,8 +104,12 @@ int run(const std::string& scenario, RankContext& context) {
     return 0;
   }
 
-  const auto groups = context.make_groups({.tp = context.world_size});
-  groups.tp->barrier();
+  // Only the operation that must run out of time has a short limit, not the setup before it: how
+  // long that takes is up to the machine.
+  RankContext limited = context;
+  if (scenario == "hang") limited.timeout = std::chrono::milliseconds(1500);
+  const auto groups = limited.make_groups({.tp = context.world_size});
+  context.make_groups({.dp = context.world_size}).world->barrier();
   if (second) {
     if (scenario == "kill") raise(SIGKILL);
     if (scenario == "throw") fail("Expected a better rank, but got this one");
