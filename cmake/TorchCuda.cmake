@@ -6,7 +6,7 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES 90)
 endif()
 enable_language(CUDA)
-string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")  # CMake 3.25 knows no CMAKE_CUDA_STANDARD above 17
+set(CMAKE_CUDA_STANDARD 17)  # CMake 3.25 knows none above it for this compiler; kernels need no more
 find_package(CUDAToolkit 13.0 REQUIRED)
 
 find_library(TORCH_CUDA_LIBRARY torch_cuda HINTS ${TORCH_LIBRARY_DIR} NO_DEFAULT_PATH)

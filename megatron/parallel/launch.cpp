@@ -2,6 +2,7 @@
 #include "megatron/parallel/launch.h"
 
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <unistd.h>
@@ -77,6 +78,9 @@ int launch_single(const LaunchConfig& config, std::chrono::milliseconds timeout,
 }  // namespace
 
 int launch(const LaunchConfig& config, const std::function<int(RankContext&)>& main) {
+  // Writing to a rank that has died is an error of the operation, which names it, not the end of
+  // this process. (Python, under which these transports usually run, ignores the signal as well.)
+  std::signal(SIGPIPE, SIG_IGN);
   const auto timeout = collective_timeout(config);
   if (config.nproc) {
     check(*config.nproc >= 1 && *config.nproc <= kMostLocalRanks,
