@@ -21,12 +21,6 @@ const std::string kTokenizer =
     "--tokenizer-model " + std::string(EXAMPLES_DIR) + "/data/tokenizer.json";
 const std::string kText = std::string(EXAMPLES_DIR) + "/data/kjv.txt";
 
-std::string last_line(const std::string& text) {
-  const size_t end = text.find_last_not_of('\n');
-  const size_t begin = text.rfind('\n', end);
-  return text.substr(begin + 1, end - begin);
-}
-
 TEST(TokenizeCommand, PrintsIdsOnOneLineAndGoesBack) {
   const std::string gpt2 = "--vocab-file " + golden_path("gpt2/vocab.json") + " --merge-file " +
                            golden_path("gpt2/merges.txt");

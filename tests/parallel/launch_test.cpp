@@ -12,7 +12,7 @@
 
 #include "megatron/base/error.h"
 
-#include "tests/parallel/child_program.h"
+#include "tests/program.h"
 
 namespace megatron {
 namespace {

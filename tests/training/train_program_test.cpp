@@ -161,6 +161,7 @@ TEST_F(TrainProgram, NoSpaceLeftIsAnErrorAndKeepsTheCheckpoint) {
 struct BadInput {
   const char* flags;
   const char* message;
+  friend void PrintTo(const BadInput& input, std::ostream* out) { *out << input.flags; }
 };
 
 class Refused : public TrainProgram, public testing::WithParamInterface<BadInput> {};
