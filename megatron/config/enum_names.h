@@ -14,11 +14,27 @@ inline constexpr std::array<std::string_view, 0> enum_names{};
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<Normalization>{"LayerNorm", "RMSNorm"};
 template <>
-inline constexpr std::array<std::string_view, 3> enum_names<ActivationFunction>{"gelu", "silu",
-                                                                                "squared_relu"};
+inline constexpr std::array<std::string_view, 4> enum_names<ActivationFunction>{
+    "gelu", "silu", "squared_relu", "quick_gelu"};
 template <>
-inline constexpr std::array<std::string_view, 3> enum_names<PositionEmbeddingType>{
-    "learned_absolute", "rope", "none"};
+inline constexpr std::array<std::string_view, 5> enum_names<PositionEmbeddingType>{
+    "learned_absolute", "rope", "yarn", "mrope", "none"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<RopeType>{"rope", "yarn"};
+template <>
+inline constexpr std::array<std::string_view, 3> enum_names<SoftmaxType>{"vanilla", "off-by-one",
+                                                                         "learnable"};
+template <>
+inline constexpr std::array<std::string_view, 5> enum_names<AttentionBackend>{
+    "auto", "flash", "fused", "unfused", "local"};
+template <>
+inline constexpr std::array<std::string_view, 3> enum_names<CrossEntropyFusion>{"native", "te",
+                                                                                "linear"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<RecomputeGranularity>{"full",
+                                                                                  "selective"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<RecomputeMethod>{"uniform", "block"};
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<OptimizerType>{"adam", "sgd"};
 template <>

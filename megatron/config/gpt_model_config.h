@@ -29,6 +29,10 @@ struct GPTModelConfig {
   std::optional<double> seq_len_interpolation_factor;
 
   bool share_embeddings_and_output_weights = true;
+  bool fp16_lm_cross_entropy = false;  // the loss from logits rounded to half precision
+  bool parallel_output = true;         // logits stay split over the tensor parallel ranks
+  // Sequence parallelism splits the embedding's output; false: the model splits it afterwards.
+  bool scatter_embedding_sequence_parallel = true;
 };
 
 }  // namespace megatron

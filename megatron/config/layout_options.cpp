@@ -4,11 +4,11 @@
 namespace megatron {
 namespace {
 
-constexpr CommandSet kLayoutCommands =
-    commands(Command::train, Command::generate, Command::bench, Command::parity);
-
 TransformerConfig& parallel_of(Options& options) {
   return options.model.transformer;
+}
+RecomputeConfig& recompute_of(Options& options) {
+  return options.model.transformer.recompute;
 }
 DistributedDataParallelConfig& ddp_of(Options& options) {
   return options.ddp;
@@ -19,7 +19,7 @@ LaunchConfig& launch_of(Options& options) {
 
 void add_parallelism(OptionTable& table) {
   using T = TransformerConfig;
-  const auto group = table.group("Parallelism", kLayoutCommands, &parallel_of);
+  const auto group = table.group("Parallelism", kRunCommands, &parallel_of);
   group.add(&T::tensor_model_parallel_size,
             {.flag = "tensor-model-parallel-size",
              .help = "Ranks that share every layer (TP); data parallelism takes what is left of "
@@ -41,22 +41,52 @@ void add_parallelism(OptionTable& table) {
 
 void add_precision(OptionTable& table) {
   using T = TransformerConfig;
-  const auto group = table.group("Precision", kLayoutCommands, &parallel_of);
+  const auto group = table.group("Precision", kRunCommands, &parallel_of);
   group.add(&T::bf16, {.flag = "bf16",
                        .help = "Parameters and activations in bf16, optimizer and main gradients "
                                "in fp32"});
   group.add(&T::params_dtype, {.flag = "params-dtype",
                                .help = "Data type of the parameters; bf16 is the same as --bf16"});
+  group.add(&T::fp32_residual_connection,
+            {.flag = "fp32-residual-connection",
+             .help = "With bf16: the residual stream in fp32"});
   group.add(&T::pipeline_dtype,
             {.flag = "pipeline-dtype",
              .help = "Data type of what passes between stages; only that of the parameters works",
              .otherwise = "that of the parameters"});
 }
 
+void add_recomputation(OptionTable& table) {
+  using R = RecomputeConfig;
+  const auto group =
+      table.group("Recomputation of activations",
+                  commands(Command::train, Command::bench, Command::parity), &recompute_of);
+  group.add(&R::recompute_granularity,
+            {.flag = "recompute-granularity",
+             .help = "Compute again in backward: whole layers (full) or --recompute-modules "
+                     "(selective)",
+             .otherwise = "keep everything"});
+  group.shorthand({.flag = "recompute-activations",
+                   .help = "The same as --recompute-granularity selective",
+                   .sets = {{"recompute_granularity", "selective"}}});
+  group.add(&R::recompute_method,
+            {.flag = "recompute-method",
+             .help = "With full: groups of --recompute-num-layers layers (uniform), or the first so "
+                     "many layers of a stage one by one (block)",
+             .otherwise = "none"});
+  group.add(&R::recompute_num_layers,
+            {.flag = "recompute-num-layers", .help = "Layers of that", .unit = "layers",
+             .otherwise = "none"});
+  group.add(&R::recompute_modules,
+            {.flag = "recompute-modules",
+             .help = "With selective: core_attn, layernorm, mlp, mla_up_proj",
+             .otherwise = "core_attn"});
+}
+
 void add_launch(OptionTable& table) {
   using L = LaunchConfig;
   const auto group =
-      table.group("Launch", kLayoutCommands, &launch_of, {.differs_between_runs = true});
+      table.group("Launch", kRunCommands, &launch_of, {.differs_between_runs = true});
   group.add(&L::nproc, {.flag = "nproc",
                         .help = "Start this many ranks on this machine, without torchrun",
                         .unit = "ranks",
@@ -85,6 +115,7 @@ void add_launch(OptionTable& table) {
 void add_layout_options(OptionTable& table) {
   add_parallelism(table);
   add_precision(table);
+  add_recomputation(table);
   const auto ddp = table.group("Data parallelism",
                                commands(Command::train, Command::bench, Command::parity), &ddp_of);
   using D = DistributedDataParallelConfig;

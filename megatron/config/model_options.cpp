@@ -1,16 +1,20 @@
-// The table's part that decides what the model is: architecture, positions, vocabulary, weights.
+// The table's part that decides what the model is: architecture, vocabulary, weights.
 #include "megatron/config/option_table.h"
 
 namespace megatron {
 namespace {
-
-constexpr CommandSet kModelCommands = commands(Command::train, Command::bench);
 
 TransformerConfig& transformer_of(Options& options) {
   return options.model.transformer;
 }
 GPTModelConfig& model_of(Options& options) {
   return options.model;
+}
+MultiTokenPredictionConfig& mtp_of(Options& options) {
+  return options.model.transformer.mtp;
+}
+MupConfig& mup_of(Options& options) {
+  return options.model.transformer.mup;
 }
 
 // Megatron-LM's rule for SwiGLU: two thirds of 4h, down to a multiple of 64 (here at least 64).
@@ -63,6 +67,10 @@ void add_architecture(OptionTable& table) {
                    .help = "MLP with SwiGLU: a gated SiLU",
                    .sets = {{"activation_func", "silu"}, {"gated_linear_unit", "true"}},
                    .derive = derive_swiglu_size});
+  model.shorthand({.flag = "quick-geglu",
+                   .help = "MLP with a gated x * sigmoid(1.702 x)",
+                   .sets = {{"activation_func", "quick_gelu"}, {"gated_linear_unit", "true"}},
+                   .derive = derive_swiglu_size});
   model.shorthand({.flag = "squared-relu",
                    .help = "MLP with squared ReLU, not gated",
                    .sets = {{"activation_func", "squared_relu"}, {"gated_linear_unit", "false"}}});
@@ -87,12 +95,23 @@ void add_architecture(OptionTable& table) {
                                   .help = "Linear layers without biases",
                                   .field = "add_bias_linear",
                                   .inverted = true});
-  model.add(&T::add_qkv_bias,
-            {.flag = "add-qkv-bias", .help = "A bias in the query-key-value projection only"});
-  model.add(&T::softmax_scale, {.flag = "softmax-scale",
-                                .help = "Factor on the attention scores",
-                                .unit = "factor",
-                                .otherwise = "1 / sqrt(head width)"});
+  model.add(&T::layernorm_zero_centered_gamma,
+            {.flag = "apply-layernorm-1p",
+             .help = "Norms multiply by 1 + their weight, which starts at 0",
+             .field = "layernorm_zero_centered_gamma"});
+  model.add(&T::glu_linear_offset,
+            {.flag = "glu-linear-offset",
+             .help = "Added to what a gated unit's activation is multiplied with (GPT-OSS: 1)",
+             .unit = "absolute"});
+  model.add(&T::activation_func_clamp_value,
+            {.flag = "activation-func-clamp-value",
+             .help = "Bound of what enters a gated unit: the activation's side from above, the "
+                     "other from both sides (GPT-OSS: 7)",
+             .unit = "absolute",
+             .otherwise = "no bound"});
+  model.add(&T::apply_residual_connection_post_layernorm,
+            {.flag = "apply-residual-connection-post-layernorm",
+             .help = "The residual is taken behind a layer's norms, not before"});
 
   const auto gpt = table.group("Model", kModelCommands, &model_of, {.architecture = true});
   gpt.add(&GPTModelConfig::share_embeddings_and_output_weights,
@@ -117,43 +136,54 @@ void add_architecture(OptionTable& table) {
                                                   .inverted = true});
 }
 
-void add_positions(OptionTable& table) {
-  const auto positions =
-      table.group("Positions", kModelCommands, &model_of, {.architecture = true});
-  using M = GPTModelConfig;
-  positions.add(&M::position_embedding_type,
-                {.flag = "position-embedding-type", .help = "How positions enter the model"});
-  positions.shorthand({.flag = "use-rotary-position-embeddings",
-                       .help = "The same as --position-embedding-type rope",
-                       .sets = {{"position_embedding_type", "rope"}}});
-  positions.add(&M::max_position_embeddings, {.flag = "max-position-embeddings",
-                                              .help = "Rows of the learned position embedding",
-                                              .unit = "positions",
-                                              .otherwise = "the sequence length",
-                                              .field_aliases = {"max_sequence_length"}});
-  positions.add(&M::rotary_percent, {.flag = "rotary-percent",
-                                     .help = "Share of a head's features that is rotated",
-                                     .unit = "fraction"});
-  positions.add(
-      &M::rotary_base,
-      {.flag = "rotary-base", .help = "Base of the rotary frequencies (theta)", .unit = "factor"});
-  positions.add(&M::seq_len_interpolation_factor,
-                {.flag = "rotary-seq-len-interpolation-factor",
-                 .help = "Divides the positions, to stretch a trained context",
-                 .unit = "factor",
-                 .field = "seq_len_interpolation_factor",
-                 .otherwise = "1"});
-  positions.add(&M::rope_scaling, {.flag = "use-rope-scaling",
-                                   .help = "Rescale the rotary frequencies as Llama 3.1 does",
-                                   .field = "rope_scaling"});
-  positions.add(
-      &M::rope_scaling_factor,
-      {.flag = "rope-scaling-factor", .help = "Factor of that rescaling", .unit = "factor"});
-  const auto rotary =
-      table.group("Positions", kModelCommands, &transformer_of, {.architecture = true});
-  rotary.add(&TransformerConfig::rotary_interleaved,
-             {.flag = "rotary-interleaved",
-              .help = "Rotate neighbouring features, not the two halves of a head"});
+void add_multi_token_prediction(OptionTable& table) {
+  using M = MultiTokenPredictionConfig;
+  const auto weights =
+      table.group("Multi-token prediction", kModelCommands, &mtp_of, {.architecture = true});
+  weights.add(&M::mtp_num_layers,
+              {.flag = "mtp-num-layers",
+               .help = "Further tokens that are predicted in training, by one layer each",
+               .unit = "tokens"});
+  weights.add(&M::mtp_use_repeated_layer,
+              {.flag = "mtp-use-repeated-layer",
+               .help = "The same layer for every further token"});
+  const auto loss = table.group("Multi-token prediction", kModelCommands, &mtp_of);
+  loss.add(&M::mtp_loss_scaling_factor, {.flag = "mtp-loss-scaling-factor",
+                                         .help = "Weight of their mean loss beside the main one",
+                                         .unit = "factor"});
+  loss.add(&M::mtp_detach_heads,
+           {.flag = "mtp-detach-heads",
+            .help = "Their loss trains the prediction layers alone, clipped by their own norm"});
+}
+
+void add_mup(OptionTable& table) {
+  using M = MupConfig;
+  const auto group =
+      table.group("MuP", kModelCommands, &mup_of, {.architecture = true});
+  group.add(&M::use_mup,
+            {.flag = "use-mup",
+             .help = "Maximal update parametrization: weights, learning rates and multipliers that "
+                     "carry over from a narrow model"});
+  group.add(&M::mup_base_hidden_size, {.flag = "mup-base-hidden-size",
+                                       .help = "Hidden size of that narrow model",
+                                       .unit = "features",
+                                       .otherwise = "the hidden size"});
+  group.add(&M::mup_embedding_mult, {.flag = "mup-embedding-mult",
+                                     .help = "Factor on the embedding's output",
+                                     .unit = "factor"});
+  group.add(&M::mup_output_mult,
+            {.flag = "mup-output-mult",
+             .help = "Factor on the logits; 1 means base hidden size / hidden size",
+             .unit = "factor"});
+  group.add(&M::mup_base_head_dim,
+            {.flag = "mup-base-head-dim",
+             .help = "Width of a head at which attention scores are not rescaled",
+             .unit = "features",
+             .otherwise = "1"});
+  group.add(&M::mup_attn_scale_power,
+            {.flag = "mup-attn-scale-power",
+             .help = "Scores are scaled by sqrt(base head width) / width^power",
+             .unit = "exponent"});
 }
 
 void add_weights_and_dropout(OptionTable& table) {
@@ -181,7 +211,10 @@ void add_weights_and_dropout(OptionTable& table) {
 
 void add_model_options(OptionTable& table) {
   add_architecture(table);
-  add_positions(table);
+  add_attention_options(table);
+  add_position_options(table);
+  add_multi_token_prediction(table);
+  add_mup(table);
   add_weights_and_dropout(table);
 }
 

@@ -118,11 +118,21 @@ class OptionTable {
 
 const OptionTable& option_table();
 
+// Subcommands that make a model, and those that run one wherever it comes from.
+inline constexpr CommandSet kModelCommands = commands(Command::train, Command::bench);
+inline constexpr CommandSet kRunCommands =
+    commands(Command::train, Command::generate, Command::bench, Command::parity);
+
 // "a-b" -> "a_b".
 std::string with_underscores(std::string_view name);
 
 // The parts of the table, by theme; called by the constructor in this order.
 void add_model_options(OptionTable& table);
+void add_attention_options(OptionTable& table);
+void add_position_options(OptionTable& table);
+// YaRN's fields, which the model's positions and latent attention each have.
+void add_yarn_options(OptionTable& table, const std::string& section,
+                      YarnConfig& (*locate)(Options&), const std::string& prefix);
 void add_layout_options(OptionTable& table);
 void add_optimizer_options(OptionTable& table);
 void add_training_options(OptionTable& table);

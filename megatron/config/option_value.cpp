@@ -126,6 +126,29 @@ T read_json(const nlohmann::json& json, std::string_view subject) {
 }
 
 template <typename T>
+std::vector<T> read_json_list(const nlohmann::json& json, std::string_view subject) {
+  std::vector<T> items;
+  if (json.is_null()) return items;
+  if (std::is_same_v<T, int64_t> && json.is_number()) return {read_json<T>(json, subject)};
+  if (!json.is_array()) fail_value("a list", subject, json.dump());
+  for (const auto& item : json) items.push_back(read_json<T>(item, subject));
+  return items;
+}
+
+// "7,0", "[7, 0]" or "7".
+void append_numbers(std::vector<int64_t>& list, std::string_view text, std::string_view subject) {
+  const auto ends_number = [](char c) { return c == ',' || c == ' ' || c == '[' || c == ']'; };
+  size_t found = 0;
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
+    for (end = begin; end < text.size() && !ends_number(text[end]);) ++end;
+    if (end == begin) continue;
+    list.push_back(parse_number<int64_t>(text.substr(begin, end - begin), subject));
+    ++found;
+  }
+  if (found == 0) fail_value("whole numbers, as in 7,0", subject, text);
+}
+
+template <typename T>
 nlohmann::json write_json(const T& value) {
   if constexpr (std::is_same_v<T, at::ScalarType>) {
     return dtype_name(value);
@@ -139,6 +162,7 @@ nlohmann::json write_json(const T& value) {
 void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject) {
   std::visit(Overloaded{[&](const EnumReference& reference) { set_enum(reference, text, subject); },
                         [&](std::vector<std::string>* list) { list->emplace_back(text); },
+                        [&](std::vector<int64_t>* list) { append_numbers(*list, text, subject); },
                         [&]<typename T>(T* field) {
                           *field = parse<typename Unwrapped<T>::type>(text, subject);
                         }},
@@ -152,13 +176,8 @@ void set_from_json(const OptionValue& value, const nlohmann::json& json, std::st
                                    json.is_string() ? json.get<std::string>() : json.dump(),
                                    subject);
                         },
-                        [&](std::vector<std::string>* list) {
-                          if (!json.is_array()) fail_value("a list", subject, json.dump());
-                          std::vector<std::string> items;
-                          for (const auto& item : json) {
-                            items.push_back(read_json<std::string>(item, subject));
-                          }
-                          *list = std::move(items);
+                        [&]<typename T>(std::vector<T>* list) {
+                          *list = read_json_list<T>(json, subject);
                         },
                         [&]<typename T>(std::optional<T>* field) {
                           if (json.is_null()) {
@@ -178,7 +197,7 @@ nlohmann::json to_json(const OptionValue& value) {
                    if (index < 0) return nullptr;
                    return std::string(reference.names[static_cast<size_t>(index)]);
                  },
-                 [](std::vector<std::string>* list) -> nlohmann::json { return *list; },
+                 []<typename T>(std::vector<T>* list) -> nlohmann::json { return *list; },
                  []<typename T>(std::optional<T>* field) -> nlohmann::json {
                    if (!*field) return nullptr;
                    return write_json(**field);
@@ -196,8 +215,10 @@ std::string to_text(const OptionValue& value) {
     return text.empty() ? "-" : text;
   }
   if (json.is_array()) {
-    const auto list = json.get<std::vector<std::string>>();
-    return list.empty() ? "-" : fmt::format("{}", fmt::join(list, " "));
+    if (json.empty()) return "-";
+    return json[0].is_string()
+               ? fmt::format("{}", fmt::join(json.get<std::vector<std::string>>(), " "))
+               : fmt::format("{}", fmt::join(json.get<std::vector<int64_t>>(), ","));
   }
   return json.dump();
 }
@@ -213,7 +234,8 @@ bool is_number(const OptionValue& value) {
 }
 
 bool is_list(const OptionValue& value) {
-  return std::holds_alternative<std::vector<std::string>*>(value);
+  return std::holds_alternative<std::vector<std::string>*>(value) ||
+         std::holds_alternative<std::vector<int64_t>*>(value);
 }
 
 std::string type_hint(const OptionValue& value) {
@@ -222,6 +244,7 @@ std::string type_hint(const OptionValue& value) {
                                },
                                [](bool*) -> std::string { return ""; },
                                [](std::vector<std::string>*) -> std::string { return "TEXT ..."; },
+                               [](std::vector<int64_t>*) -> std::string { return "N,..."; },
                                []<typename T>(T*) -> std::string {
                                  using Type = typename Unwrapped<T>::type;
                                  if constexpr (std::is_same_v<Type, int64_t>) return "N";

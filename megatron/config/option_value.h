@@ -29,7 +29,7 @@ struct EnumReference {
 using OptionValue =
     std::variant<bool*, int64_t*, double*, std::string*, at::ScalarType*, std::optional<int64_t>*,
                  std::optional<double>*, std::optional<at::ScalarType>*, std::vector<std::string>*,
-                 EnumReference>;
+                 std::vector<int64_t>*, EnumReference>;
 
 template <typename T>
 struct IsOptionalEnum : std::false_type {};
@@ -64,11 +64,12 @@ OptionValue option_value(T& field) {
   }
 }
 
-// Sets the field from the text of a flag or a YAML scalar; appends to a list. `subject` is how
-// messages name it. Throws UsageError with what was expected.
+// Sets the field from the text of a flag or a YAML scalar; appends to a list (numbers may also stand
+// in one text: "7,0" or "7 0"). `subject` is how messages name it. Throws UsageError with what was expected.
 void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject);
 
-// Sets the field from JSON. Null is allowed for optional fields only.
+// Sets the field from JSON. Null is allowed for optional fields and lists only; a list of numbers may
+// be one number.
 void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject);
 
 nlohmann::json to_json(const OptionValue& value);

@@ -28,21 +28,15 @@ const Options& default_options() {
 const std::vector<std::pair<std::string, nlohmann::json>>& fixed_fields() {
   static const std::vector<std::pair<std::string, nlohmann::json>> fields = {
       {"attention_softmax_in_fp32", true},
-      {"apply_query_key_layer_scaling", false},
-      {"apply_residual_connection_post_layernorm", false},
-      {"attention_output_gate", false},
       {"fp16", false},
-      {"fp32_residual_connection", false},
-      {"layernorm_zero_centered_gamma", false},
+      {"moe_ffn_hidden_size", nullptr},
+      {"moe_router_pre_softmax", false},
       {"overlap_grad_reduce", false},
       {"overlap_param_gather", false},
+      {"parallel_output", true},
       {"perform_initialization", true},
-      {"qk_clip", false},
-      {"qk_l2_norm", false},
-      {"qk_layernorm", false},
-      {"softmax_type", "vanilla"},
+      {"scatter_embedding_sequence_parallel", true},
       {"use_distributed_optimizer", false},
-      {"use_mup", false},
   };
   return fields;
 }

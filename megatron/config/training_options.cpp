@@ -47,10 +47,28 @@ void add_batches(OptionTable& table) {
   const auto sequence = table.group("Batches", kTrainAndBench, &sequence_of);
   sequence.add(&GPTModelConfig::seq_length,
                {.flag = "seq-length", .help = "Length of a sequence (s)", .unit = "tokens"});
-  const auto loss = table.group("Batches", kTrainAndBench, &loss_of);
-  loss.add(&TransformerConfig::calculate_per_token_loss,
+}
+
+void add_loss(OptionTable& table) {
+  using T = TransformerConfig;
+  const auto loss = table.group("Loss", kTrainAndBench, &loss_of);
+  loss.add(&T::calculate_per_token_loss,
            {.flag = "calculate-per-token-loss",
             .help = "One mean over all tokens of a step, not a mean of micro-batches' means"});
+  loss.add(&T::label_smoothing, {.flag = "label-smoothing",
+                                 .help = "Share of each label that is spread over the vocabulary",
+                                 .unit = "fraction"});
+  loss.add(&T::cross_entropy_loss_fusion,
+           {.flag = "cross-entropy-loss-fusion",
+            .help = "Compute the loss as --cross-entropy-fusion-impl says"});
+  loss.add(&T::cross_entropy_fusion_impl,
+           {.flag = "cross-entropy-fusion-impl",
+            .help = "native: one reduction less; linear: with the output layer, in chunks, so that "
+                    "the logits are never held; te is not there"});
+  const auto half = table.group("Loss", kTrainAndBench, &sequence_of);
+  half.add(&GPTModelConfig::fp16_lm_cross_entropy,
+           {.flag = "fp16-lm-cross-entropy",
+            .help = "The loss from logits rounded to half precision"});
 }
 
 void add_data(OptionTable& table) {
@@ -165,6 +183,7 @@ void add_logging(OptionTable& table) {
 
 void add_training_options(OptionTable& table) {
   add_batches(table);
+  add_loss(table);
   add_data(table);
   add_training(table);
   add_checkpoints(table);

@@ -7,14 +7,76 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <c10/core/ScalarType.h>
 
 namespace megatron {
 
 enum class Normalization { LayerNorm, RMSNorm };
-enum class ActivationFunction { gelu, silu, squared_relu };
-enum class PositionEmbeddingType { learned_absolute, rope, none };
+enum class ActivationFunction { gelu, silu, squared_relu, quick_gelu };
+enum class PositionEmbeddingType { learned_absolute, rope, yarn, mrope, none };
+enum class RopeType { rope, yarn };
+enum class SoftmaxType { vanilla, off_by_one, learnable };
+enum class AttentionBackend { automatic, flash, fused, unfused, local };
+enum class CrossEntropyFusion { native, te, linear };
+enum class RecomputeGranularity { full, selective };
+enum class RecomputeMethod { uniform, block };
+
+// YaRN (Peng et al., 2023): which rotary frequencies are interpolated, and by how much.
+struct YarnConfig {
+  double rotary_scaling_factor = 40;
+  int64_t original_max_position_embeddings = 4096;
+  double beta_fast = 32;
+  double beta_slow = 1;
+  double mscale = 1;
+  double mscale_all_dim = 0;
+  bool correction_range_round_to_int = true;
+};
+
+// Multi-latent attention (DeepSeek-V2, 2024), with the names of Megatron's MLATransformerConfig.
+struct MultiLatentAttentionConfig {
+  bool multi_latent_attention = false;
+  std::optional<int64_t> q_lora_rank;  // queries straight from the hidden states where not given
+  int64_t kv_lora_rank = 32;
+  int64_t qk_head_dim = 128;
+  int64_t qk_pos_emb_head_dim = 64;
+  int64_t v_head_dim = 128;
+  RopeType rope_type = RopeType::rope;
+  bool cache_mla_latents = false;  // decode from the compressed cache, projections absorbed
+  YarnConfig yarn;                 // with rope_type yarn
+
+  int64_t query_head_dim() const { return qk_head_dim + qk_pos_emb_head_dim; }
+};
+
+// Multi-token prediction (DeepSeek-V3, 2024).
+struct MultiTokenPredictionConfig {
+  int64_t mtp_num_layers = 0;  // depths D; 0 turns it off
+  double mtp_loss_scaling_factor = 0.1;
+  bool mtp_use_repeated_layer = false;  // one layer at every depth
+  bool mtp_detach_heads = false;  // its loss trains the prediction layers alone
+};
+
+// Maximal update parametrization (Yang et al., 2022).
+struct MupConfig {
+  bool use_mup = false;
+  std::optional<int64_t> mup_base_hidden_size;  // the hidden size where not given
+  double mup_embedding_mult = 1;
+  double mup_output_mult = 1;  // 1 means 1 / width multiplier
+  std::optional<double> mup_base_head_dim;
+  double mup_attn_scale_power = 1;
+};
+
+// What is computed a second time in backward instead of kept.
+struct RecomputeConfig {
+  std::optional<RecomputeGranularity> recompute_granularity;
+  std::optional<RecomputeMethod> recompute_method;
+  std::optional<int64_t> recompute_num_layers;
+  std::vector<std::string> recompute_modules;  // core_attn where selective and none is given
+
+  bool selects(std::string_view module) const;  // selective, and the module is among those
+};
 
 // Shape legend, used everywhere: s sequence, b micro-batch, h hidden, n heads, g query groups, d
 // head dimension, f feed-forward, v vocabulary; a trailing _p marks the part that one rank holds.
@@ -44,11 +106,39 @@ struct TransformerConfig {
   bool gated_linear_unit = false;
   bool bias_activation_fusion = false;  // with gelu: its tanh form, as Megatron's fused kernel
   bool add_bias_linear = true;
+  bool layernorm_zero_centered_gamma = false;  // norms multiply by 1 + weight
+  double glu_linear_offset = 0;  // added to the projection that the activation is multiplied with
+  std::optional<double> activation_func_clamp_value;  // bounds what enters a gated activation
+  bool apply_residual_connection_post_layernorm = false;
+  bool fp32_residual_connection = false;
+  double hidden_dropout = 0.1;
+
+  // Attention.
+  AttentionBackend attention_backend = AttentionBackend::automatic;
   bool add_qkv_bias = false;
   bool rotary_interleaved = false;
+  std::vector<int64_t> mrope_section;  // of half the rotated features: time, height, width
+  // Layers without rotary positions: each whose number the one entry divides, or 1 by layer.
+  std::vector<int64_t> no_rope_freq;
   std::optional<double> softmax_scale;  // 1 / sqrt(d) where not given
-  double hidden_dropout = 0.1;
+  bool apply_query_key_layer_scaling = false;
+  SoftmaxType softmax_type = SoftmaxType::vanilla;
+  std::vector<int64_t> window_size;  // {left, right}: keys within [i - left, i + right]; -1 is open
+  // Layers whose number the one entry divides see everything; or 1 by layer that has the window.
+  std::vector<int64_t> window_attn_skip_freq;
+  bool qk_layernorm = false;
+  bool qk_l2_norm = false;
+  bool attention_output_gate = false;
+  bool qk_clip = false;
+  double qk_clip_alpha = 0.5;
+  double qk_clip_threshold = 100;
   double attention_dropout = 0.1;
+  MultiLatentAttentionConfig mla;
+  YarnConfig yarn;  // with position embeddings of type yarn
+
+  MultiTokenPredictionConfig mtp;
+  RecomputeConfig recompute;
+  MupConfig mup;
 
   // Weights: N(0, std), output projections N(0, std / sqrt(2 layers)), embeddings N(0, embedding
   // std).
@@ -57,13 +147,30 @@ struct TransformerConfig {
 
   // Loss: one mean over all tokens of the step, instead of the mean of the micro-batches' means.
   bool calculate_per_token_loss = false;
+  bool cross_entropy_loss_fusion = false;
+  CrossEntropyFusion cross_entropy_fusion_impl = CrossEntropyFusion::native;
+  double label_smoothing = 0;
 
   // The derived values of the optional fields above.
   int64_t query_groups() const { return num_query_groups.value_or(num_attention_heads); }
   int64_t head_dim() const { return kv_channels.value_or(hidden_size / num_attention_heads); }
   int64_t ffn_size() const { return ffn_hidden_size.value_or(4 * hidden_size); }
+  // By a layer's number, from 1.
+  bool has_rope(int64_t layer_number) const;
+  bool has_window(int64_t layer_number) const;
+  // MuP's width multiplier m, 1 without MuP.
+  double mup_width_mult() const {
+    return mup.use_mup ? double(hidden_size) / mup.mup_base_hidden_size.value_or(hidden_size) : 1.0;
+  }
+  // What logits are multiplied with.
+  double output_mult() const {
+    if (!mup.use_mup) return 1.0;
+    return mup.mup_output_mult != 1.0 ? mup.mup_output_mult : 1.0 / mup_width_mult();
+  }
+  // Hidden matrices.
+  double hidden_std() const { return init_method_std / std::sqrt(mup_width_mult()); }
   // Output projections (linear_proj, linear_fc2): two residual additions a layer.
-  double output_layer_std() const { return init_method_std / std::sqrt(2.0 * num_layers); }
+  double output_layer_std() const { return hidden_std() / std::sqrt(2.0 * num_layers); }
   double embedding_std() const { return embedding_init_method_std.value_or(init_method_std); }
 };
 

@@ -46,11 +46,14 @@ void check_heads(const TransformerConfig& t, Problems& problems) {
 void check_rotary(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
   const GPTModelConfig defaults;
-  if (config.position_embedding_type != PositionEmbeddingType::rope) {
+  const PositionEmbeddingType type = config.position_embedding_type;
+  const bool rotary = type == PositionEmbeddingType::rope || type == PositionEmbeddingType::yarn ||
+                      type == PositionEmbeddingType::mrope;
+  if (!rotary) {
     const auto unused = [&](bool is_default, const char* flag) {
       problems.expect(is_default,
-                      "Expected --position-embedding-type rope with {}, but got another; leave {} "
-                      "out, or take rope",
+                      "Expected --position-embedding-type rope, yarn or mrope with {}, but got another; "
+                      "leave {} out, or take rope",
                       flag, flag);
     };
     unused(config.rotary_percent == defaults.rotary_percent, "--rotary-percent");
@@ -58,6 +61,7 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
     unused(!config.rope_scaling, "--use-rope-scaling");
     unused(!config.seq_len_interpolation_factor, "--rotary-seq-len-interpolation-factor");
     unused(!t.rotary_interleaved, "--rotary-interleaved");
+    unused(t.no_rope_freq.empty(), "--no-rope-freq");
     return;
   }
   problems.expect(config.rotary_base > 0,
@@ -95,6 +99,16 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
 }
 
 void check_activation(const TransformerConfig& t, Problems& problems) {
+  problems.expect(t.gated_linear_unit || t.glu_linear_offset == 0,
+                  "Expected --gated-linear-unit with --glu-linear-offset {}, but got none; leave one "
+                  "out",
+                  t.glu_linear_offset);
+  problems.expect(t.gated_linear_unit || !t.activation_func_clamp_value,
+                  "Expected --gated-linear-unit with --activation-func-clamp-value, but got none; "
+                  "leave one out");
+  problems.expect(t.activation_func_clamp_value.value_or(1) > 0,
+                  "Expected --activation-func-clamp-value above 0, but got {}; 7 is usual",
+                  t.activation_func_clamp_value.value_or(1));
   const bool fusible = t.activation_func == ActivationFunction::gelu ||
                        (t.activation_func == ActivationFunction::silu && t.gated_linear_unit);
   problems.expect(!t.bias_activation_fusion || fusible,
@@ -128,6 +142,77 @@ void check_tensor_parallel(const GPTModelConfig& config, Problems& problems) {
                   "Expected --tensor-model-parallel-size above 1 with --sequence-parallel, but got "
                   "1; 2 works, or leave --sequence-parallel out");
   share("--seq-length with --sequence-parallel", config.seq_length);
+}
+
+void check_recomputation(const TransformerConfig& t, Problems& problems) {
+  const RecomputeConfig& r = t.recompute;
+  const bool full = r.recompute_granularity == RecomputeGranularity::full;
+  const bool selective = r.recompute_granularity == RecomputeGranularity::selective;
+  problems.expect(full || (!r.recompute_method && !r.recompute_num_layers),
+                  "Expected --recompute-granularity full with --recompute-method and "
+                  "--recompute-num-layers, but got another; leave them out");
+  problems.expect(!full || (r.recompute_method && r.recompute_num_layers),
+                  "Expected --recompute-method and --recompute-num-layers with "
+                  "--recompute-granularity full, but got not both; uniform and 1 work");
+  if (full && r.recompute_num_layers) {
+    problems.at_least("--recompute-num-layers", *r.recompute_num_layers, 1);
+  }
+  problems.expect(selective || r.recompute_modules.empty(),
+                  "Expected --recompute-granularity selective with --recompute-modules, but got "
+                  "another; leave them out");
+  for (const std::string& module : r.recompute_modules) {
+    const bool known = module == "core_attn" || module == "layernorm" || module == "mlp" ||
+                       module == "mla_up_proj";
+    problems.expect(known,
+                    "Expected core_attn, layernorm, mlp or mla_up_proj for --recompute-modules, but "
+                    "got '{}'",
+                    module);
+    problems.expect(module != "mla_up_proj" || t.mla.multi_latent_attention,
+                    "Expected --multi-latent-attention with --recompute-modules mla_up_proj, but "
+                    "got none; leave mla_up_proj out");
+  }
+}
+
+void check_multi_token_prediction(const TransformerConfig& t, Problems& problems) {
+  problems.at_least("--mtp-num-layers", t.mtp.mtp_num_layers, 0);
+  const bool unused = t.mtp.mtp_num_layers > 0 || (!t.mtp.mtp_use_repeated_layer && !t.mtp.mtp_detach_heads);
+  problems.expect(unused,
+                  "Expected --mtp-num-layers of at least 1 with --mtp-use-repeated-layer or "
+                  "--mtp-detach-heads, but got 0; 1 works");
+  problems.expect(t.mtp.mtp_loss_scaling_factor >= 0,
+                  "Expected --mtp-loss-scaling-factor of at least 0, but got {}; 0.1 is usual",
+                  t.mtp.mtp_loss_scaling_factor);
+}
+
+void check_mup(const TransformerConfig& t, Problems& problems) {
+  const MupConfig& mup = t.mup;
+  const MupConfig defaults;
+  problems.expect(mup.use_mup || (!mup.mup_base_hidden_size && !mup.mup_base_head_dim &&
+                                  mup.mup_embedding_mult == defaults.mup_embedding_mult &&
+                                  mup.mup_output_mult == defaults.mup_output_mult &&
+                                  mup.mup_attn_scale_power == defaults.mup_attn_scale_power),
+                  "Expected --use-mup with the other --mup-* options, but got none; leave them out");
+  if (mup.mup_base_hidden_size) problems.is_size("--mup-base-hidden-size", *mup.mup_base_hidden_size);
+  problems.expect(mup.mup_base_head_dim.value_or(1) > 0,
+                  "Expected --mup-base-head-dim above 0, but got {}; 64 is usual",
+                  mup.mup_base_head_dim.value_or(1));
+}
+
+void check_loss(const GPTModelConfig& config, Problems& problems) {
+  const auto& t = config.transformer;
+  problems.expect(t.label_smoothing >= 0 && t.label_smoothing < 1,
+                  "Expected --label-smoothing of at least 0 and below 1, but got {}; 0 turns it off",
+                  t.label_smoothing);
+  problems.expect(t.cross_entropy_fusion_impl != CrossEntropyFusion::te,
+                  "Expected --cross-entropy-fusion-impl native or linear, but got te: there is no "
+                  "Transformer Engine");
+  const bool linear = t.cross_entropy_loss_fusion &&
+                      t.cross_entropy_fusion_impl == CrossEntropyFusion::linear;
+  problems.expect(!linear || !config.fp16_lm_cross_entropy,
+                  "Expected --fp16-lm-cross-entropy or --cross-entropy-fusion-impl linear, but got "
+                  "both: without logits there is nothing to round");
+  problems.expect(!t.fp32_residual_connection || t.params_dtype != at::kDouble,
+                  "Expected --fp32-residual-connection with fp32 or bf16, but got fp64; leave it out");
 }
 
 void check_positions(const GPTModelConfig& config, Problems& problems) {
@@ -182,6 +267,9 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
     check_heads(t, problems);
     check_rotary(config, problems);
     check_positions(config, problems);
+    check_attention(config, problems);
+    check_multi_token_prediction(t, problems);
+    check_mup(t, problems);
   }
   if (sized && ranked) {
     check_tensor_parallel(config, problems);
@@ -189,6 +277,8 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
   }
   if (ranked) check_world(t, world_size, problems);
   check_activation(t, problems);
+  check_recomputation(t, problems);
+  check_loss(config, problems);
   expect_probability("--hidden-dropout", t.hidden_dropout, problems);
   expect_probability("--attention-dropout", t.attention_dropout, problems);
   problems.expect(t.layernorm_epsilon > 0,

@@ -25,17 +25,17 @@ class Decoder {
     context.positions = context.residual_positions = positions;
     at::Tensor logits;
     const ActivationShape activation{{s, batch_, model_.config().transformer.hidden_size},
-                                     model_.tensor_options()};
+                                     model_.activation_options()};
     run_schedule(
         forward_only(1), *model_.groups().pp, activation, [&](int64_t, const at::Tensor& input) {
           if (input.defined()) model_.set_input_tensor(input);
           const at::Tensor output =
               model_.forward({.input_ids = tokens.to(device),
                               .position_ids = positions.expand({batch_, s}).contiguous().to(device),
-                              .inference = &cache_,
-                              .gather_output = true},
+                              .inference_context = &cache_,
+                              .runtime_gather_output = true},
                              context);
-          if (model_.stage().post_process) logits = output.select(1, s - 1);
+          if (model_.stage().post_process) logits = output.select(1, 0);
           return output;
         });
     cache_.advance(s);

@@ -18,11 +18,16 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const std::optional<at::Tensor>& maybe_bias, int64_t activation,
-                            bool gated) {
+                            const GatedUnit* unit) {
     const at::Tensor bias = maybe_bias.value_or(at::Tensor());
     context->save_for_backward({x, bias});
     context->saved_data["activation"] = activation;
+    const bool gated = unit != nullptr;
     context->saved_data["gated"] = gated;
+    if (gated) {
+      context->saved_data["limit"] = unit->limit;
+      context->saved_data["offset"] = unit->offset;
+    }
     const at::Tensor rows = flatten_rows(x);
     const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
     const int64_t f = gated ? x.size(-1) / 2 : x.size(-1);
@@ -31,7 +36,7 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     at::Tensor y = at::empty(shape, x.options());
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
-      kernels::activation_forward<T>(static_cast<Activation>(activation), gated,
+      kernels::activation_forward<T>(static_cast<Activation>(activation), unit,
                                      rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
                                      y.mutable_data_ptr<T>(), rows.size(0), f);
     });
@@ -45,7 +50,11 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     const at::Tensor& bias = saved[1];
     if (!gradients[0].defined()) return {{}, {}, {}, {}};
     const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
+    GatedUnit unit;
     const bool gated = context->saved_data["gated"].toBool();
+    if (gated) {
+      unit = {context->saved_data["limit"].toDouble(), context->saved_data["offset"].toDouble()};
+    }
     const at::Tensor grad_y = flatten_rows(gradients[0]);
     const at::Tensor rows = flatten_rows(x);
     const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
@@ -57,7 +66,7 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::activation_backward<T, A>(activation, gated, grad_y.const_data_ptr<T>(),
+      kernels::activation_backward<T, A>(activation, gated ? &unit : nullptr, grad_y.const_data_ptr<T>(),
                                          rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
                                          grad_x.mutable_data_ptr<T>(), data_or_null<A>(partials),
                                          blocks, grad_y.size(1));
@@ -89,6 +98,26 @@ std::string_view gelu_form(bool tanh_form) {
   return tanh_form ? "tanh" : "none";
 }
 
+at::Tensor quick_gelu(const at::Tensor& x) {
+  return x * at::sigmoid(1.702 * x);
+}
+
+// The gated unit in plain operators.
+template <typename Function>
+at::Tensor gated(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit,
+                 const Function& function) {
+  const auto halves = add_bias(x, bias).chunk(2, -1);
+  const at::Tensor gate = at::clamp(halves[0], std::nullopt, unit.limit);
+  const at::Tensor up = at::clamp(halves[1], -unit.limit, unit.limit);
+  return (function(gate) * (up + unit.offset)).to(x.scalar_type());
+}
+
+at::Tensor apply_activation(const at::Tensor& x, const at::Tensor& bias, Activation activation,
+                            const GatedUnit* unit) {
+  return ActivationFunctionNode::apply(x, optional_tensor(bias), static_cast<int64_t>(activation),
+                                       unit);
+}
+
 }  // namespace
 
 namespace reference {
@@ -102,14 +131,22 @@ at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias) {
   return (positive * positive).to(x.scalar_type());
 }
 
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias) {
-  const auto halves = add_bias(x, bias).chunk(2, -1);
-  return (at::silu(halves[0]) * halves[1]).to(x.scalar_type());
+at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias) {
+  return quick_gelu(add_bias(x, bias)).to(x.scalar_type());
 }
 
-at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
-  const auto halves = add_bias(x, bias).chunk(2, -1);
-  return (at::gelu(halves[0], gelu_form(tanh_form)) * halves[1]).to(x.scalar_type());
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
+  return gated(x, bias, unit, [](const at::Tensor& gate) { return at::silu(gate); });
+}
+
+at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
+                      const GatedUnit& unit) {
+  return gated(x, bias, unit,
+               [&](const at::Tensor& gate) { return at::gelu(gate, gelu_form(tanh_form)); });
+}
+
+at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
+  return gated(x, bias, unit, quick_gelu);
 }
 
 }  // namespace reference
@@ -117,33 +154,38 @@ at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_for
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
   check_activation(x, bias, /*gated=*/false, "bias_gelu");
   if (!use_cpu_kernel(x)) return reference::bias_gelu(x, bias, tanh_form);
-  const auto activation = tanh_form ? Activation::gelu_tanh : Activation::gelu;
-  return ActivationFunctionNode::apply(x, optional_tensor(bias), static_cast<int64_t>(activation),
-                                       /*gated=*/false);
+  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, nullptr);
 }
 
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_squared_relu");
   if (!use_cpu_kernel(x)) return reference::bias_squared_relu(x, bias);
-  return ActivationFunctionNode::apply(x, optional_tensor(bias),
-                                       static_cast<int64_t>(Activation::squared_relu),
-                                       /*gated=*/false);
+  return apply_activation(x, bias, Activation::squared_relu, nullptr);
 }
 
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias) {
+at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias) {
+  check_activation(x, bias, /*gated=*/false, "bias_quick_gelu");
+  if (!use_cpu_kernel(x)) return reference::bias_quick_gelu(x, bias);
+  return apply_activation(x, bias, Activation::quick_gelu, nullptr);
+}
+
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
   check_activation(x, bias, /*gated=*/true, "bias_swiglu");
-  if (!use_cpu_kernel(x)) return reference::bias_swiglu(x, bias);
-  return ActivationFunctionNode::apply(x, optional_tensor(bias),
-                                       static_cast<int64_t>(Activation::silu),
-                                       /*gated=*/true);
+  if (!use_cpu_kernel(x)) return reference::bias_swiglu(x, bias, unit);
+  return apply_activation(x, bias, Activation::silu, &unit);
 }
 
-at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
+at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
+                      const GatedUnit& unit) {
   check_activation(x, bias, /*gated=*/true, "bias_geglu");
-  if (!use_cpu_kernel(x)) return reference::bias_geglu(x, bias, tanh_form);
-  const auto activation = tanh_form ? Activation::gelu_tanh : Activation::gelu;
-  return ActivationFunctionNode::apply(x, optional_tensor(bias), static_cast<int64_t>(activation),
-                                       /*gated=*/true);
+  if (!use_cpu_kernel(x)) return reference::bias_geglu(x, bias, tanh_form, unit);
+  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, &unit);
+}
+
+at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
+  check_activation(x, bias, /*gated=*/true, "bias_quick_geglu");
+  if (!use_cpu_kernel(x)) return reference::bias_quick_geglu(x, bias, unit);
+  return apply_activation(x, bias, Activation::quick_gelu, &unit);
 }
 
 }  // namespace megatron

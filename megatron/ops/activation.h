@@ -8,7 +8,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "megatron/ops/activation_kernels.h"
+
 namespace megatron {
+
+using kernels::GatedUnit;
 
 // gelu(x + bias): exact (erf), or with the tanh approximation of Hendrycks and Gimpel (Megatron's
 // bias_gelu_fusion).
@@ -17,17 +21,26 @@ at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form
 // max(x + bias, 0)^2 (Megatron's squared_relu).
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias);
 
-// silu(gate) * up -> [..., f].
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias);
+// x * sigmoid(1.702 x), the quick form of gelu.
+at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias);
 
-// gelu(gate) * up -> [..., f].
-at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form);
+// The gated ones -> [..., f]: activation(gate) * up with silu, gelu or quick gelu; `unit` clamps
+// both and adds an offset to up (GPT-OSS).
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit = {});
+at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
+                      const GatedUnit& unit = {});
+at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias,
+                            const GatedUnit& unit = {});
 
 namespace reference {
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form);
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias);
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias);
-at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form);
+at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias);
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit = {});
+at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
+                      const GatedUnit& unit = {});
+at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias,
+                            const GatedUnit& unit = {});
 }  // namespace reference
 
 }  // namespace megatron

@@ -56,6 +56,18 @@ struct Silu {
   }
 };
 
+// x * sigmoid(1.702 x).
+struct QuickGelu {
+  template <typename V>
+  static MEGATRON_INLINE void apply(V x, V& value, V& slope) {
+    using Scalar = std::remove_cvref_t<decltype(x[0])>;
+    constexpr auto steepness = static_cast<Scalar>(1.702);
+    const V weight = lanes::sigmoid(x * steepness);
+    value = x * weight;
+    slope = weight + steepness * value * (1 - weight);
+  }
+};
+
 template <typename T>
 MEGATRON_INLINE lanes::Vector<T> load_biased(const T* x, const T* bias, int64_t i, int64_t count) {
   const auto value = lanes::load<T>(x + i, count);
@@ -63,16 +75,27 @@ MEGATRON_INLINE lanes::Vector<T> load_biased(const T* x, const T* bias, int64_t 
 }
 
 template <typename Function, typename T>
-void forward_rows(bool gated, const T* x, const T* bias, T* y, int64_t rows, int64_t f) {
-  const int64_t width = gated ? 2 * f : f;
+void forward_rows(const GatedUnit* unit, const T* x, const T* bias, T* y, int64_t rows, int64_t f) {
+  using A = lanes::accumulation_t<T>;
+  const int64_t width = unit != nullptr ? 2 * f : f;
+  const A limit = unit != nullptr ? static_cast<A>(unit->limit) : A(0);
+  const A offset = unit != nullptr ? static_cast<A>(unit->offset) : A(0);
   parallel_for(0, rows, row_grain(f), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const T* from = x + row * width;
       T* to = y + row * f;
       lanes::for_each_vector<T>(f, [&](int64_t i, auto count) {
-        lanes::Vector<T> value, slope;
-        Function::apply(load_biased(from, bias, i, count), value, slope);
-        if (gated) value = value * load_biased(from, bias, f + i, count);
+        lanes::Vector<T> value, slope, gate = load_biased(from, bias, i, count);
+        if (unit == nullptr) {
+          Function::apply(gate, value, slope);
+        } else {
+          gate = gate > limit ? gate - gate + limit : gate;
+          Function::apply(gate, value, slope);
+          auto up = load_biased(from, bias, f + i, count);
+          up = up > limit ? up - up + limit : up;
+          up = up < -limit ? up - up - limit : up;
+          value = value * (up + offset);
+        }
         lanes::store<T>(to + i, value, count);
       });
     }
@@ -89,9 +112,11 @@ MEGATRON_INLINE void store_gradient(T* grad_x, A* sums, int64_t i, lanes::Vector
 }
 
 template <typename Function, typename T, typename A>
-void backward_rows(bool gated, const T* grad_y, const T* x, const T* bias, T* grad_x, A* partials,
-                   const RowBlocks& blocks, int64_t f) {
-  const int64_t width = gated ? 2 * f : f;
+void backward_rows(const GatedUnit* unit, const T* grad_y, const T* x, const T* bias, T* grad_x,
+                   A* partials, const RowBlocks& blocks, int64_t f) {
+  const int64_t width = unit != nullptr ? 2 * f : f;
+  const A limit = unit != nullptr ? static_cast<A>(unit->limit) : A(0);
+  const A offset = unit != nullptr ? static_cast<A>(unit->offset) : A(0);
   parallel_for(0, blocks.count, 1, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
       A* sums = partials == nullptr ? nullptr : partials + block * width;
@@ -103,14 +128,24 @@ void backward_rows(bool gated, const T* grad_y, const T* x, const T* bias, T* gr
         T* to = grad_x + row * width;
         lanes::for_each_vector<T>(f, [&](int64_t i, auto count) {
           const auto gradient = lanes::load<T>(grad_y + row * f + i, count);
-          lanes::Vector<T> value, slope;
-          Function::apply(load_biased(from, bias, i, count), value, slope);
-          if (gated) {
-            const auto up = load_biased(from, bias, f + i, count);
-            store_gradient<T, A>(to, sums, i, gradient * up * slope, count);
-            store_gradient<T, A>(to, sums, f + i, gradient * value, count);
-          } else {
+          lanes::Vector<T> value, slope, gate = load_biased(from, bias, i, count);
+          if (unit == nullptr) {
+            Function::apply(gate, value, slope);
             store_gradient<T, A>(to, sums, i, gradient * slope, count);
+          } else {
+            const auto given = gate;
+            const lanes::Vector<T> zero{};
+            gate = gate > limit ? gate - gate + limit : gate;
+            Function::apply(gate, value, slope);
+            auto up = load_biased(from, bias, f + i, count);
+            auto up_gradient = gradient * value;
+            up_gradient = up > limit ? zero : up_gradient;
+            up_gradient = up < -limit ? zero : up_gradient;
+            up = up > limit ? up - up + limit : up;
+            up = up < -limit ? up - up - limit : up;
+            slope = given > limit ? zero : slope;
+            store_gradient<T, A>(to, sums, i, gradient * (up + offset) * slope, count);
+            store_gradient<T, A>(to, sums, f + i, up_gradient, count);
           }
         });
       }
@@ -129,32 +164,35 @@ void with_activation(Activation activation, const Body& body) {
       return body(SquaredRelu{});
     case Activation::silu:
       return body(Silu{});
+    case Activation::quick_gelu:
+      return body(QuickGelu{});
   }
 }
 
 }  // namespace
 
 template <typename T>
-void activation_forward(Activation activation, bool gated, const T* x, const T* bias, T* y,
-                        int64_t rows, int64_t f) {
+void activation_forward(Activation activation, const GatedUnit* unit, const T* x, const T* bias,
+                        T* y, int64_t rows, int64_t f) {
   with_activation(activation, [&](auto function) {
-    forward_rows<decltype(function), T>(gated, x, bias, y, rows, f);
+    forward_rows<decltype(function), T>(unit, x, bias, y, rows, f);
   });
 }
 
 template <typename T, typename A>
-void activation_backward(Activation activation, bool gated, const T* grad_y, const T* x,
+void activation_backward(Activation activation, const GatedUnit* unit, const T* grad_y, const T* x,
                          const T* bias, T* grad_x, A* partials, const RowBlocks& blocks,
                          int64_t f) {
   with_activation(activation, [&](auto function) {
-    backward_rows<decltype(function), T, A>(gated, grad_y, x, bias, grad_x, partials, blocks, f);
+    backward_rows<decltype(function), T, A>(unit, grad_y, x, bias, grad_x, partials, blocks, f);
   });
 }
 
 #define MEGATRON_INSTANTIATE(T, A)                                                              \
-  template void activation_forward(Activation, bool, const T*, const T*, T*, int64_t, int64_t); \
-  template void activation_backward(Activation, bool, const T*, const T*, const T*, T*, A*,     \
-                                    const RowBlocks&, int64_t);
+  template void activation_forward(Activation, const GatedUnit*, const T*, const T*, T*, int64_t, \
+                                   int64_t);                                                       \
+  template void activation_backward(Activation, const GatedUnit*, const T*, const T*, const T*, T*, \
+                                    A*, const RowBlocks&, int64_t);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

@@ -22,7 +22,8 @@ at::Tensor rotate_on_cpu(const at::Tensor& t, const at::Tensor& cos, const at::T
                                    .stride_s = in.stride(0),
                                    .stride_b = in.stride(1),
                                    .stride_n = in.stride(2),
-                                   .rotary = cos.size(1),
+                                   .rotary = cos.size(-1),
+                                   .table_per_sample = cos.dim() == 3,
                                    .interleaved = interleaved,
                                    .backward = backward};
   dispatch_dtype(t.scalar_type(), [&](auto type) {
@@ -60,8 +61,8 @@ namespace reference {
 
 at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Tensor& sin,
                         bool interleaved) {
-  const int64_t rotary = cos.size(1);
-  const std::array<int64_t, 4> shape = {cos.size(0), 1, 1, rotary};
+  const int64_t rotary = cos.size(-1);
+  const std::array<int64_t, 4> shape = {cos.size(0), cos.dim() == 3 ? cos.size(1) : 1, 1, rotary};
   const at::Tensor cosine = cos.detach().to(t.scalar_type()).reshape(shape);
   const at::Tensor sine = sin.detach().to(t.scalar_type()).reshape(shape);
   const at::Tensor turning = t.narrow(3, 0, rotary);
@@ -86,15 +87,16 @@ at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Te
         fmt::join(t.sizes(), ", "));
   check_floating(cos, operation, "cos");
   check_floating(sin, operation, "sin");
-  check(cos.dim() == 2 && cos.size(0) == t.size(0),
-        "{}: Expected cos of shape [{}, rot_dim], but got [{}]", operation, t.size(0),
-        fmt::join(cos.sizes(), ", "));
+  check((cos.dim() == 2 || (cos.dim() == 3 && cos.size(1) == t.size(1))) &&
+            cos.size(0) == t.size(0),
+        "{0}: Expected cos of shape [{1}, rot_dim] or [{1}, {2}, rot_dim], but got [{3}]", operation,
+        t.size(0), t.size(1), fmt::join(cos.sizes(), ", "));
   check_shape(sin, cos.sizes(), operation, "sin");
   check_alike(cos, t, operation, "cos", /*dtype=*/false);
   check_alike(sin, t, operation, "sin", /*dtype=*/false);
-  check(cos.size(1) % 2 == 0 && cos.size(1) <= t.size(3),
+  check(cos.size(-1) % 2 == 0 && cos.size(-1) <= t.size(3),
         "{}: Expected an even rot_dim of at most {}, but got {}", operation, t.size(3),
-        cos.size(1));
+        cos.size(-1));
   if (!use_cpu_kernel(t)) return reference::apply_rotary(t, cos, sin, interleaved);
   return RotaryFunction::apply(t, cos.detach().to(t.scalar_type()).contiguous(),
                                sin.detach().to(t.scalar_type()).contiguous(), interleaved);

@@ -53,8 +53,9 @@ void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* si
   parallel_for(0, shape.s * shape.b, row_grain(row), [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
       const int64_t s = index / shape.b, b = index % shape.b;
-      const T* cosine = cosines + s * shape.rotary;
-      const T* sine = sines + s * shape.rotary;
+      const int64_t table_row = shape.table_per_sample ? index : s;
+      const T* cosine = cosines + table_row * shape.rotary;
+      const T* sine = sines + table_row * shape.rotary;
       for (int64_t n = 0; n < shape.n; ++n) {
         const T* from = in + s * shape.stride_s + b * shape.stride_b + n * shape.stride_n;
         T* to = out + index * row + n * shape.d;

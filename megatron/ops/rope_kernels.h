@@ -10,11 +10,12 @@ struct RotaryShape {
   int64_t stride_s, stride_b,
       stride_n;    // of the input, in elements; its last dimension is contiguous
   int64_t rotary;  // the first dimensions that turn
+  bool table_per_sample;  // cosines and sines [s, b, rotary]
   bool interleaved;
   bool backward;  // apply the transposed rotation
 };
 
-// out [s,b,n,d] contiguous; cosines and sines [s, rotary] contiguous.
+// out [s,b,n,d] contiguous; cosines and sines [s, rotary] or [s, b, rotary] contiguous.
 template <typename T>
 void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* sines, T* out);
 

@@ -10,7 +10,7 @@
 namespace megatron {
 
 Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<ParameterPtr>& parameters,
-                     const ProcessGroupCollection& groups)
+                     const ProcessGroupCollection& groups, double mup_width_mult)
     : config_(config), groups_(groups) {
   for (const ParameterPtr& parameter : parameters) {
     const at::Tensor data = parameter->data.detach();
@@ -18,6 +18,10 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<ParameterP
     OptimizerState state;
     state.parameter = parameter;
     state.decays = data.dim() > 1 || config.apply_wd_to_1d_parameters;
+    const bool is_vector = data.dim() <= 1 || parameter->is_embedding_parameter;
+    if (config.optimizer == OptimizerType::adam && !is_vector)
+      state.lr_mult = state.eps_mult = 1 / mup_width_mult;
+    if (config.optimizer == OptimizerType::sgd && is_vector) state.lr_mult = mup_width_mult;
     state.master = dtype == data.scalar_type() ? parameter->data : data.to(dtype);
     state.exp_avg = at::zeros(data.sizes(), data.options().dtype(dtype));
     if (config.optimizer == OptimizerType::adam) state.exp_avg_sq = at::zeros_like(state.exp_avg);
@@ -58,17 +62,17 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
     const double weight_decay = state.decays ? config_.weight_decay : 0.0;
     if (config_.optimizer == OptimizerType::adam) {
       adam_step(master, state.exp_avg, state.exp_avg_sq, state.parameter->main_grad, model_copy,
-                {.lr = learning_rate,
+                {.lr = learning_rate * state.lr_mult,
                  .beta1 = config_.adam_beta1,
                  .beta2 = config_.adam_beta2,
-                 .eps = config_.adam_eps,
+                 .eps = config_.adam_eps * state.eps_mult,
                  .weight_decay = weight_decay,
                  .decoupled = config_.decoupled_weight_decay,
                  .step = num_steps_,
                  .grad_scale = grad_scale});
     } else {
       sgd_step(master, state.exp_avg, state.parameter->main_grad, model_copy,
-               {.lr = learning_rate,
+               {.lr = learning_rate * state.lr_mult,
                 .momentum = config_.sgd_momentum,
                 .weight_decay = weight_decay,
                 .first_step = num_steps_ == 1,

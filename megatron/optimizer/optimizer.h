@@ -14,6 +14,8 @@ namespace megatron {
 struct OptimizerState {
   ParameterPtr parameter;
   bool decays = false;    // weight decay applies
+  double lr_mult = 1;     // MuP's factors
+  double eps_mult = 1;
   at::Tensor master;      // the parameter itself where its dtype is fp32 or fp64
   at::Tensor exp_avg;     // Adam: first moment; SGD: momentum
   at::Tensor exp_avg_sq;  // Adam: second moment; undefined for SGD
@@ -22,8 +24,10 @@ struct OptimizerState {
 
 class Optimizer {
  public:
+  // With MuP the width multiplier m divides the learning rate and epsilon of matrices that are no
+  // embedding (Adam), or multiplies the learning rate of all others (SGD).
   Optimizer(const OptimizerConfig& config, const std::vector<ParameterPtr>& parameters,
-            const ProcessGroupCollection& groups);
+            const ProcessGroupCollection& groups, double mup_width_mult = 1);
 
   struct StepResult {
     double grad_norm = 0;  // before clipping, over the whole model

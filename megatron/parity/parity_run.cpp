@@ -64,7 +64,8 @@ class ParityRun {
   MicroBatch make_microbatch(const ParityCase::Input& input, int64_t first_row,
                              int64_t rows) const {
     const auto part = [&](const at::Tensor& whole) {
-      return whole.narrow(0, first_row, rows).contiguous().to(device_);
+      const int64_t row_dim = whole.dim() == 3 ? 1 : 0;  // position ids of mrope are [3, b, s]
+      return whole.narrow(row_dim, first_row, rows).contiguous().to(device_);
     };
     MicroBatch microbatch;
     microbatch.tokens = part(input.tokens);
@@ -105,7 +106,7 @@ class ParityRun {
     const int64_t s = options_.model.seq_length;
     const ActivationShape activation{{config.sequence_parallel ? s / groups_.tp->size() : s,
                                       case_.micro_batch_size(), config.hidden_size},
-                                     model_->tensor_options()};
+                                     model_->activation_options()};
     const at::NoGradGuard no_grad;
     const auto forward = [&](int64_t index, bool with_labels) {
       const MicroBatch microbatch = whole_microbatch(0, index);
@@ -117,7 +118,7 @@ class ParityRun {
              .position_ids = microbatch.position_ids,
              .attention_mask = microbatch.attention_mask,
              .labels = with_labels ? microbatch.labels : at::Tensor(),
-             .gather_output = !with_labels},
+             .runtime_gather_output = !with_labels},
             ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, s,
                                  config.sequence_parallel, groups_.tp->rank(), groups_.tp->size()));
         return result;

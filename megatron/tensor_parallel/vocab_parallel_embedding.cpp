@@ -14,7 +14,7 @@ VocabParallelEmbedding::VocabParallelEmbedding(int64_t num_embeddings, int64_t e
       std::make_shared<Parameter>(std::vector<int64_t>{rows_p, embedding_dim}, options.tensor,
                                   options.sharding(/*dim=*/0), Initialization::normal(init_std)));
   weight_->allow_shape_mismatch = true;
-  weight_->is_embedding_or_output_parameter = true;
+  weight_->is_embedding_or_output_parameter = weight_->is_embedding_parameter = true;
 }
 
 at::Tensor VocabParallelEmbedding::forward(const at::Tensor& ids, bool reduce_scatter) const {

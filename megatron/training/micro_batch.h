@@ -9,7 +9,7 @@ namespace megatron {
 
 struct MicroBatch {
   at::Tensor tokens;           // [b, s] int64
-  at::Tensor position_ids;     // [b, s] int64
+  at::Tensor position_ids;     // [b, s] int64; [3, b, s] with mrope
   at::Tensor labels;           // [b, s] int64
   at::Tensor loss_mask;        // [b, s] floating: 0 where a token does not count
   at::Tensor attention_mask;   // [1 or b, 1, s, s] bool, true = masked; undefined: causal

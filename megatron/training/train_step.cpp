@@ -12,7 +12,8 @@ TrainStep::TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
       per_token_(options.model.transformer.calculate_per_token_loss),
       parameters_(model_->parameters()),
       gradients_(parameters_, options.ddp, model_->groups().dp_cp->size()),
-      optimizer_(options.optimizer, parameters_, model_->groups()) {}
+      optimizer_(options.optimizer, parameters_, model_->groups(),
+                 options.model.transformer.mup_width_mult()) {}
 
 ForwardContext TrainStep::forward_context(const MicroBatch& microbatch, bool training) const {
   const ProcessGroup& tp = *model_->groups().tp;
@@ -36,7 +37,7 @@ void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bo
   const int64_t sequence =
       config.sequence_parallel ? tokens.size(1) / model_->groups().tp->size() : tokens.size(1);
   const ActivationShape activation{{sequence, tokens.size(0), config.hidden_size},
-                                   model_->tensor_options()};
+                                   model_->activation_options()};
   const at::AutoGradMode grad_mode(training);
   run_schedule(
       training ? one_forward_one_backward(pp.rank(), pp.size(), count) : forward_only(count), pp,

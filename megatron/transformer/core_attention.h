@@ -5,16 +5,16 @@
 #include "megatron/config/transformer_config.h"
 #include "megatron/tensor_parallel/layer_options.h"
 #include "megatron/transformer/forward_context.h"
+#include "megatron/transformer/layer_input.h"
 
 namespace megatron {
 
 class CoreAttention : public MegatronModule {
  public:
-  // q [sq, b, n_p, d], k and v [sk, b, g_p, d] -> [sq, b, n_p * d]. mask: bool, [1 or b, 1, sq,
-  // sk], true = masked, or undefined for a causal mask. The last query sees the last key.
+  // q [sq, b, n_p, d], k and v [sk, b, g_p, d] -> [sq, b, n_p * d]. The last query sees the last
+  // key.
   virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             const at::Tensor& attention_mask,
-                             const ForwardContext& context) const = 0;
+                             const LayerInput& input, const ForwardContext& context) const = 0;
 };
 
 // Megatron's local DotProductAttention: flash attention where there is neither mask nor dropout,
@@ -25,13 +25,13 @@ class DotProductAttention : public CoreAttention {
                       const LayerOptions& options);
 
   at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                     const at::Tensor& attention_mask,
-                     const ForwardContext& context) const override;
+                     const LayerInput& input, const ForwardContext& context) const override;
 
  private:
   int64_t layer_number_;
   double softmax_scale_;
   double attention_dropout_;
+  int64_t window_left_ = -1;  // keys that a query sees to its left; -1 is all
   int tp_rank_;
 };
 

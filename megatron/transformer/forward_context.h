@@ -22,9 +22,13 @@ struct ForwardContext {
   at::Tensor
       residual_positions;  // [s] or [s/tp]: those of the residual stream (sequence parallelism)
 
+  // Added to layer numbers in keys: the prediction layers behind the decoder count from 1 again, at
+  // every depth anew.
+  int64_t layer_offset = 0;
+
   double dropout_probability(double p) const { return training ? p : 0.0; }
   DropoutKey key(int64_t layer_number, DropoutSite site) const {
-    return {seed, layer_number, static_cast<int32_t>(site)};
+    return {seed, layer_offset + layer_number, static_cast<int32_t>(site)};
   }
   DropoutIndex residual_index() const { return {sample_ordinals, residual_positions}; }
   DropoutIndex attention_index() const { return {sample_ordinals, positions}; }

@@ -13,6 +13,9 @@ class InferenceContext {
   explicit InferenceContext(int64_t max_sequence_length)
       : max_sequence_length_(max_sequence_length) {}
 
+  // Logits of the last position only, which is all that sampling needs.
+  bool materialize_only_last_token_logits = true;
+
   int64_t max_sequence_length() const { return max_sequence_length_; }
   // Tokens cached so far: the position of the next token to be given.
   int64_t sequence_length_offset() const { return offset_; }

@@ -10,16 +10,16 @@ namespace megatron {
 MLP::MLP(const TransformerConfig& config, const LayerOptions& options) : config_(config) {
   const bool gated = config.gated_linear_unit;
   check(!gated || config.activation_func != ActivationFunction::squared_relu,
-        "Expected gelu or silu for a gated linear unit, but got squared_relu");
+        "Expected gelu, quick_gelu or silu for a gated linear unit, but got squared_relu");
   check(gated || config.activation_func != ActivationFunction::silu,
-        "Expected gelu or squared_relu where there is no gated linear unit, but got silu");
+        "Expected gelu, quick_gelu or squared_relu where there is no gated linear unit, but got silu");
   linear_fc1_ = register_module(
       "linear_fc1",
       std::make_shared<ColumnParallelLinear>(
           ColumnParallelLinearArguments{.input_size = config.hidden_size,
                                         .output_size = (gated ? 2 : 1) * config.ffn_size(),
                                         .bias = config.add_bias_linear,
-                                        .init_std = config.init_method_std,
+                                        .init_std = config.hidden_std(),
                                         .stride = gated ? 2 : 1,
                                         .skip_bias_add = true},
           options));
@@ -35,14 +35,18 @@ MLP::MLP(const TransformerConfig& config, const LayerOptions& options) : config_
 at::Tensor MLP::activate(const at::Tensor& x) const {
   const at::Tensor bias = linear_fc1_->bias();
   const bool tanh_form = config_.bias_activation_fusion;
+  const bool gated = config_.gated_linear_unit;
+  GatedUnit unit{.offset = config_.glu_linear_offset};
+  if (config_.activation_func_clamp_value) unit.limit = *config_.activation_func_clamp_value;
   switch (config_.activation_func) {
     case ActivationFunction::silu:
-      return bias_swiglu(x, bias);
+      return bias_swiglu(x, bias, unit);
     case ActivationFunction::squared_relu:
       return bias_squared_relu(x, bias);
     case ActivationFunction::gelu:
-      return config_.gated_linear_unit ? bias_geglu(x, bias, tanh_form)
-                                       : bias_gelu(x, bias, tanh_form);
+      return gated ? bias_geglu(x, bias, tanh_form, unit) : bias_gelu(x, bias, tanh_form);
+    case ActivationFunction::quick_gelu:
+      return gated ? bias_quick_geglu(x, bias, unit) : bias_quick_gelu(x, bias);
   }
   fail("Expected a known activation function");
 }

@@ -4,15 +4,9 @@
 #include "megatron/config/transformer_config.h"
 #include "megatron/tensor_parallel/column_parallel_linear.h"
 #include "megatron/tensor_parallel/row_parallel_linear.h"
+#include "megatron/transformer/output_and_bias.h"
 
 namespace megatron {
-
-// What a sub-layer gives: the output without the bias of its last linear layer, and that bias
-// (undefined where there is none), so that the caller adds it together with dropout and residual.
-struct OutputAndBias {
-  at::Tensor output;  // [s, b, h], or [s/tp, b, h] with sequence parallelism
-  at::Tensor bias;    // [h]
-};
 
 class MLP : public MegatronModule {
  public:

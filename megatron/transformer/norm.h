@@ -11,12 +11,14 @@ class Norm : public MegatronModule {
  public:
   Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options);
 
-  // x [..., hidden_size] -> the same shape.
+  // x [..., hidden_size], in the parameters' dtype or a wider one -> the same shape, in the
+  // parameters' dtype.
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
   Normalization kind_;
   double epsilon_;
+  bool zero_centered_;  // multiplies by 1 + weight
   ParameterPtr weight_, bias_;  // RMSNorm has no bias
 };
 

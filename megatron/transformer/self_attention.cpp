@@ -1,5 +1,10 @@
 #include "megatron/transformer/self_attention.h"
 
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sigmoid.h>
+
+#include "megatron/base/dtype.h"
+#include "megatron/ops/norm.h"
 #include "megatron/ops/rope.h"
 #include "megatron/parallel/collectives.h"
 
@@ -8,7 +13,10 @@ namespace megatron {
 SelfAttention::SelfAttention(const TransformerConfig& config,
                              const SelfAttentionSubmodules& submodules, int64_t layer_number,
                              const LayerOptions& options)
-    : config_(config), options_(options), layer_number_(layer_number) {
+    : config_(config),
+      options_(options),
+      layer_number_(layer_number),
+      has_rope_(config.has_rope(layer_number)) {
   const int64_t d = config.head_dim(), n = config.num_attention_heads, g = config.query_groups();
   divide(n, options.tp->size(), "num_attention_heads");
   divide(n, g, "num_attention_heads over num_query_groups");
@@ -21,50 +29,77 @@ SelfAttention::SelfAttention(const TransformerConfig& config,
                                                     .bias = config.add_bias_linear,
                                                     .init_std = config.output_layer_std()},
                          options));
+  const int64_t gates = config.attention_output_gate ? n : 0;
   linear_qkv_ = register_module(
       "linear_qkv",
       std::make_shared<ColumnParallelLinear>(
           ColumnParallelLinearArguments{.input_size = config.hidden_size,
-                                        .output_size = (n + 2 * g) * d,
+                                        .output_size = (n + gates + 2 * g) * d,
                                         .bias = config.add_bias_linear || config.add_qkv_bias,
-                                        .init_std = config.init_method_std},
+                                        .init_std = config.hidden_std()},
           options));
+  // Every rank normalises heads of its own: the gradients of the weights are summed over the ranks.
+  LayerOptions per_head = options;
+  per_head.sequence_parallel = options.tp->size() > 1;
+  if (submodules.q_layernorm) q_layernorm_ = submodules.q_layernorm(config, per_head);
+  if (submodules.k_layernorm) k_layernorm_ = submodules.k_layernorm(config, per_head);
+  if (q_layernorm_) register_module("q_layernorm", q_layernorm_);
+  if (k_layernorm_) register_module("k_layernorm", k_layernorm_);
 }
 
-// The rows of linear_qkv are laid out group by group: the group's queries, its key, its value. With
-// more ranks than groups the split cuts through groups: the projections are gathered, and each rank
-// takes its queries and the one key and value that they share.
-SelfAttention::QueryKeyValue SelfAttention::query_key_value(const at::Tensor& hidden_states) const {
+// The rows of linear_qkv are laid out group by group: the group's queries, their gates, its key, its
+// value. With more ranks than groups the split cuts through groups: the projections are gathered,
+// and each rank takes its queries and the one key and value that they share.
+SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_states) const {
   const int64_t d = config_.head_dim(), n = config_.num_attention_heads, g = config_.query_groups();
   const int64_t queries_per_group = n / g, tp = options_.tp->size();
+  const int64_t gates_per_group = config_.attention_output_gate ? queries_per_group : 0;
   at::Tensor mixed = linear_qkv_->forward(hidden_states);
   const bool groups_are_shared = g < tp;
   if (groups_are_shared)
     mixed = all_gather_last_dim_from_tensor_parallel_region(mixed, *options_.tp);
   const int64_t groups = groups_are_shared ? g : g / tp;
   const int64_t s = mixed.size(0), b = mixed.size(1);
-  at::Tensor grouped = mixed.view({s, b, groups, queries_per_group + 2, d});
+  at::Tensor grouped = mixed.view({s, b, groups, queries_per_group + gates_per_group + 2, d});
   if (groups_are_shared) grouped = grouped.narrow(2, options_.tp->rank() * g / tp, 1);
-  at::Tensor query = grouped.narrow(3, 0, queries_per_group);
-  if (groups_are_shared) {
-    const int64_t queries_p = n / tp;
-    query = query.narrow(3, options_.tp->rank() * queries_p % queries_per_group, queries_p);
-  }
-  return {query.reshape({s, b, -1, d}), grouped.select(3, queries_per_group),
-          grouped.select(3, queries_per_group + 1)};
+  const auto heads_of_this_rank = [&](int64_t first) {
+    at::Tensor heads = grouped.narrow(3, first, queries_per_group);
+    if (groups_are_shared) {
+      const int64_t queries_p = n / tp;
+      heads = heads.narrow(3, options_.tp->rank() * queries_p % queries_per_group, queries_p);
+    }
+    return heads.reshape({s, b, -1, d});
+  };
+  const int64_t key = queries_per_group + gates_per_group;
+  return {.query = heads_of_this_rank(0),
+          .gate = gates_per_group > 0 ? heads_of_this_rank(queries_per_group) : at::Tensor(),
+          .key = grouped.select(3, key),
+          .value = grouped.select(3, key + 1)};
 }
 
-OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states,
-                                     const at::Tensor& attention_mask, const RotaryTable& rotary,
-                                     const ForwardContext& context,
-                                     InferenceContext* inference) const {
-  auto [query, key, value] = query_key_value(hidden_states);
-  if (rotary.defined()) {
-    query = apply_rotary(query, rotary.cos, rotary.sin, config_.rotary_interleaved);
-    key = apply_rotary(key, rotary.cos, rotary.sin, config_.rotary_interleaved);
+at::Tensor SelfAttention::normalized(const at::Tensor& heads,
+                                     const std::shared_ptr<Norm>& norm) const {
+  if (norm) return norm->forward(heads);
+  if (!config_.qk_l2_norm) return heads;
+  return rms_norm(heads, at::ones({heads.size(-1)}, heads.options()), config_.layernorm_epsilon);
+}
+
+OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states, const LayerInput& input,
+                                     const ForwardContext& context) const {
+  auto [query, gate, key, value] = project(hidden_states);
+  query = normalized(query, q_layernorm_);
+  key = normalized(key, k_layernorm_);
+  if (input.rotary.defined() && has_rope_) {
+    query = apply_rotary(query, input.rotary.cos, input.rotary.sin, config_.rotary_interleaved);
+    key = apply_rotary(key, input.rotary.cos, input.rotary.sin, config_.rotary_interleaved);
   }
-  if (inference != nullptr) std::tie(key, value) = inference->append(layer_number_, key, value);
-  const at::Tensor attended = core_attention_->forward(query, key, value, attention_mask, context);
+  if (input.inference != nullptr)
+    std::tie(key, value) = input.inference->append(layer_number_, key, value);
+  at::Tensor attended = core_attention_->forward(query, key, value, input, context);
+  if (gate.defined()) {
+    const at::ScalarType wide = accumulation_dtype(gate.scalar_type());
+    attended = (attended * at::sigmoid(gate.to(wide)).view(attended.sizes())).to(attended.scalar_type());
+  }
   return {linear_proj_->forward(attended), linear_proj_->bias()};
 }
 

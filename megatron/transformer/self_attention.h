@@ -1,15 +1,14 @@
-// Self-attention with query groups: fused linear_qkv, rotary positions, core attention,
-// linear_proj.
+// Self-attention with query groups: fused linear_qkv, normalised queries and keys, rotary positions,
+// core attention, output gate, linear_proj.
 #pragma once
 
 #include <functional>
 
 #include "megatron/tensor_parallel/column_parallel_linear.h"
 #include "megatron/tensor_parallel/row_parallel_linear.h"
+#include "megatron/transformer/attention.h"
 #include "megatron/transformer/core_attention.h"
-#include "megatron/transformer/inference_context.h"
-#include "megatron/transformer/mlp.h"
-#include "megatron/transformer/rotary.h"
+#include "megatron/transformer/norm.h"
 
 namespace megatron {
 
@@ -17,31 +16,35 @@ struct SelfAttentionSubmodules {
   std::function<std::shared_ptr<CoreAttention>(const TransformerConfig&, int64_t layer_number,
                                                const LayerOptions&)>
       core_attention;
+  // Over a head's features; may be empty or give null.
+  std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)> q_layernorm,
+      k_layernorm;
 };
 
-class SelfAttention : public MegatronModule {
+class SelfAttention : public Attention {
  public:
   // layer_number: global, from 1.
   SelfAttention(const TransformerConfig& config, const SelfAttentionSubmodules& submodules,
                 int64_t layer_number, const LayerOptions& options);
 
-  // hidden_states [s, b, h] ([s/tp, b, h] with sequence parallelism) -> the same shape.
-  OutputAndBias forward(const at::Tensor& hidden_states, const at::Tensor& attention_mask,
-                        const RotaryTable& rotary, const ForwardContext& context,
-                        InferenceContext* inference) const;
+  OutputAndBias forward(const at::Tensor& hidden_states, const LayerInput& input,
+                        const ForwardContext& context) const override;
 
  private:
-  struct QueryKeyValue {
-    at::Tensor query, key, value;  // [s, b, n_p, d], [s, b, g_p, d] twice
+  struct Projections {
+    at::Tensor query, gate, key, value;  // [s, b, n_p, d] twice (gate or undefined), [s, b, g_p, d]
   };
-  QueryKeyValue query_key_value(const at::Tensor& hidden_states) const;
+  Projections project(const at::Tensor& hidden_states) const;
+  at::Tensor normalized(const at::Tensor& heads, const std::shared_ptr<Norm>& norm) const;
 
   TransformerConfig config_;
   LayerOptions options_;
   int64_t layer_number_;
+  bool has_rope_;
   std::shared_ptr<CoreAttention> core_attention_;
   std::shared_ptr<RowParallelLinear> linear_proj_;
   std::shared_ptr<ColumnParallelLinear> linear_qkv_;
+  std::shared_ptr<Norm> q_layernorm_, k_layernorm_;
 };
 
 }  // namespace megatron

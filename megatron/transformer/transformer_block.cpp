@@ -29,12 +29,9 @@ TransformerBlock::TransformerBlock(const TransformerConfig& config,
   }
 }
 
-at::Tensor TransformerBlock::forward(at::Tensor hidden_states, const at::Tensor& attention_mask,
-                                     const RotaryTable& rotary, const ForwardContext& context,
-                                     InferenceContext* inference) const {
-  for (const auto& layer : layers_) {
-    hidden_states = layer->forward(hidden_states, attention_mask, rotary, context, inference);
-  }
+at::Tensor TransformerBlock::forward(at::Tensor hidden_states, const LayerInput& input,
+                                     const ForwardContext& context) const {
+  for (const auto& layer : layers_) hidden_states = layer->forward(hidden_states, input, context);
   return final_layernorm_ ? final_layernorm_->forward(hidden_states) : hidden_states;
 }
 

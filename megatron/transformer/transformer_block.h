@@ -24,9 +24,8 @@ class TransformerBlock : public MegatronModule {
                    const PipelineStage& stage, const LayerOptions& options);
 
   // hidden_states [s, b, h] ([s/tp, b, h] with sequence parallelism) -> the same shape.
-  at::Tensor forward(at::Tensor hidden_states, const at::Tensor& attention_mask,
-                     const RotaryTable& rotary, const ForwardContext& context,
-                     InferenceContext* inference) const;
+  at::Tensor forward(at::Tensor hidden_states, const LayerInput& input,
+                     const ForwardContext& context) const;
 
  private:
   std::vector<std::shared_ptr<TransformerLayer>> layers_;

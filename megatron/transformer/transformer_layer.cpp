@@ -5,12 +5,12 @@ namespace megatron {
 TransformerLayer::TransformerLayer(const TransformerConfig& config,
                                    const TransformerLayerSubmodules& submodules,
                                    int64_t layer_number, const LayerOptions& options)
-    : layer_number_(layer_number), hidden_dropout_(config.hidden_dropout) {
+    : layer_number_(layer_number), hidden_dropout_(config.hidden_dropout),
+      residual_behind_norm_(config.apply_residual_connection_post_layernorm) {
   input_layernorm_ =
       register_module("input_layernorm", submodules.input_layernorm(config, options));
   self_attention_ = register_module(
-      "self_attention",
-      std::make_shared<SelfAttention>(config, submodules.self_attention, layer_number, options));
+      "self_attention", submodules.self_attention(config, layer_number, options));
   pre_mlp_layernorm_ =
       register_module("pre_mlp_layernorm", submodules.pre_mlp_layernorm(config, options));
   mlp_ = register_module("mlp", submodules.mlp(config, options));
@@ -19,21 +19,26 @@ TransformerLayer::TransformerLayer(const TransformerConfig& config,
 at::Tensor TransformerLayer::add_to_residual(const OutputAndBias& branch,
                                              const at::Tensor& residual, DropoutSite site,
                                              const ForwardContext& context) const {
-  return bias_dropout_add(branch.output, branch.bias, residual,
+  // With an fp32 residual stream the branch joins it in fp32.
+  const auto widened = [&](const at::Tensor& x) {
+    return x.defined() ? x.to(residual.scalar_type()) : x;
+  };
+  return bias_dropout_add(widened(branch.output), widened(branch.bias), residual,
                           context.dropout_probability(hidden_dropout_),
                           context.key(layer_number_, site), context.residual_index());
 }
 
-at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states,
-                                     const at::Tensor& attention_mask, const RotaryTable& rotary,
-                                     const ForwardContext& context,
-                                     InferenceContext* inference) const {
-  const OutputAndBias attended = self_attention_->forward(
-      input_layernorm_->forward(hidden_states), attention_mask, rotary, context, inference);
-  const at::Tensor after_attention =
-      add_to_residual(attended, hidden_states, DropoutSite::self_attention_output, context);
-  return add_to_residual(mlp_->forward(pre_mlp_layernorm_->forward(after_attention)),
-                         after_attention, DropoutSite::mlp_output, context);
+at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states, const LayerInput& input,
+                                     const ForwardContext& context) const {
+  const at::Tensor attention_input = input_layernorm_->forward(hidden_states);
+  const at::Tensor after_attention = add_to_residual(
+      self_attention_->forward(attention_input, input, context),
+      residual_behind_norm_ ? attention_input : hidden_states, DropoutSite::self_attention_output,
+      context);
+  const at::Tensor mlp_input = pre_mlp_layernorm_->forward(after_attention);
+  return add_to_residual(mlp_->forward(mlp_input),
+                         residual_behind_norm_ ? mlp_input : after_attention,
+                         DropoutSite::mlp_output, context);
 }
 
 }  // namespace megatron

@@ -1,9 +1,11 @@
-// One pre-norm transformer layer, built from a table of factories.
+// One transformer layer, built from a table of factories.
 #pragma once
 
+#include <functional>
+
+#include "megatron/transformer/attention.h"
 #include "megatron/transformer/mlp.h"
 #include "megatron/transformer/norm.h"
-#include "megatron/transformer/self_attention.h"
 
 namespace megatron {
 
@@ -12,7 +14,9 @@ struct TransformerLayerSubmodules {
   using NormFactory =
       std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)>;
   NormFactory input_layernorm;
-  SelfAttentionSubmodules self_attention;
+  std::function<std::shared_ptr<Attention>(const TransformerConfig&, int64_t layer_number,
+                                           const LayerOptions&)>
+      self_attention;
   NormFactory pre_mlp_layernorm;
   std::function<std::shared_ptr<MLP>(const TransformerConfig&, const LayerOptions&)> mlp;
 };
@@ -24,9 +28,8 @@ class TransformerLayer : public MegatronModule {
                    int64_t layer_number, const LayerOptions& options);
 
   // hidden_states [s, b, h] ([s/tp, b, h] with sequence parallelism) -> the same shape.
-  at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& attention_mask,
-                     const RotaryTable& rotary, const ForwardContext& context,
-                     InferenceContext* inference) const;
+  at::Tensor forward(const at::Tensor& hidden_states, const LayerInput& input,
+                     const ForwardContext& context) const;
 
  private:
   // residual + dropout(output + bias)
@@ -35,8 +38,9 @@ class TransformerLayer : public MegatronModule {
 
   int64_t layer_number_;
   double hidden_dropout_;
+  bool residual_behind_norm_;
   std::shared_ptr<Norm> input_layernorm_, pre_mlp_layernorm_;
-  std::shared_ptr<SelfAttention> self_attention_;
+  std::shared_ptr<Attention> self_attention_;
   std::shared_ptr<MLP> mlp_;
 };
 

@@ -1,5 +1,6 @@
 #include "megatron/models/common/language_model_embedding.h"
 
+#include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/ops/embedding.h"
 #include "megatron/parallel/collectives.h"
@@ -12,6 +13,7 @@ LearnedPositionEmbedding::LearnedPositionEmbedding(int64_t max_sequence_length, 
       "weight", std::make_shared<Parameter>(std::vector<int64_t>{max_sequence_length, hidden_size},
                                             options.tensor, options.sharding(),
                                             Initialization::normal(init_std)));
+  weight_->is_embedding_parameter = true;
 }
 
 at::Tensor LearnedPositionEmbedding::forward(const at::Tensor& position_ids) const {
@@ -24,7 +26,10 @@ at::Tensor LearnedPositionEmbedding::forward(const at::Tensor& position_ids) con
 
 LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config,
                                                const LayerOptions& options)
-    : options_(options), hidden_dropout_(config.transformer.hidden_dropout) {
+    : options_(options), hidden_dropout_(config.transformer.hidden_dropout),
+      multiplier_(config.transformer.mup.use_mup ? config.transformer.mup.mup_embedding_mult : 1.0),
+      fp32_residual_(config.transformer.fp32_residual_connection),
+      scatter_(options.sequence_parallel && config.scatter_embedding_sequence_parallel) {
   const double std = config.transformer.embedding_std();
   const int64_t hidden_size = config.transformer.hidden_size;
   word_embeddings_ = register_module(
@@ -42,15 +47,20 @@ at::Tensor LanguageModelEmbedding::forward(const at::Tensor& input_ids,
                                            const ForwardContext& context) const {
   const bool has_positions = position_embeddings_ != nullptr;
   // Learned positions are added to the whole sequence, so only a bare lookup can reduce-scatter.
-  const bool reduce_scatter = options_.sequence_parallel && !has_positions;
+  const bool reduce_scatter = scatter_ && !has_positions;
   at::Tensor embedded = word_embeddings_->forward(input_ids, reduce_scatter);
   if (has_positions) {
+    check(position_ids.defined(), "Expected position_ids with learned positions, but got none");
     embedded = embedded + position_embeddings_->forward(position_ids);
-    if (options_.sequence_parallel)
-      embedded = scatter_to_sequence_parallel_region(embedded, *options_.tp);
   }
+  if (multiplier_ != 1.0) embedded = embedded * multiplier_;
+  if (fp32_residual_) embedded = embedded.to(accumulation_dtype(embedded.scalar_type()));
+  if (scatter_ && !reduce_scatter)
+    embedded = scatter_to_sequence_parallel_region(embedded, *options_.tp);
+  const bool is_whole = embedded.size(0) == context.positions.size(0);
   return dropout(embedded, context.dropout_probability(hidden_dropout_),
-                 context.key(/*layer_number=*/0, DropoutSite::embedding), context.residual_index());
+                 context.key(/*layer_number=*/0, DropoutSite::embedding),
+                 is_whole ? context.attention_index() : context.residual_index());
 }
 
 }  // namespace megatron

@@ -25,7 +25,7 @@ class LanguageModelEmbedding : public MegatronModule {
   LanguageModelEmbedding(const GPTModelConfig& config, const LayerOptions& options);
 
   // input_ids and position_ids [b, s] int64 -> [s, b, h], or this rank's [s/tp, b, h] with sequence
-  // parallelism.
+  // parallelism (whole where scatter_embedding_sequence_parallel is off).
   at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& position_ids,
                      const ForwardContext& context) const;
 
@@ -34,6 +34,9 @@ class LanguageModelEmbedding : public MegatronModule {
  private:
   LayerOptions options_;
   double hidden_dropout_;
+  double multiplier_;    // MuP's
+  bool fp32_residual_;   // hands out fp32
+  bool scatter_;         // hands out this rank's part of the sequence
   std::shared_ptr<VocabParallelEmbedding> word_embeddings_;
   std::shared_ptr<LearnedPositionEmbedding> position_embeddings_;  // null without learned positions
 };

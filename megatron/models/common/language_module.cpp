@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "megatron/base/dtype.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 
 namespace megatron {
@@ -21,7 +22,22 @@ at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
       .contiguous();
 }
 
+at::Tensor LanguageModule::scale_logits(const at::Tensor& logits) const {
+  const double factor = config_.transformer.output_mult();
+  return factor == 1.0 ? logits : logits * factor;
+}
+
+at::TensorOptions LanguageModule::activation_options() const {
+  if (!config_.transformer.fp32_residual_connection) return options_.tensor;
+  return options_.tensor.dtype(
+      accumulation_dtype(c10::typeMetaToScalarType(options_.tensor.dtype())));
+}
+
 void LanguageModule::setup_embeddings_and_output_layer() {
+  if (embedding_) {
+    embedding_->word_embeddings_weight()->shared_embedding =
+        config_.share_embeddings_and_output_weights;
+  }
   if (!stage_.post_process) return;
   const bool tied = config_.share_embeddings_and_output_weights;
   output_layer_ = register_module(
@@ -30,13 +46,15 @@ void LanguageModule::setup_embeddings_and_output_layer() {
           ColumnParallelLinearArguments{.input_size = config_.transformer.hidden_size,
                                         .output_size = config_.padded_vocab_size(),
                                         .bias = false,
-                                        .init_std = config_.transformer.init_method_std,
+                                        .init_std = config_.transformer.mup.use_mup && !tied
+                                                        ? config_.transformer.embedding_std()
+                                                        : config_.transformer.hidden_std(),
                                         .allocate_weight = !(tied && stage_.pre_process)},
           options_));
   if (const ParameterPtr& weight = output_layer_->weight()) {
     weight->is_embedding_or_output_parameter = true;
     weight->allow_shape_mismatch = true;
-    weight->shared = weight->shared_embedding = tied;
+    weight->shared = weight->shared_embedding = weight->is_embedding_parameter = tied;
   }
 }
 

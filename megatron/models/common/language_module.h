@@ -17,6 +17,10 @@ class LanguageModule : public MegatronModule {
   // averaged.
   at::Tensor compute_language_model_loss(const at::Tensor& labels, const at::Tensor& logits) const;
 
+  // Logits times MuP's output multiplier; the same tensor where that is 1 (Megatron's
+  // _scale_logits).
+  at::Tensor scale_logits(const at::Tensor& logits) const;
+
   // The embedding where this stage holds it, else the output weight, else null.
   ParameterPtr shared_embedding_or_output_weight() const;
 
@@ -28,6 +32,8 @@ class LanguageModule : public MegatronModule {
   const PipelineStage& stage() const { return stage_; }
   const ProcessGroupCollection& groups() const { return groups_; }
   at::TensorOptions tensor_options() const { return options_.tensor; }
+  // Of the hidden states that pass between stages.
+  at::TensorOptions activation_options() const;
 
  protected:
   // Builds the output layer and marks embedding and output weights, the last stage's copy of a tied

@@ -9,7 +9,7 @@ std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
   const auto stage =
       PipelineStage::even(config.transformer.num_layers, groups.pp->rank(), groups.pp->size());
   return std::make_shared<GPTModel>(
-      config, gpt_layer_local_spec(), stage, groups,
+      config, gpt_layer_local_spec(config.transformer), stage, groups,
       at::TensorOptions().dtype(config.transformer.params_dtype).device(device));
 }
 

@@ -6,6 +6,6 @@
 namespace megatron {
 
 // Our own modules throughout (Megatron's local spec, by its names).
-TransformerLayerSubmodules gpt_layer_local_spec();
+TransformerLayerSubmodules gpt_layer_local_spec(const TransformerConfig& config);
 
 }  // namespace megatron

@@ -2,19 +2,30 @@
 #pragma once
 
 #include "megatron/models/common/language_module.h"
-#include "megatron/models/common/rotary_embedding.h"
+#include "megatron/models/common/model_rotary_embedding.h"
 
 namespace megatron {
 
-// What a forward pass is given. ids, positions and labels are int64 [b, s]; the mask is bool
-// [1 or b, 1, s, s] with true = masked out, undefined for a causal mask.
+// What a forward pass may hand straight to the decoder.
+struct ExtraBlockArguments {
+  at::Tensor attention_bias;          // [1 or b, 1 or n_p, s, s], added to the attention scores
+  std::optional<RotaryTable> rotary;  // instead of the model's own tables
+};
+
+// What a forward pass is given. ids, positions, labels and loss mask are [b, s]; positions [3, b, s]
+// with mrope. The mask is bool [1 or b, 1, s, s] with true = masked out; undefined: causal.
 struct GPTModelInput {
   at::Tensor input_ids;
   at::Tensor position_ids;
   at::Tensor attention_mask;
-  at::Tensor labels;                      // undefined: logits are returned
-  InferenceContext* inference = nullptr;  // undefined outside of decoding
-  bool gather_output = false;             // logits over the whole vocabulary on every rank
+  at::Tensor decoder_input;  // [s, b, h], instead of the embedding's output
+  at::Tensor labels;         // undefined: logits are returned
+  InferenceContext* inference_context = nullptr;
+  std::optional<PackedSeqParams> packed_seq_params;  // b is 1 then
+  ExtraBlockArguments extra_block_arguments;
+  std::optional<bool> runtime_gather_output;  // else as config's parallel_output says
+  InferenceContext* inference_params = nullptr;  // the old name of inference_context
+  at::Tensor loss_mask;                          // of multi-token prediction's own losses
 };
 
 class GPTModel : public LanguageModule {
@@ -23,22 +34,24 @@ class GPTModel : public LanguageModule {
            const PipelineStage& stage, const ProcessGroupCollection& groups,
            at::TensorOptions tensor_options);
 
-  // What the stage before sent: [s, b, h] ([s/tp, b, h] with sequence parallelism). Not on the
-  // first stage.
+  // What the stage before sent: [s, b, h] ([s/tp, b, h] with sequence parallelism), or a list of
+  // exactly that. Not used on the first stage.
   void set_input_tensor(const at::Tensor& input) { input_tensor_ = input; }
+  void set_input_tensor(const std::vector<at::Tensor>& inputs);
 
   // On a stage that is not the last: hidden states for the next one, as in set_input_tensor. On the
-  // last: with labels the loss per token [b, s], without them the logits [b, s, v/tp] (padded
-  // vocabulary; the whole of it with gather_output).
+  // last: with labels the loss per token [b, s] in nats, neither masked nor averaged, without them
+  // the logits [b, s, v/tp] (padded vocabulary), the whole of it where the output is gathered.
+  // Throws Error for shapes that do not fit, and for decoding without gathered output.
   at::Tensor forward(const GPTModelInput& input, const ForwardContext& context);
 
  private:
   at::Tensor preprocess(const GPTModelInput& input, const ForwardContext& context);
-  RotaryTable rotary_table(const GPTModelInput& input, const ForwardContext& context) const;
-  at::Tensor postprocess(const GPTModelInput& input, const at::Tensor& hidden_states) const;
+  LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
+  at::Tensor postprocess(const GPTModelInput& input, at::Tensor hidden_states) const;
 
   std::shared_ptr<TransformerBlock> decoder_;
-  std::optional<RotaryEmbedding> rotary_embedding_;
+  std::unique_ptr<ModelRotaryEmbedding> rotary_embedding_;
   at::Tensor input_tensor_;
 };
 

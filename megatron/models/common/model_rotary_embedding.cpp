@@ -1,0 +1,58 @@
+#include "megatron/models/common/model_rotary_embedding.h"
+
+#include <ATen/ATen.h>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+
+std::unique_ptr<ModelRotaryEmbedding> ModelRotaryEmbedding::make(const GPTModelConfig& config) {
+  const TransformerConfig& transformer = config.transformer;
+  if (transformer.mla.multi_latent_attention) return nullptr;
+  const bool interleaved = transformer.rotary_interleaved;
+  const auto rotated =
+      static_cast<int64_t>(static_cast<double>(transformer.head_dim()) * config.rotary_percent);
+  const auto wrap = [&](RotaryEmbedding rotary) {
+    return std::unique_ptr<ModelRotaryEmbedding>(
+        new ModelRotaryEmbedding(std::move(rotary), config));
+  };
+  switch (config.position_embedding_type) {
+    case PositionEmbeddingType::learned_absolute:
+    case PositionEmbeddingType::none:
+      return nullptr;
+    case PositionEmbeddingType::yarn:
+      return wrap({yarn_frequencies(transformer.head_dim(), config.rotary_base, transformer.yarn),
+                   interleaved, yarn_concentration(transformer.yarn)});
+    case PositionEmbeddingType::mrope:
+      check(transformer.mrope_section.size() == 3,
+            "Expected mrope_section of three numbers with mrope, but got {}",
+            transformer.mrope_section.size());
+      break;
+    case PositionEmbeddingType::rope:
+      break;
+  }
+  std::vector<double> frequencies = rope_frequencies(rotated, config.rotary_base);
+  if (config.rope_scaling) {
+    frequencies = llama3_rescaled(std::move(frequencies), config.rope_scaling_factor);
+  }
+  return wrap({std::move(frequencies), interleaved});
+}
+
+RotaryTable ModelRotaryEmbedding::table(const at::Tensor& positions, const at::Tensor& position_ids,
+                                        const std::optional<PackedSeqParams>& packed_seq_params,
+                                        at::ScalarType dtype, at::Device device) const {
+  if (!mrope_section_.empty()) {
+    check(position_ids.defined(), "Expected position_ids with mrope, but got none");
+    // Text alone: one position serves all axes.
+    const at::Tensor by_axis =
+        position_ids.dim() == 2
+            ? position_ids.unsqueeze(0).expand({static_cast<int64_t>(mrope_section_.size()), -1, -1})
+            : position_ids;
+    return rotary_.table(by_axis.to(at::kDouble) * position_scale_, mrope_section_, dtype, device);
+  }
+  const at::Tensor places =
+      packed_seq_params ? packed_seq_params->positions(positions.size(0)) : positions;
+  return rotary_.table(places.to(at::kDouble) * position_scale_, dtype, device);
+}
+
+}  // namespace megatron

@@ -1,0 +1,59 @@
+#include "megatron/transformer/packed_seq_params.h"
+
+#include <ATen/ATen.h>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+namespace {
+
+at::Tensor checked(const at::Tensor& offsets, const char* name, int64_t tokens,
+                   const std::optional<int64_t>& longest) {
+  check(offsets.defined() && offsets.dim() == 1 && offsets.size(0) >= 2 &&
+            at::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
+        "Expected {} of shape [sequences + 1] and of whole numbers, but got {}", name,
+        offsets.defined() ? fmt::format("{}", fmt::join(offsets.sizes(), ", ")) : "none");
+  const at::Tensor whole = offsets.cpu().to(at::kLong).contiguous();
+  const int64_t* values = whole.const_data_ptr<int64_t>();
+  const int64_t sequences = whole.size(0) - 1;
+  check(values[0] == 0, "Expected {} to begin at 0, but got {}", name, values[0]);
+  for (int64_t i = 0; i < sequences; ++i) {
+    check(values[i] < values[i + 1], "Expected {} to increase, but got {} before {}", name,
+          values[i], values[i + 1]);
+    check(!longest || values[i + 1] - values[i] <= *longest,
+          "Expected sequences of at most {} tokens in {}, but got one of {}", *longest, name,
+          values[i + 1] - values[i]);
+  }
+  check(values[sequences] == tokens, "Expected {} to end at the {} tokens given, but got {}", name,
+        tokens, values[sequences]);
+  return whole;
+}
+
+}  // namespace
+
+at::Tensor PackedSeqParams::checked_offsets(int64_t tokens) const {
+  const at::Tensor queries = checked(cu_seqlens_q, "cu_seqlens_q", tokens, max_seqlen_q);
+  if (!cu_seqlens_kv.defined()) return queries;
+  check(checked(cu_seqlens_kv, "cu_seqlens_kv", tokens, max_seqlen_kv).equal(queries),
+        "Expected cu_seqlens_q and cu_seqlens_kv that agree (self-attention), but they differ");
+  return queries;
+}
+
+at::Tensor PackedSeqParams::positions(int64_t tokens) const {
+  const at::Tensor offsets = checked_offsets(tokens);
+  const at::Tensor lengths = offsets.diff();
+  return at::arange(tokens, at::kLong) -
+         at::repeat_interleave(offsets.narrow(0, 0, lengths.size(0)), lengths);
+}
+
+at::Tensor PackedSeqParams::block_diagonal_mask(int64_t tokens) const {
+  const at::Tensor offsets = checked_offsets(tokens);
+  const at::Tensor lengths = offsets.diff();
+  const at::Tensor sequence = at::repeat_interleave(at::arange(lengths.size(0), at::kLong), lengths);
+  const at::Tensor order = at::arange(tokens, at::kLong);
+  return (sequence.unsqueeze(1).ne(sequence.unsqueeze(0)))
+      .logical_or_(order.unsqueeze(0).gt(order.unsqueeze(1)))
+      .view({1, 1, tokens, tokens});
+}
+
+}  // namespace megatron
