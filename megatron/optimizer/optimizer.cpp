@@ -22,6 +22,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<ParameterP
     if (config.optimizer == OptimizerType::adam && !is_vector)
       state.lr_mult = state.eps_mult = 1 / mup_width_mult;
     if (config.optimizer == OptimizerType::sgd && is_vector) state.lr_mult = mup_width_mult;
+    if (!config.mup_scales_learning_rate) state.lr_mult = 1;
     state.master = dtype == data.scalar_type() ? parameter->data : data.to(dtype);
     state.exp_avg = at::zeros(data.sizes(), data.options().dtype(dtype));
     if (config.optimizer == OptimizerType::adam) state.exp_avg_sq = at::zeros_like(state.exp_avg);

@@ -169,9 +169,11 @@ void ParityCase::configure(Options& options, bool keep_params_dtype) const {
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;
   transformer.hidden_dropout = transformer.attention_dropout = 0;
-  // Megatron-LM's scheduler applies the groups' decay multipliers (0 for biases and norms). The
-  // peer steps its optimizer without that scheduler, so every parameter of its numbers decays.
+  // Megatron-LM's scheduler applies the groups' multipliers: of weight decay (0 for biases and
+  // norms) and of the learning rate (MuP). The peer steps its optimizer without that scheduler, so
+  // every parameter of its numbers decays and moves alike.
   options.optimizer.apply_wd_to_1d_parameters = true;
+  options.optimizer.mup_scales_learning_rate = false;
   for (const char* section : {"transformer_config", "gpt_model", "optimizer", "ddp"}) {
     if (!json_.contains(section)) continue;
     for (const auto& [field, value] : json_[section].items()) {
