@@ -59,7 +59,7 @@ class Parameter {
   bool shared = false;
   bool shared_embedding = false;  // has a copy, or is one
   bool is_embedding_or_output_parameter = false;
-  bool is_embedding_parameter = false;  // word and position embeddings: MuP keeps their learning rate
+  bool is_embedding_parameter = false;  // embeddings and the output layer: MuP keeps their rate
   bool allow_shape_mismatch = false;  // vocabulary padding depends on the layout
   bool expert = false;                // reduced over the expert-data-parallel group
 

@@ -11,7 +11,8 @@
 namespace megatron {
 namespace {
 
-constexpr std::array<ParityBound, 8> kBounds = {{
+constexpr std::array<ParityBound, 9> kBounds = {{
+    {"buffer", 2e-5, false},
     {"logits", 2e-5, false},
     {"per_token_loss", 2e-5, false},
     {"mean_loss", 1e-5, false},

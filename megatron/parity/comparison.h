@@ -12,6 +12,7 @@
 namespace megatron {
 
 enum class ParityKind {
+  buffer,  // tables that the peer keeps beside its weights
   logits,
   per_token_loss,
   mean_loss,

@@ -125,6 +125,7 @@ class ParityRun {
       });
       return result;
     };
+    compare_rotary_tables();
     const at::Tensor logits = forward(0, /*with_labels=*/false);
     if (model_->stage().post_process && case_.contains("logits")) {
       compare_elements(ParityKind::logits, "logits", logits, case_.tensor("logits"));
@@ -144,6 +145,25 @@ class ParityRun {
         comparison_.record(ParityKind::mean_loss, fmt::format("mean_loss[{}]", i),
                            std::abs(mean - theirs));
       }
+    }
+  }
+
+  // The peer keeps the tables of its YaRN embedding as buffers [s, 1, 1, rotary dimension].
+  void compare_rotary_tables() {
+    for (const char* when : {"buffer0", "buffer_after3"}) {
+      const std::string cosines = fmt::format("{}/rotary_pos_emb.cos_cached", when),
+                        sines = fmt::format("{}/rotary_pos_emb.sin_cached", when);
+      if (!case_.contains(cosines) || !case_.contains(sines)) continue;
+      check(model_->rotary_embedding() != nullptr,
+            "Expected no {} in case {}: this model has no rotary tables", cosines, case_.name());
+      const at::Tensor theirs = case_.tensor(cosines);
+      const RotaryTable ours = model_->rotary_embedding()->table(
+          at::arange(theirs.size(0), at::kLong), {}, std::nullopt, at::kDouble, at::kCPU);
+      const auto compare = [&](const std::string& name, const at::Tensor& table) {
+        compare_elements(ParityKind::buffer, name, table, case_.tensor(name).flatten(0, 2));
+      };
+      compare(cosines, ours.cos);
+      compare(sines, ours.sin);
     }
   }
 

@@ -52,9 +52,9 @@ void LanguageModule::setup_embeddings_and_output_layer() {
                                         .allocate_weight = !(tied && stage_.pre_process)},
           options_));
   if (const ParameterPtr& weight = output_layer_->weight()) {
-    weight->is_embedding_or_output_parameter = true;
+    weight->is_embedding_or_output_parameter = weight->is_embedding_parameter = true;
     weight->allow_shape_mismatch = true;
-    weight->shared = weight->shared_embedding = weight->is_embedding_parameter = tied;
+    weight->shared = weight->shared_embedding = tied;
   }
 }
 

@@ -39,6 +39,9 @@ class GPTModel : public LanguageModule {
   void set_input_tensor(const at::Tensor& input) { input_tensor_ = input; }
   void set_input_tensor(const std::vector<at::Tensor>& inputs);
 
+  // The rotary tables that the layers share, or null where there are none.
+  const ModelRotaryEmbedding* rotary_embedding() const { return rotary_embedding_.get(); }
+
   // On a stage that is not the last: hidden states for the next one, as in set_input_tensor. On the
   // last: with labels the loss per token [b, s] in nats, neither masked nor averaged, without them
   // the logits [b, s, v/tp] (padded vocabulary), the whole of it where the output is gathered.
