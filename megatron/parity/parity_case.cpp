@@ -36,7 +36,9 @@ constexpr std::string_view kFields[] = {"case",
                                         "mtp_loss_per_step"};
 
 // The tensors of a case that this program compares or reads.
-constexpr std::string_view kTensorKinds[] = {"weight/", "grad/", "weight_after3/"};
+constexpr std::string_view kTensorKinds[] = {"weight/", "grad/", "weight_after3/",
+                                             "buffer0/rotary_pos_emb.",
+                                             "buffer_after3/rotary_pos_emb."};
 constexpr std::string_view kTensors[] = {"input/tokens",
                                          "input/labels",
                                          "input/loss_mask",
