@@ -60,8 +60,8 @@ class Parameter {
   bool shared_embedding = false;  // has a copy, or is one
   bool is_embedding_or_output_parameter = false;
   bool is_embedding_parameter = false;  // embeddings and the output layer: MuP keeps their rate
-  bool allow_shape_mismatch = false;  // vocabulary padding depends on the layout
-  bool expert = false;                // reduced over the expert-data-parallel group
+  bool allow_shape_mismatch = false;    // vocabulary padding depends on the layout
+  bool expert = false;                  // reduced over the expert-data-parallel group
 
   std::vector<int64_t> global_shape() const;
   // In order of local_start; one whole fragment where the parameter is not split.

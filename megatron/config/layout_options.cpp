@@ -47,9 +47,6 @@ void add_precision(OptionTable& table) {
                                "in fp32"});
   group.add(&T::params_dtype, {.flag = "params-dtype",
                                .help = "Data type of the parameters; bf16 is the same as --bf16"});
-  group.add(&T::fp32_residual_connection,
-            {.flag = "fp32-residual-connection",
-             .help = "With bf16: the residual stream in fp32"});
   group.add(&T::pipeline_dtype,
             {.flag = "pipeline-dtype",
              .help = "Data type of what passes between stages; only that of the parameters works",
@@ -69,14 +66,16 @@ void add_recomputation(OptionTable& table) {
   group.shorthand({.flag = "recompute-activations",
                    .help = "The same as --recompute-granularity selective",
                    .sets = {{"recompute_granularity", "selective"}}});
-  group.add(&R::recompute_method,
-            {.flag = "recompute-method",
-             .help = "With full: groups of --recompute-num-layers layers (uniform), or the first so "
-                     "many layers of a stage one by one (block)",
-             .otherwise = "none"});
-  group.add(&R::recompute_num_layers,
-            {.flag = "recompute-num-layers", .help = "Layers of that", .unit = "layers",
-             .otherwise = "none"});
+  group.add(
+      &R::recompute_method,
+      {.flag = "recompute-method",
+       .help = "With full: groups of --recompute-num-layers layers (uniform), or the first so "
+               "many layers of a stage one by one (block)",
+       .otherwise = "none"});
+  group.add(&R::recompute_num_layers, {.flag = "recompute-num-layers",
+                                       .help = "Layers of that",
+                                       .unit = "layers",
+                                       .otherwise = "none"});
   group.add(&R::recompute_modules,
             {.flag = "recompute-modules",
              .help = "With selective: core_attn, layernorm, mlp, mla_up_proj",

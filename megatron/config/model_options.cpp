@@ -109,6 +109,8 @@ void add_architecture(OptionTable& table) {
                      "other from both sides (GPT-OSS: 7)",
              .unit = "absolute",
              .otherwise = "no bound"});
+  model.add(&T::fp32_residual_connection,
+            {.flag = "fp32-residual-connection", .help = "With bf16: the residual stream in fp32"});
   model.add(&T::apply_residual_connection_post_layernorm,
             {.flag = "apply-residual-connection-post-layernorm",
              .help = "The residual is taken behind a layer's norms, not before"});
@@ -145,8 +147,7 @@ void add_multi_token_prediction(OptionTable& table) {
                .help = "Further tokens that are predicted in training, by one layer each",
                .unit = "tokens"});
   weights.add(&M::mtp_use_repeated_layer,
-              {.flag = "mtp-use-repeated-layer",
-               .help = "The same layer for every further token"});
+              {.flag = "mtp-use-repeated-layer", .help = "The same layer for every further token"});
   const auto loss = table.group("Multi-token prediction", kModelCommands, &mtp_of);
   loss.add(&M::mtp_loss_scaling_factor, {.flag = "mtp-loss-scaling-factor",
                                          .help = "Weight of their mean loss beside the main one",
@@ -158,8 +159,7 @@ void add_multi_token_prediction(OptionTable& table) {
 
 void add_mup(OptionTable& table) {
   using M = MupConfig;
-  const auto group =
-      table.group("MuP", kModelCommands, &mup_of, {.architecture = true});
+  const auto group = table.group("MuP", kModelCommands, &mup_of, {.architecture = true});
   group.add(&M::use_mup,
             {.flag = "use-mup",
              .help = "Maximal update parametrization: weights, learning rates and multipliers that "
@@ -168,9 +168,9 @@ void add_mup(OptionTable& table) {
                                        .help = "Hidden size of that narrow model",
                                        .unit = "features",
                                        .otherwise = "the hidden size"});
-  group.add(&M::mup_embedding_mult, {.flag = "mup-embedding-mult",
-                                     .help = "Factor on the embedding's output",
-                                     .unit = "factor"});
+  group.add(
+      &M::mup_embedding_mult,
+      {.flag = "mup-embedding-mult", .help = "Factor on the embedding's output", .unit = "factor"});
   group.add(&M::mup_output_mult,
             {.flag = "mup-output-mult",
              .help = "Factor on the logits; 1 means base hidden size / hidden size",

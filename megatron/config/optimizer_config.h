@@ -16,9 +16,7 @@ struct OptimizerConfig {
   double min_lr = 0.0;
   double weight_decay = 0.01;
   bool apply_wd_to_1d_parameters = false;  // biases and norms too; Megatron-LM leaves them out
-  // MuP's factors on the learning rate. Not an option: only parity turns them off (see
-  // parity_case.cpp).
-  bool mup_scales_learning_rate = true;
+  bool mup_scales_learning_rate = true;    // false: MuP with one learning rate for all
   bool decoupled_weight_decay = true;      // false: L2 decay, added to the gradient
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;

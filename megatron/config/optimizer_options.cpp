@@ -22,6 +22,10 @@ void add_optimizer_options(OptionTable& table) {
   group.add(&O::apply_wd_to_1d_parameters,
             {.flag = "apply-wd-to-1d-parameters",
              .help = "Weight decay for biases and one-dimensional parameters too"});
+  group.add(&O::mup_scales_learning_rate, {.flag = "no-mup-learning-rates",
+                                           .help = "With MuP: one learning rate for all parameters",
+                                           .field = "mup_scales_learning_rate",
+                                           .inverted = true});
   group.add(&O::decoupled_weight_decay,
             {.flag = "no-decoupled-weight-decay",
              .help = "L2 decay added to the gradient, instead of AdamW's",

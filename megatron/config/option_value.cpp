@@ -170,24 +170,22 @@ void set_from_text(const OptionValue& value, std::string_view text, std::string_
 }
 
 void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject) {
-  std::visit(Overloaded{[&](const EnumReference& reference) {
-                          if (json.is_null()) return reference.set(reference.field, -1);
-                          set_enum(reference,
-                                   json.is_string() ? json.get<std::string>() : json.dump(),
-                                   subject);
-                        },
-                        [&]<typename T>(std::vector<T>* list) {
-                          *list = read_json_list<T>(json, subject);
-                        },
-                        [&]<typename T>(std::optional<T>* field) {
-                          if (json.is_null()) {
-                            field->reset();
-                          } else {
-                            *field = read_json<T>(json, subject);
-                          }
-                        },
-                        [&]<typename T>(T* field) { *field = read_json<T>(json, subject); }},
-             value);
+  std::visit(
+      Overloaded{
+          [&](const EnumReference& reference) {
+            if (json.is_null()) return reference.set(reference.field, -1);
+            set_enum(reference, json.is_string() ? json.get<std::string>() : json.dump(), subject);
+          },
+          [&]<typename T>(std::vector<T>* list) { *list = read_json_list<T>(json, subject); },
+          [&]<typename T>(std::optional<T>* field) {
+            if (json.is_null()) {
+              field->reset();
+            } else {
+              *field = read_json<T>(json, subject);
+            }
+          },
+          [&]<typename T>(T* field) { *field = read_json<T>(json, subject); }},
+      value);
 }
 
 nlohmann::json to_json(const OptionValue& value) {

@@ -64,12 +64,13 @@ OptionValue option_value(T& field) {
   }
 }
 
-// Sets the field from the text of a flag or a YAML scalar; appends to a list (numbers may also stand
-// in one text: "7,0" or "7 0"). `subject` is how messages name it. Throws UsageError with what was expected.
+// Sets the field from the text of a flag or a YAML scalar; appends to a list (numbers may also
+// stand in one text: "7,0" or "7 0"). `subject` is how messages name it. Throws UsageError with
+// what was expected.
 void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject);
 
-// Sets the field from JSON. Null is allowed for optional fields and lists only; a list of numbers may
-// be one number.
+// Sets the field from JSON. Null is allowed for optional fields and lists only; a list of numbers
+// may be one number.
 void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject);
 
 nlohmann::json to_json(const OptionValue& value);

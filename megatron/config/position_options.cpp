@@ -46,8 +46,7 @@ void add_rotary(OptionTable& table) {
   positions.add(
       &M::rope_scaling_factor,
       {.flag = "rope-scaling-factor", .help = "Factor of that rescaling", .unit = "factor"});
-  const auto rotary =
-      table.group("Positions", kModelCommands, &rotary_of, {.architecture = true});
+  const auto rotary = table.group("Positions", kModelCommands, &rotary_of, {.architecture = true});
   rotary.add(&TransformerConfig::rotary_interleaved,
              {.flag = "rotary-interleaved",
               .help = "Rotate neighbouring features, not the two halves of a head"});

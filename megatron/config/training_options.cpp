@@ -58,17 +58,16 @@ void add_loss(OptionTable& table) {
   loss.add(&T::label_smoothing, {.flag = "label-smoothing",
                                  .help = "Share of each label that is spread over the vocabulary",
                                  .unit = "fraction"});
-  loss.add(&T::cross_entropy_loss_fusion,
-           {.flag = "cross-entropy-loss-fusion",
-            .help = "Compute the loss as --cross-entropy-fusion-impl says"});
+  loss.add(&T::cross_entropy_loss_fusion, {.flag = "cross-entropy-loss-fusion",
+                                           .help = "Fuse the loss; the next option says how"});
   loss.add(&T::cross_entropy_fusion_impl,
            {.flag = "cross-entropy-fusion-impl",
             .help = "native: one reduction less; linear: with the output layer, in chunks, so that "
                     "the logits are never held; te is not there"});
   const auto half = table.group("Loss", kTrainAndBench, &sequence_of);
-  half.add(&GPTModelConfig::fp16_lm_cross_entropy,
-           {.flag = "fp16-lm-cross-entropy",
-            .help = "The loss from logits rounded to half precision"});
+  half.add(
+      &GPTModelConfig::fp16_lm_cross_entropy,
+      {.flag = "fp16-lm-cross-entropy", .help = "The loss from logits rounded to half precision"});
 }
 
 void add_data(OptionTable& table) {

@@ -55,7 +55,7 @@ struct MultiTokenPredictionConfig {
   int64_t mtp_num_layers = 0;  // depths D; 0 turns it off
   double mtp_loss_scaling_factor = 0.1;
   bool mtp_use_repeated_layer = false;  // one layer at every depth
-  bool mtp_detach_heads = false;  // its loss trains the prediction layers alone
+  bool mtp_detach_heads = false;        // its loss trains the prediction layers alone
 };
 
 // Maximal update parametrization (Yang et al., 2022).

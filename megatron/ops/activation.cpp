@@ -66,10 +66,10 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::activation_backward<T, A>(activation, gated ? &unit : nullptr, grad_y.const_data_ptr<T>(),
-                                         rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
-                                         grad_x.mutable_data_ptr<T>(), data_or_null<A>(partials),
-                                         blocks, grad_y.size(1));
+      kernels::activation_backward<T, A>(activation, gated ? &unit : nullptr,
+                                         grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
+                                         data_or_null<T>(flat_bias), grad_x.mutable_data_ptr<T>(),
+                                         data_or_null<A>(partials), blocks, grad_y.size(1));
     });
     at::Tensor grad_bias;
     if (needs_bias) grad_bias = reduce_partial_sums(partials, bias.scalar_type());

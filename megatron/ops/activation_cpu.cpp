@@ -188,11 +188,11 @@ void activation_backward(Activation activation, const GatedUnit* unit, const T* 
   });
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                              \
+#define MEGATRON_INSTANTIATE(T, A)                                                                \
   template void activation_forward(Activation, const GatedUnit*, const T*, const T*, T*, int64_t, \
-                                   int64_t);                                                       \
-  template void activation_backward(Activation, const GatedUnit*, const T*, const T*, const T*, T*, \
-                                    A*, const RowBlocks&, int64_t);
+                                   int64_t);                                                      \
+  template void activation_backward(Activation, const GatedUnit*, const T*, const T*, const T*,   \
+                                    T*, A*, const RowBlocks&, int64_t);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

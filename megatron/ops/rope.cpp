@@ -87,10 +87,10 @@ at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Te
         fmt::join(t.sizes(), ", "));
   check_floating(cos, operation, "cos");
   check_floating(sin, operation, "sin");
-  check((cos.dim() == 2 || (cos.dim() == 3 && cos.size(1) == t.size(1))) &&
-            cos.size(0) == t.size(0),
-        "{0}: Expected cos of shape [{1}, rot_dim] or [{1}, {2}, rot_dim], but got [{3}]", operation,
-        t.size(0), t.size(1), fmt::join(cos.sizes(), ", "));
+  check(
+      (cos.dim() == 2 || (cos.dim() == 3 && cos.size(1) == t.size(1))) && cos.size(0) == t.size(0),
+      "{0}: Expected cos of shape [{1}, rot_dim] or [{1}, {2}, rot_dim], but got [{3}]", operation,
+      t.size(0), t.size(1), fmt::join(cos.sizes(), ", "));
   check_shape(sin, cos.sizes(), operation, "sin");
   check_alike(cos, t, operation, "cos", /*dtype=*/false);
   check_alike(sin, t, operation, "sin", /*dtype=*/false);

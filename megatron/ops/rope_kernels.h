@@ -8,8 +8,8 @@ namespace megatron::kernels {
 struct RotaryShape {
   int64_t s, b, n, d;
   int64_t stride_s, stride_b,
-      stride_n;    // of the input, in elements; its last dimension is contiguous
-  int64_t rotary;  // the first dimensions that turn
+      stride_n;           // of the input, in elements; its last dimension is contiguous
+  int64_t rotary;         // the first dimensions that turn
   bool table_per_sample;  // cosines and sines [s, b, rotary]
   bool interleaved;
   bool backward;  // apply the transposed rotation

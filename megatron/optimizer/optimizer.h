@@ -13,8 +13,8 @@ namespace megatron {
 // What the optimizer keeps for a parameter. All tensors have the parameter's local shape.
 struct OptimizerState {
   ParameterPtr parameter;
-  bool decays = false;    // weight decay applies
-  double lr_mult = 1;     // MuP's factors
+  bool decays = false;  // weight decay applies
+  double lr_mult = 1;   // MuP's factors
   double eps_mult = 1;
   at::Tensor master;      // the parameter itself where its dtype is fp32 or fp64
   at::Tensor exp_avg;     // Adam: first moment; SGD: momentum

@@ -46,7 +46,8 @@ at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k
     return causal_attention(q, k, v, softmax_scale_);
   if (window_left_ >= 0) {
     const at::Tensor order = at::arange(keys, q.options().dtype(at::kLong));
-    const at::Tensor last = at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
+    const at::Tensor last =
+        at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
     const at::Tensor outside =
         order.gt(last).logical_or(order.lt(last - window_left_)).view({1, 1, queries, keys});
     mask = mask.defined() ? mask.logical_or(outside) : outside;

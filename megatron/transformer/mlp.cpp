@@ -12,7 +12,8 @@ MLP::MLP(const TransformerConfig& config, const LayerOptions& options) : config_
   check(!gated || config.activation_func != ActivationFunction::squared_relu,
         "Expected gelu, quick_gelu or silu for a gated linear unit, but got squared_relu");
   check(gated || config.activation_func != ActivationFunction::silu,
-        "Expected gelu, quick_gelu or squared_relu where there is no gated linear unit, but got silu");
+        "Expected gelu, quick_gelu or squared_relu where there is no gated linear unit, but got "
+        "silu");
   linear_fc1_ = register_module(
       "linear_fc1",
       std::make_shared<ColumnParallelLinear>(

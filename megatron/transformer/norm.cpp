@@ -5,7 +5,8 @@
 namespace megatron {
 
 Norm::Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options)
-    : kind_(config.normalization), epsilon_(config.layernorm_epsilon),
+    : kind_(config.normalization),
+      epsilon_(config.layernorm_epsilon),
       zero_centered_(config.layernorm_zero_centered_gamma) {
   const auto make = [&](double value) {
     auto parameter =

@@ -18,7 +18,7 @@ class Norm : public MegatronModule {
  private:
   Normalization kind_;
   double epsilon_;
-  bool zero_centered_;  // multiplies by 1 + weight
+  bool zero_centered_;          // multiplies by 1 + weight
   ParameterPtr weight_, bias_;  // RMSNorm has no bias
 };
 

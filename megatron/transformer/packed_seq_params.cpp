@@ -49,7 +49,8 @@ at::Tensor PackedSeqParams::positions(int64_t tokens) const {
 at::Tensor PackedSeqParams::block_diagonal_mask(int64_t tokens) const {
   const at::Tensor offsets = checked_offsets(tokens);
   const at::Tensor lengths = offsets.diff();
-  const at::Tensor sequence = at::repeat_interleave(at::arange(lengths.size(0), at::kLong), lengths);
+  const at::Tensor sequence =
+      at::repeat_interleave(at::arange(lengths.size(0), at::kLong), lengths);
   const at::Tensor order = at::arange(tokens, at::kLong);
   return (sequence.unsqueeze(1).ne(sequence.unsqueeze(0)))
       .logical_or_(order.unsqueeze(0).gt(order.unsqueeze(1)))

@@ -9,7 +9,8 @@
 namespace megatron {
 
 struct PackedSeqParams {
-  // [sequences + 1], int32 or int64: sequence i takes the tokens [cu_seqlens[i], cu_seqlens[i + 1]).
+  // [sequences + 1], int32 or int64: sequence i takes the tokens [cu_seqlens[i], cu_seqlens[i +
+  // 1]).
   at::Tensor cu_seqlens_q, cu_seqlens_kv;
   std::optional<int64_t> max_seqlen_q, max_seqlen_kv;  // checked where given
 

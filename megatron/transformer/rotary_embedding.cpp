@@ -58,8 +58,7 @@ std::vector<double> llama3_rescaled(std::vector<double> frequencies, double fact
   constexpr double low = 1, high = 4, original_length = 8192;
   for (double& frequency : frequencies) {
     const double wavelength = 2 * std::numbers::pi / frequency;
-    const double smooth =
-        std::clamp((original_length / wavelength - low) / (high - low), 0.0, 1.0);
+    const double smooth = std::clamp((original_length / wavelength - low) / (high - low), 0.0, 1.0);
     frequency = (1 - smooth) * frequency / factor + smooth * frequency;
   }
   return frequencies;
@@ -82,7 +81,8 @@ std::vector<double> yarn_frequencies(int64_t dim, double base, const YarnConfig&
   if (first == last) last += 0.001;
   std::vector<double> frequencies = rope_frequencies(dim, base);
   for (size_t i = 0; i < frequencies.size(); ++i) {
-    const double interpolated = std::clamp((static_cast<double>(i) - first) / (last - first), 0.0, 1.0);
+    const double interpolated =
+        std::clamp((static_cast<double>(i) - first) / (last - first), 0.0, 1.0);
     frequencies[i] *= interpolated / yarn.rotary_scaling_factor + (1 - interpolated);
   }
   return frequencies;

@@ -47,9 +47,9 @@ SelfAttention::SelfAttention(const TransformerConfig& config,
   if (k_layernorm_) register_module("k_layernorm", k_layernorm_);
 }
 
-// The rows of linear_qkv are laid out group by group: the group's queries, their gates, its key, its
-// value. With more ranks than groups the split cuts through groups: the projections are gathered,
-// and each rank takes its queries and the one key and value that they share.
+// The rows of linear_qkv are laid out group by group: the group's queries, their gates, its key,
+// its value. With more ranks than groups the split cuts through groups: the projections are
+// gathered, and each rank takes its queries and the one key and value that they share.
 SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_states) const {
   const int64_t d = config_.head_dim(), n = config_.num_attention_heads, g = config_.query_groups();
   const int64_t queries_per_group = n / g, tp = options_.tp->size();
@@ -98,7 +98,8 @@ OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states, const Laye
   at::Tensor attended = core_attention_->forward(query, key, value, input, context);
   if (gate.defined()) {
     const at::ScalarType wide = accumulation_dtype(gate.scalar_type());
-    attended = (attended * at::sigmoid(gate.to(wide)).view(attended.sizes())).to(attended.scalar_type());
+    attended =
+        (attended * at::sigmoid(gate.to(wide)).view(attended.sizes())).to(attended.scalar_type());
   }
   return {linear_proj_->forward(attended), linear_proj_->bias()};
 }

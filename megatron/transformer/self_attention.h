@@ -1,5 +1,5 @@
-// Self-attention with query groups: fused linear_qkv, normalised queries and keys, rotary positions,
-// core attention, output gate, linear_proj.
+// Self-attention with query groups: fused linear_qkv, normalised queries and keys, rotary
+// positions, core attention, output gate, linear_proj.
 #pragma once
 
 #include <functional>

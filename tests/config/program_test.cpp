@@ -1,8 +1,9 @@
 // The program itself: help, version, exit statuses, and where errors go.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include "tests/program.h"
+
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
 
 namespace megatron {
 namespace {

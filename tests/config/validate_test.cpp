@@ -48,6 +48,10 @@ struct BadCase {
   Arguments arguments;
   int world_size;
   std::vector<std::string> parts;  // of the message, the working value among them
+
+  friend void PrintTo(const BadCase& bad, std::ostream* out) {
+    for (const auto& argument : bad.arguments) *out << argument << ' ';
+  }
 };
 
 class Refuses : public ::testing::TestWithParam<BadCase> {};
@@ -125,7 +129,9 @@ const BadCase kBadCases[] = {
     {{"--position-embedding-type", "rope", "--rope-scaling-factor", "4"},
      1,
      {"--use-rope-scaling"}},
-    {{"--rotary-interleaved"}, 1, {"--position-embedding-type rope with --rotary-interleaved"}},
+    {{"--rotary-interleaved"},
+     1,
+     {"--position-embedding-type rope, yarn or mrope with --rotary-interleaved"}},
     {{"--rotary-base", "500000"}, 1, {"rope with --rotary-base"}},
     {{"--max-position-embeddings", "16"},
      1,

@@ -26,7 +26,8 @@ at::Tensor LearnedPositionEmbedding::forward(const at::Tensor& position_ids) con
 
 LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config,
                                                const LayerOptions& options)
-    : options_(options), hidden_dropout_(config.transformer.hidden_dropout),
+    : options_(options),
+      hidden_dropout_(config.transformer.hidden_dropout),
       multiplier_(config.transformer.mup.use_mup ? config.transformer.mup.mup_embedding_mult : 1.0),
       fp32_residual_(config.transformer.fp32_residual_connection),
       scatter_(options.sequence_parallel && config.scatter_embedding_sequence_parallel) {

@@ -34,9 +34,9 @@ class LanguageModelEmbedding : public MegatronModule {
  private:
   LayerOptions options_;
   double hidden_dropout_;
-  double multiplier_;    // MuP's
-  bool fp32_residual_;   // hands out fp32
-  bool scatter_;         // hands out this rank's part of the sequence
+  double multiplier_;   // MuP's
+  bool fp32_residual_;  // hands out fp32
+  bool scatter_;        // hands out this rank's part of the sequence
   std::shared_ptr<VocabParallelEmbedding> word_embeddings_;
   std::shared_ptr<LearnedPositionEmbedding> position_embeddings_;  // null without learned positions
 };

@@ -44,10 +44,10 @@ RotaryTable ModelRotaryEmbedding::table(const at::Tensor& positions, const at::T
   if (!mrope_section_.empty()) {
     check(position_ids.defined(), "Expected position_ids with mrope, but got none");
     // Text alone: one position serves all axes.
-    const at::Tensor by_axis =
-        position_ids.dim() == 2
-            ? position_ids.unsqueeze(0).expand({static_cast<int64_t>(mrope_section_.size()), -1, -1})
-            : position_ids;
+    const at::Tensor by_axis = position_ids.dim() == 2
+                                   ? position_ids.unsqueeze(0).expand(
+                                         {static_cast<int64_t>(mrope_section_.size()), -1, -1})
+                                   : position_ids;
     return rotary_.table(by_axis.to(at::kDouble) * position_scale_, mrope_section_, dtype, device);
   }
   const at::Tensor places =

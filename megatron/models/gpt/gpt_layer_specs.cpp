@@ -14,10 +14,10 @@ TransformerLayerSubmodules gpt_layer_local_spec(const TransformerConfig& config)
     return std::make_shared<DotProductAttention>(c, layer_number, options);
   };
   if (config.qk_layernorm) {
-    attention.q_layernorm = attention.k_layernorm = [](const TransformerConfig& c,
-                                                       const LayerOptions& options) {
-      return std::make_shared<Norm>(c, c.head_dim(), options);
-    };
+    attention.q_layernorm =
+        attention.k_layernorm = [](const TransformerConfig& c, const LayerOptions& options) {
+          return std::make_shared<Norm>(c, c.head_dim(), options);
+        };
   }
   return {
       .input_layernorm = norm,

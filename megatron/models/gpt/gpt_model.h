@@ -12,8 +12,8 @@ struct ExtraBlockArguments {
   std::optional<RotaryTable> rotary;  // instead of the model's own tables
 };
 
-// What a forward pass is given. ids, positions, labels and loss mask are [b, s]; positions [3, b, s]
-// with mrope. The mask is bool [1 or b, 1, s, s] with true = masked out; undefined: causal.
+// What a forward pass is given. ids, positions, labels and loss mask are [b, s]; positions [3, b,
+// s] with mrope. The mask is bool [1 or b, 1, s, s] with true = masked out; undefined: causal.
 struct GPTModelInput {
   at::Tensor input_ids;
   at::Tensor position_ids;
@@ -23,7 +23,7 @@ struct GPTModelInput {
   InferenceContext* inference_context = nullptr;
   std::optional<PackedSeqParams> packed_seq_params;  // b is 1 then
   ExtraBlockArguments extra_block_arguments;
-  std::optional<bool> runtime_gather_output;  // else as config's parallel_output says
+  std::optional<bool> runtime_gather_output;     // else as config's parallel_output says
   InferenceContext* inference_params = nullptr;  // the old name of inference_context
   at::Tensor loss_mask;                          // of multi-token prediction's own losses
 };
