@@ -7,6 +7,7 @@
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/checksum.h"
 #include "megatron/checkpoint/dtype_conversion.h"
+#include "megatron/checkpoint/file_io.h"
 
 namespace megatron {
 namespace {
