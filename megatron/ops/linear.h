@@ -2,6 +2,8 @@
 // gradient accumulation fusion).
 #pragma once
 
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 namespace megatron {
@@ -14,10 +16,18 @@ namespace megatron {
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   const at::Tensor& weight_main_grad);
 
+// `main_grad` as linear() wants it for this weight, without its graph; nothing where it is
+// undefined. Throws Error for another shape, dtype or layout.
+std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::Tensor& main_grad);
+
 // main_grad += grad_output^T x, the piece that a layer with its own backward (overlapped
 // communication, say) needs. grad_output [..., out], x [..., in], main_grad [out, in].
 void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_output,
                                 const at::Tensor& x);
+
+// sum += left right, for left [m, k] and right [k, n] of one dtype and sum [m, n] of that dtype or
+// a wider one.
+void add_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right);
 
 // Sum over all but the last dimension, in a fixed order whatever the number of threads, accumulated
 // in accumulation_dtype: x [..., h] -> [h] in x's dtype.
