@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/ops/dispatch.h"
-#include "megatron/ops/linear_kernels.h"
+#include "megatron/ops/wide_product.h"
 
 namespace megatron {
 
@@ -62,23 +62,6 @@ void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_ou
         operation, fmt::join(x.sizes(), ", "), fmt::join(grad_output.sizes(), ", "));
   check_shape(main_grad, {grad_output.size(-1), x.size(-1)}, operation, "main_grad");
   add_product(main_grad, flatten_rows(grad_output.detach()).t(), flatten_rows(x.detach()));
-}
-
-void add_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right) {
-  check_shape(sum, {left.size(0), right.size(1)}, "add_product", "sum");
-  at::Tensor target = sum.detach();
-  if (target.scalar_type() == right.scalar_type()) {
-    target.addmm_(left.detach(), right.detach());
-    return;
-  }
-  const at::Tensor product = at::mm(left.detach(), right.detach());
-  if (target.is_cpu() && target.is_contiguous() && target.scalar_type() == at::kFloat &&
-      product.scalar_type() == at::kBFloat16) {
-    kernels::add_bf16(target.numel(), product.contiguous().const_data_ptr<c10::BFloat16>(),
-                      target.mutable_data_ptr<float>());
-  } else {
-    target.add_(product);
-  }
 }
 
 std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::Tensor& main_grad) {

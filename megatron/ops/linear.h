@@ -25,10 +25,6 @@ std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::
 void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_output,
                                 const at::Tensor& x);
 
-// sum += left right, for left [m, k] and right [k, n] of one dtype and sum [m, n] of that dtype or
-// a wider one.
-void add_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right);
-
 // Sum over all but the last dimension, in a fixed order whatever the number of threads, accumulated
 // in accumulation_dtype: x [..., h] -> [h] in x's dtype.
 at::Tensor column_sum(const at::Tensor& x);

@@ -7,6 +7,7 @@
 
 #include "megatron/ops/dispatch.h"
 #include "megatron/ops/linear.h"
+#include "megatron/ops/wide_product.h"
 
 namespace megatron {
 
@@ -28,6 +29,7 @@ int64_t checked_chunk(const LinearCrossEntropyInputs& in) {
         in.block.valid);
   check(in.chunk_columns >= 0, "{}: Expected chunks of at least 1 column (0: chosen), but got {}",
         kLinearCrossEntropy, in.chunk_columns);
+  in.parameters.validate();
   if (in.chunk_columns > 0) return in.chunk_columns;
   return linear_cross_entropy_chunk(in.x.size(0), in.block.valid, in.x.element_size());
 }

@@ -50,10 +50,10 @@ TEST(CrossEntropy, LikeTheReference) {
         if (rows > 1) grad_loss[1] = 0;
         const at::Tensor gradient =
             cross_entropy_grad(logits, block, got, targets, grad_loss, parameters);
-        expect_close(gradient,
-                     reference::cross_entropy_grad(logits, block, want, targets, grad_loss,
-                                                   parameters),
-                     tolerance(dtype), "gradient");
+        expect_close(
+            gradient,
+            reference::cross_entropy_grad(logits, block, want, targets, grad_loss, parameters),
+            tolerance(dtype), "gradient");
         EXPECT_TRUE(gradient.narrow(1, valid, columns - valid).eq(0).all().item<bool>());
         at::Tensor in_place = logits.clone();
         cross_entropy_grad_into(in_place, in_place, block, got, targets, grad_loss, parameters);
@@ -106,8 +106,7 @@ TEST(CrossEntropy, ThreadsDoNotChangeTheBits) {
     at::set_num_threads(count);
     const auto s = statistics_of(logits, {0, 5000}, targets, parameters);
     sums.push_back(s.sums);
-    gradients.push_back(
-        cross_entropy_grad(logits, {0, 5000}, s, targets, grad_loss, parameters));
+    gradients.push_back(cross_entropy_grad(logits, {0, 5000}, s, targets, grad_loss, parameters));
   }
   at::set_num_threads(threads);
   expect_identical(sums[0], sums[1]);
