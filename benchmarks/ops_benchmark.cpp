@@ -169,10 +169,12 @@ void cross_entropy_step(benchmark::State& state, bool ours) {
   const at::Tensor weights = at::ones({kSequence});
   for (auto _ : state) {
     if (ours) {
-      at::Tensor row_max, sum_exp, target_logit;
-      cross_entropy_rows(logits, kVocabulary, targets, 0, row_max, sum_exp, target_logit);
+      const CrossEntropyParameters parameters{.vocab_size = kVocabulary};
+      const VocabularyBlock block{0, kVocabulary};
+      CrossEntropyStatistics statistics(kSequence, logits.options(), parameters);
+      cross_entropy_accumulate(statistics, logits, block, targets, parameters);
       benchmark::DoNotOptimize(
-          cross_entropy_grad(logits, kVocabulary, row_max, sum_exp, targets, 0, weights));
+          cross_entropy_grad(logits, block, statistics, targets, weights, parameters));
     } else {
       const at::Tensor loss =
           at::cross_entropy_loss(logits.to(at::kFloat), targets, {}, at::Reduction::None);

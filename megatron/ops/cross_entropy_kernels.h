@@ -1,5 +1,5 @@
-// The cross-entropy kernels' interface: plain pointers, T one of float, double, BFloat16, A its
-// accumulation type. Rows of logits lie `stride` elements apart.
+// The cross-entropy kernels' interface: plain pointers, T one of float, double, BFloat16, Half, A
+// its accumulation type. Rows of logits lie `stride` elements apart.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,36 @@ struct LogitShape {
   int64_t vocab_start;
 };
 
-template <typename T, typename A>
-void cross_entropy_max(const LogitShape& shape, const T* logits, A* row_max);
+// Running statistics of each row; logit_sum may be null.
+template <typename A>
+struct LogitStatistics {
+  A* row_max;
+  A* sum_exp;
+  A* target_logit;
+  A* logit_sum;
+};
 
-// row_max: read, or where `find_max` is true found first and written.
+// Adds these columns, scaled by `scale`, to the statistics.
 template <typename T, typename A>
-void cross_entropy_sums(const LogitShape& shape, bool find_max, const T* logits, A* row_max,
-                        const int64_t* targets, A* sum_exp, A* target_logit);
+void cross_entropy_accumulate(const LogitShape& shape, const T* logits, A scale,
+                              const int64_t* targets, const LogitStatistics<A>& statistics);
+
+// The distribution that the softmax is compared with: `target_weight` at the target, `even_weight`
+// added everywhere.
+template <typename A>
+struct TargetDistribution {
+  A target_weight;
+  A even_weight;
+};
 
 // grad [rows, columns], contiguous; may be logits.
 template <typename T, typename A>
-void cross_entropy_gradient(const LogitShape& shape, const T* logits, const A* row_max,
-                            const A* sum_exp, const int64_t* targets, const A* grad_loss, T* grad);
+void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, const A* row_max,
+                            const A* sum_exp, const int64_t* targets,
+                            const TargetDistribution<A>& wanted, const A* grad_loss, T* grad);
+
+// The largest valid logit of each row (minus infinity where there is none) and its first column.
+template <typename T, typename A>
+void logit_argmax(const LogitShape& shape, const T* logits, A* largest, int64_t* column);
 
 }  // namespace megatron::kernels

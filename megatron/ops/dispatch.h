@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 #include <c10/util/accumulate.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -38,6 +39,12 @@ decltype(auto) dispatch_dtype(at::ScalarType dtype, Body&& body) {
     default:
       fail("Expected dtype fp32, fp64 or bf16, but got {}", dtype_name(dtype));
   }
+}
+
+// The same for the few operators that have a kernel for fp16 too.
+template <typename Body>
+decltype(auto) dispatch_dtype_or_half(at::ScalarType dtype, Body&& body) {
+  return dtype == at::kHalf ? body(c10::Half{}) : dispatch_dtype(dtype, body);
 }
 
 inline void check_defined(const at::Tensor& x, std::string_view operation, std::string_view name) {

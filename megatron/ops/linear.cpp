@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/ops/dispatch.h"
-#include "megatron/ops/linear_kernels.h"
+#include "megatron/ops/wide_product.h"
 
 namespace megatron {
 
@@ -61,21 +61,21 @@ void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_ou
         "{}: Expected x and grad_output with the same leading dimensions, but got [{}] and [{}]",
         operation, fmt::join(x.sizes(), ", "), fmt::join(grad_output.sizes(), ", "));
   check_shape(main_grad, {grad_output.size(-1), x.size(-1)}, operation, "main_grad");
-  const at::Tensor left = flatten_rows(grad_output.detach()).t();
-  const at::Tensor right = flatten_rows(x.detach());
-  at::Tensor target = main_grad.detach();
-  if (target.scalar_type() == right.scalar_type()) {
-    target.addmm_(left, right);
-    return;
-  }
-  const at::Tensor product = at::mm(left, right);
-  if (target.is_cpu() && target.is_contiguous() && target.scalar_type() == at::kFloat &&
-      product.scalar_type() == at::kBFloat16) {
-    kernels::add_bf16(target.numel(), product.contiguous().const_data_ptr<c10::BFloat16>(),
-                      target.mutable_data_ptr<float>());
-  } else {
-    target.add_(product);
-  }
+  add_product(main_grad, flatten_rows(grad_output.detach()).t(), flatten_rows(x.detach()));
+}
+
+std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::Tensor& main_grad) {
+  if (!main_grad.defined()) return std::nullopt;
+  constexpr std::string_view operation = "linear";
+  check_shape(main_grad, weight.sizes(), operation, "weight_main_grad");
+  check_alike(main_grad, weight, operation, "weight_main_grad", /*dtype=*/false);
+  const auto wide = accumulation_dtype(weight.scalar_type());
+  const auto dtype = main_grad.scalar_type();
+  check(main_grad.is_contiguous() && (dtype == weight.scalar_type() || dtype == wide),
+        "{}: Expected a contiguous weight_main_grad of dtype {} or {}, but got {}{}", operation,
+        dtype_name(weight.scalar_type()), dtype_name(wide),
+        main_grad.is_contiguous() ? "" : "a strided view of ", c10::toString(dtype));
+  return main_grad.detach();
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
@@ -90,19 +90,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     check_shape(bias, {weight.size(0)}, operation, "bias");
     check_alike(bias, x, operation, "bias");
   }
-  at::Tensor main_grad;
-  if (weight_main_grad.defined()) {
-    check_shape(weight_main_grad, weight.sizes(), operation, "weight_main_grad");
-    check_alike(weight_main_grad, weight, operation, "weight_main_grad", /*dtype=*/false);
-    const auto wide = accumulation_dtype(weight.scalar_type());
-    const auto dtype = weight_main_grad.scalar_type();
-    check(weight_main_grad.is_contiguous() && (dtype == weight.scalar_type() || dtype == wide),
-          "{}: Expected a contiguous weight_main_grad of dtype {} or {}, but got {}{}", operation,
-          dtype_name(weight.scalar_type()), dtype_name(wide),
-          weight_main_grad.is_contiguous() ? "" : "a strided view of ", c10::toString(dtype));
-    main_grad = weight_main_grad.detach();
-  }
-  return LinearFunction::apply(x, weight, optional_tensor(bias), optional_tensor(main_grad));
+  return LinearFunction::apply(x, weight, optional_tensor(bias),
+                               checked_main_grad(weight, weight_main_grad));
 }
 
 }  // namespace megatron

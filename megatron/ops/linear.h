@@ -2,6 +2,8 @@
 // gradient accumulation fusion).
 #pragma once
 
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 namespace megatron {
@@ -13,6 +15,10 @@ namespace megatron {
 // returned. The bias gradient is a column sum in a fixed order.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   const at::Tensor& weight_main_grad);
+
+// `main_grad` as linear() wants it for this weight, without its graph; nothing where it is
+// undefined. Throws Error for another shape, dtype or layout.
+std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::Tensor& main_grad);
 
 // main_grad += grad_output^T x, the piece that a layer with its own backward (overlapped
 // communication, say) needs. grad_output [..., out], x [..., in], main_grad [out, in].

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 
 #include "megatron/ops/accumulation_type.h"
 
@@ -39,7 +40,7 @@ struct Traits<double> {
   using Mask = Longs;
   static constexpr int width = 8;
 };
-// By storage type: bf16 is computed in 16 floats.
+// By storage type: bf16 and fp16 are computed in 16 floats.
 template <typename T>
 using Vector = typename Traits<accumulation_t<T>>::Vector;
 template <typename T>
@@ -50,9 +51,38 @@ MEGATRON_INLINE Vector<T> broadcast(accumulation_t<T> value) {
   return Vector<T>{} + value;
 }
 
+// fp16 by its bits: compilers turn a vector conversion of it into 16 scalar ones. Exact; the
+// multiplication moves the exponent's bias from 15 to 127 and makes subnormals normal.
+MEGATRON_INLINE Floats widen_half(HalfWords halves) {
+  const Words bits = __builtin_convertvector(halves, Words);
+  const Words magnitude = (bits & 0x7FFFu) << 13;
+  const Floats value = std::bit_cast<Floats>(magnitude) * 0x1p112f;
+  const Words special = std::bit_cast<Words>(value) | 0x7F800000u;  // infinity and NaN
+  const Words wide = magnitude >= 0x0F800000u ? special : std::bit_cast<Words>(value);
+  return std::bit_cast<Floats>(wide | ((bits & 0x8000u) << 16));
+}
+
+// Round to nearest, ties to even; from 65520 on infinity; a NaN stays one.
+MEGATRON_INLINE HalfWords narrow_to_half(Floats value) {
+  const Words bits = std::bit_cast<Words>(value);
+  const Words magnitude = bits & 0x7FFFFFFFu;
+  Words normal = (magnitude + 0xFFFu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
+  normal = magnitude >= 0x47800000u ? Words{} + 0x7C00u : normal;
+  normal = magnitude > 0x7F800000u ? Words{} + 0x7E00u : normal;
+  // Below 2^-14: the sum's last bit is the half's, 2^-24.
+  const Words subnormal =
+      std::bit_cast<Words>(std::bit_cast<Floats>(magnitude) + 0.5f) - std::bit_cast<uint32_t>(0.5f);
+  const Words half = magnitude < 0x38800000u ? subnormal : normal;
+  return __builtin_convertvector(half | ((bits >> 16) & 0x8000u), HalfWords);
+}
+
 template <typename T>
 MEGATRON_INLINE Vector<T> load(const T* from) {
-  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+  if constexpr (std::is_same_v<T, c10::Half>) {
+    HalfWords halves;
+    std::memcpy(&halves, from, sizeof(halves));
+    return widen_half(halves);
+  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
     HalfWords halves;
     std::memcpy(&halves, from, sizeof(halves));
     const Words words = __builtin_convertvector(halves, Words) << 16;
@@ -66,7 +96,10 @@ MEGATRON_INLINE Vector<T> load(const T* from) {
 
 template <typename T>
 MEGATRON_INLINE void store(T* to, Vector<T> value) {
-  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+  if constexpr (std::is_same_v<T, c10::Half>) {
+    const HalfWords halves = narrow_to_half(value);
+    std::memcpy(to, &halves, sizeof(halves));
+  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
     // Round to nearest, ties to even; a NaN keeps a mantissa bit.
     const Words bits = std::bit_cast<Words>(value);
     Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;

@@ -1,12 +1,10 @@
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/log.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/ops/cross_entropy.h"
+#include "megatron/tensor_parallel/vocab_parallel_loss.h"
 
 namespace megatron {
 namespace {
@@ -14,59 +12,66 @@ namespace {
 class VocabParallelCrossEntropy : public torch::autograd::Function<VocabParallelCrossEntropy> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& logits,
-                            const at::Tensor& targets, int64_t valid_columns, int64_t vocab_start,
-                            const ProcessGroup* tp) {
-    const at::Tensor rows = logits.reshape({-1, logits.size(-1)});
+                            const at::Tensor& targets, const VocabularyBlock& block,
+                            const CrossEntropyParameters& parameters, const ProcessGroup* tp,
+                            bool fused) {
+    const at::Tensor rows = logits.reshape({targets.numel(), logits.size(-1)});
     const at::Tensor row_targets = targets.reshape({-1}).contiguous();
-    const auto options = rows.options().dtype(accumulation_dtype(rows.scalar_type()));
-    at::Tensor row_max = at::empty({rows.size(0)}, options);
-    at::Tensor sum_exp = at::empty_like(row_max);
-    at::Tensor target_logit = at::empty_like(row_max);
-    if (tp->size() == 1) {
-      cross_entropy_rows(rows, valid_columns, row_targets, vocab_start, row_max, sum_exp,
-                         target_logit);
-    } else {
-      cross_entropy_row_max(rows, valid_columns, row_max);
-      tp->all_reduce(row_max, ReduceOp::max);
-      cross_entropy_row_sums(rows, valid_columns, row_max, row_targets, vocab_start, sum_exp,
-                             target_logit);
-      tp->all_reduce(sum_exp);
-      tp->all_reduce(target_logit);
-    }
-    ctx->save_for_backward({rows, row_targets, row_max, sum_exp});
-    ctx->saved_data["valid_columns"] = valid_columns;
-    ctx->saved_data["vocab_start"] = vocab_start;
+    CrossEntropyStatistics statistics(rows.size(0), rows.options(), parameters);
+    cross_entropy_accumulate(statistics, rows, block, row_targets, parameters);
+    reduce_statistics(statistics, *tp, /*packed=*/fused);
+    ctx->save_for_backward({rows, row_targets, statistics.row_max, statistics.sums});
+    ctx->saved_data["vocab_size"] = parameters.vocab_size;
+    ctx->saved_data["label_smoothing"] = parameters.label_smoothing;
+    ctx->saved_data["start"] = block.start;
+    ctx->saved_data["valid"] = block.valid;
+    ctx->saved_data["over_logits"] = fused && !logits.is_leaf();
     ctx->saved_data["shape"] = logits.sizes().vec();
-    return (at::log(sum_exp) - target_logit).view(targets.sizes());
+    return cross_entropy_loss(statistics, parameters).view(targets.sizes());
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor grad = cross_entropy_grad(
-        saved[0], ctx->saved_data["valid_columns"].toInt(), saved[2], saved[3], saved[1],
-        ctx->saved_data["vocab_start"].toInt(), grads[0].reshape({-1}).contiguous());
-    return {grad.view(ctx->saved_data["shape"].toIntVector()), {}, {}, {}, {}};
+    const at::Tensor& rows = saved[0];
+    const CrossEntropyParameters parameters{
+        .vocab_size = ctx->saved_data["vocab_size"].toInt(),
+        .label_smoothing = ctx->saved_data["label_smoothing"].toDouble()};
+    const VocabularyBlock block{ctx->saved_data["start"].toInt(), ctx->saved_data["valid"].toInt()};
+    const bool over_logits = ctx->saved_data["over_logits"].toBool() && rows.is_contiguous();
+    at::Tensor grad = over_logits ? rows.detach() : at::empty(rows.sizes(), rows.options());
+    cross_entropy_grad_into(grad, rows, block, {saved[2], saved[3]}, saved[1],
+                            grads[0].reshape({-1}).contiguous(), parameters);
+    // Autograd's own check then finds whoever else counts on the logits' values.
+    if (over_logits) rows.unsafeGetTensorImpl()->bump_version();
+    return {grad.view(ctx->saved_data["shape"].toIntVector()), {}, {}, {}, {}, {}};
   }
 };
+
+at::Tensor checked_cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
+                                 int64_t vocab_size, const ProcessGroup& tp, double label_smoothing,
+                                 bool fused) {
+  check(logits.defined() && logits.dim() >= 1,
+        "Expected logits of at least one dimension, but got none");
+  check_labels(targets, logits.sizes().slice(0, logits.dim() - 1), vocab_size);
+  const CrossEntropyParameters parameters{.vocab_size = vocab_size,
+                                          .label_smoothing = label_smoothing};
+  const auto block = vocabulary_block(logits.size(-1), vocab_size, tp);
+  return VocabParallelCrossEntropy::apply(logits, targets, block, parameters, &tp, fused);
+}
 
 }  // namespace
 
 at::Tensor vocab_parallel_cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
-                                        int64_t vocab_size, const ProcessGroup& tp) {
-  check(logits.sizes().slice(0, logits.dim() - 1) == targets.sizes(),
-        "Expected targets of shape {} for logits of shape {}, but got {}",
-        logits.sizes().slice(0, logits.dim() - 1).vec(), logits.sizes().vec(),
-        targets.sizes().vec());
-  if (targets.numel() > 0) {
-    const int64_t least = targets.min().item<int64_t>(), greatest = targets.max().item<int64_t>();
-    check(least >= 0 && greatest < vocab_size, "Expected labels within [0, {}), but got {}",
-          vocab_size, least < 0 ? least : greatest);
-  }
-  const int64_t columns = logits.size(-1);
-  const int64_t vocab_start = tp.rank() * columns;
-  const int64_t valid_columns = std::clamp<int64_t>(vocab_size - vocab_start, 0, columns);
-  return VocabParallelCrossEntropy::apply(logits, targets, valid_columns, vocab_start, &tp);
+                                        int64_t vocab_size, const ProcessGroup& tp,
+                                        double label_smoothing) {
+  return checked_cross_entropy(logits, targets, vocab_size, tp, label_smoothing, /*fused=*/false);
+}
+
+at::Tensor fused_vocab_parallel_cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
+                                              int64_t vocab_size, const ProcessGroup& tp,
+                                              double label_smoothing) {
+  return checked_cross_entropy(logits, targets, vocab_size, tp, label_smoothing, /*fused=*/true);
 }
 
 }  // namespace megatron

@@ -60,6 +60,33 @@ TEST(VectorMath, Bf16RoundsToNearestEven) {
   EXPECT_TRUE(std::isnan(static_cast<float>(stored[0])));
 }
 
+// Every half survives, and every float rounds as c10 rounds it.
+TEST(VectorMath, Fp16RoundsToNearestEven) {
+  for (uint32_t bits = 0; bits < 0x10000u; ++bits) {
+    c10::Half stored[16];
+    std::fill(stored, stored + 16, c10::Half(static_cast<uint16_t>(bits), c10::Half::from_bits()));
+    const Floats wide = load<c10::Half>(stored);
+    const float want = static_cast<float>(stored[0]);
+    if (std::isnan(want)) {
+      ASSERT_TRUE(std::isnan(wide[3])) << std::hex << bits;
+      continue;
+    }
+    ASSERT_EQ(std::bit_cast<uint32_t>(wide[3]), std::bit_cast<uint32_t>(want)) << std::hex << bits;
+    store<c10::Half>(stored, wide);
+    ASSERT_EQ(stored[5].x, bits);
+  }
+  for (uint64_t bits = 0; bits < 0x100000000u; bits += 4099) {
+    const float value = std::bit_cast<float>(static_cast<uint32_t>(bits));
+    c10::Half stored[16];
+    store<c10::Half>(stored, Floats{} + value);
+    if (std::isnan(value)) {
+      ASSERT_TRUE(std::isnan(static_cast<float>(stored[0])));
+    } else {
+      ASSERT_EQ(stored[7].x, c10::Half(value).x) << std::hex << bits;
+    }
+  }
+}
+
 TEST(VectorMath, PartsOfAVectorTouchNothingElse) {
   const float from[20] = {1, 2, 3, 4, 5, 6, 7};
   float to[20];

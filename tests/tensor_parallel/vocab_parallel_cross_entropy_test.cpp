@@ -1,24 +1,33 @@
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 
-#include <gmock/gmock.h>
-
 #include <ATen/ATen.h>
-#include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
 
-#include "megatron/base/error.h"
-
+#include "tests/ops/op_test.h"
+#include "tests/ops/peak_memory.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/tensor_parallel/counting_group.h"
 
 namespace megatron {
 namespace {
 
+using test::expect_close;
+using test::expect_error;
+using test::expect_identical;
+
+using Loss = at::Tensor (*)(const at::Tensor&, const at::Tensor&, int64_t, const ProcessGroup&,
+                            double);
+
 // The loss and the logits' gradient of the whole, by ATen's own operators in fp64.
 std::pair<at::Tensor, at::Tensor> expected_loss_and_gradient(const at::Tensor& logits,
                                                              const at::Tensor& targets,
-                                                             const at::Tensor& weights) {
-  const at::Tensor x = logits.to(at::kDouble).set_requires_grad(true);
-  const at::Tensor loss = x.logsumexp(-1) - x.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
+                                                             const at::Tensor& weights,
+                                                             double label_smoothing) {
+  const at::Tensor x = logits.to(at::kDouble).clone().set_requires_grad(true);
+  const at::Tensor log_p = at::log_softmax(x, -1);
+  const double k = static_cast<double>(logits.size(-1));
+  const double smoothing = label_smoothing == 0 ? 0 : label_smoothing * k / (k - 1);
+  const at::Tensor loss = -(1 - smoothing) * log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1) -
+                          smoothing * log_p.mean(-1);
   torch::autograd::backward({(loss * weights).sum()}, {});
   return {loss.detach(), x.grad()};
 }
@@ -27,6 +36,7 @@ struct Setting {
   int tp;
   at::ScalarType dtype;
   int64_t vocab_size;  // of 24 columns
+  double label_smoothing;
   double tolerance;
 };
 
@@ -40,49 +50,126 @@ TEST_P(CrossEntropy, EqualsTheWholeSoftmaxWithoutThePadding) {
                                 .to(setting.dtype);
   const at::Tensor targets = (at::arange(15, at::kLong) * 7 % setting.vocab_size).view({5, 3});
   const at::Tensor weights = at::linspace(0.1, 1.0, 15, at::kDouble).view({5, 3});
-  const auto [loss, gradient] =
-      expected_loss_and_gradient(logits.narrow(2, 0, setting.vocab_size), targets, weights);
-  run_thread_world(setting.tp, [&](RankContext& rank) {
+  const auto [loss, gradient] = expected_loss_and_gradient(
+      logits.narrow(2, 0, setting.vocab_size), targets, weights, setting.label_smoothing);
+  run_thread_world(setting.tp, [&, &loss = loss, &gradient = gradient](RankContext& rank) {
     const auto groups = rank.make_groups({.tp = setting.tp});
     const int64_t part = columns / setting.tp, start = part * rank.rank;
-    const at::Tensor mine = logits.narrow(2, start, part).contiguous().set_requires_grad(true);
-    const at::Tensor ours =
-        vocab_parallel_cross_entropy(mine, targets, setting.vocab_size, *groups.tp);
-    EXPECT_LE((ours.to(at::kDouble) - loss).abs().max().item<double>(), setting.tolerance);
-    torch::autograd::backward({(ours * weights).sum()}, {});
-    const at::Tensor grad = mine.grad().to(at::kDouble);
     const int64_t valid = std::clamp<int64_t>(setting.vocab_size - start, 0, part);
-    const double scale = setting.dtype == at::kBFloat16 ? 1e-2 : setting.tolerance;
-    if (valid > 0) {
-      EXPECT_LE(
-          (grad.narrow(2, 0, valid) - gradient.narrow(2, start, valid)).abs().max().item<double>(),
-          scale);
-    }
-    if (valid < part) {
-      EXPECT_EQ(grad.narrow(2, valid, part - valid).abs().max().item<double>(), 0.0);
+    at::Tensor first_loss, first_gradient;
+    for (const Loss function :
+         {&vocab_parallel_cross_entropy, &fused_vocab_parallel_cross_entropy}) {
+      const at::Tensor mine = logits.narrow(2, start, part).contiguous().set_requires_grad(true);
+      const at::Tensor ours =
+          function(mine * 1, targets, setting.vocab_size, *groups.tp, setting.label_smoothing);
+      EXPECT_EQ(ours.scalar_type(), setting.dtype == at::kDouble ? at::kDouble : at::kFloat);
+      expect_close(ours.to(at::kDouble), loss, setting.tolerance);
+      torch::autograd::backward({(ours * weights).sum()}, {});
+      EXPECT_EQ(mine.grad().scalar_type(), setting.dtype);
+      const at::Tensor grad = mine.grad().to(at::kDouble);
+      const double bound = c10::elementSize(setting.dtype) == 2 ? 5e-3 : setting.tolerance;
+      expect_close(grad.narrow(2, 0, valid),
+                   gradient.narrow(2, std::min(start, gradient.size(2)), valid), bound);
+      EXPECT_TRUE(grad.narrow(2, valid, part - valid).eq(0).all().item<bool>());
+      if (first_loss.defined()) {
+        expect_identical(ours, first_loss, "fused loss");
+        expect_identical(mine.grad(), first_gradient, "fused gradient");
+      }
+      first_loss = ours;
+      first_gradient = mine.grad();
     }
   });
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Settings, CrossEntropy,
-    testing::Values(Setting{1, at::kFloat, 24, 1e-5}, Setting{1, at::kFloat, 19, 1e-5},
-                    Setting{2, at::kFloat, 24, 1e-5}, Setting{2, at::kDouble, 19, 1e-12},
+    testing::Values(Setting{1, at::kFloat, 24, 0, 1e-5}, Setting{1, at::kFloat, 19, 0, 1e-5},
+                    Setting{2, at::kFloat, 24, 0, 1e-5}, Setting{2, at::kDouble, 19, 0, 1e-12},
                     // The last rank holds nothing but padding.
-                    Setting{4, at::kFloat, 17, 1e-5}, Setting{2, at::kBFloat16, 20, 1e-4}));
+                    Setting{4, at::kFloat, 17, 0, 1e-5}, Setting{2, at::kBFloat16, 20, 0, 1e-4},
+                    Setting{1, at::kDouble, 19, 0.1, 1e-12},
+                    Setting{2, at::kDouble, 19, 0.1, 1e-12},
+                    Setting{4, at::kDouble, 17, 0.3, 1e-12}, Setting{2, at::kFloat, 24, 0.1, 1e-5},
+                    Setting{1, at::kHalf, 19, 0, 1e-5}, Setting{2, at::kHalf, 19, 0.1, 1e-5}));
 
-TEST(VocabParallelCrossEntropy, LabelOutsideTheVocabularyIsAnError) {
+TEST(VocabParallelCrossEntropy, GradientsByDifferences) {
+  const auto groups = ProcessGroupCollection::single_rank();
+  const at::Tensor targets = at::tensor({0, 6, 3}, at::kLong);
+  for (const Loss loss : {&vocab_parallel_cross_entropy, &fused_vocab_parallel_cross_entropy}) {
+    for (const double smoothing : {0.0, 0.2}) {
+      test::expect_gradients_by_differences(
+          [&](const std::vector<at::Tensor>& in) {
+            return loss(in[0] * 1, targets, 7, *groups.tp, smoothing);
+          },
+          {test::random_tensor({3, 8}, at::kDouble, 1)});
+    }
+  }
+}
+
+TEST(VocabParallelCrossEntropy, FusionSavesCollectives) {
+  const at::Tensor logits = test::random_tensor({3, 8}, at::kFloat, 1);
+  const at::Tensor targets = at::tensor({0, 6, 3}, at::kLong);
+  const auto count = [&](Loss loss, double smoothing) {
+    CountingGroup tp(2);
+    loss(logits, targets, 14, *tp.group, smoothing);
+    return tp.all_reduces();
+  };
+  EXPECT_EQ(count(&vocab_parallel_cross_entropy, 0), 3);
+  EXPECT_EQ(count(&vocab_parallel_cross_entropy, 0.1), 4);
+  EXPECT_EQ(count(&fused_vocab_parallel_cross_entropy, 0), 2);
+  EXPECT_EQ(count(&fused_vocab_parallel_cross_entropy, 0.1), 2);
+}
+
+TEST(VocabParallelCrossEntropy, FusionNeedsNoSecondTensorOfLogits) {
+  const auto groups = ProcessGroupCollection::single_rank();
+  const at::Tensor targets = at::zeros({256}, at::kLong);
+  const at::Tensor leaf = test::random_tensor({256, 4096}, at::kFloat, 1).requires_grad_();
+  const auto peak = [&](Loss function) {
+    const at::Tensor logits = leaf.view({256, 4096});
+    return test::peak_bytes([&] {
+      torch::autograd::grad({function(logits, targets, 4096, *groups.tp, 0).sum()}, {leaf});
+    });
+  };
+  const auto logit_bytes = static_cast<int64_t>(leaf.nbytes());
+  EXPECT_GE(peak(&vocab_parallel_cross_entropy), logit_bytes);
+  const at::Tensor values = leaf.detach().clone();
+  EXPECT_LT(peak(&fused_vocab_parallel_cross_entropy), logit_bytes / 50);
+}
+
+// The gradient lies over the logits: whoever still needs them gets an error, not wrong numbers.
+TEST(VocabParallelCrossEntropy, OverwrittenLogitsAreNoticed) {
+  const auto groups = ProcessGroupCollection::single_rank();
+  const at::Tensor targets = at::tensor({0, 6, 3}, at::kLong);
+  const at::Tensor leaf = test::random_tensor({3, 8}, at::kFloat, 1).requires_grad_();
+  const at::Tensor logits = leaf.exp();  // keeps its result for its own backward
+  const at::Tensor loss = fused_vocab_parallel_cross_entropy(logits, targets, 8, *groups.tp);
+  EXPECT_ANY_THROW(torch::autograd::backward({loss.sum()}, {}));
+
+  const at::Tensor scaled = leaf * 2;
+  const at::Tensor twice = fused_vocab_parallel_cross_entropy(scaled, targets, 8, *groups.tp).sum();
+  torch::autograd::backward({twice}, {}, /*retain_graph=*/true);
+  EXPECT_ANY_THROW(torch::autograd::backward({twice}, {}));
+
+  // A leaf keeps its values.
+  const at::Tensor before = leaf.detach().clone();
+  torch::autograd::backward(
+      {fused_vocab_parallel_cross_entropy(leaf, targets, 8, *groups.tp).sum()}, {});
+  expect_identical(leaf.detach(), before);
+}
+
+TEST(VocabParallelCrossEntropy, BadInputIsAnError) {
   const auto groups = ProcessGroupCollection::single_rank();
   const at::Tensor logits = at::zeros({2, 8});
-  EXPECT_THAT(
-      [&] {
-        vocab_parallel_cross_entropy(logits, at::tensor({1, 7}, at::kLong), 7, *groups.tp);
-      },
-      testing::ThrowsMessage<Error>(testing::HasSubstr("[0, 7), but got 7")));
-  EXPECT_THROW(vocab_parallel_cross_entropy(logits, at::tensor({-1, 0}, at::kLong), 7, *groups.tp),
-               Error);
-  EXPECT_THROW(vocab_parallel_cross_entropy(logits, at::zeros({3}, at::kLong), 7, *groups.tp),
-               Error);
+  const auto loss = [&](const at::Tensor& targets, int64_t vocab_size, double smoothing = 0) {
+    vocab_parallel_cross_entropy(logits, targets, vocab_size, *groups.tp, smoothing);
+  };
+  expect_error([&] { loss(at::tensor({1, 7}, at::kLong), 7); }, "[0, 7), but got 7");
+  expect_error([&] { loss(at::tensor({-1, 0}, at::kLong), 7); }, "[0, 7), but got -1");
+  expect_error([&] { loss(at::zeros({3}, at::kLong), 7); }, "targets of shape [2], but got [3]");
+  expect_error([&] { loss(at::zeros({2}, at::kInt), 7); }, "int64");
+  expect_error([&] { loss(at::zeros({2}, at::kLong), 9); }, "1 to 8 ids");
+  expect_error([&] { loss(at::zeros({2}, at::kLong), 7, 1.5); }, "below 1, but got 1.5");
+  expect_error([&] { loss(at::zeros({2}, at::kLong), 7, -0.1); }, "at least 0");
 }
 
 }  // namespace

@@ -1,0 +1,113 @@
+// The output layer and its loss, forward and backward with the weight's gradient into an fp32
+// buffer: the plain layers, the fused loss, and the chunked one that never holds the logits.
+// Arguments: tokens, vocabulary, hidden size, dtype (0 fp32, 1 bf16), columns of a chunk (0: the
+// default). `peak_MiB` counts the tensors allocated on the way, beyond inputs and the weight's
+// gradient.
+#include <malloc.h>
+
+#include <ATen/ATen.h>
+#include <benchmark/benchmark.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "megatron/ops/linear.h"
+#include "megatron/ops/wide_product.h"
+#include "megatron/parallel/process_group_collection.h"
+#include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
+#include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"
+
+#include "tests/ops/peak_memory.h"
+
+namespace megatron {
+namespace {
+
+enum class Way { plain, fused, chunked };
+
+void output_and_loss(benchmark::State& state, Way way) {
+  const int64_t tokens = state.range(0), vocabulary = state.range(1), h = state.range(2);
+  const auto dtype = state.range(3) == 0 ? at::kFloat : at::kBFloat16;
+  const auto groups = ProcessGroupCollection::single_rank();
+  const at::Tensor hidden = at::randn({tokens, 1, h}).to(dtype).requires_grad_();
+  const auto weight = std::make_shared<Parameter>(
+      std::vector<int64_t>{vocabulary, h}, at::TensorOptions().dtype(dtype),
+      TensorParallelSharding{}, Initialization::constant(0));
+  {
+    const at::NoGradGuard no_grad;
+    weight->data.normal_(0, 0.02);
+  }
+  weight->main_grad = at::zeros({vocabulary, h});
+  const at::Tensor targets = at::randint(vocabulary, {tokens, 1}, at::kLong);
+  const at::Tensor grad_loss = at::ones({tokens, 1});
+  const auto step = [&] {
+    at::Tensor loss;
+    if (way == Way::chunked) {
+      loss = vocab_parallel_linear_cross_entropy(hidden, weight, targets, vocabulary, *groups.tp,
+                                                 {.chunk_columns = state.range(4)});
+    } else {
+      const auto function =
+          way == Way::plain ? vocab_parallel_cross_entropy : fused_vocab_parallel_cross_entropy;
+      loss = function(linear(hidden, weight->data, {}, weight->main_grad), targets, vocabulary,
+                      *groups.tp, 0.0);
+    }
+    benchmark::DoNotOptimize(torch::autograd::grad({loss}, {hidden, weight->data}, {grad_loss},
+                                                   std::nullopt, false, /*allow_unused=*/true));
+  };
+  state.counters["peak_MiB"] = static_cast<double>(test::peak_bytes(step)) / (1 << 20);
+  for (auto _ : state) step();
+}
+
+void shapes(benchmark::internal::Benchmark* benchmark) {
+  for (const int64_t dtype : {0, 1}) {
+    benchmark->Args({1024, 50304, 768, dtype, 0});
+    benchmark->Args({4096, 131072, 512, dtype, 0});
+  }
+  benchmark->ArgNames({"tokens", "vocabulary", "hidden", "bf16", "chunk"})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+BENCHMARK_CAPTURE(output_and_loss, plain, Way::plain)->Apply(shapes);
+BENCHMARK_CAPTURE(output_and_loss, fused, Way::fused)->Apply(shapes);
+BENCHMARK_CAPTURE(output_and_loss, chunked, Way::chunked)->Apply(shapes);
+// How the default chunk was chosen.
+BENCHMARK_CAPTURE(output_and_loss, chunk_size, Way::chunked)
+    ->ArgNames({"tokens", "vocabulary", "hidden", "bf16", "chunk"})
+    ->ArgsProduct({{1024}, {50304}, {768}, {0, 1}, {1024, 2048, 4096, 8192, 16384}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+// The bf16 weight gradient into an fp32 buffer: ours, and libtorch's product in bf16, then added.
+void weight_gradient(benchmark::State& state, bool ours) {
+  const int64_t tokens = state.range(0), out = state.range(1), in = state.range(2);
+  const at::Tensor grad_output = at::randn({tokens, out}).to(at::kBFloat16);
+  const at::Tensor x = at::randn({tokens, in}).to(at::kBFloat16);
+  at::Tensor main_grad = at::zeros({out, in});
+  for (auto _ : state) {
+    if (ours) {
+      add_product(main_grad, grad_output.t(), x);
+    } else {
+      main_grad.add_(at::mm(grad_output.t(), x));
+    }
+  }
+  state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(tokens * out * in),
+                                                 benchmark::Counter::kIsIterationInvariantRate);
+}
+void weight_shapes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"tokens", "out", "in"});
+  benchmark->Args({512, 1024, 256})->Args({1024, 3072, 768})->Args({1024, 768, 3072});
+  benchmark->Args({1024, 768, 768})->Args({4096, 4096, 512});
+  benchmark->Unit(benchmark::kMillisecond)->UseRealTime();
+}
+BENCHMARK_CAPTURE(weight_gradient, ours, true)->Apply(weight_shapes);
+BENCHMARK_CAPTURE(weight_gradient, aten, false)->Apply(weight_shapes);
+
+}  // namespace
+}  // namespace megatron
+
+int main(int argc, char** argv) {
+  // Freed memory stays with the process, as in a training run whose steps repeat.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
