@@ -1,4 +1,6 @@
 // The checks of attention and positions beyond their sizes.
+#include "megatron/config/attention_backend.h"
+#include "megatron/config/enum_names.h"
 #include "megatron/config/problems.h"
 #include "megatron/config/validate.h"
 
@@ -45,7 +47,9 @@ void check_mrope(const GPTModelConfig& config, Problems& problems) {
   problems.expect(t.mrope_section.size() == 3 && sum == half,
                   "Expected three numbers that sum to {} (half the rotated features of a head) for "
                   "--mrope-section, but got {}; {},{},{} works",
-                  half, t.mrope_section.empty() ? std::string("none") : fmt::format("{}", fmt::join(t.mrope_section, ",")),
+                  half,
+                  t.mrope_section.empty() ? std::string("none")
+                                          : fmt::format("{}", fmt::join(t.mrope_section, ",")),
                   half - half / 3 * 2, half / 3, half / 3);
 }
 
@@ -53,14 +57,16 @@ void check_yarn(const char* prefix, const YarnConfig& yarn, Problems& problems) 
   problems.expect(yarn.rotary_scaling_factor >= 1,
                   "Expected --{}rotary-scaling-factor of at least 1, but got {}; 1 changes nothing",
                   prefix, yarn.rotary_scaling_factor);
-  problems.expect(yarn.original_max_position_embeddings >= 1,
-                  "Expected --{}original-max-position-embeddings of at least 1, but got {}; 4096 is "
-                  "usual",
-                  prefix, yarn.original_max_position_embeddings);
-  problems.expect(yarn.beta_fast > yarn.beta_slow && yarn.beta_slow > 0,
-                  "Expected --{0}beta-fast above --{0}beta-slow above 0, but got {1} and {2}; 32 and "
-                  "1 are usual",
-                  prefix, yarn.beta_fast, yarn.beta_slow);
+  problems.expect(
+      yarn.original_max_position_embeddings >= 1,
+      "Expected --{}original-max-position-embeddings of at least 1, but got {}; 4096 is "
+      "usual",
+      prefix, yarn.original_max_position_embeddings);
+  problems.expect(
+      yarn.beta_fast > yarn.beta_slow && yarn.beta_slow > 0,
+      "Expected --{0}beta-fast above --{0}beta-slow above 0, but got {1} and {2}; 32 and "
+      "1 are usual",
+      prefix, yarn.beta_fast, yarn.beta_slow);
 }
 
 void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
@@ -81,8 +87,8 @@ void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
                     mla.qk_pos_emb_head_dim, nearest_multiples(2, mla.qk_pos_emb_head_dim));
   }
   const auto excludes = [&](bool given, const char* flag) {
-    problems.expect(!given,
-                    "Expected --multi-latent-attention or {}, but got both; leave one out", flag);
+    problems.expect(!given, "Expected --multi-latent-attention or {}, but got both; leave one out",
+                    flag);
   };
   excludes(t.attention_output_gate, "--attention-output-gate");
   excludes(t.qk_l2_norm, "--qk-l2-norm");
@@ -95,10 +101,21 @@ void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
   if (mla.rope_type == RopeType::yarn) check_yarn("", mla.yarn, problems);
 }
 
+// What no device's version of the backend can do; the model checks the rest, knowing its device.
+void check_backend(const TransformerConfig& t, Problems& problems) {
+  const auto demands = AttentionDemands::of_model(t);
+  const std::string unmet = unmet_demands(t.attention_backend, demands, /*cuda=*/false);
+  problems.expect(unmet.empty(),
+                  "Expected --attention-backend auto, fused, unfused or local with {}, but got {}; "
+                  "auto works",
+                  unmet, enum_name(t.attention_backend));
+}
+
 }  // namespace
 
 void check_attention(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
+  check_backend(t, problems);
   check_window(t, problems);
   check_mrope(config, problems);
   check_layer_pattern("--no-rope-freq", t.no_rope_freq, t.num_layers, problems);
