@@ -161,15 +161,26 @@ void check_mask(const at::Tensor& mask, const at::Tensor& q, const at::Tensor& k
         q.size(0), k.size(0), fmt::join(mask.sizes(), ", "));
 }
 
+void check_bias(const at::Tensor& bias, const at::Tensor& q, const at::Tensor& k) {
+  if (!bias.defined()) return;
+  check_floating(bias, "core_attention", "bias");
+  check(bias.dim() == 4 && (bias.size(0) == 1 || bias.size(0) == q.size(1)) &&
+            (bias.size(1) == 1 || bias.size(1) == q.size(2)) && bias.size(2) == q.size(0) &&
+            bias.size(3) == k.size(0),
+        "core_attention: Expected a bias of shape [1 or {}, 1 or {}, {}, {}], but got [{}]",
+        q.size(1), q.size(2), q.size(0), k.size(0), fmt::join(bias.sizes(), ", "));
+}
+
 // Attention as a chain of differentiable operators; `drop` is applied to the probabilities.
 template <typename Drop>
 at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                           const Drop& drop) {
+                           const at::Tensor& bias, const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
   const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * scale;
   at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
+  if (bias.defined()) scores = scores + bias.to(scores.scalar_type());
   const at::Tensor fill = at::full({}, -10000.0, scores.options());
   if (mask.defined()) scores = at::where(mask, fill, scores);
   if (causal) {
@@ -187,13 +198,14 @@ namespace reference {
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout) {
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, [&](const at::Tensor& probs) {
-    if (dropout == nullptr || dropout->p == 0) return probs;
-    const at::Tensor factors = reference::attention_dropout_factors(
-        probs.sizes(), dropout->p, dropout->key, dropout->queries, dropout->head_offset);
-    return probs * factors.to(probs.device(), probs.scalar_type());
-  });
+                          const AttentionDropout* dropout, const at::Tensor& bias) {
+  return plain_attention(
+      q, k, v, scale, mask, causal, query_offset, bias, [&](const at::Tensor& probs) {
+        if (dropout == nullptr || dropout->p == 0) return probs;
+        const at::Tensor factors = reference::attention_dropout_factors(
+            probs.sizes(), dropout->p, dropout->key, dropout->queries, dropout->head_offset);
+        return probs * factors.to(probs.device(), probs.scalar_type());
+      });
 }
 
 }  // namespace reference
@@ -222,9 +234,10 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout) {
+                          const AttentionDropout* dropout, const at::Tensor& bias) {
   check_attention(q, k, v, "core_attention");
   check_mask(mask, q, k);
+  check_bias(bias, q, k);
   check(query_offset >= 0, "core_attention: Expected query_offset of at least 0, but got {}",
         query_offset);
   check(k.size(0) > 0 || q.numel() == 0, "core_attention: Expected at least 1 key, but got none");
@@ -234,15 +247,16 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
-  if (use_cpu_kernel(q)) {
+  if (use_cpu_kernel(q) && !bias.defined()) {
     const int64_t n = q.size(2);
     const at::Tensor rows = mask.defined() && mask.stride(3) != 1 ? mask.contiguous() : mask;
     return CoreAttentionFunction::apply(q, expand_groups(k, n), expand_groups(v, n), scale,
                                         optional_tensor(rows), causal, query_offset, plan);
   }
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, [&](const at::Tensor& probs) {
-    return attention_dropout(probs, plan.p, plan.key, plan.queries, plan.head_offset);
-  });
+  return plain_attention(
+      q, k, v, scale, mask, causal, query_offset, bias, [&](const at::Tensor& probs) {
+        return attention_dropout(probs, plan.p, plan.key, plan.queries, plan.head_offset);
+      });
 }
 
 }  // namespace megatron

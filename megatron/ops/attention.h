@@ -27,14 +27,15 @@ struct AttentionDropout {
 // all keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. causal: query i
 // sees the keys
 // <= i + query_offset (the number of keys cached before the first query). dropout may be null.
+// bias: floating, [1 or b, 1 or n, sq, sk], added to the scaled scores; or undefined.
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout);
+                          const AttentionDropout* dropout, const at::Tensor& bias = {});
 
 namespace reference {
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout);
+                          const AttentionDropout* dropout, const at::Tensor& bias = {});
 }  // namespace reference
 
 }  // namespace megatron

@@ -24,6 +24,8 @@ double softmax_scale_of(const TransformerConfig& config) {
 DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_t layer_number,
                                          const LayerOptions& options)
     : layer_number_(layer_number),
+      backend_(config.attention_backend),
+      demands_(AttentionDemands::of_layer(config, layer_number)),
       softmax_scale_(softmax_scale_of(config)),
       attention_dropout_(config.attention_dropout),
       tp_rank_(options.tp->rank()) {
@@ -42,21 +44,32 @@ at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k
           queries, keys, mask.sizes().vec());
   }
   const double p = context.dropout_probability(attention_dropout_);
-  if (!mask.defined() && p == 0.0 && queries == keys && window_left_ < 0)
+  AttentionDemands demands = demands_;
+  demands.dropout = p > 0.0;
+  demands.packed = input.packed_seq_params.has_value();
+  demands.mask = mask.defined();
+  demands.bias = input.attention_bias.defined();
+  demands.cached = queries != keys;
+  if (resolve_attention_backend(backend_, demands, q.is_cuda()) == AttentionBackend::flash)
     return causal_attention(q, k, v, softmax_scale_);
+  const auto also_mask = [&](const at::Tensor& more) {
+    mask = mask.defined() ? mask.logical_or(more) : more;
+  };
+  if (input.packed_seq_params)
+    also_mask(input.packed_seq_params->block_diagonal_mask(keys).to(q.device()));
   if (window_left_ >= 0) {
     const at::Tensor order = at::arange(keys, q.options().dtype(at::kLong));
-    const at::Tensor last = at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
-    const at::Tensor outside =
-        order.gt(last).logical_or(order.lt(last - window_left_)).view({1, 1, queries, keys});
-    mask = mask.defined() ? mask.logical_or(outside) : outside;
+    const at::Tensor last =
+        at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
+    also_mask(order.gt(last).logical_or(order.lt(last - window_left_)).view({1, 1, queries, keys}));
   }
   const AttentionDropout dropout{.p = p,
                                  .key = context.key(layer_number_, DropoutSite::attention),
                                  .queries = context.attention_index(),
                                  .head_offset = tp_rank_ * q.size(2)};
   return core_attention(q, k, v, softmax_scale_, mask, /*causal=*/!mask.defined(),
-                        /*query_offset=*/keys - queries, p > 0.0 ? &dropout : nullptr);
+                        /*query_offset=*/keys - queries, p > 0.0 ? &dropout : nullptr,
+                        input.attention_bias);
 }
 
 }  // namespace megatron

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "megatron/base/megatron_module.h"
-#include "megatron/config/transformer_config.h"
+#include "megatron/config/attention_backend.h"
 #include "megatron/tensor_parallel/layer_options.h"
 #include "megatron/transformer/forward_context.h"
 #include "megatron/transformer/layer_input.h"
@@ -17,8 +17,8 @@ class CoreAttention : public MegatronModule {
                              const LayerInput& input, const ForwardContext& context) const = 0;
 };
 
-// Megatron's local DotProductAttention: flash attention where there is neither mask nor dropout,
-// else the scores in full.
+// Megatron's DotProductAttention, on the backend that the configuration names or, automatic, on the
+// fastest that can do what a call asks.
 class DotProductAttention : public CoreAttention {
  public:
   DotProductAttention(const TransformerConfig& config, int64_t layer_number,
@@ -29,6 +29,8 @@ class DotProductAttention : public CoreAttention {
 
  private:
   int64_t layer_number_;
+  AttentionBackend backend_;  // as asked
+  AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
   double attention_dropout_;
   int64_t window_left_ = -1;  // keys that a query sees to its left; -1 is all
