@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
+#include "megatron/config/problems.h"
+#include "megatron/config/validate.h"
 
 namespace megatron {
 namespace {
@@ -99,6 +101,24 @@ TEST(AttentionBackendChoice, ANamedBackendThatCannotDoItIsAnError) {
       [] { resolve_attention_backend(Backend::fused, {.dropout = true}, /*cuda=*/true); },
       ThrowsMessage<Error>(AllOf(HasSubstr("--attention-dropout above 0, but got fused on a GPU"),
                                  HasSubstr("unfused or local can"))));
+}
+
+TEST(AttentionBackendChoice, IsCheckedWithTheOtherOptions) {
+  GPTModelConfig config;
+  config.transformer.num_layers = 2;
+  config.transformer.hidden_size = 8;
+  config.transformer.num_attention_heads = 2;
+  config.transformer.attention_backend = Backend::flash;
+  Problems problems;
+  check_attention(config, problems);
+  EXPECT_THAT([&] { problems.throw_if_any(); },
+              ThrowsMessage<Error>(
+                  HasSubstr("Expected --attention-backend auto, fused, unfused or local with "
+                            "--attention-dropout above 0, but got flash; auto works")));
+  config.transformer.attention_dropout = 0;
+  Problems none;
+  check_attention(config, none);
+  EXPECT_TRUE(none.empty());
 }
 
 TEST(AttentionBackendChoice, DemandsFollowTheLayers) {

@@ -38,12 +38,10 @@ void check_decoder_input(const GPTModelInput& input, const GPTModelConfig& confi
         "Expected decoder_input on the first pipeline stage, but got it on stage {}; "
         "set_input_tensor works there",
         stage.rank);
-  const int64_t s = context.residual_positions.size(0), h = config.transformer.hidden_size;
-  check(hidden.dim() == 3 && hidden.size(0) == s && hidden.size(2) == h,
-        "Expected decoder_input of shape [{}, b, {}], but got {}", s, h, hidden.sizes().vec());
-  check(!input.input_ids.defined() || input.input_ids.size(0) == hidden.size(1),
-        "Expected decoder_input for the {} rows of input_ids, but got {}",
-        input.input_ids.defined() ? input.input_ids.size(0) : 0, hidden.size(1));
+  const std::vector<int64_t> shape = {context.residual_positions.size(0),
+                                      context.sample_ordinals.size(0),
+                                      config.transformer.hidden_size};
+  expect_shape(hidden, shape, "decoder_input");
 }
 
 // A mask or bias over the scores of sq queries and sk keys, for all heads alike or for each.

@@ -78,6 +78,7 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
   GradientBuffer gradients(model.parameters(), {}, 1);
   OptimizerConfig optimizer_config;
   optimizer_config.lr = 0.05;
+  optimizer_config.adam_eps = 1e-5;
   Optimizer optimizer(optimizer_config, model.parameters(), groups);
 
   // The token after a row's words is one of them.

@@ -66,12 +66,12 @@ const BadInput kBadInputs[] = {
      [](auto& i) {
        i.decoder_input = at::zeros({4, 2, 11});
      },
-     {"decoder_input of shape [4, b, 12]", "[4, 2, 11]"}},
+     {"decoder_input of shape [4, 2, 12]", "[4, 2, 11]"}},
     {"decoder_input_of_other_rows",
      [](auto& i) {
        i.decoder_input = at::zeros({4, 3, 12});
      },
-     {"the 2 rows of input_ids", "got 3"}},
+     {"decoder_input of shape [4, 2, 12]", "[4, 3, 12]"}},
     {"mask_of_another_size",
      [](auto& i) {
        i.attention_mask = at::zeros({2, 1, 3, 4}, at::kBool);
