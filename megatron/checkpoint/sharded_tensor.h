@@ -1,6 +1,7 @@
 // A rank's part of a global tensor: what checkpoints are written from and read into.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -8,6 +9,8 @@
 #include <ATen/core/Tensor.h>
 
 namespace megatron {
+
+class Parameter;
 
 // The rectangle [global_offset, global_offset + data.sizes()) of the global tensor `key`.
 struct ShardedTensor {
@@ -19,8 +22,13 @@ struct ShardedTensor {
   // The global shape in a file may differ along dimension 0 (vocabulary padding): the common rows
   // are read, rows beyond them keep their values.
   bool allow_shape_mismatch = false;
+  const Parameter* parameter = nullptr;  // whose values or optimizer state these are, if one's
 };
 
 using ShardedStateDict = std::vector<ShardedTensor>;
+
+inline bool contains_key(const ShardedStateDict& state, const std::string& key) {
+  return std::ranges::any_of(state, [&](const ShardedTensor& tensor) { return tensor.key == key; });
+}
 
 }  // namespace megatron

@@ -1,4 +1,6 @@
 // The checks of attention and positions beyond their sizes.
+#include "megatron/config/attention_backend.h"
+#include "megatron/config/enum_names.h"
 #include "megatron/config/problems.h"
 #include "megatron/config/validate.h"
 
@@ -99,10 +101,21 @@ void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
   if (mla.rope_type == RopeType::yarn) check_yarn("", mla.yarn, problems);
 }
 
+// What no device's version of the backend can do; the model checks the rest, knowing its device.
+void check_backend(const TransformerConfig& t, Problems& problems) {
+  const auto demands = AttentionDemands::of_model(t);
+  const std::string unmet = unmet_demands(t.attention_backend, demands, /*cuda=*/false);
+  problems.expect(unmet.empty(),
+                  "Expected --attention-backend auto, fused, unfused or local with {}, but got {}; "
+                  "auto works",
+                  unmet, enum_name(t.attention_backend));
+}
+
 }  // namespace
 
 void check_attention(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
+  check_backend(t, problems);
   check_window(t, problems);
   check_mrope(config, problems);
   check_layer_pattern("--no-rope-freq", t.no_rope_freq, t.num_layers, problems);

@@ -114,16 +114,27 @@ void check_mask(const at::Tensor& mask, const at::Tensor& q, const at::Tensor& k
         q.size(0), k.size(0), fmt::join(mask.sizes(), ", "));
 }
 
+void check_bias(const at::Tensor& bias, const at::Tensor& q, const at::Tensor& k) {
+  if (!bias.defined()) return;
+  check_floating(bias, "core_attention", "bias");
+  check(bias.dim() == 4 && (bias.size(0) == 1 || bias.size(0) == q.size(1)) &&
+            (bias.size(1) == 1 || bias.size(1) == q.size(2)) && bias.size(2) == q.size(0) &&
+            bias.size(3) == k.size(0),
+        "core_attention: Expected a bias of shape [1 or {}, 1 or {}, {}, {}], but got [{}]",
+        q.size(1), q.size(2), q.size(0), k.size(0), fmt::join(bias.sizes(), ", "));
+}
+
 // Attention as a chain of differentiable operators; `drop` is applied to the probabilities.
 template <typename Drop>
 at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
                            const std::optional<AttentionWindow>& window, const at::Tensor& sink,
-                           const Drop& drop) {
+                           const at::Tensor& bias, const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
   const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * scale;
   at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
+  if (bias.defined()) scores = scores + bias.to(scores.scalar_type());
   const at::Tensor fill = at::full({}, -10000.0, scores.options());
   if (mask.defined()) scores = at::where(mask, fill, scores);
   const auto options = q.options().dtype(at::kLong);
@@ -141,6 +152,16 @@ at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::T
   return heads_last(at::bmm(probs.reshape({b * n, sq, sk}), heads_first(values)), b);
 }
 
+// Calls `kernel` on [b, n, s, d] tensors, as libtorch's own attention takes them.
+template <typename Kernel>
+at::Tensor in_libtorch_layout(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const Kernel& kernel) {
+  const int64_t n = q.size(2);
+  const auto rows = [](const at::Tensor& x) { return x.permute({1, 2, 0, 3}); };
+  const at::Tensor out = kernel(rows(q), rows(expand_groups(k, n)), rows(expand_groups(v, n)));
+  return out.permute({2, 0, 1, 3}).reshape({q.size(0), q.size(1), n * v.size(3)});
+}
+
 }  // namespace
 
 namespace reference {
@@ -149,8 +170,8 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
                           const AttentionDropout* dropout,
                           const std::optional<AttentionWindow>& window,
-                          const at::Tensor& softmax_offset) {
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset,
+                          const at::Tensor& softmax_offset, const at::Tensor& bias) {
+  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset, bias,
                          [&](const at::Tensor& probs) {
                            if (dropout == nullptr || dropout->p == 0) return probs;
                            const at::Tensor factors = reference::attention_dropout_factors(
@@ -169,28 +190,43 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
         "causal_attention: Expected as many keys as queries, but got {} and {}; core_attention "
         "takes others",
         k.size(0), q.size(0));
-  const int64_t s = q.size(0), b = q.size(1), n = q.size(2);
   if (q.numel() == 0 || v.size(3) != q.size(3)) {
     return core_attention(q, k, v, scale, {}, /*causal=*/true, 0, nullptr);
   }
-  const auto rows = [](const at::Tensor& x) { return x.permute({1, 2, 0, 3}); };
-  const at::Tensor query = rows(q), key = rows(expand_groups(k, n)),
-                   value = rows(expand_groups(v, n));
-  const at::Tensor out =
-      q.is_cpu() ? std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
-                       query, key, value, /*dropout_p=*/0.0, /*is_causal=*/true, {}, scale))
-                 : at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
-                                                    /*is_causal=*/true, scale);
-  return out.permute({2, 0, 1, 3}).reshape({s, b, n * v.size(3)});
+  return in_libtorch_layout(q, k, v, [&](const auto& query, const auto& key, const auto& value) {
+    return q.is_cpu() ? std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
+                            query, key, value, /*dropout_p=*/0.0, /*is_causal=*/true, {}, scale))
+                      : at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
+                                                         /*is_causal=*/true, scale);
+  });
+}
+
+at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           double scale) {
+  check_attention(q, k, v, "cudnn_attention");
+  check(q.is_cuda() && (q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf),
+        "cudnn_attention: Expected bf16 or fp16 on a GPU, but got {} on {}; --attention-backend "
+        "flash or unfused takes others",
+        dtype_name(q.scalar_type()), q.device().str());
+  check(q.size(0) == k.size(0),
+        "cudnn_attention: Expected as many keys as queries, but got {} and {}; core_attention takes "
+        "others",
+        k.size(0), q.size(0));
+  return in_libtorch_layout(q, k, v, [&](const auto& query, const auto& key, const auto& value) {
+    return std::get<0>(at::_scaled_dot_product_cudnn_attention(
+        query, key, value, /*attn_bias=*/{}, /*compute_log_sumexp=*/at::GradMode::is_enabled(),
+        /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale));
+  });
 }
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
                           const AttentionDropout* dropout,
                           const std::optional<AttentionWindow>& window,
-                          const at::Tensor& softmax_offset) {
+                          const at::Tensor& softmax_offset, const at::Tensor& bias) {
   check_attention(q, k, v, "core_attention");
   check_mask(mask, q, k);
+  check_bias(bias, q, k);
   check(query_offset >= 0, "core_attention: Expected query_offset of at least 0, but got {}",
         query_offset);
   check(k.size(0) > 0 || q.numel() == 0, "core_attention: Expected at least 1 key, but got none");
@@ -201,7 +237,7 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
-  if (use_cpu_kernel(q)) {
+  if (use_cpu_kernel(q) && !bias.defined()) {
     const int64_t n = q.size(2);
     const at::Tensor rows = mask.defined() && mask.stride(3) != 1 ? mask.contiguous() : mask;
     const AttentionWindow bounds = window.value_or(AttentionWindow{});
@@ -216,7 +252,7 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     return CoreAttentionFunction::apply(q, expand_groups(k, n), expand_groups(v, n),
                                         optional_tensor(rows), optional_tensor(sink), plan);
   }
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset,
+  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset, bias,
                          [&](const at::Tensor& probs) {
                            return attention_dropout(probs, dropping.p, dropping.key,
                                                     dropping.queries, dropping.head_offset);

@@ -15,6 +15,10 @@ namespace megatron {
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             double scale);
 
+// The same by cuDNN; CUDA tensors in half precision only.
+at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           double scale);
+
 // Dropout on the attention probabilities; see attention_dropout.
 struct AttentionDropout {
   double p = 0.0;
@@ -34,19 +38,20 @@ struct AttentionWindow {
 // keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. Query i stands at
 // position i + query_offset (the number of keys cached before the first query). causal: it sees the
 // keys up to its position; window narrows that. dropout may be null. softmax_offset: [n], the logit
-// of a sink per head (one more term in the denominator), or undefined.
+// of a sink per head (one more term in the denominator), or undefined. bias: floating, [1 or b, 1 or
+// n, sq, sk], added to the scaled scores; or undefined.
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
                           const AttentionDropout* dropout,
                           const std::optional<AttentionWindow>& window = {},
-                          const at::Tensor& softmax_offset = {});
+                          const at::Tensor& softmax_offset = {}, const at::Tensor& bias = {});
 
 namespace reference {
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
                           const AttentionDropout* dropout,
                           const std::optional<AttentionWindow>& window = {},
-                          const at::Tensor& softmax_offset = {});
+                          const at::Tensor& softmax_offset = {}, const at::Tensor& bias = {});
 }  // namespace reference
 
 }  // namespace megatron

@@ -1,5 +1,8 @@
 #include "megatron/tensor_parallel/vocab_parallel_embedding.h"
 
+#include <ATen/ATen.h>
+
+#include "megatron/base/error.h"
 #include "megatron/ops/embedding.h"
 #include "megatron/parallel/collectives.h"
 
@@ -18,6 +21,12 @@ VocabParallelEmbedding::VocabParallelEmbedding(int64_t num_embeddings, int64_t e
 }
 
 at::Tensor VocabParallelEmbedding::forward(const at::Tensor& ids, bool reduce_scatter) const {
+  // No rank holds such a row; on a GPU the comparison would wait for the device.
+  if (ids.is_cpu() && ids.numel() > 0) {
+    const int64_t rows = weight_->data.size(0) * options_.tp->size(),
+                  last = ids.max().item<int64_t>();
+    check(last < rows, "Expected token ids in [0, {}), but got {}", rows, last);
+  }
   const int64_t vocab_start = options_.tp->rank() * weight_->data.size(0);
   const at::Tensor partial = embedding_lookup(weight_->data, ids, vocab_start, weight_->main_grad);
   return reduce_scatter ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)

@@ -50,7 +50,6 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
   const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
-  model->synchronize_shared_embedding();
   TrainStep step(model, options);
 
   const int64_t dp = groups.dp->size(), rows = options.batch.micro_batch_size;

@@ -44,7 +44,6 @@ class TrainingLoop {
     // there.
     if (options.checkpoint.load.empty()) {
       initialize_weights(*model_, options.training.seed);
-      model_->synchronize_shared_embedding();
     }
     step_.emplace(model_, options);
     if (tokenizer_ != nullptr)

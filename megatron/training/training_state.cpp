@@ -1,27 +1,15 @@
 #include "megatron/training/training_state.h"
 
+#include <map>
+
 #include "megatron/base/error.h"
+#include "megatron/checkpoint/parameter_shards.h"
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/options_json.h"
 #include "megatron/parallel/model_groups.h"
 
 namespace megatron {
 namespace {
-
-// `tensor` is of the parameter's local shape.
-void append_shards(const Parameter& parameter, const at::Tensor& tensor, const std::string& prefix,
-                   const ProcessGroupCollection& groups, ShardedStateDict& state) {
-  const bool writes = parameter.is_main_copy() && groups.dp_cp->is_first();
-  for (const ShardFragment& fragment : parameter.fragments()) {
-    state.push_back(
-        {.key = prefix + (parameter.shared ? "embedding.word_embeddings.weight" : parameter.name),
-         .data = parameter.fragment_view(tensor.detach(), fragment),
-         .global_shape = parameter.global_shape(),
-         .global_offset = parameter.fragment_offset(fragment),
-         .replica_id = writes ? 0 : 1,
-         .allow_shape_mismatch = parameter.allow_shape_mismatch});
-  }
-}
 
 std::string missing_optimizer_state(const CheckpointReader& checkpoint) {
   return fmt::format(
@@ -32,19 +20,17 @@ std::string missing_optimizer_state(const CheckpointReader& checkpoint) {
 
 }  // namespace
 
-ShardedStateDict sharded_state_dict(const LanguageModule& model) {
-  ShardedStateDict state;
-  for (const ParameterPtr& parameter : model.parameters()) {
-    append_shards(*parameter, parameter->data, "", model.groups(), state);
-  }
-  return state;
-}
-
-ShardedStateDict sharded_state_dict(const LanguageModule& model, Optimizer& optimizer) {
+ShardedStateDict sharded_state_dict(Optimizer& optimizer, const ShardedStateDict& weights) {
+  std::map<const Parameter*, const ShardedTensor*> shard_of;
+  for (const ShardedTensor& weight : weights) shard_of.emplace(weight.parameter, &weight);
   ShardedStateDict state;
   for (const OptimizerState& entry : optimizer.states()) {
+    const ShardedTensor& weight = *shard_of.at(entry.parameter.get());
     const auto append = [&](const at::Tensor& tensor, const char* prefix) {
-      append_shards(*entry.parameter, tensor, prefix, model.groups(), state);
+      for (ShardedTensor& shard :
+           parameter_shards(*entry.parameter, tensor, prefix + weight.key, weight.replica_id)) {
+        state.push_back(std::move(shard));
+      }
     };
     if (entry.has_own_master()) append(entry.master, "optimizer.state.param.");
     append(entry.exp_avg, "optimizer.state.exp_avg.");
@@ -71,9 +57,9 @@ Fingerprint run_fingerprint(const Options& options, const RankContext& rank) {
 void save_training_state(const Options& options, const RankContext& rank,
                          const LanguageModule& model, Optimizer& optimizer,
                          const TrainingProgress& progress, const std::string& tokenizer) {
-  ShardedStateDict state = sharded_state_dict(model);
+  ShardedStateDict state = model.sharded_state_dict();
   if (!options.checkpoint.no_save_optim) {
-    for (ShardedTensor& tensor : sharded_state_dict(model, optimizer))
+    for (ShardedTensor& tensor : sharded_state_dict(optimizer, state))
       state.push_back(std::move(tensor));
   }
   const nlohmann::json common = {{"options", to_json(options)},
@@ -98,7 +84,7 @@ void load_weights(CheckpointReader& checkpoint, const Options& options,
   check(differences.empty(),
         "Expected a model of the same architecture as the checkpoint {}, but {}",
         checkpoint.directory().string(), differences);
-  checkpoint.load(sharded_state_dict(model), {.allow_lossy_conversion = true});
+  checkpoint.load(model.sharded_state_dict(), {.allow_lossy_conversion = true});
 }
 
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
@@ -117,7 +103,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   } else {
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
     ShardedStateDict wanted;
-    for (ShardedTensor& tensor : sharded_state_dict(model, optimizer)) {
+    for (ShardedTensor& tensor : sharded_state_dict(optimizer, model.sharded_state_dict())) {
       // Masters are kept only for bf16: a run that was in fp32 has its weights as masters.
       if (checkpoint.contains(tensor.key)) wanted.push_back(std::move(tensor));
     }

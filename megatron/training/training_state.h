@@ -20,13 +20,10 @@ struct TrainingProgress {
   int64_t consumed_samples = 0;
 };
 
-// The model's parameters, by their marks: keys are the parameters' names, and the copy of a tied
-// embedding goes by the name of the first stage's. The tensors are views of the live ones.
-ShardedStateDict sharded_state_dict(const LanguageModule& model);
-
-// Masters (optimizer.state.param.<name>) where they are not the parameters themselves, and moments
-// (optimizer.state.exp_avg.<name>, optimizer.state.exp_avg_sq.<name>).
-ShardedStateDict sharded_state_dict(const LanguageModule& model, Optimizer& optimizer);
+// What the optimizer keeps, by the keys of the model's own state `weights`: masters
+// (optimizer.state.param.<key>) where they are not the parameters themselves, and moments
+// (optimizer.state.exp_avg.<key>, optimizer.state.exp_avg_sq.<key>).
+ShardedStateDict sharded_state_dict(Optimizer& optimizer, const ShardedStateDict& weights);
 
 // The facts that decide whether two runs are bit-identical.
 Fingerprint run_fingerprint(const Options& options, const RankContext& rank);

@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
-#include "megatron/ops/attention.h"
+#include "megatron/ops/fused_attention.h"
 
 namespace megatron {
 namespace {
@@ -24,40 +24,82 @@ double softmax_scale_of(const TransformerConfig& config) {
 DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_t layer_number,
                                          const LayerOptions& options)
     : layer_number_(layer_number),
+      backend_(config.attention_backend),
+      demands_(AttentionDemands::of_layer(config, layer_number)),
       softmax_scale_(softmax_scale_of(config)),
       attention_dropout_(config.attention_dropout),
+      softmax_type_(config.softmax_type),
       tp_rank_(options.tp->rank()) {
-  if (config.has_window(layer_number)) window_left_ = config.window_size[0];
+  if (config.has_window(layer_number)) window_ = {config.window_size[0], /*right=*/0};
+  if (softmax_type_ == SoftmaxType::learnable) {
+    const int64_t heads_p = divide(config.num_attention_heads, options.tp->size(), "attention heads");
+    softmax_offset_ = register_parameter(
+        "softmax_offset",
+        std::make_shared<Parameter>(std::vector<int64_t>{heads_p}, options.tensor,
+                                    options.sharding(/*dim=*/0),
+                                    Initialization::normal(config.hidden_std())));
+  }
+}
+
+at::Tensor DotProductAttention::sinks(const at::Tensor& q) const {
+  switch (softmax_type_) {
+    case SoftmaxType::vanilla:
+      return {};
+    case SoftmaxType::off_by_one:
+      return at::zeros({q.size(2)}, q.options());
+    case SoftmaxType::learnable:
+      return softmax_offset_->data;
+  }
+  fail("Expected a known type of softmax");
+}
+
+AttentionBackend DotProductAttention::backend_for(const at::Tensor& q, const at::Tensor& k,
+                                                  const LayerInput& input, double dropout) const {
+  AttentionDemands demands = demands_;
+  demands.dropout = dropout > 0.0;
+  demands.packed = input.packed_seq_params.has_value();
+  demands.mask = input.attention_mask.defined();
+  demands.bias = input.attention_bias.defined();
+  demands.cached = q.size(0) != k.size(0);
+  return resolve_attention_backend(backend_, demands, q.is_cuda());
 }
 
 at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k,
                                         const at::Tensor& v, const LayerInput& input,
                                         const ForwardContext& context) const {
   const int64_t queries = q.size(0), keys = k.size(0);
-  at::Tensor mask = input.attention_mask;
-  if (mask.defined()) {
-    check(mask.dim() == 4 && mask.size(1) == 1 && mask.size(2) == queries && mask.size(3) == keys &&
-              (mask.size(0) == 1 || mask.size(0) == q.size(1)),
-          "Expected an attention mask of shape [1 or {}, 1, {}, {}], but got {}", q.size(1),
-          queries, keys, mask.sizes().vec());
-  }
   const double p = context.dropout_probability(attention_dropout_);
-  if (!mask.defined() && p == 0.0 && queries == keys && window_left_ < 0)
-    return causal_attention(q, k, v, softmax_scale_);
-  if (window_left_ >= 0) {
-    const at::Tensor order = at::arange(keys, q.options().dtype(at::kLong));
-    const at::Tensor last =
-        at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
-    const at::Tensor outside =
-        order.gt(last).logical_or(order.lt(last - window_left_)).view({1, 1, queries, keys});
-    mask = mask.defined() ? mask.logical_or(outside) : outside;
-  }
   const AttentionDropout dropout{.p = p,
                                  .key = context.key(layer_number_, DropoutSite::attention),
                                  .queries = context.attention_index(),
                                  .head_offset = tp_rank_ * q.size(2)};
+  const auto& packed = input.packed_seq_params;
+  switch (backend_for(q, k, input, p)) {
+    case AttentionBackend::flash:
+      return causal_attention(q, k, v, softmax_scale_);
+    case AttentionBackend::fused:
+      if (q.is_cuda()) return cudnn_attention(q, k, v, softmax_scale_);
+      return fused_attention(
+          q, k, v,
+          {.scale = softmax_scale_,
+           .query_offset = packed ? 0 : keys - queries,
+           .window = window_,
+           .cu_seqlens_q = packed ? packed->checked_offsets(queries) : at::Tensor(),
+           .softmax_offset = sinks(q),
+           .dropout = dropout});
+    case AttentionBackend::automatic:
+    case AttentionBackend::unfused:
+    case AttentionBackend::local:
+      break;
+  }
+  at::Tensor mask = input.attention_mask;
+  if (packed) {
+    const at::Tensor others = packed->block_diagonal_mask(keys).to(q.device());
+    mask = mask.defined() ? mask.logical_or(others) : others;
+  }
   return core_attention(q, k, v, softmax_scale_, mask, /*causal=*/!mask.defined(),
-                        /*query_offset=*/keys - queries, p > 0.0 ? &dropout : nullptr);
+                        /*query_offset=*/keys - queries, p > 0.0 ? &dropout : nullptr, window_,
+                        sinks(q), input.attention_bias);
 }
 
 }  // namespace megatron

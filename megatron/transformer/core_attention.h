@@ -2,7 +2,8 @@
 #pragma once
 
 #include "megatron/base/megatron_module.h"
-#include "megatron/config/transformer_config.h"
+#include "megatron/config/attention_backend.h"
+#include "megatron/ops/attention.h"
 #include "megatron/tensor_parallel/layer_options.h"
 #include "megatron/transformer/forward_context.h"
 #include "megatron/transformer/layer_input.h"
@@ -17,8 +18,8 @@ class CoreAttention : public MegatronModule {
                              const LayerInput& input, const ForwardContext& context) const = 0;
 };
 
-// Megatron's local DotProductAttention: flash attention where there is neither mask nor dropout,
-// else the scores in full.
+// Megatron's DotProductAttention, on the backend that the configuration names or, automatic, on the
+// fastest that can do what a call asks.
 class DotProductAttention : public CoreAttention {
  public:
   DotProductAttention(const TransformerConfig& config, int64_t layer_number,
@@ -28,10 +29,19 @@ class DotProductAttention : public CoreAttention {
                      const LayerInput& input, const ForwardContext& context) const override;
 
  private:
+  // The logits [n_p] of the heads' sinks, or undefined.
+  at::Tensor sinks(const at::Tensor& q) const;
+  AttentionBackend backend_for(const at::Tensor& q, const at::Tensor& k, const LayerInput& input,
+                               double dropout) const;
+
   int64_t layer_number_;
+  AttentionBackend backend_;  // as asked
+  AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
   double attention_dropout_;
-  int64_t window_left_ = -1;  // keys that a query sees to its left; -1 is all
+  std::optional<AttentionWindow> window_;
+  SoftmaxType softmax_type_;
+  ParameterPtr softmax_offset_;  // null but for a learnable sink
   int tp_rank_;
 };
 

@@ -32,7 +32,7 @@ TransformerBlock::TransformerBlock(const TransformerConfig& config,
 at::Tensor TransformerBlock::forward(at::Tensor hidden_states, const LayerInput& input,
                                      const ForwardContext& context) const {
   for (const auto& layer : layers_) hidden_states = layer->forward(hidden_states, input, context);
-  return final_layernorm_ ? final_layernorm_->forward(hidden_states) : hidden_states;
+  return normalized(hidden_states);
 }
 
 }  // namespace megatron

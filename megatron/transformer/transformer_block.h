@@ -27,6 +27,13 @@ class TransformerBlock : public MegatronModule {
   at::Tensor forward(at::Tensor hidden_states, const LayerInput& input,
                      const ForwardContext& context) const;
 
+  // The parts of forward, for those who run them one by one.
+  const std::vector<std::shared_ptr<TransformerLayer>>& layers() const { return layers_; }
+  // The final norm on the last stage; elsewhere what is given.
+  at::Tensor normalized(const at::Tensor& hidden_states) const {
+    return final_layernorm_ ? final_layernorm_->forward(hidden_states) : hidden_states;
+  }
+
  private:
   std::vector<std::shared_ptr<TransformerLayer>> layers_;
   std::shared_ptr<Norm> final_layernorm_;  // null but on the last stage

@@ -29,17 +29,25 @@ at::Tensor TransformerLayer::add_to_residual(const OutputAndBias& branch,
                           context.key(layer_number_, site), context.residual_index());
 }
 
+at::Tensor TransformerLayer::forward_attention(const at::Tensor& hidden_states,
+                                               const LayerInput& input,
+                                               const ForwardContext& context) const {
+  const at::Tensor normed = input_layernorm_->forward(hidden_states);
+  return add_to_residual(self_attention_->forward(normed, input, context),
+                         residual_behind_norm_ ? normed : hidden_states,
+                         DropoutSite::self_attention_output, context);
+}
+
+at::Tensor TransformerLayer::forward_mlp(const at::Tensor& hidden_states,
+                                         const ForwardContext& context) const {
+  const at::Tensor normed = pre_mlp_layernorm_->forward(hidden_states);
+  return add_to_residual(mlp_->forward(normed), residual_behind_norm_ ? normed : hidden_states,
+                         DropoutSite::mlp_output, context);
+}
+
 at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states, const LayerInput& input,
                                      const ForwardContext& context) const {
-  const at::Tensor attention_input = input_layernorm_->forward(hidden_states);
-  const at::Tensor after_attention =
-      add_to_residual(self_attention_->forward(attention_input, input, context),
-                      residual_behind_norm_ ? attention_input : hidden_states,
-                      DropoutSite::self_attention_output, context);
-  const at::Tensor mlp_input = pre_mlp_layernorm_->forward(after_attention);
-  return add_to_residual(mlp_->forward(mlp_input),
-                         residual_behind_norm_ ? mlp_input : after_attention,
-                         DropoutSite::mlp_output, context);
+  return forward_mlp(forward_attention(hidden_states, input, context), context);
 }
 
 }  // namespace megatron

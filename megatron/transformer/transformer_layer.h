@@ -31,6 +31,11 @@ class TransformerLayer : public MegatronModule {
   at::Tensor forward(const at::Tensor& hidden_states, const LayerInput& input,
                      const ForwardContext& context) const;
 
+  // The halves of forward, each with its norm and residual; schedule plans run them one by one.
+  at::Tensor forward_attention(const at::Tensor& hidden_states, const LayerInput& input,
+                               const ForwardContext& context) const;
+  at::Tensor forward_mlp(const at::Tensor& hidden_states, const ForwardContext& context) const;
+
  private:
   // residual + dropout(output + bias)
   at::Tensor add_to_residual(const OutputAndBias& branch, const at::Tensor& residual,

@@ -30,7 +30,6 @@ GPTModelConfig config_of(bool rope, int64_t query_groups) {
 std::shared_ptr<GPTModel> build(const GPTModelConfig& config, const RankContext& rank) {
   auto model = build_gpt_model(config, make_model_groups(config.transformer, rank), at::kCPU);
   initialize_weights(*model, 5);
-  model->synchronize_shared_embedding();
   return model;
 }
 

@@ -40,7 +40,16 @@ constexpr const char* kCases[] = {"gpt2",
                                   "llama_rope_interpolation2",
                                   "llama_rope_scaling_l31",
                                   "llama_squared_relu",
-                                  "llama_softmax_scale"};
+                                  "llama_softmax_scale",
+                                  "gpt2_mup_tied",
+                                  "llama_attention_output_gate",
+                                  "llama_gptoss_glu",
+                                  "llama_mrope",
+                                  "llama_mup",
+                                  "llama_no_rope_freq2",
+                                  "llama_qk_layernorm",
+                                  "llama_window",
+                                  "llama_yarn"};
 
 class ParityInLayout : public testing::TestWithParam<Layout> {};
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/dtype.h"
+#include "megatron/base/error.h"
+#include "megatron/config/attention_backend.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 
 namespace megatron {
@@ -12,7 +14,17 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
     : config_(config),
       stage_(stage),
       groups_(std::move(groups)),
-      options_{tensor_options, groups_.tp, config.transformer.sequence_parallel} {}
+      options_{tensor_options, groups_.tp, config.transformer.sequence_parallel} {
+  set_attention_backend();
+}
+
+void LanguageModule::set_attention_backend() {
+  const TransformerConfig& transformer = config_.transformer;
+  check_attention_environment(transformer.attention_backend);
+  attention_backend_ = resolve_attention_backend(transformer.attention_backend,
+                                                 AttentionDemands::of_model(transformer),
+                                                 options_.tensor.device().is_cuda());
+}
 
 at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
                                                        const at::Tensor& logits) const {
@@ -33,28 +45,43 @@ at::TensorOptions LanguageModule::activation_options() const {
       accumulation_dtype(c10::typeMetaToScalarType(options_.tensor.dtype())));
 }
 
-void LanguageModule::setup_embeddings_and_output_layer() {
-  if (embedding_) {
-    embedding_->word_embeddings_weight()->shared_embedding =
-        config_.share_embeddings_and_output_weights;
-  }
-  if (!stage_.post_process) return;
+std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const {
+  const TransformerConfig& transformer = config_.transformer;
   const bool tied = config_.share_embeddings_and_output_weights;
-  output_layer_ = register_module(
-      "output_layer",
-      std::make_shared<ColumnParallelLinear>(
-          ColumnParallelLinearArguments{.input_size = config_.transformer.hidden_size,
-                                        .output_size = config_.padded_vocab_size(),
-                                        .bias = false,
-                                        .init_std = config_.transformer.mup.use_mup && !tied
-                                                        ? config_.transformer.embedding_std()
-                                                        : config_.transformer.hidden_std(),
-                                        .allocate_weight = !(tied && stage_.pre_process)},
-          options_));
-  if (const ParameterPtr& weight = output_layer_->weight()) {
-    weight->is_embedding_or_output_parameter = weight->is_embedding_parameter = true;
-    weight->allow_shape_mismatch = true;
-    weight->shared = weight->shared_embedding = tied;
+  return std::make_shared<ColumnParallelLinear>(
+      ColumnParallelLinearArguments{.input_size = transformer.hidden_size,
+                                    .output_size = config_.padded_vocab_size(),
+                                    .bias = false,
+                                    .init_std = transformer.mup.use_mup && !tied
+                                                    ? transformer.embedding_std()
+                                                    : transformer.hidden_std(),
+                                    .allocate_weight = !(tied && embedding_)},
+      options_);
+}
+
+bool LanguageModule::mtp_process() const {
+  return stage_.post_process && config_.transformer.mtp.mtp_num_layers > 0;
+}
+
+void LanguageModule::setup_embeddings_and_output_layer() {
+  const bool tied = config_.share_embeddings_and_output_weights;
+  if (output_layer_ && output_layer_->weight()) {
+    Parameter& weight = *output_layer_->weight();
+    weight.is_embedding_or_output_parameter = weight.is_embedding_parameter = true;
+    weight.allow_shape_mismatch = true;
+  }
+  // The embeddings' other marks are set where they are made. With one stage nothing has a copy;
+  // with more, a tied output layer has one of the words, prediction layers of the whole embedding.
+  if (stage_.size == 1) return;
+  const bool has_prediction_layers = config_.transformer.mtp.mtp_num_layers > 0;
+  if (embedding_) {
+    for (const ParameterPtr& parameter : embedding_->parameters()) {
+      parameter->shared = !stage_.pre_process;
+      parameter->shared_embedding =
+          has_prediction_layers || (tied && parameter == embedding_->word_embeddings_weight());
+    }
+  } else if (tied && output_layer_) {
+    output_layer_->weight()->shared = output_layer_->weight()->shared_embedding = true;
   }
 }
 
@@ -63,11 +90,25 @@ ParameterPtr LanguageModule::shared_embedding_or_output_weight() const {
   return output_layer_ ? output_layer_->weight() : nullptr;
 }
 
+bool LanguageModule::is_in_embd_group() const {
+  if (!groups_.embd) return false;
+  if (mtp_process()) return true;
+  if (groups_.embd->is_first()) return stage_.pre_process;
+  if (groups_.embd->is_last()) return stage_.post_process;
+  return true;
+}
+
 void LanguageModule::synchronize_shared_embedding() const {
-  if (!config_.share_embeddings_and_output_weights || stage_.size == 1 || !groups_.embd) return;
-  const ParameterPtr weight = shared_embedding_or_output_weight();
-  at::NoGradGuard no_grad;
-  groups_.embd->broadcast(weight->data, /*group_root=*/0);
+  const at::NoGradGuard no_grad;
+  for (const ParameterPtr& parameter : parameters()) {
+    if (!parameter->shared_embedding || parameter->data.is_meta()) continue;
+    check(is_in_embd_group(),
+          "Expected an embedding group on pipeline stage {}, which holds {}, but got none; groups "
+          "made by make_model_groups work",
+          stage_.rank, parameter->name);
+    if (parameter->shared) parameter->data.zero_();
+    groups_.embd->all_reduce(parameter->data);
+  }
 }
 
 }  // namespace megatron

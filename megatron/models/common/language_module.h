@@ -1,6 +1,8 @@
-// What language models share: the loss over a split vocabulary and tied embeddings across stages.
+// What language models share: the output layer and its loss over a split vocabulary, embeddings
+// tied to it over pipeline stages, the choice of the attention backend, sharded state.
 #pragma once
 
+#include "megatron/checkpoint/sharded_tensor.h"
 #include "megatron/config/gpt_model_config.h"
 #include "megatron/models/common/language_model_embedding.h"
 #include "megatron/parallel/process_group_collection.h"
@@ -8,8 +10,20 @@
 
 namespace megatron {
 
+// Where a module lies along an added axis of the whole model's tensors: piece `offset` of `count`.
+struct ShardedOffset {
+  int64_t axis = 0, offset = 0, count = 1;
+};
+
+struct ShardedStateDictMetadata {
+  // The ranks that hold the same values; the first of them writes. The model's own where null.
+  ProcessGroupPtr dp_cp_group;
+};
+
 class LanguageModule : public MegatronModule {
  public:
+  // Throws Error where the attention backend cannot do what the configuration asks on this device,
+  // or where the environment contradicts it.
   LanguageModule(const GPTModelConfig& config, const PipelineStage& stage,
                  ProcessGroupCollection groups, at::TensorOptions tensor_options);
 
@@ -24,9 +38,30 @@ class LanguageModule : public MegatronModule {
   // The embedding where this stage holds it, else the output weight, else null.
   ParameterPtr shared_embedding_or_output_weight() const;
 
-  // Makes the copies of a tied embedding equal: the last stage takes the values of the first.
-  // Collective over the embedding group; call after weights were initialised or loaded.
+  // Whether this rank takes part in what the copies of the embedding exchange (Megatron's
+  // _is_in_embd_group): the first and the last stage, and whoever else its embedding group names.
+  bool is_in_embd_group() const;
+
+  // Makes the copies of a shared embedding equal: later ones are zeroed, and all become the sum.
+  // Collective over the embedding group; call after weights were loaded by other means than
+  // initialize_weights or sharded_state_dict. Throws Error on a stage with a copy but no group.
   void synchronize_shared_embedding() const;
+
+  // This rank's parameters as pieces of the whole model, by their marks: views of the live tensors
+  // under `prefix` and the parameters' names. The copy of a tied embedding goes by the name of the
+  // first stage's. There is no other state. Throws Error unless `sharded_offsets` is empty: a
+  // language model is not a piece of a longer tensor.
+  virtual ShardedStateDict sharded_state_dict(
+      const std::string& prefix = "", const std::vector<ShardedOffset>& sharded_offsets = {},
+      const ShardedStateDictMetadata& metadata = {}) const;
+
+  // In `state`, replaces the output weight of a last stage by a piece of the first stage's
+  // embedding. Nothing to do where the output layer uses the embedding itself. Throws Error where
+  // the weight is missing there, or is present on a stage that holds none of its own.
+  void tie_embeddings_and_output_weights_state_dict(
+      ShardedStateDict& state, const std::string& output_layer_weight_key,
+      const std::string& first_stage_word_emb_key,
+      const ShardedStateDictMetadata& metadata = {}) const;
 
   const GPTModelConfig& config() const { return config_; }
   const PipelineStage& stage() const { return stage_; }
@@ -34,18 +69,32 @@ class LanguageModule : public MegatronModule {
   at::TensorOptions tensor_options() const { return options_.tensor; }
   // Of the hidden states that pass between stages.
   at::TensorOptions activation_options() const;
+  // What attention without a mask runs on; never automatic.
+  AttentionBackend attention_backend() const { return attention_backend_; }
 
  protected:
-  // Builds the output layer and marks embedding and output weights, the last stage's copy of a tied
-  // embedding among them. Call after the embedding and the decoder were registered.
+  // The output layer of a last stage, without a weight of its own where it is tied to an embedding
+  // on the same stage.
+  std::shared_ptr<ColumnParallelLinear> make_output_layer() const;
+
+  // Marks embedding and output weights, the copies of a shared embedding among them. Call after all
+  // modules were registered.
   void setup_embeddings_and_output_layer();
 
   GPTModelConfig config_;
   PipelineStage stage_;
   ProcessGroupCollection groups_;
   LayerOptions options_;
-  std::shared_ptr<LanguageModelEmbedding> embedding_;   // null but on the first stage
+  std::shared_ptr<LanguageModelEmbedding> embedding_;   // null but where this stage embeds tokens
   std::shared_ptr<ColumnParallelLinear> output_layer_;  // null but on the last stage
+
+ private:
+  void set_attention_backend();
+  // Whether prediction layers on this stage embed tokens too.
+  bool mtp_process() const;
+  int64_t replica_id(const Parameter& parameter, const ShardedStateDictMetadata& metadata) const;
+
+  AttentionBackend attention_backend_ = AttentionBackend::automatic;
 };
 
 }  // namespace megatron

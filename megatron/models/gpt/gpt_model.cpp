@@ -1,48 +1,13 @@
 #include "megatron/models/gpt/gpt_model.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
-#include "megatron/ops/random_weights.h"
 #include "megatron/parallel/collectives.h"
 
 namespace megatron {
-namespace {
-
-void expect_shape(const at::Tensor& tensor, at::IntArrayRef shape, const char* name) {
-  check(!tensor.defined() || tensor.sizes() == shape, "Expected {} of shape {}, but got {}", name,
-        shape.vec(), tensor.sizes().vec());
-}
-
-// The input with its alias resolved, after its parts were held against each other.
-GPTModelInput checked(GPTModelInput input, const GPTModelConfig& config) {
-  check(input.inference_context == nullptr || input.inference_params == nullptr ||
-            input.inference_context == input.inference_params,
-        "Expected inference_context or its old name inference_params, but got both");
-  if (input.inference_context == nullptr) input.inference_context = input.inference_params;
-  check(input.inference_context == nullptr || !input.packed_seq_params,
-        "Expected packed sequences or an inference context, but got both");
-  if (!input.input_ids.defined()) return input;
-  const at::IntArrayRef shape = input.input_ids.sizes();
-  check(shape.size() == 2 && input.input_ids.scalar_type() == at::kLong,
-        "Expected input_ids of shape [b, s] and dtype int64, but got {} and {}", shape.vec(),
-        c10::toString(input.input_ids.scalar_type()));
-  expect_shape(input.labels, shape, "labels");
-  expect_shape(input.loss_mask, shape, "loss_mask");
-  const bool by_axis = config.position_embedding_type == PositionEmbeddingType::mrope &&
-                       input.position_ids.defined() && input.position_ids.dim() == 3;
-  if (by_axis) {
-    expect_shape(input.position_ids, {3, shape[0], shape[1]}, "position_ids");
-  } else {
-    expect_shape(input.position_ids, shape, "position_ids");
-  }
-  check(!input.packed_seq_params || shape[0] == 1,
-        "Expected one row (b = 1) of packed sequences, but got {}", shape[0]);
-  return input;
-}
-
-}  // namespace
 
 GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
                    const PipelineStage& stage, const ProcessGroupCollection& groups,
@@ -55,6 +20,7 @@ GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodule
   }
   decoder_ = register_module("decoder", std::make_shared<TransformerBlock>(
                                             config.transformer, layer_spec, stage, options_));
+  if (stage.post_process) output_layer_ = register_module("output_layer", make_output_layer());
   setup_embeddings_and_output_layer();
   assign_names();
 }
@@ -66,7 +32,7 @@ void GPTModel::set_input_tensor(const std::vector<at::Tensor>& inputs) {
 }
 
 at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& context) {
-  const GPTModelInput input = checked(given, config_);
+  const GPTModelInput input = checked_input(given, config_, stage_, context);
   const at::Tensor hidden_states =
       decoder_->forward(preprocess(input, context), layer_input(input, context), context);
   if (!stage_.post_process) return hidden_states;
@@ -74,19 +40,18 @@ at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& c
 }
 
 at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext& context) {
-  if (input.decoder_input.defined()) {
-    check(input.decoder_input.dim() == 3 &&
-              input.decoder_input.size(2) == config_.transformer.hidden_size,
-          "Expected decoder_input of shape [s, b, {}], but got {}", config_.transformer.hidden_size,
-          input.decoder_input.sizes().vec());
-    return input.decoder_input;
-  }
-  if (!embedding_) {
+  if (!stage_.pre_process) {
     check(input_tensor_.defined(),
           "Expected set_input_tensor before forward on pipeline stage {}, but got no input",
           stage_.rank);
+    const std::vector<int64_t> shape = {context.residual_positions.size(0),
+                                        context.sample_ordinals.size(0),
+                                        config_.transformer.hidden_size};
+    check(input_tensor_.sizes() == shape, "Expected an input tensor of shape {}, but got {}", shape,
+          input_tensor_.sizes().vec());
     return std::exchange(input_tensor_, at::Tensor());
   }
+  if (input.decoder_input.defined()) return input.decoder_input;
   check(input.input_ids.defined(), "Expected input_ids or decoder_input, but got neither");
   const at::Tensor embedded = embedding_->forward(input.input_ids, input.position_ids, context);
   const bool is_whole =
@@ -113,9 +78,6 @@ LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContex
 
 at::Tensor GPTModel::postprocess(const GPTModelInput& input, at::Tensor hidden_states) const {
   const bool gather = input.runtime_gather_output.value_or(!config_.parallel_output);
-  check(input.inference_context == nullptr || gather,
-        "Expected runtime_gather_output with an inference context, but got logits that stay split "
-        "over the tensor parallel ranks");
   if (input.inference_context != nullptr &&
       input.inference_context->materialize_only_last_token_logits) {
     hidden_states = hidden_states.narrow(0, hidden_states.size(0) - 1, 1);
@@ -129,19 +91,31 @@ at::Tensor GPTModel::postprocess(const GPTModelInput& input, at::Tensor hidden_s
                     : logits.transpose(0, 1).contiguous();
 }
 
-void initialize_weights(const MegatronModule& model, uint64_t seed) {
-  at::NoGradGuard no_grad;
-  for (const ParameterPtr& parameter : model.parameters()) {
-    if (parameter->initialization.kind == Initialization::Kind::constant) {
-      parameter->data.fill_(parameter->initialization.value);
-      continue;
-    }
-    for (const ShardFragment& fragment : parameter->fragments()) {
-      at::Tensor view = parameter->fragment_view(parameter->data, fragment);
-      fill_normal(view, parameter->initialization.value, seed, parameter->name,
-                  parameter->global_shape(), parameter->fragment_offset(fragment));
-    }
+std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan(
+    const GPTModelInput& given, const ForwardContext& context) {
+  const GPTModelInput input = checked_input(given, config_, stage_, context);
+  check(input.inference_context == nullptr,
+        "Expected a schedule plan without an inference context, but got one; forward() decodes");
+  check(config_.transformer.recompute.recompute_granularity != RecomputeGranularity::full,
+        "Expected a schedule plan without --recompute-granularity full, but got both; selective "
+        "works");
+  const auto pass =
+      std::make_shared<SchedulePass>(SchedulePass{.layer_input = {}, .context = context});
+  ScheduleNode pre_process([this, input, pass](const at::Tensor&) {
+    pass->layer_input = layer_input(input, pass->context);
+    return preprocess(input, pass->context);
+  });
+  std::vector<TransformerLayerSchedulePlan> layers;
+  for (const auto& layer : decoder_->layers())
+    layers.push_back(TransformerLayerSchedulePlan::dense(*layer, pass));
+  ScheduleNode post_process;
+  if (stage_.post_process) {
+    post_process = ScheduleNode([this, input](const at::Tensor& hidden_states) {
+      return postprocess(input, decoder_->normalized(hidden_states));
+    });
   }
+  return std::make_unique<TransformerModelChunkSchedulePlan>(
+      std::move(pre_process), std::move(layers), std::move(post_process));
 }
 
 }  // namespace megatron

@@ -1,32 +1,12 @@
 // GPTModel: embedding, transformer block, output layer; one pipeline stage of it.
 #pragma once
 
-#include "megatron/models/common/language_module.h"
+#include "megatron/models/common/initialize_weights.h"
+#include "megatron/models/common/model_chunk_schedule_plan.h"
 #include "megatron/models/common/model_rotary_embedding.h"
+#include "megatron/models/gpt/gpt_model_input.h"
 
 namespace megatron {
-
-// What a forward pass may hand straight to the decoder.
-struct ExtraBlockArguments {
-  at::Tensor attention_bias;          // [1 or b, 1 or n_p, s, s], added to the attention scores
-  std::optional<RotaryTable> rotary;  // instead of the model's own tables
-};
-
-// What a forward pass is given. ids, positions, labels and loss mask are [b, s]; positions [3, b,
-// s] with mrope. The mask is bool [1 or b, 1, s, s] with true = masked out; undefined: causal.
-struct GPTModelInput {
-  at::Tensor input_ids;
-  at::Tensor position_ids;
-  at::Tensor attention_mask;
-  at::Tensor decoder_input;  // [s, b, h], instead of the embedding's output
-  at::Tensor labels;         // undefined: logits are returned
-  InferenceContext* inference_context = nullptr;
-  std::optional<PackedSeqParams> packed_seq_params;  // b is 1 then
-  ExtraBlockArguments extra_block_arguments;
-  std::optional<bool> runtime_gather_output;     // else as config's parallel_output says
-  InferenceContext* inference_params = nullptr;  // the old name of inference_context
-  at::Tensor loss_mask;                          // of multi-token prediction's own losses
-};
 
 class GPTModel : public LanguageModule {
  public:
@@ -48,6 +28,12 @@ class GPTModel : public LanguageModule {
   // Throws Error for shapes that do not fit, and for decoding without gathered output.
   at::Tensor forward(const GPTModelInput& input, const ForwardContext& context);
 
+  // The same pass as a plan that has run nothing yet; its output, and the gradients that it leaves
+  // behind, equal those of forward and backward bit for bit. It takes the input tensor when it
+  // runs. The model must outlive it. Throws Error for decoding, and for full recomputation.
+  std::unique_ptr<TransformerModelChunkSchedulePlan> build_schedule_plan(
+      const GPTModelInput& input, const ForwardContext& context);
+
  private:
   at::Tensor preprocess(const GPTModelInput& input, const ForwardContext& context);
   LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
@@ -57,9 +43,5 @@ class GPTModel : public LanguageModule {
   std::unique_ptr<ModelRotaryEmbedding> rotary_embedding_;
   at::Tensor input_tensor_;
 };
-
-// Fills every parameter of a model as its marks say: a function of the seed, the parameter's name
-// and the global element, the same in every layout.
-void initialize_weights(const MegatronModule& model, uint64_t seed);
 
 }  // namespace megatron

@@ -86,7 +86,6 @@ std::vector<double> run_steps(const Options& options, const RankContext& rank) {
   const auto groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
-  model->synchronize_shared_embedding();
   TrainStep step(model, options);
   std::vector<double> numbers;
   const int64_t share = kMicrobatches / groups.dp->size();
@@ -131,28 +130,61 @@ INSTANTIATE_TEST_SUITE_P(Table, LayoutIndependence,
                                   std::get<1>(info.param).name;
                          });
 
+// Kinds of parameters, each as a change of a model.
+struct ParameterKinds {
+  const char* name;
+  void (*apply)(GPTModelConfig&);
+};
+
+const ParameterKinds kParameterKinds[] = {
+    {"tied_and_positions", [](GPTModelConfig& c) { c.share_embeddings_and_output_weights = true; }},
+    {"untied", [](GPTModelConfig& c) { c.share_embeddings_and_output_weights = false; }},
+    {"gqa_gated_normed",
+     [](GPTModelConfig& c) {
+       c.position_embedding_type = PositionEmbeddingType::rope;
+       c.transformer.num_query_groups = 2;
+       c.transformer.qk_layernorm = c.transformer.attention_output_gate = true;
+       c.transformer.gated_linear_unit = true;
+       c.transformer.layernorm_zero_centered_gamma = true;
+     }},
+    {"mqa_qkv_bias",
+     [](GPTModelConfig& c) {
+       c.transformer.num_query_groups = 1;
+       c.transformer.add_bias_linear = false;
+       c.transformer.add_qkv_bias = true;
+     }},
+    {"mup",
+     [](GPTModelConfig& c) { c.transformer.mup = {.use_mup = true, .mup_base_hidden_size = 16}; }},
+};
+
 TEST(InitialWeights, AreTheSameInEveryLayout) {
-  const Layout one{"one_rank", 1, 1, 1, false}, split{"tp2_pp2", 4, 2, 2, false};
-  std::map<std::string, at::Tensor> whole;
-  run_thread_world(1, [&](RankContext& rank) {
-    const Options options = make_options(kModels[2], one, at::kFloat);
-    const auto model = build_gpt_model(
-        options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
-    initialize_weights(*model, 7);
-    for (const auto& parameter : model->parameters())
-      whole[parameter->name] = parameter->data.detach().clone();
-  });
-  run_thread_world(4, [&](RankContext& rank) {
-    const Options options = make_options(kModels[2], split, at::kFloat);
-    const auto model = build_gpt_model(
-        options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
-    initialize_weights(*model, 7);
-    for (const auto& parameter : model->parameters()) {
-      if (parameter->allow_shape_mismatch) continue;  // padded differently; covered by the losses
-      EXPECT_TRUE(at::equal(parameter->data, parameter->local_part(whole.at(parameter->name))))
-          << parameter->name;
+  for (const ParameterKinds& kinds : kParameterKinds) {
+    std::map<std::string, at::Tensor> whole;
+    const auto build = [&](const Layout& layout, const RankContext& rank) {
+      Options options = make_options(kModels[0], layout, at::kFloat);
+      options.model.vocab_size = 64;  // pads to the same in every layout
+      kinds.apply(options.model);
+      const auto model = build_gpt_model(
+          options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
+      initialize_weights(*model, 7);
+      return model;
+    };
+    run_thread_world(1, [&](RankContext& rank) {
+      for (const auto& parameter : build({"one_rank", 1, 1, 1, false}, rank)->parameters())
+        whole[parameter->name] = parameter->data.detach().clone();
+    });
+    for (const Layout& layout : {Layout{"tp4", 4, 4, 1, false}, Layout{"pp2", 2, 1, 2, false},
+                                 Layout{"tp2_sp_pp2", 4, 2, 2, true}}) {
+      run_thread_world(layout.world, [&](RankContext& rank) {
+        for (const auto& parameter : build(layout, rank)->parameters()) {
+          const std::string& name =
+              parameter->shared ? "embedding.word_embeddings.weight" : parameter->name;
+          EXPECT_TRUE(at::equal(parameter->data, parameter->local_part(whole.at(name))))
+              << kinds.name << ' ' << layout.name << ' ' << parameter->name;
+        }
+      });
     }
-  });
+  }
 }
 
 }  // namespace

@@ -1,0 +1,123 @@
+#include "megatron/models/gpt/gpt_model_input.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+
+#include "megatron/base/error.h"
+
+namespace megatron {
+namespace {
+
+void expect_shape(const at::Tensor& tensor, at::IntArrayRef shape, const char* name) {
+  check(!tensor.defined() || tensor.sizes() == shape, "Expected {} of shape {}, but got {}", name,
+        shape.vec(), tensor.sizes().vec());
+}
+
+void check_tokens(const GPTModelInput& input, const GPTModelConfig& config, int64_t s) {
+  if (!input.input_ids.defined()) return;
+  const at::IntArrayRef shape = input.input_ids.sizes();
+  check(shape.size() == 2 && shape[1] == s && input.input_ids.scalar_type() == at::kLong,
+        "Expected input_ids of shape [b, {}] and dtype int64, but got {} and {}", s, shape.vec(),
+        c10::toString(input.input_ids.scalar_type()));
+  expect_shape(input.labels, shape, "labels");
+  expect_shape(input.loss_mask, shape, "loss_mask");
+  const bool by_axis = config.position_embedding_type == PositionEmbeddingType::mrope &&
+                       input.position_ids.defined() && input.position_ids.dim() == 3;
+  if (by_axis) {
+    expect_shape(input.position_ids, {3, shape[0], shape[1]}, "position_ids");
+  } else {
+    expect_shape(input.position_ids, shape, "position_ids");
+  }
+}
+
+void check_decoder_input(const GPTModelInput& input, const GPTModelConfig& config,
+                         const PipelineStage& stage, const ForwardContext& context) {
+  const at::Tensor& hidden = input.decoder_input;
+  if (!hidden.defined()) return;
+  check(stage.pre_process,
+        "Expected decoder_input on the first pipeline stage, but got it on stage {}; "
+        "set_input_tensor works there",
+        stage.rank);
+  const std::vector<int64_t> shape = {context.residual_positions.size(0),
+                                      context.sample_ordinals.size(0),
+                                      config.transformer.hidden_size};
+  expect_shape(hidden, shape, "decoder_input");
+}
+
+// A mask or bias over the scores of sq queries and sk keys, for all heads alike or for each.
+void check_scores(const at::Tensor& tensor, const char* name, at::IntArrayRef whole) {
+  const int64_t b = whole[0], heads = whole[1];
+  check(!tensor.defined() || (tensor.dim() == 4 && (tensor.size(0) == 1 || tensor.size(0) == b) &&
+                              (tensor.size(1) == 1 || tensor.size(1) == heads) &&
+                              tensor.sizes().slice(2) == whole.slice(2)),
+        "Expected {} of shape [1 or {}, {}, {}, {}], but got {}", name, b,
+        heads == 1 ? std::string("1") : fmt::format("1 or {}", heads), whole[2], whole[3],
+        tensor.defined() ? tensor.sizes().vec() : std::vector<int64_t>{});
+}
+
+void check_attention_arguments(const GPTModelInput& input, const TransformerConfig& config,
+                               const ForwardContext& context) {
+  const int64_t s = context.positions.size(0), b = context.sample_ordinals.size(0);
+  const int64_t keys =
+      s + (input.inference_context ? input.inference_context->sequence_length_offset() : 0);
+  const int64_t heads_p = config.num_attention_heads / config.tensor_model_parallel_size;
+  const at::Tensor &mask = input.attention_mask, &bias = input.extra_block_arguments.attention_bias;
+  check(!mask.defined() || mask.scalar_type() == at::kBool,
+        "Expected an attention mask of dtype bool (true = masked out), but got {}; mask.to(bool) "
+        "works",
+        mask.defined() ? c10::toString(mask.scalar_type()) : "");
+  check_scores(mask, "an attention mask", {b, 1, s, keys});
+  check(!bias.defined() || bias.is_floating_point(),
+        "Expected a floating attention bias, but got {}; a mask goes to attention_mask",
+        bias.defined() ? c10::toString(bias.scalar_type()) : "");
+  check_scores(bias, "an attention bias", {b, heads_p, s, keys});
+  const auto& rotary = input.extra_block_arguments.rotary;
+  check(!rotary || (rotary->defined() && rotary->cos.size(0) == s &&
+                    rotary->sin.sizes() == rotary->cos.sizes()),
+        "Expected rotary tables for {} positions, but got {}", s,
+        rotary && rotary->defined() ? rotary->cos.size(0) : 0);
+  if (!input.packed_seq_params) return;
+  check(b == 1, "Expected one row (b = 1) of packed sequences, but got {}; join the rows into one",
+        b);
+  input.packed_seq_params->checked_offsets(s);
+}
+
+void check_inference(const GPTModelInput& input, const GPTModelConfig& config,
+                     const PipelineStage& stage) {
+  const InferenceContext* inference = input.inference_context;
+  if (inference == nullptr) return;
+  check(!input.packed_seq_params,
+        "Expected packed sequences or an inference context, but got both; leave one out");
+  check(!config.transformer.sequence_parallel,
+        "Expected an inference context without sequence parallelism, but got both; turn "
+        "sequence_parallel off");
+  if (!stage.post_process) return;
+  check(input.runtime_gather_output.value_or(!config.parallel_output),
+        "Expected gathered logits with an inference context, but got logits that stay split over "
+        "the tensor parallel ranks; runtime_gather_output = true works");
+  check(!input.labels.defined() || !inference->materialize_only_last_token_logits,
+        "Expected labels or logits of the last token only, but got both; "
+        "materialize_only_last_token_logits = false works");
+}
+
+}  // namespace
+
+GPTModelInput checked_input(GPTModelInput input, const GPTModelConfig& config,
+                            const PipelineStage& stage, const ForwardContext& context) {
+  check(input.inference_context == nullptr || input.inference_params == nullptr ||
+            input.inference_context == input.inference_params,
+        "Expected inference_context or its old name inference_params, but got both, and they "
+        "differ; leave inference_params out");
+  if (input.inference_context == nullptr) input.inference_context = input.inference_params;
+  const int64_t s = context.positions.size(0), b = context.sample_ordinals.size(0);
+  check_tokens(input, config, s);
+  check(!input.input_ids.defined() || input.input_ids.size(0) == b,
+        "Expected input_ids of the {} samples of the pass, but got {} rows", b,
+        input.input_ids.defined() ? input.input_ids.size(0) : 0);
+  check_decoder_input(input, config, stage, context);
+  check_attention_arguments(input, config.transformer, context);
+  check_inference(input, config, stage);
+  return input;
+}
+
+}  // namespace megatron

@@ -1,0 +1,261 @@
+// What a forward pass cannot take is refused: what was expected, what came, and what works.
+#include <cstdlib>
+#include <gmock/gmock.h>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+
+#include "tests/models/gpt/small_gpt.h"
+
+namespace megatron {
+namespace {
+
+using testing::HasSubstr;
+
+struct BadInput {
+  const char* name;
+  std::function<void(GPTModelInput&)> spoil;
+  std::vector<const char*> parts;  // of the message
+};
+
+PackedSeqParams packed(std::vector<int64_t> offsets) {
+  return {.cu_seqlens_q = at::tensor(offsets, at::kLong), .cu_seqlens_kv = {}};
+}
+
+const BadInput kBadInputs[] = {
+    {"no_input", [](auto& i) { i.input_ids = {}; }, {"input_ids or decoder_input", "got neither"}},
+    {"ids_of_one_dimension",
+     [](auto& i) { i.input_ids = i.input_ids.view({-1}); },
+     {"input_ids of shape [b, 4]", "[8]"}},
+    {"ids_of_another_dtype",
+     [](auto& i) { i.input_ids = i.input_ids.to(at::kInt); },
+     {"dtype int64", "Int"}},
+    {"ids_of_other_samples",
+     [](auto& i) { i = token_input(3, 4); },
+     {"the 2 samples of the pass", "3 rows"}},
+    {"ids_outside_the_vocabulary",
+     [](auto& i) {
+       i.input_ids = at::full({2, 4}, 100, at::kLong);
+     },
+     {"token ids in [0, 100)", "got 100"}},
+    {"labels_of_another_shape",
+     [](auto& i) {
+       i.labels = at::zeros({2, 3}, at::kLong);
+     },
+     {"labels of shape [2, 4]", "[2, 3]"}},
+    {"labels_outside_the_vocabulary",
+     [](auto& i) {
+       i.labels = at::full({2, 4}, 100, at::kLong);
+     },
+     {"[0, 100)", "got 100"}},
+    {"loss_mask_of_another_shape",
+     [](auto& i) {
+       i.loss_mask = at::ones({4, 2});
+     },
+     {"loss_mask of shape [2, 4]", "[4, 2]"}},
+    {"position_ids_of_another_shape",
+     [](auto& i) { i.position_ids = at::zeros({4}, at::kLong); },
+     {"position_ids of shape [2, 4]", "[4]"}},
+    {"no_position_ids", [](auto& i) { i.position_ids = {}; }, {"position_ids", "got none"}},
+    {"positions_outside_the_table",
+     [](auto& i) { i.position_ids = i.position_ids + 1; },
+     {"positions below 4 (--max-position-embeddings)", "got 4"}},
+    {"decoder_input_of_another_width",
+     [](auto& i) {
+       i.decoder_input = at::zeros({4, 2, 11});
+     },
+     {"decoder_input of shape [4, 2, 12]", "[4, 2, 11]"}},
+    {"decoder_input_of_other_rows",
+     [](auto& i) {
+       i.decoder_input = at::zeros({4, 3, 12});
+     },
+     {"decoder_input of shape [4, 2, 12]", "[4, 3, 12]"}},
+    {"mask_of_another_size",
+     [](auto& i) {
+       i.attention_mask = at::zeros({2, 1, 3, 4}, at::kBool);
+     },
+     {"attention mask of shape [1 or 2, 1, 4, 4]", "[2, 1, 3, 4]"}},
+    {"mask_by_heads",
+     [](auto& i) {
+       i.attention_mask = at::zeros({2, 4, 4, 4}, at::kBool);
+     },
+     {"attention mask of shape [1 or 2, 1, 4, 4]", "[2, 4, 4, 4]"}},
+    {"mask_of_numbers",
+     [](auto& i) {
+       i.attention_mask = at::zeros({1, 1, 4, 4});
+     },
+     {"dtype bool", "Float", "mask.to(bool) works"}},
+    {"bias_of_another_size",
+     [](auto& i) {
+       i.extra_block_arguments.attention_bias = at::zeros({1, 3, 4, 4});
+     },
+     {"attention bias of shape [1 or 2, 1 or 4, 4, 4]", "[1, 3, 4, 4]"}},
+    {"bias_of_truth_values",
+     [](auto& i) {
+       i.extra_block_arguments.attention_bias = at::zeros({1, 1, 4, 4}, at::kBool);
+     },
+     {"floating attention bias", "Bool", "attention_mask"}},
+    {"rotary_tables_of_another_length",
+     [](auto& i) {
+       i.extra_block_arguments.rotary = RotaryTable{at::ones({3, 2}), at::ones({3, 2})};
+     },
+     {"rotary tables for 4 positions", "got 3"}},
+    {"two_packed_rows",
+     [](auto& i) {
+       i.packed_seq_params = packed({0, 4});
+     },
+     {"one row (b = 1)", "got 2", "join the rows"}},
+};
+
+TEST(BadInput, IsRefusedWithWhatWorks) {
+  const at::NoGradGuard no_grad;
+  const auto model = build_gpt(small_gpt_config());
+  for (const BadInput& bad : kBadInputs) {
+    GPTModelInput input = token_input(2, 4);
+    bad.spoil(input);
+    for (const char* part : bad.parts) {
+      EXPECT_THAT([&] { model->forward(input, evaluation_context(2, 4)); },
+                  testing::ThrowsMessage<Error>(testing::AllOf(
+                      HasSubstr("Expected "), HasSubstr(", but got "), HasSubstr(part))))
+          << bad.name;
+    }
+  }
+}
+
+TEST(BadInput, OfPackedSequences) {
+  const at::NoGradGuard no_grad;
+  for (const PositionEmbeddingType positions :
+       {PositionEmbeddingType::learned_absolute, PositionEmbeddingType::none}) {
+    GPTModelConfig config = small_gpt_config();
+    config.position_embedding_type = positions;
+    const auto model = build_gpt(config);
+    for (const auto& [offsets, part] :
+         {std::pair<std::vector<int64_t>, const char*>{{0, 2, 2, 4}, "to increase"},
+          {{0, 3, 2, 4}, "to increase"},
+          {{0, 2}, "to end at the 4 tokens"},
+          {{0, 5}, "to end at the 4 tokens"},
+          {{1, 4}, "to begin at 0"},
+          {{0}, "[sequences + 1]"}}) {
+      GPTModelInput input = token_input(1, 4);
+      input.packed_seq_params = packed(offsets);
+      EXPECT_THAT([&] { model->forward(input, evaluation_context(1, 4)); },
+                  testing::ThrowsMessage<Error>(HasSubstr(part)));
+    }
+    GPTModelInput input = token_input(1, 4);
+    input.packed_seq_params = packed({0, 4});
+    InferenceContext context(4);
+    input.inference_context = &context;
+    EXPECT_THAT(
+        [&] { model->forward(input, evaluation_context(1, 4)); },
+        testing::ThrowsMessage<Error>(HasSubstr("packed sequences or an inference context")));
+  }
+}
+
+TEST(BadInput, SequencesLongerThanTheLearnedPositions) {
+  const at::NoGradGuard no_grad;
+  const auto model = build_gpt(small_gpt_config());
+  EXPECT_THAT([&] { model->forward(token_input(2, 5), evaluation_context(2, 5)); },
+              testing::ThrowsMessage<Error>(HasSubstr("positions below 4")));
+}
+
+TEST(BadInput, MoreTokensThanTheCacheHolds) {
+  const at::NoGradGuard no_grad;
+  const auto model = build_gpt(small_gpt_config());
+  InferenceContext context(3);
+  GPTModelInput input = token_input(2, 4);
+  input.inference_context = &context;
+  input.runtime_gather_output = true;
+  EXPECT_THROW(model->forward(input, evaluation_context(2, 4)), Error);
+}
+
+TEST(BadInput, LabelsWithTheLastTokensLogits) {
+  const at::NoGradGuard no_grad;
+  const auto model = build_gpt(small_gpt_config());
+  InferenceContext context(4);
+  GPTModelInput input = token_input(2, 4);
+  input.labels = input.input_ids;
+  input.inference_context = &context;
+  input.runtime_gather_output = true;
+  EXPECT_THAT(
+      [&] { model->forward(input, evaluation_context(2, 4)); },
+      testing::ThrowsMessage<Error>(HasSubstr("materialize_only_last_token_logits = false works")));
+}
+
+// A later stage takes what the stage before sent, and nothing else.
+TEST(BadInput, OfALaterPipelineStage) {
+  const at::NoGradGuard no_grad;
+  const GPTModelConfig config = small_gpt_config();
+  const PipelineStage last{.rank = 1,
+                           .size = 2,
+                           .pre_process = false,
+                           .post_process = true,
+                           .first_layer = 1,
+                           .num_layers = 1};
+  GPTModel model(config, gpt_layer_local_spec(config.transformer), last,
+                 ProcessGroupCollection::single_rank(), at::TensorOptions().dtype(at::kFloat));
+  initialize_weights(model, 1);
+  const auto forward = [&](const GPTModelInput& input) {
+    return model.forward(input, evaluation_context(2, 4));
+  };
+  EXPECT_THAT([&] { forward(token_input(2, 4)); },
+              testing::ThrowsMessage<Error>(HasSubstr("set_input_tensor before forward")));
+  model.set_input_tensor(at::zeros({4, 3, 12}));
+  EXPECT_THAT([&] { forward(token_input(2, 4)); },
+              testing::ThrowsMessage<Error>(HasSubstr("[4, 2, 12]")));
+  model.set_input_tensor(at::zeros({4, 2, 12}));
+  EXPECT_THAT(
+      [&] {
+        forward({.decoder_input = at::zeros({4, 2, 12})});
+      },
+      testing::ThrowsMessage<Error>(HasSubstr("set_input_tensor works there")));
+  EXPECT_EQ(forward(token_input(2, 4)).sizes(), at::IntArrayRef({2, 4, 100}));
+  EXPECT_THROW(forward(token_input(2, 4)), Error) << "the tensor serves one pass";
+}
+
+TEST(BadConfiguration, IsRefusedWhenTheModelIsBuilt) {
+  const auto refusal = [](const auto& change) {
+    GPTModelConfig config = small_gpt_config();
+    change(config);
+    try {
+      build_gpt(config);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(refusal([](auto& c) { c.position_embedding_type = PositionEmbeddingType::mrope; }),
+              HasSubstr("Expected mrope_section of three numbers"));
+  EXPECT_THAT(refusal([](auto& c) {
+                c.transformer.attention_backend = AttentionBackend::flash;
+                c.transformer.attention_dropout = 0.1;
+              }),
+              HasSubstr("--attention-dropout above 0, but got flash"));
+  EXPECT_THAT(refusal([](auto& c) {
+                c.transformer.attention_backend = AttentionBackend::flash;
+                c.transformer.window_size = {2, 0};
+              }),
+              HasSubstr("--window-size, but got flash"));
+  setenv("NVTE_FLASH_ATTN", "0", /*replace=*/1);
+  EXPECT_THAT(refusal([](auto& c) { c.transformer.attention_backend = AttentionBackend::flash; }),
+              HasSubstr("NVTE_FLASH_ATTN=1"));
+  unsetenv("NVTE_FLASH_ATTN");
+}
+
+// A backend that was named does not give way to another when a call asks too much.
+TEST(BadConfiguration, ANamedBackendRefusesWhatItCannotDo) {
+  const at::NoGradGuard no_grad;
+  GPTModelConfig config = small_gpt_config();
+  config.transformer.attention_backend = AttentionBackend::flash;
+  const auto model = build_gpt(config);
+  EXPECT_EQ(model->attention_backend(), AttentionBackend::flash);
+  GPTModelInput input = token_input(2, 4);
+  EXPECT_NO_THROW(model->forward(input, evaluation_context(2, 4)));
+  input.attention_mask = at::zeros({1, 1, 4, 4}, at::kBool);
+  EXPECT_THAT([&] { model->forward(input, evaluation_context(2, 4)); },
+              testing::ThrowsMessage<Error>(HasSubstr("an attention mask, but got flash")));
+}
+
+}  // namespace
+}  // namespace megatron

@@ -1,0 +1,177 @@
+// Every argument of GPTModel::forward does what it says.
+#include <gmock/gmock.h>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+#include "megatron/parallel/model_groups.h"
+
+#include "tests/models/gpt/small_gpt.h"
+#include "tests/parallel/thread_world.h"
+
+namespace megatron {
+namespace {
+
+constexpr int64_t kRows = 2, kTokens = 4, kHidden = 12;
+
+class ForwardArguments : public testing::Test {
+ protected:
+  at::Tensor forward(const GPTModelInput& input) {
+    return model_->forward(input, evaluation_context(kRows, kTokens));
+  }
+
+  const at::NoGradGuard no_grad_;
+  std::shared_ptr<GPTModel> model_ = build_gpt(small_gpt_config());
+  GPTModelInput input_ = token_input(kRows, kTokens);
+};
+
+at::Tensor causal_mask() {
+  return at::ones({kTokens, kTokens}, at::kBool).triu(1).view({1, 1, kTokens, kTokens});
+}
+
+TEST_F(ForwardArguments, DecoderInputReplacesTheEmbedding) {
+  const at::Tensor hidden = at::randn({kTokens, kRows, kHidden});
+  GPTModelInput with_ids = input_;
+  with_ids.decoder_input = hidden;
+  const at::Tensor logits = forward(with_ids);
+  EXPECT_TRUE(logits.equal(forward({.decoder_input = hidden})));
+  EXPECT_FALSE(logits.equal(forward(input_)));
+}
+
+TEST_F(ForwardArguments, TheMaskReplacesCausality) {
+  const at::Tensor causal = forward(input_);
+  input_.attention_mask = causal_mask();
+  EXPECT_TRUE(at::allclose(forward(input_), causal, 1e-5, 1e-6));
+  input_.attention_mask = at::zeros({1, 1, kTokens, kTokens}, at::kBool);
+  EXPECT_FALSE(at::allclose(forward(input_), causal, 1e-5, 1e-6)) << "every token sees all";
+  // By row: the first sees all, the second is causal.
+  input_.attention_mask =
+      at::cat({at::zeros({1, 1, kTokens, kTokens}, at::kBool), causal_mask()}).contiguous();
+  const at::Tensor mixed = forward(input_);
+  EXPECT_TRUE(at::allclose(mixed[1], causal[1], 1e-5, 1e-6));
+  EXPECT_FALSE(at::allclose(mixed[0], causal[0], 1e-5, 1e-6));
+}
+
+TEST_F(ForwardArguments, LabelsGiveTheLossOfTheLogits) {
+  const at::Tensor logits = forward(input_);
+  input_.labels = (input_.input_ids + 1) % 100;
+  input_.loss_mask = at::zeros({kRows, kTokens});  // does not touch the token losses
+  const at::Tensor expected =
+      -at::log_softmax(logits, -1).gather(2, input_.labels.unsqueeze(-1)).squeeze(-1);
+  EXPECT_TRUE(at::allclose(forward(input_), expected, 1e-5, 1e-6));
+}
+
+TEST_F(ForwardArguments, AttentionBiasIsAddedToTheScores) {
+  const at::Tensor plain = forward(input_);
+  // The same for all keys changes nothing; minus infinity on a key hides it.
+  input_.extra_block_arguments.attention_bias = at::full({1, 1, kTokens, kTokens}, 3.0);
+  EXPECT_TRUE(at::allclose(forward(input_), plain, 1e-5, 1e-6));
+  at::Tensor hiding = at::zeros({kRows, 4, kTokens, kTokens});
+  hiding.narrow(3, 0, 1).fill_(-1e4);
+  input_.extra_block_arguments.attention_bias = hiding;
+  const at::Tensor biased = forward(input_);
+  input_.extra_block_arguments.attention_bias = {};
+  input_.attention_mask = causal_mask().clone();
+  input_.attention_mask.narrow(3, 0, 1).fill_(true);
+  const at::Tensor masked = forward(input_);
+  EXPECT_TRUE(at::allclose(biased.narrow(1, 1, 3), masked.narrow(1, 1, 3), 1e-5, 1e-6));
+  EXPECT_FALSE(at::allclose(biased, plain, 1e-5, 1e-6));
+}
+
+TEST_F(ForwardArguments, AttentionBiasHasAGradient) {
+  const at::AutoGradMode grad_mode(true);
+  const at::Tensor bias = at::zeros({1, 4, kTokens, kTokens}).requires_grad_();
+  input_.extra_block_arguments.attention_bias = bias;
+  forward(input_).square().sum().backward();
+  ASSERT_TRUE(bias.grad().defined());
+  EXPECT_GT(bias.grad().abs().max().item<double>(), 0);
+  EXPECT_EQ(bias.grad().triu(1).abs().max().item<double>(), 0) << "of keys that nobody sees";
+}
+
+TEST_F(ForwardArguments, RotaryTablesReplaceTheModels) {
+  GPTModelConfig config = small_gpt_config();
+  config.position_embedding_type = PositionEmbeddingType::rope;
+  config.transformer.kv_channels = 4;
+  model_ = build_gpt(config);
+  const RotaryEmbedding rotary(rope_frequencies(4, 10000), /*interleaved=*/false);
+  const at::Tensor own = forward(input_);
+  const auto with_positions = [&](const at::Tensor& positions) {
+    GPTModelInput input = input_;
+    input.extra_block_arguments.rotary = rotary.table(positions, at::kFloat, at::kCPU);
+    return forward(input);
+  };
+  EXPECT_TRUE(with_positions(at::arange(kTokens, at::kDouble)).equal(own));
+  EXPECT_FALSE(with_positions(at::arange(kTokens, at::kDouble) * 3).equal(own));
+}
+
+TEST_F(ForwardArguments, InferenceContextAndItsOldNameAreTheSame) {
+  InferenceContext context(kTokens), other(kTokens);
+  context.materialize_only_last_token_logits = other.materialize_only_last_token_logits = false;
+  const at::Tensor expected = forward(input_);
+  input_.runtime_gather_output = true;
+  input_.inference_params = &context;
+  EXPECT_TRUE(at::allclose(forward(input_), expected, 1e-5, 1e-6));
+  input_.inference_context = &context;
+  EXPECT_NO_THROW(forward(input_));
+  input_.inference_context = &other;
+  EXPECT_THAT([&] { forward(input_); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("but got both, and they differ")));
+}
+
+TEST_F(ForwardArguments, OnlyTheLastTokensLogitsWhereThatIsAsked) {
+  InferenceContext context(kTokens);
+  const at::Tensor expected = forward(input_);
+  input_.inference_context = &context;
+  input_.runtime_gather_output = true;
+  const at::Tensor last = forward(input_);
+  EXPECT_EQ(last.sizes(), at::IntArrayRef({kRows, 1, 100}));
+  EXPECT_TRUE(at::allclose(last, expected.narrow(1, kTokens - 1, 1), 1e-5, 1e-6));
+}
+
+TEST_F(ForwardArguments, InputTensorsComeAloneOrInAListOfOne) {
+  const at::Tensor hidden = at::zeros({kTokens, kRows, kHidden});
+  EXPECT_NO_THROW(model_->set_input_tensor(hidden));
+  EXPECT_NO_THROW(model_->set_input_tensor(std::vector{hidden}));
+  EXPECT_THAT(
+      [&] {
+        model_->set_input_tensor({hidden, hidden});
+      },
+      testing::ThrowsMessage<Error>(testing::HasSubstr("exactly one input tensor")));
+  EXPECT_THROW(model_->set_input_tensor(std::vector<at::Tensor>{}), Error);
+}
+
+TEST(RuntimeGatherOutput, OverridesTheConfigurationBothWays) {
+  for (const bool parallel_output : {true, false}) {
+    run_thread_world(2, [&](RankContext& rank) {
+      const at::NoGradGuard no_grad;
+      GPTModelConfig config = small_gpt_config();
+      config.parallel_output = parallel_output;
+      config.transformer.tensor_model_parallel_size = 2;
+      const auto model = build_gpt(config, 1234, make_model_groups(config.transformer, rank));
+      GPTModelInput input = token_input(kRows, kTokens);
+      const auto columns = [&](std::optional<bool> gather) {
+        input.runtime_gather_output = gather;
+        return model->forward(input, evaluation_context(kRows, kTokens)).size(2);
+      };
+      EXPECT_EQ(columns({}), parallel_output ? 50 : 100);
+      EXPECT_EQ(columns(true), 100);
+      EXPECT_EQ(columns(false), 50);
+      InferenceContext context(kTokens);
+      input.inference_context = &context;
+      EXPECT_EQ(columns(true), 100);
+      EXPECT_THAT([&] { columns(false); },
+                  testing::ThrowsMessage<Error>(testing::AllOf(
+                      testing::HasSubstr("Expected gathered logits with an inference context"),
+                      testing::HasSubstr("runtime_gather_output = true works"))));
+      if (parallel_output) {
+        EXPECT_THROW(columns({}), Error);
+      } else {
+        EXPECT_EQ(columns({}), 100);
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace megatron

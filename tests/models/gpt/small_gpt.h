@@ -1,0 +1,109 @@
+// A GPT model of a few thousand parameters for tests, and what its forward pass takes.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include <ATen/ATen.h>
+
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/models/gpt/gpt_layer_specs.h"
+
+namespace megatron {
+
+// Megatron's own unit-test model: 2 layers, hidden 12, 4 heads, vocabulary 100, 4 positions.
+inline GPTModelConfig small_gpt_config() {
+  GPTModelConfig config;
+  config.transformer.num_layers = 2;
+  config.transformer.hidden_size = 12;
+  config.transformer.num_attention_heads = 4;
+  config.transformer.hidden_dropout = config.transformer.attention_dropout = 0;
+  config.vocab_size = 100;
+  config.should_pad_vocab = false;
+  config.seq_length = 4;
+  config.share_embeddings_and_output_weights = false;
+  return config;
+}
+
+inline std::shared_ptr<GPTModel> build_gpt(
+    const GPTModelConfig& config, uint64_t seed = 1234,
+    const ProcessGroupCollection& groups = ProcessGroupCollection::single_rank()) {
+  auto model = build_gpt_model(config, groups, at::kCPU);
+  initialize_weights(*model, seed);
+  return model;
+}
+
+inline GPTModelInput token_input(int64_t b, int64_t s, int64_t vocab = 100) {
+  return {.input_ids = (at::arange(b * s, at::kLong) * 13 % vocab).view({b, s}),
+          .position_ids = at::arange(s, at::kLong).expand({b, s}).contiguous()};
+}
+
+inline ForwardContext evaluation_context(int64_t b, int64_t s) {
+  return ForwardContext::make(/*training=*/false, 0, at::arange(b, at::kLong), s, false, 0, 1);
+}
+
+// A kind of attention or of positions, as a change of a configuration.
+struct AttentionVariant {
+  const char* name;
+  std::function<void(GPTModelConfig&)> apply;
+};
+
+// Two layers, 4 heads of 8 features, weights large enough that attention is far from uniform.
+inline GPTModelConfig attention_variant_config(const AttentionVariant& variant) {
+  GPTModelConfig config;
+  config.vocab_size = 61;
+  config.make_vocab_size_divisible_by = 1;
+  config.seq_length = 16;
+  config.transformer.num_layers = 2;
+  config.transformer.hidden_size = 32;
+  config.transformer.num_attention_heads = 4;
+  config.transformer.init_method_std = 0.15;
+  config.transformer.hidden_dropout = config.transformer.attention_dropout = 0;
+  config.position_embedding_type = PositionEmbeddingType::rope;
+  variant.apply(config);
+  return config;
+}
+
+inline const std::vector<AttentionVariant>& attention_variants() {
+  static const std::vector<AttentionVariant> variants = {
+      {"rope", [](GPTModelConfig&) {}},
+      {"learned_positions",
+       [](GPTModelConfig& c) {
+         c.position_embedding_type = PositionEmbeddingType::learned_absolute;
+       }},
+      {"no_positions",
+       [](GPTModelConfig& c) { c.position_embedding_type = PositionEmbeddingType::none; }},
+      {"gqa", [](GPTModelConfig& c) { c.transformer.num_query_groups = 2; }},
+      {"mqa", [](GPTModelConfig& c) { c.transformer.num_query_groups = 1; }},
+      {"interleaved", [](GPTModelConfig& c) { c.transformer.rotary_interleaved = true; }},
+      {"half_rotated", [](GPTModelConfig& c) { c.rotary_percent = 0.5; }},
+      {"interpolated", [](GPTModelConfig& c) { c.seq_len_interpolation_factor = 2; }},
+      {"yarn",
+       [](GPTModelConfig& c) {
+         c.position_embedding_type = PositionEmbeddingType::yarn;
+         c.transformer.yarn.original_max_position_embeddings = 8;
+       }},
+      {"mrope",
+       [](GPTModelConfig& c) {
+         c.position_embedding_type = PositionEmbeddingType::mrope;
+         c.transformer.mrope_section = {2, 1, 1};
+       }},
+      {"no_rope_layers", [](GPTModelConfig& c) { c.transformer.no_rope_freq = {2}; }},
+      {"window",
+       [](GPTModelConfig& c) {
+         c.transformer.window_size = {3, 0};
+       }},
+      {"window_in_every_other_layer",
+       [](GPTModelConfig& c) {
+         c.transformer.window_size = {3, 0};
+         c.transformer.window_attn_skip_freq = {2};
+       }},
+      {"qk_layernorm", [](GPTModelConfig& c) { c.transformer.qk_layernorm = true; }},
+      {"qk_l2_norm", [](GPTModelConfig& c) { c.transformer.qk_l2_norm = true; }},
+      {"output_gate", [](GPTModelConfig& c) { c.transformer.attention_output_gate = true; }},
+      {"softmax_scale", [](GPTModelConfig& c) { c.transformer.softmax_scale = 0.2; }},
+  };
+  return variants;
+}
+
+}  // namespace megatron
