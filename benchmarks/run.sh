@@ -10,3 +10,4 @@ for name in "${model_names[@]}"; do
   echo "$name: $("$build/megatron" bench ${our_flags[$name]} | tr -d '\n')"
 done
 "$build/ops_benchmark" --benchmark_min_time=0.5
+"$build/cross_entropy_benchmark" --benchmark_filter=-chunk_size

@@ -78,6 +78,11 @@ class KeyBlocks {
   }
   int64_t tiles() const { return first_.back() * groups_; }
   int64_t in_sequence(int64_t sequence) const { return first_[sequence + 1] - first_[sequence]; }
+  int64_t most_in_sequence() const {
+    int64_t most = 0;
+    for (size_t i = 0; i + 1 < first_.size(); ++i) most = std::max(most, first_[i + 1] - first_[i]);
+    return most;
+  }
   int64_t tile(int64_t sequence, int64_t group, int64_t block) const {
     return first_[sequence] * groups_ + group * in_sequence(sequence) + block;
   }

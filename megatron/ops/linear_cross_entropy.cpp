@@ -31,7 +31,7 @@ int64_t checked_chunk(const LinearCrossEntropyInputs& in) {
         kLinearCrossEntropy, in.chunk_columns);
   in.parameters.validate();
   if (in.chunk_columns > 0) return in.chunk_columns;
-  return linear_cross_entropy_chunk(in.x.size(0), in.block.valid, in.x.element_size());
+  return linear_cross_entropy_chunk(in.x.size(0), in.x.element_size());
 }
 
 // The logits of one chunk at a time, in one buffer.
@@ -66,13 +66,12 @@ class ChunkedLogits {
 
 }  // namespace
 
-int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t columns, int64_t element_size) {
-  constexpr int64_t bytes = 32 << 20;
+int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t element_size) {
+  // Measured: around 8 MiB of logits stay in the caches between the products; below 1024 columns
+  // the products get slow.
+  constexpr int64_t bytes = 8 << 20;
   const int64_t fitting = bytes / std::max<int64_t>(1, tokens * element_size);
-  const int64_t chunk = std::clamp<int64_t>(fitting / 256 * 256, 1024, 16384);
-  // Chunks of equal size rather than a small last one.
-  const int64_t chunks = std::max<int64_t>(1, (columns + chunk - 1) / chunk);
-  return std::max<int64_t>(1, (columns + chunks - 1) / chunks);
+  return std::clamp<int64_t>(fitting / 256 * 256, 1024, 8192);
 }
 
 CrossEntropyStatistics linear_cross_entropy_statistics(const LinearCrossEntropyInputs& inputs) {

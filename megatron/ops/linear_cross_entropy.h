@@ -11,9 +11,8 @@
 
 namespace megatron {
 
-// How many columns a chunk has where the caller does not say: what is fast and keeps a chunk small
-// beside the [t, h] tensors of a model. t >= 0, columns of this rank, element_size in bytes.
-int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t columns, int64_t element_size);
+// How many columns a chunk has where the caller does not say, for elements of so many bytes.
+int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t element_size);
 
 struct LinearCrossEntropyInputs {
   at::Tensor x, weight, targets;
