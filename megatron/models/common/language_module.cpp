@@ -6,6 +6,7 @@
 #include "megatron/base/error.h"
 #include "megatron/config/attention_backend.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
+#include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"
 
 namespace megatron {
 
@@ -28,10 +29,39 @@ void LanguageModule::set_attention_backend() {
 
 at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
                                                        const at::Tensor& logits) const {
-  return vocab_parallel_cross_entropy(logits, labels.transpose(0, 1).contiguous(),
-                                      config_.vocab_size, *groups_.tp)
+  const TransformerConfig& config = config_.transformer;
+  const auto cross_entropy = config.cross_entropy_loss_fusion ? fused_vocab_parallel_cross_entropy
+                                                              : vocab_parallel_cross_entropy;
+  return cross_entropy(config_.fp16_lm_cross_entropy ? logits.to(at::kHalf) : logits,
+                       labels.transpose(0, 1).contiguous(), config_.vocab_size, *groups_.tp,
+                       config.label_smoothing)
       .transpose(0, 1)
       .contiguous();
+}
+
+at::Tensor LanguageModule::compute_output_loss(const at::Tensor& labels,
+                                               const at::Tensor& hidden_states) const {
+  const TransformerConfig& config = config_.transformer;
+  if (!config.cross_entropy_loss_fusion ||
+      config.cross_entropy_fusion_impl != CrossEntropyFusion::linear)
+    return compute_language_model_loss(labels, compute_logits(hidden_states));
+  return vocab_parallel_linear_cross_entropy(
+             hidden_states, output_weight(), labels.transpose(0, 1).contiguous(),
+             config_.vocab_size, *groups_.tp,
+             {.sequence_parallel = config.sequence_parallel,
+              .label_smoothing = config.label_smoothing,
+              .logit_scale = config.output_mult()})
+      .transpose(0, 1)
+      .contiguous();
+}
+
+at::Tensor LanguageModule::compute_logits(const at::Tensor& hidden_states,
+                                          bool gather_output) const {
+  return scale_logits(output_layer_->forward(hidden_states, output_weight(), gather_output));
+}
+
+ParameterPtr LanguageModule::output_weight() const {
+  return output_layer_->weight() ? output_layer_->weight() : shared_embedding_or_output_weight();
 }
 
 at::Tensor LanguageModule::scale_logits(const at::Tensor& logits) const {

@@ -27,13 +27,25 @@ class LanguageModule : public MegatronModule {
   LanguageModule(const GPTModelConfig& config, const PipelineStage& stage,
                  ProcessGroupCollection groups, at::TensorOptions tensor_options);
 
-  // Cross-entropy: labels [b, s], logits [s, b, v/tp] -> [b, s] in nats, neither masked nor
-  // averaged.
+  // Cross-entropy as the configuration says (label smoothing, half-precision logits, fused): labels
+  // [b, s], logits [s, b, v/tp] -> [b, s] in nats, neither masked nor averaged. Fused, it writes the
+  // gradient over the logits.
   at::Tensor compute_language_model_loss(const at::Tensor& labels, const at::Tensor& logits) const;
 
   // Logits times MuP's output multiplier; the same tensor where that is 1 (Megatron's
   // _scale_logits).
   at::Tensor scale_logits(const at::Tensor& logits) const;
+
+  // Last stage: the logits [s, b, v/tp] of hidden states [s, b, h] ([s/tp, b, h] with sequence
+  // parallelism), scaled; whole with `gather_output`.
+  at::Tensor compute_logits(const at::Tensor& hidden_states, bool gather_output = false) const;
+
+  // The same loss straight from the hidden states, without holding the logits where the fusion is
+  // linear.
+  at::Tensor compute_output_loss(const at::Tensor& labels, const at::Tensor& hidden_states) const;
+
+  // The weight of the output layer: its own, or the tied embedding's.
+  ParameterPtr output_weight() const;
 
   // The embedding where this stage holds it, else the output weight, else null.
   ParameterPtr shared_embedding_or_output_weight() const;

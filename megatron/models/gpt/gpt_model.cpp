@@ -82,13 +82,9 @@ at::Tensor GPTModel::postprocess(const GPTModelInput& input, at::Tensor hidden_s
       input.inference_context->materialize_only_last_token_logits) {
     hidden_states = hidden_states.narrow(0, hidden_states.size(0) - 1, 1);
   }
-  const ParameterPtr tied = output_layer_->weight() ? nullptr : shared_embedding_or_output_weight();
-  const bool has_labels = input.labels.defined();
   // The loss works on split logits whatever is asked of them otherwise.
-  const at::Tensor logits =
-      scale_logits(output_layer_->forward(hidden_states, tied, gather && !has_labels));
-  return has_labels ? compute_language_model_loss(input.labels, logits)
-                    : logits.transpose(0, 1).contiguous();
+  if (input.labels.defined()) return compute_output_loss(input.labels, hidden_states);
+  return compute_logits(hidden_states, gather).transpose(0, 1).contiguous();
 }
 
 std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan(
