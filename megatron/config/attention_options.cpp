@@ -28,9 +28,10 @@ void add_attention(OptionTable& table) {
             {.flag = "apply-query-key-layer-scaling",
              .help = "Divide queries times keys by the layer's number, and multiply inside the "
                      "softmax: the same value from smaller products"});
-  group.add(&T::softmax_type, {.flag = "softmax-type",
-                               .help = "Denominator of the softmax: the keys; one more (off-by-one); "
-                                       "a learnable sink for each head"});
+  group.add(&T::softmax_type,
+            {.flag = "softmax-type",
+             .help = "Denominator of the softmax: the keys; one more (off-by-one); "
+                     "a learnable sink for each head"});
   group.add(&T::window_size,
             {.flag = "window-size",
              .help = "Keys that a query sees to its left and right, itself not counted; -1 is "
@@ -42,11 +43,10 @@ void add_attention(OptionTable& table) {
              .help = "Every such layer sees everything; or a 1 (window) or 0 by layer",
              .unit = "layers",
              .otherwise = "no layer"});
-  group.add(&T::qk_layernorm,
-            {.flag = "qk-layernorm", .help = "Normalise each head's queries and keys, with weights"});
-  group.add(&T::qk_l2_norm,
-            {.flag = "qk-l2-norm",
-             .help = "Normalise each head's queries and keys, without weights"});
+  group.add(&T::qk_layernorm, {.flag = "qk-layernorm",
+                               .help = "Normalise each head's queries and keys, with weights"});
+  group.add(&T::qk_l2_norm, {.flag = "qk-l2-norm",
+                             .help = "Normalise each head's queries and keys, without weights"});
   group.add(&T::attention_output_gate,
             {.flag = "attention-output-gate",
              .help = "Multiply what attention gives with the sigmoid of a projection"});
@@ -81,16 +81,17 @@ void add_latent_attention(OptionTable& table) {
   group.add(&M::kv_lora_rank, {.flag = "kv-lora-rank",
                                .help = "Rank of the latent of keys and values",
                                .unit = "features"});
-  group.add(&M::qk_head_dim, {.flag = "qk-head-dim",
-                              .help = "A head's features without positions",
-                              .unit = "features"});
-  group.add(&M::qk_pos_emb_head_dim, {.flag = "qk-pos-emb-head-dim",
-                                      .help = "A head's rotated features; all heads share their key",
-                                      .unit = "features"});
+  group.add(
+      &M::qk_head_dim,
+      {.flag = "qk-head-dim", .help = "A head's features without positions", .unit = "features"});
+  group.add(&M::qk_pos_emb_head_dim,
+            {.flag = "qk-pos-emb-head-dim",
+             .help = "A head's rotated features; all heads share their key",
+             .unit = "features"});
   group.add(&M::v_head_dim,
             {.flag = "v-head-dim", .help = "A head's features of values", .unit = "features"});
   group.add(&M::rope_type, {.flag = "rope-type", .help = "Rotary frequencies: plain or YaRN's"});
-  const auto decode = table.group(section, kRunCommands, &mla_of);
+  const auto decode = table.group(section, commands(Command::generate), &mla_of);
   decode.add(&M::cache_mla_latents,
              {.flag = "cache-mla-latents",
               .help = "Decode from the cached latents instead of keys and values"});

@@ -31,7 +31,7 @@ bool check_sizes(const GPTModelConfig& config, Problems& problems) {
 
 void check_heads(const TransformerConfig& t, Problems& problems) {
   const int64_t heads = t.num_attention_heads;
-  problems.expect(t.kv_channels || t.hidden_size % heads == 0,
+  problems.expect(t.mla.multi_latent_attention || t.kv_channels || t.hidden_size % heads == 0,
                   "Expected --hidden-size divisible by --num-attention-heads ({}), but got {}; a "
                   "hidden size of {}, or {} heads, or --kv-channels would work",
                   heads, t.hidden_size, nearest_multiples(heads, t.hidden_size),
@@ -51,10 +51,11 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
                       type == PositionEmbeddingType::mrope;
   if (!rotary) {
     const auto unused = [&](bool is_default, const char* flag) {
-      problems.expect(is_default,
-                      "Expected --position-embedding-type rope, yarn or mrope with {}, but got another; "
-                      "leave {} out, or take rope",
-                      flag, flag);
+      problems.expect(
+          is_default,
+          "Expected --position-embedding-type rope, yarn or mrope with {}, but got another; "
+          "leave {} out, or take rope",
+          flag, flag);
     };
     unused(config.rotary_percent == defaults.rotary_percent, "--rotary-percent");
     unused(config.rotary_base == defaults.rotary_base, "--rotary-base");
@@ -83,12 +84,13 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
                   "features of a head",
                   config.rotary_percent);
   if (!percent_works) return;
-  const int64_t width = t.head_dim();
-  problems.expect(
-      width % 2 == 0,
-      "Expected an even width of a head for rotary positions, but got {}; --kv-channels "
-      "of {} would work",
-      width, nearest_multiples(2, width));
+  const bool latent = t.mla.multi_latent_attention;
+  const int64_t width = latent ? t.mla.qk_pos_emb_head_dim : t.head_dim();
+  problems.expect(width % 2 == 0,
+                  "Expected an even width of a head for rotary positions, but got {}; {} of {} "
+                  "would work",
+                  width, latent ? "--qk-pos-emb-head-dim" : "--kv-channels",
+                  nearest_multiples(2, width));
   const auto rotated = static_cast<int64_t>(static_cast<double>(width) * config.rotary_percent);
   problems.expect(width % 2 != 0 || (rotated % 2 == 0 && rotated > 0),
                   "Expected --rotary-percent to rotate an even number of a head's {} features, but "
@@ -99,10 +101,11 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
 }
 
 void check_activation(const TransformerConfig& t, Problems& problems) {
-  problems.expect(t.gated_linear_unit || t.glu_linear_offset == 0,
-                  "Expected --gated-linear-unit with --glu-linear-offset {}, but got none; leave one "
-                  "out",
-                  t.glu_linear_offset);
+  problems.expect(
+      t.gated_linear_unit || t.glu_linear_offset == 0,
+      "Expected --gated-linear-unit with --glu-linear-offset {}, but got none; leave one "
+      "out",
+      t.glu_linear_offset);
   problems.expect(t.gated_linear_unit || !t.activation_func_clamp_value,
                   "Expected --gated-linear-unit with --activation-func-clamp-value, but got none; "
                   "leave one out");
@@ -163,10 +166,11 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
   for (const std::string& module : r.recompute_modules) {
     const bool known = module == "core_attn" || module == "layernorm" || module == "mlp" ||
                        module == "mla_up_proj";
-    problems.expect(known,
-                    "Expected core_attn, layernorm, mlp or mla_up_proj for --recompute-modules, but "
-                    "got '{}'",
-                    module);
+    problems.expect(
+        known,
+        "Expected core_attn, layernorm, mlp or mla_up_proj for --recompute-modules, but "
+        "got '{}'",
+        module);
     problems.expect(module != "mla_up_proj" || t.mla.multi_latent_attention,
                     "Expected --multi-latent-attention with --recompute-modules mla_up_proj, but "
                     "got none; leave mla_up_proj out");
@@ -175,7 +179,8 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
 
 void check_multi_token_prediction(const TransformerConfig& t, Problems& problems) {
   problems.at_least("--mtp-num-layers", t.mtp.mtp_num_layers, 0);
-  const bool unused = t.mtp.mtp_num_layers > 0 || (!t.mtp.mtp_use_repeated_layer && !t.mtp.mtp_detach_heads);
+  const bool unused =
+      t.mtp.mtp_num_layers > 0 || (!t.mtp.mtp_use_repeated_layer && !t.mtp.mtp_detach_heads);
   problems.expect(unused,
                   "Expected --mtp-num-layers of at least 1 with --mtp-use-repeated-layer or "
                   "--mtp-detach-heads, but got 0; 1 works");
@@ -187,12 +192,14 @@ void check_multi_token_prediction(const TransformerConfig& t, Problems& problems
 void check_mup(const TransformerConfig& t, Problems& problems) {
   const MupConfig& mup = t.mup;
   const MupConfig defaults;
-  problems.expect(mup.use_mup || (!mup.mup_base_hidden_size && !mup.mup_base_head_dim &&
-                                  mup.mup_embedding_mult == defaults.mup_embedding_mult &&
-                                  mup.mup_output_mult == defaults.mup_output_mult &&
-                                  mup.mup_attn_scale_power == defaults.mup_attn_scale_power),
-                  "Expected --use-mup with the other --mup-* options, but got none; leave them out");
-  if (mup.mup_base_hidden_size) problems.is_size("--mup-base-hidden-size", *mup.mup_base_hidden_size);
+  problems.expect(
+      mup.use_mup || (!mup.mup_base_hidden_size && !mup.mup_base_head_dim &&
+                      mup.mup_embedding_mult == defaults.mup_embedding_mult &&
+                      mup.mup_output_mult == defaults.mup_output_mult &&
+                      mup.mup_attn_scale_power == defaults.mup_attn_scale_power),
+      "Expected --use-mup with the other --mup-* options, but got none; leave them out");
+  if (mup.mup_base_hidden_size)
+    problems.is_size("--mup-base-hidden-size", *mup.mup_base_hidden_size);
   problems.expect(mup.mup_base_head_dim.value_or(1) > 0,
                   "Expected --mup-base-head-dim above 0, but got {}; 64 is usual",
                   mup.mup_base_head_dim.value_or(1));
@@ -200,19 +207,21 @@ void check_mup(const TransformerConfig& t, Problems& problems) {
 
 void check_loss(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
-  problems.expect(t.label_smoothing >= 0 && t.label_smoothing < 1,
-                  "Expected --label-smoothing of at least 0 and below 1, but got {}; 0 turns it off",
-                  t.label_smoothing);
+  problems.expect(
+      t.label_smoothing >= 0 && t.label_smoothing < 1,
+      "Expected --label-smoothing of at least 0 and below 1, but got {}; 0 turns it off",
+      t.label_smoothing);
   problems.expect(t.cross_entropy_fusion_impl != CrossEntropyFusion::te,
                   "Expected --cross-entropy-fusion-impl native or linear, but got te: there is no "
                   "Transformer Engine");
-  const bool linear = t.cross_entropy_loss_fusion &&
-                      t.cross_entropy_fusion_impl == CrossEntropyFusion::linear;
+  const bool linear =
+      t.cross_entropy_loss_fusion && t.cross_entropy_fusion_impl == CrossEntropyFusion::linear;
   problems.expect(!linear || !config.fp16_lm_cross_entropy,
                   "Expected --fp16-lm-cross-entropy or --cross-entropy-fusion-impl linear, but got "
                   "both: without logits there is nothing to round");
-  problems.expect(!t.fp32_residual_connection || t.params_dtype != at::kDouble,
-                  "Expected --fp32-residual-connection with fp32 or bf16, but got fp64; leave it out");
+  problems.expect(
+      !t.fp32_residual_connection || t.params_dtype != at::kDouble,
+      "Expected --fp32-residual-connection with fp32 or bf16, but got fp64; leave it out");
 }
 
 void check_positions(const GPTModelConfig& config, Problems& problems) {

@@ -22,9 +22,10 @@ double softmax_scale_of(const TransformerConfig& config) {
 }  // namespace
 
 DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_t layer_number,
-                                         const LayerOptions& options)
+                                         const LayerOptions& options,
+                                         std::optional<double> softmax_scale)
     : layer_number_(layer_number),
-      softmax_scale_(softmax_scale_of(config)),
+      softmax_scale_(softmax_scale.value_or(softmax_scale_of(config))),
       attention_dropout_(config.attention_dropout),
       tp_rank_(options.tp->rank()) {
   if (config.has_window(layer_number)) window_left_ = config.window_size[0];
@@ -41,12 +42,17 @@ at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k
           "Expected an attention mask of shape [1 or {}, 1, {}, {}], but got {}", q.size(1),
           queries, keys, mask.sizes().vec());
   }
+  if (input.packed_seq_params) {
+    const at::Tensor others = input.packed_seq_params->block_diagonal_mask(queries).to(q.device());
+    mask = mask.defined() ? mask.logical_or(others) : others;
+  }
   const double p = context.dropout_probability(attention_dropout_);
   if (!mask.defined() && p == 0.0 && queries == keys && window_left_ < 0)
     return causal_attention(q, k, v, softmax_scale_);
   if (window_left_ >= 0) {
     const at::Tensor order = at::arange(keys, q.options().dtype(at::kLong));
-    const at::Tensor last = at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
+    const at::Tensor last =
+        at::arange(keys - queries, keys, q.options().dtype(at::kLong)).unsqueeze(1);
     const at::Tensor outside =
         order.gt(last).logical_or(order.lt(last - window_left_)).view({1, 1, queries, keys});
     mask = mask.defined() ? mask.logical_or(outside) : outside;

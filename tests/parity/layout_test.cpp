@@ -40,7 +40,10 @@ constexpr const char* kCases[] = {"gpt2",
                                   "llama_rope_interpolation2",
                                   "llama_rope_scaling_l31",
                                   "llama_squared_relu",
-                                  "llama_softmax_scale"};
+                                  "llama_softmax_scale",
+                                  "mla",
+                                  "mla_no_q_lora",
+                                  "mla_yarn"};
 
 class ParityInLayout : public testing::TestWithParam<Layout> {};
 
@@ -74,8 +77,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ParityInLayout, testing::ValuesIn(kLayouts),
 
 // With fp64 throughout, what is left is the peer's own fp32 rounding: weights near 1 end half an
 // ulp from where exact steps end, which is up to 1.7e-5 of the distance moved.
-TEST(ParityInFp64, HoldsForGpt2AndLlama) {
-  for (const char* name : {"gpt2", "llama"}) {
+TEST(ParityInFp64, HoldsForGpt2LlamaAndLatentAttention) {
+  for (const char* name : {"gpt2", "llama", "mla"}) {
     const ParityCase parity_case =
         ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + name + ".json");
     Options options;
