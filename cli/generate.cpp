@@ -28,6 +28,7 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   transformer.pipeline_model_parallel_size = layout.pipeline_model_parallel_size;
   transformer.context_parallel_size = layout.context_parallel_size;
   transformer.sequence_parallel = false;
+  transformer.mla.cache_mla_latents = layout.mla.cache_mla_latents;
   if (command.is_given("params_dtype") || command.is_given("bf16")) {
     transformer.params_dtype = layout.params_dtype;
     transformer.bf16 = layout.bf16;

@@ -91,7 +91,7 @@ void add_latent_attention(OptionTable& table) {
   group.add(&M::v_head_dim,
             {.flag = "v-head-dim", .help = "A head's features of values", .unit = "features"});
   group.add(&M::rope_type, {.flag = "rope-type", .help = "Rotary frequencies: plain or YaRN's"});
-  const auto decode = table.group(section, kRunCommands, &mla_of);
+  const auto decode = table.group(section, commands(Command::generate), &mla_of);
   decode.add(&M::cache_mla_latents,
              {.flag = "cache-mla-latents",
               .help = "Decode from the cached latents instead of keys and values"});

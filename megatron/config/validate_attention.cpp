@@ -1,4 +1,6 @@
 // The checks of attention and positions beyond their sizes.
+#include <tuple>
+
 #include "megatron/config/attention_backend.h"
 #include "megatron/config/enum_names.h"
 #include "megatron/config/problems.h"
@@ -69,23 +71,68 @@ void check_yarn(const char* prefix, const YarnConfig& yarn, Problems& problems) 
       prefix, yarn.beta_fast, yarn.beta_slow);
 }
 
+bool same(const YarnConfig& left, const YarnConfig& right) {
+  const auto fields = [](const YarnConfig& yarn) {
+    return std::tie(yarn.rotary_scaling_factor, yarn.original_max_position_embeddings,
+                    yarn.beta_fast, yarn.beta_slow, yarn.mscale, yarn.mscale_all_dim,
+                    yarn.correction_range_round_to_int);
+  };
+  return fields(left) == fields(right);
+}
+
+void check_no_latent_attention(const MultiLatentAttentionConfig& mla, Problems& problems) {
+  const MultiLatentAttentionConfig defaults;
+  const auto belongs = [&](bool given, const char* flag) {
+    problems.expect(!given,
+                    "Expected --multi-latent-attention with {}, but got none; give both or neither",
+                    flag);
+  };
+  belongs(mla.q_lora_rank.has_value(), "--q-lora-rank");
+  belongs(mla.kv_lora_rank != defaults.kv_lora_rank, "--kv-lora-rank");
+  belongs(mla.qk_head_dim != defaults.qk_head_dim, "--qk-head-dim");
+  belongs(mla.qk_pos_emb_head_dim != defaults.qk_pos_emb_head_dim, "--qk-pos-emb-head-dim");
+  belongs(mla.v_head_dim != defaults.v_head_dim, "--v-head-dim");
+  belongs(mla.rope_type != defaults.rope_type || !same(mla.yarn, defaults.yarn),
+          "--rope-type yarn and its options");
+  belongs(mla.cache_mla_latents, "--cache-mla-latents");
+}
+
+// The softmax scale is that of YaRN with either rope type, as in Megatron.
+void check_latent_rotary(const GPTModelConfig& config, Problems& problems) {
+  const MultiLatentAttentionConfig& mla = config.transformer.mla;
+  problems.expect(config.position_embedding_type == PositionEmbeddingType::rope,
+                  "Expected --position-embedding-type rope with --multi-latent-attention, but got "
+                  "another; its frequencies are --rope-type's");
+  if (mla.rope_type == RopeType::yarn) {
+    check_yarn("", mla.yarn, problems);
+    problems.expect(config.rotary_percent == 1,
+                    "Expected --rotary-percent 1 with --rope-type yarn, but got {}; leave it out",
+                    config.rotary_percent);
+    return;
+  }
+  YarnConfig of_rope;
+  of_rope.rotary_scaling_factor = mla.yarn.rotary_scaling_factor;
+  of_rope.mscale_all_dim = mla.yarn.mscale_all_dim;
+  problems.expect(same(mla.yarn, of_rope),
+                  "Expected --rope-type yarn with the options of YaRN, but got rope; give both or "
+                  "neither");
+  const double factor = mla.yarn.rotary_scaling_factor;
+  problems.expect(
+      factor == 1 || factor == YarnConfig{}.rotary_scaling_factor || mla.yarn.mscale_all_dim != 0,
+      "Expected --rope-type yarn or --mscale-all-dim with --rotary-scaling-factor, but "
+      "got neither beside {}; leave it out",
+      factor);
+}
+
 void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
   const MultiLatentAttentionConfig& mla = t.mla;
-  if (!mla.multi_latent_attention) {
-    problems.expect(!mla.cache_mla_latents,
-                    "Expected --multi-latent-attention with --cache-mla-latents, but got none");
-    return;
-  }
+  if (!mla.multi_latent_attention) return check_no_latent_attention(mla, problems);
   if (mla.q_lora_rank) problems.is_size("--q-lora-rank", *mla.q_lora_rank);
   problems.is_size("--kv-lora-rank", mla.kv_lora_rank);
   problems.is_size("--qk-head-dim", mla.qk_head_dim);
   problems.is_size("--v-head-dim", mla.v_head_dim);
-  if (problems.is_size("--qk-pos-emb-head-dim", mla.qk_pos_emb_head_dim)) {
-    problems.expect(mla.qk_pos_emb_head_dim % 2 == 0,
-                    "Expected an even --qk-pos-emb-head-dim, but got {}; {} would work",
-                    mla.qk_pos_emb_head_dim, nearest_multiples(2, mla.qk_pos_emb_head_dim));
-  }
+  problems.is_size("--qk-pos-emb-head-dim", mla.qk_pos_emb_head_dim);
   const auto excludes = [&](bool given, const char* flag) {
     problems.expect(!given, "Expected --multi-latent-attention or {}, but got both; leave one out",
                     flag);
@@ -95,10 +142,16 @@ void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
   excludes(t.query_groups() != t.num_attention_heads, "--num-query-groups");
   excludes(t.rotary_interleaved, "--rotary-interleaved");
   excludes(t.qk_clip, "--qk-clip");
-  problems.expect(config.position_embedding_type == PositionEmbeddingType::rope,
-                  "Expected --position-embedding-type rope with --multi-latent-attention, but got "
-                  "another; its frequencies are --rope-type's");
-  if (mla.rope_type == RopeType::yarn) check_yarn("", mla.yarn, problems);
+  excludes(t.add_qkv_bias, "--add-qkv-bias");
+  excludes(t.softmax_scale.has_value(), "--softmax-scale");
+  excludes(config.rope_scaling, "--use-rope-scaling");
+  excludes(config.seq_len_interpolation_factor.has_value(),
+           "--rotary-seq-len-interpolation-factor");
+  const MupConfig defaults;
+  excludes(t.mup.mup_base_head_dim.has_value() ||
+               t.mup.mup_attn_scale_power != defaults.mup_attn_scale_power,
+           "--mup-base-head-dim and --mup-attn-scale-power");
+  check_latent_rotary(config, problems);
 }
 
 // What no device's version of the backend can do; the model checks the rest, knowing its device.

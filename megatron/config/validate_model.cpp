@@ -31,7 +31,7 @@ bool check_sizes(const GPTModelConfig& config, Problems& problems) {
 
 void check_heads(const TransformerConfig& t, Problems& problems) {
   const int64_t heads = t.num_attention_heads;
-  problems.expect(t.kv_channels || t.hidden_size % heads == 0,
+  problems.expect(t.mla.multi_latent_attention || t.kv_channels || t.hidden_size % heads == 0,
                   "Expected --hidden-size divisible by --num-attention-heads ({}), but got {}; a "
                   "hidden size of {}, or {} heads, or --kv-channels would work",
                   heads, t.hidden_size, nearest_multiples(heads, t.hidden_size),
@@ -84,12 +84,13 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
                   "features of a head",
                   config.rotary_percent);
   if (!percent_works) return;
-  const int64_t width = t.head_dim();
-  problems.expect(
-      width % 2 == 0,
-      "Expected an even width of a head for rotary positions, but got {}; --kv-channels "
-      "of {} would work",
-      width, nearest_multiples(2, width));
+  const bool latent = t.mla.multi_latent_attention;
+  const int64_t width = latent ? t.mla.qk_pos_emb_head_dim : t.head_dim();
+  problems.expect(width % 2 == 0,
+                  "Expected an even width of a head for rotary positions, but got {}; {} of {} "
+                  "would work",
+                  width, latent ? "--qk-pos-emb-head-dim" : "--kv-channels",
+                  nearest_multiples(2, width));
   const auto rotated = static_cast<int64_t>(static_cast<double>(width) * config.rotary_percent);
   problems.expect(width % 2 != 0 || (rotated % 2 == 0 && rotated > 0),
                   "Expected --rotary-percent to rotate an even number of a head's {} features, but "

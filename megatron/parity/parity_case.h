@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -20,6 +21,10 @@ namespace megatron {
 at::Tensor closed_form_weight(const std::string& name, at::IntArrayRef shape);
 // Integers in [0, bound), int64.
 at::Tensor closed_form_integers(const std::string& name, at::IntArrayRef shape, int64_t bound);
+
+// Whether a tensor of a case is a table of cosines or sines that the peer keeps as a buffer (YaRN),
+// before the first step or after the last: [positions, 1, 1, rotary dimension].
+bool is_rotary_table(std::string_view tensor);
 
 class ParityCase {
  public:

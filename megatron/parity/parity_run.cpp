@@ -148,22 +148,20 @@ class ParityRun {
     }
   }
 
-  // The peer keeps the tables of its YaRN embedding as buffers [s, 1, 1, rotary dimension].
   void compare_rotary_tables() {
-    for (const char* when : {"buffer0", "buffer_after3"}) {
-      const std::string cosines = fmt::format("{}/rotary_pos_emb.cos_cached", when),
-                        sines = fmt::format("{}/rotary_pos_emb.sin_cached", when);
-      if (!case_.contains(cosines) || !case_.contains(sines)) continue;
-      check(model_->rotary_embedding() != nullptr,
-            "Expected no {} in case {}: this model has no rotary tables", cosines, case_.name());
-      const at::Tensor theirs = case_.tensor(cosines);
-      const RotaryTable ours = model_->rotary_embedding()->table(
-          at::arange(theirs.size(0), at::kLong), {}, std::nullopt, at::kDouble, at::kCPU);
-      const auto compare = [&](const std::string& name, const at::Tensor& table) {
-        compare_elements(ParityKind::buffer, name, table, case_.tensor(name).flatten(0, 2));
-      };
-      compare(cosines, ours.cos);
-      compare(sines, ours.sin);
+    const ModelRotaryEmbedding* rotary = model_->rotary_embedding();
+    for (const std::string& name : case_.tensor_names()) {
+      if (!is_rotary_table(name)) continue;
+      check(rotary != nullptr, "Expected no {} in case {}: this model has no rotary tables", name,
+            case_.name());
+      const at::Tensor theirs = case_.tensor(name).flatten(0, 2);
+      const RotaryTable table = rotary->table(at::arange(theirs.size(0), at::kLong), {},
+                                              std::nullopt, at::kDouble, at::kCPU);
+      at::Tensor ours = name.ends_with("cos_cached") ? table.cos : table.sin;
+      // The two features of a pair lie side by side in ours, half a head apart in theirs.
+      if (options_.model.transformer.mla.multi_latent_attention)
+        ours = ours.unflatten(1, {-1, 2}).transpose(1, 2).flatten(1);
+      compare_elements(ParityKind::buffer, name, ours, theirs);
     }
   }
 

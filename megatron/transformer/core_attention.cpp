@@ -22,11 +22,12 @@ double softmax_scale_of(const TransformerConfig& config) {
 }  // namespace
 
 DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_t layer_number,
-                                         const LayerOptions& options)
+                                         const LayerOptions& options,
+                                         std::optional<double> softmax_scale)
     : layer_number_(layer_number),
       backend_(config.attention_backend),
       demands_(AttentionDemands::of_layer(config, layer_number)),
-      softmax_scale_(softmax_scale_of(config)),
+      softmax_scale_(softmax_scale.value_or(softmax_scale_of(config))),
       attention_dropout_(config.attention_dropout),
       softmax_type_(config.softmax_type),
       tp_rank_(options.tp->rank()) {

@@ -12,8 +12,8 @@ namespace megatron {
 
 class CoreAttention : public MegatronModule {
  public:
-  // q [sq, b, n_p, d], k and v [sk, b, g_p, d] -> [sq, b, n_p * d]. The last query sees the last
-  // key.
+  // q [sq, b, n_p, d], k [sk, b, g_p, d], v [sk, b, g_p, dv] -> [sq, b, n_p * dv]. The last query
+  // sees the last key.
   virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              const LayerInput& input, const ForwardContext& context) const = 0;
 };
@@ -22,8 +22,10 @@ class CoreAttention : public MegatronModule {
 // fastest that can do what a call asks.
 class DotProductAttention : public CoreAttention {
  public:
+  // softmax_scale: what the scores are multiplied with; the configuration's where not given.
   DotProductAttention(const TransformerConfig& config, int64_t layer_number,
-                      const LayerOptions& options);
+                      const LayerOptions& options,
+                      std::optional<double> softmax_scale = std::nullopt);
 
   at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const LayerInput& input, const ForwardContext& context) const override;

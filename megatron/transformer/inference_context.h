@@ -1,7 +1,10 @@
-// A static cache of keys and values, for decoding one batch of sequences token by token.
+// A static cache of what layers keep of their tokens (keys and values, or latents), for decoding
+// one batch of sequences token by token.
 #pragma once
 
 #include <map>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -20,16 +23,24 @@ class InferenceContext {
   // Tokens cached so far: the position of the next token to be given.
   int64_t sequence_length_offset() const { return offset_; }
 
-  // Appends keys and values [s, b, g, d] of a layer behind the offset, and returns all cached so
-  // far [offset + s, b, g, d]. The offset moves only by advance(), after all layers.
+  // Appends what a layer keeps of s tokens under a name, [s, ...], behind the offset, and returns
+  // all cached so far [offset + s, ...]. The offset moves only by advance(), after all layers.
+  at::Tensor append(int64_t layer_number, std::string_view name, const at::Tensor& tokens);
+  // The same of keys and values [s, b, g, d].
   std::pair<at::Tensor, at::Tensor> append(int64_t layer_number, const at::Tensor& key,
-                                           const at::Tensor& value);
+                                           const at::Tensor& value) {
+    return {append(layer_number, "key", key), append(layer_number, "value", value)};
+  }
   void advance(int64_t tokens) { offset_ += tokens; }
+
+  // What the cache takes, room for tokens to come included.
+  int64_t bytes() const;
 
  private:
   int64_t max_sequence_length_;
   int64_t offset_ = 0;
-  std::map<int64_t, std::pair<at::Tensor, at::Tensor>> cache_;  // by layer number: [max, b, g, d]
+  std::map<std::pair<int64_t, std::string>, at::Tensor>
+      cache_;  // by layer number and name: [max, ...]
 };
 
 }  // namespace megatron

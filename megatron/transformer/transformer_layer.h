@@ -13,10 +13,10 @@ namespace megatron {
 struct TransformerLayerSubmodules {
   using NormFactory =
       std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)>;
+  using AttentionFactory = std::function<std::shared_ptr<Attention>(
+      const TransformerConfig&, int64_t layer_number, const LayerOptions&)>;
   NormFactory input_layernorm;
-  std::function<std::shared_ptr<Attention>(const TransformerConfig&, int64_t layer_number,
-                                           const LayerOptions&)>
-      self_attention;
+  AttentionFactory self_attention;
   NormFactory pre_mlp_layernorm;
   std::function<std::shared_ptr<MLP>(const TransformerConfig&, const LayerOptions&)> mlp;
 };

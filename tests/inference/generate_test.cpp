@@ -51,31 +51,48 @@ std::vector<int64_t> continue_without_cache(GPTModel& model, int64_t tokens) {
   return {ids.begin() + kPrompt.size(), ids.end()};
 }
 
+// Greedy decoding of `config` in layouts of tp x pp ranks, against one rank without a cache.
+void expect_cached_decoding_in_layouts(GPTModelConfig config) {
+  std::vector<int64_t> expected;
+  run_thread_world(
+      1, [&](RankContext& rank) { expected = continue_without_cache(*build(config, rank), 12); });
+  for (const auto& [world, tp, pp] :
+       {std::tuple{1, 1, 1}, {2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {2, 1, 1}}) {
+    config.transformer.tensor_model_parallel_size = tp;
+    config.transformer.pipeline_model_parallel_size = pp;
+    run_thread_world(world, [&](RankContext& rank) {
+      const auto ours = generate(*build(config, rank), {.prompt = kPrompt,
+                                                        .num_samples = 2,
+                                                        .max_new_tokens = 12,
+                                                        .sampling = {.temperature = 0}});
+      EXPECT_EQ(ours.at(0), expected) << "tp " << tp << " pp " << pp;
+      EXPECT_EQ(ours.at(1), expected);
+    });
+  }
+}
+
 TEST(Generate, CachedDecodingEqualsWholeForwardPassesInEveryLayout) {
   for (const bool rope : {false, true}) {
     for (const int64_t query_groups : {4, 2, 1}) {
-      GPTModelConfig config = config_of(rope, query_groups);
-      std::vector<int64_t> expected;
-      run_thread_world(1, [&](RankContext& rank) {
-        expected = continue_without_cache(*build(config, rank), 12);
-      });
-      for (const auto& [world, tp, pp] :
-           {std::tuple{1, 1, 1}, {2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {2, 1, 1}}) {
-        config.transformer.tensor_model_parallel_size = tp;
-        config.transformer.pipeline_model_parallel_size = pp;
-        run_thread_world(world, [&](RankContext& rank) {
-          const auto ours = generate(*build(config, rank), {.prompt = kPrompt,
-                                                            .num_samples = 2,
-                                                            .max_new_tokens = 12,
-                                                            .sampling = {.temperature = 0}});
-          EXPECT_EQ(ours.at(0), expected)
-              << "tp " << tp << " pp " << pp << " groups " << query_groups;
-          EXPECT_EQ(ours.at(1), expected);
-        });
-        config.transformer.tensor_model_parallel_size =
-            config.transformer.pipeline_model_parallel_size = 1;
-      }
+      SCOPED_TRACE(testing::Message() << "rope " << rope << ", groups " << query_groups);
+      expect_cached_decoding_in_layouts(config_of(rope, query_groups));
     }
+  }
+}
+
+TEST(Generate, LatentAttentionDecodesFromBothCachesInEveryLayout) {
+  GPTModelConfig config = config_of(/*rope=*/true, /*query_groups=*/4);
+  MultiLatentAttentionConfig& mla = config.transformer.mla;
+  mla = {.multi_latent_attention = true,
+         .q_lora_rank = 12,
+         .kv_lora_rank = 16,
+         .qk_head_dim = 8,
+         .qk_pos_emb_head_dim = 4,
+         .v_head_dim = 6};
+  for (const bool latents : {false, true}) {
+    SCOPED_TRACE(testing::Message() << "latents cached " << latents);
+    mla.cache_mla_latents = latents;
+    expect_cached_decoding_in_layouts(config);
   }
 }
 

@@ -48,8 +48,12 @@ constexpr const char* kCases[] = {"gpt2",
                                   "llama_mup",
                                   "llama_no_rope_freq2",
                                   "llama_qk_layernorm",
+                                  "llama_softmax_learnable",
                                   "llama_window",
-                                  "llama_yarn"};
+                                  "llama_yarn",
+                                  "mla",
+                                  "mla_no_q_lora",
+                                  "mla_yarn"};
 
 class ParityInLayout : public testing::TestWithParam<Layout> {};
 
@@ -83,8 +87,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ParityInLayout, testing::ValuesIn(kLayouts),
 
 // With fp64 throughout, what is left is the peer's own fp32 rounding: weights near 1 end half an
 // ulp from where exact steps end, which is up to 1.7e-5 of the distance moved.
-TEST(ParityInFp64, HoldsForGpt2AndLlama) {
-  for (const char* name : {"gpt2", "llama"}) {
+TEST(ParityInFp64, HoldsForGpt2LlamaAndLatentAttention) {
+  for (const char* name : {"gpt2", "llama", "mla"}) {
     const ParityCase parity_case =
         ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + name + ".json");
     Options options;

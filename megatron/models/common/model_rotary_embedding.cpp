@@ -5,17 +5,36 @@
 #include "megatron/base/error.h"
 
 namespace megatron {
+namespace {
+
+int64_t rotated_features(int64_t head_dim, const GPTModelConfig& config) {
+  return static_cast<int64_t>(static_cast<double>(head_dim) * config.rotary_percent);
+}
+
+// Over the part of a head that carries positions. Megatron separates even and odd features before
+// it rotates halves; scores are the same where neighbours are rotated in place.
+RotaryEmbedding latent_attention_rotary(const GPTModelConfig& config) {
+  const MultiLatentAttentionConfig& mla = config.transformer.mla;
+  const int64_t dim = mla.qk_pos_emb_head_dim;
+  if (mla.rope_type == RopeType::yarn) {
+    return {yarn_frequencies(dim, config.rotary_base, mla.yarn), /*interleaved=*/true,
+            yarn_concentration(mla.yarn)};
+  }
+  return {rope_frequencies(rotated_features(dim, config), config.rotary_base),
+          /*interleaved=*/true};
+}
+
+}  // namespace
 
 std::unique_ptr<ModelRotaryEmbedding> ModelRotaryEmbedding::make(const GPTModelConfig& config) {
   const TransformerConfig& transformer = config.transformer;
-  if (transformer.mla.multi_latent_attention) return nullptr;
   const bool interleaved = transformer.rotary_interleaved;
-  const auto rotated =
-      static_cast<int64_t>(static_cast<double>(transformer.head_dim()) * config.rotary_percent);
+  const int64_t rotated = rotated_features(transformer.head_dim(), config);
   const auto wrap = [&](RotaryEmbedding rotary) {
     return std::unique_ptr<ModelRotaryEmbedding>(
         new ModelRotaryEmbedding(std::move(rotary), config));
   };
+  if (transformer.mla.multi_latent_attention) return wrap(latent_attention_rotary(config));
   switch (config.position_embedding_type) {
     case PositionEmbeddingType::learned_absolute:
     case PositionEmbeddingType::none:

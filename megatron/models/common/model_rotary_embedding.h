@@ -6,10 +6,11 @@
 
 namespace megatron {
 
-// One for a whole model, shared by its layers: position embeddings of type rope, yarn or mrope.
+// One for a whole model, shared by its layers: position embeddings of type rope, yarn or mrope, or
+// latent attention's rope or yarn.
 class ModelRotaryEmbedding {
  public:
-  // Null where the positions are not rotary, or where latent attention has tables of its own.
+  // Null where the positions are not rotary.
   static std::unique_ptr<ModelRotaryEmbedding> make(const GPTModelConfig& config);
 
   // The table of a pass over tokens at the global places `positions` [s] of their rows. Packed

@@ -71,7 +71,7 @@ TEST_F(ForwardArguments, AttentionBiasIsAddedToTheScores) {
   hiding.narrow(3, 0, 1).fill_(-1e4);
   input_.extra_block_arguments.attention_bias = hiding;
   const at::Tensor biased = forward(input_);
-  input_.extra_block_arguments.attention_bias = {};
+  input_.extra_block_arguments.attention_bias = at::Tensor();
   input_.attention_mask = causal_mask().clone();
   input_.attention_mask.narrow(3, 0, 1).fill_(true);
   const at::Tensor masked = forward(input_);

@@ -1,0 +1,21 @@
+#include "megatron/tensor_parallel/replicated_linear.h"
+
+#include "megatron/ops/linear.h"
+
+namespace megatron {
+
+ReplicatedLinear::ReplicatedLinear(const ReplicatedLinearArguments& arguments,
+                                   const LayerOptions& options) {
+  weight_ = register_parameter(
+      "weight",
+      std::make_shared<Parameter>(std::vector<int64_t>{arguments.output_size, arguments.input_size},
+                                  options.tensor, options.sharding(),
+                                  Initialization::normal(arguments.init_std)));
+  weight_->sequence_parallel = options.sequence_parallel;
+}
+
+at::Tensor ReplicatedLinear::forward(const at::Tensor& input) const {
+  return linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
+}
+
+}  // namespace megatron
