@@ -80,7 +80,7 @@ class KeyBlocks {
   int64_t in_sequence(int64_t sequence) const { return first_[sequence + 1] - first_[sequence]; }
   int64_t most_in_sequence() const {
     int64_t most = 0;
-    for (size_t i = 0; i + 1 < first_.size(); ++i) most = std::max(most, first_[i + 1] - first_[i]);
+    for (size_t i = 1; i < first_.size(); ++i) most = std::max(most, first_[i] - first_[i - 1]);
     return most;
   }
   int64_t tile(int64_t sequence, int64_t group, int64_t block) const {
@@ -109,8 +109,8 @@ inline std::vector<AttentionTask> key_tasks(const FusedAttentionShape& shape) {
 }
 
 // Calls body(i, scratch) for every i below count, each thread with a Scratch(call) of its own.
-// Threads take the next task when they are done with one: tasks differ in size, and must not depend on
-// order.
+// Threads take the next task when they are done with one: tasks differ in size, and must not depend
+// on order.
 template <typename Scratch, typename Call, typename Body>
 void for_each_task(int64_t count, const Call& call, const Body& body) {
   std::atomic<int64_t> next{0};
