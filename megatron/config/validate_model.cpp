@@ -1,4 +1,6 @@
 // The checks of the model's shape and of how it is shared out over ranks.
+#include <algorithm>
+
 #include "megatron/config/problems.h"
 #include "megatron/config/validate.h"
 
@@ -159,6 +161,11 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
                   "--recompute-granularity full, but got not both; uniform and 1 work");
   if (full && r.recompute_num_layers) {
     problems.at_least("--recompute-num-layers", *r.recompute_num_layers, 1);
+    const int64_t layers = t.num_layers / std::max<int64_t>(t.pipeline_model_parallel_size, 1);
+    problems.expect(layers < 1 || *r.recompute_num_layers <= layers,
+                    "Expected --recompute-num-layers of at most the {} layers of a pipeline stage, "
+                    "but got {}; 1 to {} work",
+                    layers, *r.recompute_num_layers, layers);
   }
   problems.expect(selective || r.recompute_modules.empty(),
                   "Expected --recompute-granularity selective with --recompute-modules, but got "

@@ -2,6 +2,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/ops/linear.h"
+#include "megatron/ops/recompute.h"
 #include "megatron/parallel/collectives.h"
 
 namespace megatron {
@@ -43,11 +44,16 @@ at::Tensor ColumnParallelLinear::forward(const at::Tensor& input, const Paramete
   const ParameterPtr& used = weight ? weight : weight_;
   check(used != nullptr,
         "Expected a weight for a column-parallel layer that holds none, but got none");
-  const at::Tensor whole_sequence = options_.sequence_parallel
-                                        ? gather_from_sequence_parallel_region(input, *options_.tp)
-                                        : copy_to_tensor_model_parallel_region(input, *options_.tp);
-  const at::Tensor output =
-      linear(whole_sequence, used->data, skip_bias_add_ ? at::Tensor() : bias(), used->main_grad);
+  const auto whole = [this](const Tensors& list) {
+    return Tensors{options_.sequence_parallel
+                       ? gather_from_sequence_parallel_region(list[0], *options_.tp)
+                       : copy_to_tensor_model_parallel_region(list[0], *options_.tp)};
+  };
+  const Recomputation whole_sequence(options_.sequence_parallel && options_.regathers_input, whole,
+                                     {input});
+  const at::Tensor output = linear(whole_sequence.outputs()[0], used->data,
+                                   skip_bias_add_ ? at::Tensor() : bias(), used->main_grad);
+  whole_sequence.discard_outputs(/*result=*/output);
   return gather_output ? gather_from_tensor_model_parallel_region(output, *options_.tp) : output;
 }
 

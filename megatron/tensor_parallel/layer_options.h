@@ -12,6 +12,8 @@ struct LayerOptions {
   at::TensorOptions tensor;  // dtype and device of the parameters
   ProcessGroupPtr tp;
   bool sequence_parallel = false;
+  // Column-parallel layers gather their input again in backward instead of keeping it whole.
+  bool regathers_input = false;
 
   // The marks of a parameter that is split along `dim` (or, with -1, not at all).
   TensorParallelSharding sharding(int dim = -1, int stride = 1) const {

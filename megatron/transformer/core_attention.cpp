@@ -6,6 +6,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/ops/fused_attention.h"
+#include "megatron/ops/recompute.h"
 
 namespace megatron {
 namespace {
@@ -21,6 +22,18 @@ double softmax_scale_of(const TransformerConfig& config) {
 
 }  // namespace
 
+at::Tensor CoreAttention::forward_recomputed(bool wanted, const at::Tensor& q, const at::Tensor& k,
+                                             const at::Tensor& v, const LayerInput& input,
+                                             const ForwardContext& context) const {
+  const auto attend = [this, input, context](const at::Tensor& query, const at::Tensor& key,
+                                             const at::Tensor& value, const at::Tensor& bias) {
+    LayerInput own = input;
+    own.attention_bias = bias;
+    return forward(query, key, value, own, context);
+  };
+  return recompute_if(wanted && input.inference == nullptr, attend, q, k, v, input.attention_bias);
+}
+
 DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_t layer_number,
                                          const LayerOptions& options,
                                          std::optional<double> softmax_scale)
@@ -33,12 +46,12 @@ DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_
       tp_rank_(options.tp->rank()) {
   if (config.has_window(layer_number)) window_ = {config.window_size[0], /*right=*/0};
   if (softmax_type_ == SoftmaxType::learnable) {
-    const int64_t heads_p = divide(config.num_attention_heads, options.tp->size(), "attention heads");
+    const int64_t heads_p =
+        divide(config.num_attention_heads, options.tp->size(), "attention heads");
     softmax_offset_ = register_parameter(
-        "softmax_offset",
-        std::make_shared<Parameter>(std::vector<int64_t>{heads_p}, options.tensor,
-                                    options.sharding(/*dim=*/0),
-                                    Initialization::normal(config.hidden_std())));
+        "softmax_offset", std::make_shared<Parameter>(std::vector<int64_t>{heads_p}, options.tensor,
+                                                      options.sharding(/*dim=*/0),
+                                                      Initialization::normal(config.hidden_std())));
   }
 }
 

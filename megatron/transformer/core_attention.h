@@ -16,6 +16,11 @@ class CoreAttention : public MegatronModule {
   // sees the last key.
   virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              const LayerInput& input, const ForwardContext& context) const = 0;
+
+  // forward, computed again in backward if `wanted`.
+  at::Tensor forward_recomputed(bool wanted, const at::Tensor& q, const at::Tensor& k,
+                                const at::Tensor& v, const LayerInput& input,
+                                const ForwardContext& context) const;
 };
 
 // Megatron's DotProductAttention, on the backend that the configuration names or, automatic, on the

@@ -4,6 +4,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/ops/activation.h"
+#include "megatron/ops/recompute.h"
 
 namespace megatron {
 
@@ -53,7 +54,11 @@ at::Tensor MLP::activate(const at::Tensor& x) const {
 }
 
 OutputAndBias MLP::forward(const at::Tensor& hidden_states) const {
-  return {linear_fc2_->forward(activate(linear_fc1_->forward(hidden_states))), linear_fc2_->bias()};
+  const auto block = [this](const at::Tensor& x) {
+    return linear_fc2_->forward(activate(linear_fc1_->forward(x)));
+  };
+  return {recompute_if(config_.recompute.selects("mlp"), block, hidden_states),
+          linear_fc2_->bias()};
 }
 
 }  // namespace megatron

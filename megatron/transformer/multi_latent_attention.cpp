@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 
+#include "megatron/ops/recompute.h"
 #include "megatron/ops/rope.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/transformer/latent_absorption.h"
@@ -163,10 +164,18 @@ OutputAndBias MLASelfAttention::forward(const at::Tensor& hidden_states, const L
   if (input.inference != nullptr && config_.mla.cache_mla_latents) {
     attended = attend_cached_latents(latents, input, context);
   } else {
-    auto [query, key, value] = project_up(latents, input);
+    const auto project = [this, input](const Tensors& list) {
+      const Heads heads = project_up({list[0], list[1], list[2]}, input);
+      return Tensors{heads.query, heads.key, heads.value};
+    };
+    const Recomputation up(config_.recompute.selects("mla_up_proj"), project,
+                           {latents.query, latents.key_value, latents.key_position});
+    at::Tensor key = up.outputs()[1], value = up.outputs()[2];
     if (input.inference != nullptr)
       std::tie(key, value) = input.inference->append(layer_number_, key, value);
-    attended = core_attention_->forward(query, key, value, input, context);
+    attended = core_attention_->forward_recomputed(config_.recompute.selects("core_attn"),
+                                                   up.outputs()[0], key, value, input, context);
+    if (input.inference == nullptr) up.discard_outputs(/*result=*/attended);
   }
   return {linear_proj_->forward(attended), linear_proj_->bias()};
 }

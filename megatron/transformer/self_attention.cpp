@@ -95,7 +95,8 @@ OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states, const Laye
   }
   if (input.inference != nullptr)
     std::tie(key, value) = input.inference->append(layer_number_, key, value);
-  at::Tensor attended = core_attention_->forward(query, key, value, input, context);
+  at::Tensor attended = core_attention_->forward_recomputed(config_.recompute.selects("core_attn"),
+                                                            query, key, value, input, context);
   if (gate.defined()) {
     const at::ScalarType wide = accumulation_dtype(gate.scalar_type());
     attended =

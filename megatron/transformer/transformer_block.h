@@ -35,6 +35,11 @@ class TransformerBlock : public MegatronModule {
   }
 
  private:
+  // The end of the layers, from local number `first` on, that are recomputed together; `first`
+  // where that one is not.
+  int64_t recomputed_until(int64_t first) const;
+
+  RecomputeConfig recompute_;
   std::vector<std::shared_ptr<TransformerLayer>> layers_;
   std::shared_ptr<Norm> final_layernorm_;  // null but on the last stage
 };

@@ -1,20 +1,33 @@
 #include "megatron/transformer/transformer_layer.h"
 
+#include "megatron/ops/recompute.h"
+
 namespace megatron {
+namespace {
+
+Recomputation normalize(const Norm& norm, const at::Tensor& x, bool recompute) {
+  return {recompute, [&norm](const Tensors& list) { return Tensors{norm.forward(list[0])}; }, {x}};
+}
+
+}  // namespace
 
 TransformerLayer::TransformerLayer(const TransformerConfig& config,
                                    const TransformerLayerSubmodules& submodules,
                                    int64_t layer_number, const LayerOptions& options)
     : layer_number_(layer_number),
       hidden_dropout_(config.hidden_dropout),
-      residual_behind_norm_(config.apply_residual_connection_post_layernorm) {
+      residual_behind_norm_(config.apply_residual_connection_post_layernorm),
+      recomputes_norms_(config.recompute.selects("layernorm")) {
   input_layernorm_ =
       register_module("input_layernorm", submodules.input_layernorm(config, options));
-  self_attention_ =
-      register_module("self_attention", submodules.self_attention(config, layer_number, options));
+  // What these gather over the sequence is a norm's output, too.
+  LayerOptions behind_norm = options;
+  behind_norm.regathers_input = recomputes_norms_;
+  self_attention_ = register_module("self_attention",
+                                    submodules.self_attention(config, layer_number, behind_norm));
   pre_mlp_layernorm_ =
       register_module("pre_mlp_layernorm", submodules.pre_mlp_layernorm(config, options));
-  mlp_ = register_module("mlp", submodules.mlp(config, options));
+  mlp_ = register_module("mlp", submodules.mlp(config, behind_norm));
 }
 
 at::Tensor TransformerLayer::add_to_residual(const OutputAndBias& branch,
@@ -32,17 +45,25 @@ at::Tensor TransformerLayer::add_to_residual(const OutputAndBias& branch,
 at::Tensor TransformerLayer::forward_attention(const at::Tensor& hidden_states,
                                                const LayerInput& input,
                                                const ForwardContext& context) const {
-  const at::Tensor normed = input_layernorm_->forward(hidden_states);
-  return add_to_residual(self_attention_->forward(normed, input, context),
-                         residual_behind_norm_ ? normed : hidden_states,
-                         DropoutSite::self_attention_output, context);
+  const Recomputation norm = normalize(*input_layernorm_, hidden_states, recomputes_norms_);
+  const at::Tensor& normed = norm.outputs()[0];
+  const OutputAndBias attention = self_attention_->forward(normed, input, context);
+  const at::Tensor output =
+      add_to_residual(attention, residual_behind_norm_ ? normed : hidden_states,
+                      DropoutSite::self_attention_output, context);
+  norm.discard_outputs(/*result=*/attention.output);
+  return output;
 }
 
 at::Tensor TransformerLayer::forward_mlp(const at::Tensor& hidden_states,
                                          const ForwardContext& context) const {
-  const at::Tensor normed = pre_mlp_layernorm_->forward(hidden_states);
-  return add_to_residual(mlp_->forward(normed), residual_behind_norm_ ? normed : hidden_states,
-                         DropoutSite::mlp_output, context);
+  const Recomputation norm = normalize(*pre_mlp_layernorm_, hidden_states, recomputes_norms_);
+  const at::Tensor& normed = norm.outputs()[0];
+  const OutputAndBias mlp = mlp_->forward(normed);
+  const at::Tensor output = add_to_residual(mlp, residual_behind_norm_ ? normed : hidden_states,
+                                            DropoutSite::mlp_output, context);
+  norm.discard_outputs(/*result=*/mlp.output);
+  return output;
 }
 
 at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states, const LayerInput& input,

@@ -44,6 +44,7 @@ class TransformerLayer : public MegatronModule {
   int64_t layer_number_;
   double hidden_dropout_;
   bool residual_behind_norm_;
+  bool recomputes_norms_;
   std::shared_ptr<Norm> input_layernorm_, pre_mlp_layernorm_;
   std::shared_ptr<Attention> self_attention_;
   std::shared_ptr<MLP> mlp_;

@@ -209,6 +209,39 @@ const BadCase kBadCases[] = {
     {{"--master-port", "70000"}, 1, {"--master-port between 1 and 65535"}},
     {{"--distributed-timeout-minutes", "0"}, 1, {"--distributed-timeout-minutes above 0"}},
     {{"--ddp-bucket-size", "0"}, 1, {"--ddp-bucket-size of at least 1"}},
+    {{"--recompute-granularity", "full"},
+     1,
+     {"--recompute-method and --recompute-num-layers with", "uniform and 1 work"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "block"},
+     1,
+     {"--recompute-method and --recompute-num-layers with", "uniform and 1 work"}},
+    {{"--recompute-activations", "--recompute-method", "uniform"},
+     1,
+     {"--recompute-granularity full with --recompute-method", "leave them out"}},
+    {{"--recompute-num-layers", "1"}, 1, {"--recompute-granularity full with", "leave them out"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers",
+      "0"},
+     1,
+     {"--recompute-num-layers of at least 1, but got 0"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers",
+      "5"},
+     1,
+     {"--recompute-num-layers of at most the 4 layers", "but got 5", "1 to 4 work"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "block", "--recompute-num-layers",
+      "3", "--pipeline-model-parallel-size", "2"},
+     2,
+     {"--recompute-num-layers of at most the 2 layers", "but got 3", "1 to 2 work"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers",
+      "1", "--recompute-modules", "mlp"},
+     1,
+     {"--recompute-granularity selective with --recompute-modules", "leave them out"}},
+    {{"--recompute-modules", "mlp"}, 1, {"--recompute-granularity selective with"}},
+    {{"--recompute-activations", "--recompute-modules", "moe"},
+     1,
+     {"core_attn, layernorm, mlp or mla_up_proj", "but got 'moe'"}},
+    {{"--recompute-activations", "--recompute-modules", "mla_up_proj"},
+     1,
+     {"--multi-latent-attention with --recompute-modules mla_up_proj", "leave mla_up_proj out"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {
@@ -242,6 +275,12 @@ TEST(Validate, AcceptsWhatWorks) {
   EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
   EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
   EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--recompute-granularity", "full", "--recompute-method", "uniform",
+                                "--recompute-num-layers", "3"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--recompute-activations", "--recompute-modules", "core_attn",
+                                "layernorm", "mlp"}),
+            "accepted");
 }
 
 TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {

@@ -76,8 +76,9 @@ inline ValueAndGradients run(const Operator& op, const std::vector<at::Tensor>& 
   const at::Tensor value = op(arguments);
   const at::Tensor cotangent =
       random_tensor(value.sizes(), value.scalar_type(), 12345).to(value.device());
-  auto gradients = torch::autograd::grad({value}, leaves, {cotangent}, /*retain_graph=*/{},
-                                         /*create_graph=*/false, /*allow_unused=*/true);
+  torch::autograd::backward({value}, {cotangent});
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& leaf : leaves) gradients.push_back(leaf.grad());
   return {value.detach(), gradients};
 }
 
