@@ -209,6 +209,13 @@ const BadCase kBadCases[] = {
     {{"--master-port", "70000"}, 1, {"--master-port between 1 and 65535"}},
     {{"--distributed-timeout-minutes", "0"}, 1, {"--distributed-timeout-minutes above 0"}},
     {{"--ddp-bucket-size", "0"}, 1, {"--ddp-bucket-size of at least 1"}},
+    {{"--mtp-num-layers", "-1"}, 1, {"--mtp-num-layers of at least 0"}},
+    {{"--mtp-use-repeated-layer"}, 1, {"--mtp-num-layers of at least 1", "1 works"}},
+    {{"--mtp-detach-heads"}, 1, {"--mtp-num-layers of at least 1", "1 works"}},
+    {{"--mtp-num-layers", "1", "--mtp-loss-scaling-factor", "-0.1"},
+     1,
+     {"--mtp-loss-scaling-factor of at least 0", "0.1 is usual"}},
+    {{"--cuda-graph-impl", "local"}, 1, {"--cuda-graph-impl none"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {
@@ -242,6 +249,7 @@ TEST(Validate, AcceptsWhatWorks) {
   EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
   EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
   EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--mtp-num-layers", "2", "--mtp-use-repeated-layer"}), "accepted");
 }
 
 TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
