@@ -30,6 +30,12 @@ struct TensorParallelSharding {
   int size = 1;
 };
 
+// Gradients are clipped by the norm over all parameters of the same group.
+enum class GradientNormGroup {
+  model,                  // the norm that a step reports
+  multi_token_prediction  // detached prediction layers
+};
+
 // One block of a shard along partition_dim: local rows [local_start, local_start + length) are the
 // global rows from global_start on.
 struct ShardFragment {
@@ -54,14 +60,16 @@ class Parameter {
   Initialization initialization;
   // Every rank computes the gradient of its part of the sequence only: summed over TP.
   bool sequence_parallel = false;
-  // A copy of a parameter of another pipeline stage (tied embedding): its gradient is summed over
-  // the embedding group, and norms and checkpoints skip it.
+  // A copy of a parameter of another pipeline stage (tied output weights, the embedding of
+  // multi-token prediction): its gradient is summed over the embedding group, and norms and
+  // checkpoints skip it.
   bool shared = false;
   bool shared_embedding = false;  // has a copy, or is one
   bool is_embedding_or_output_parameter = false;
   bool is_embedding_parameter = false;  // embeddings and the output layer: MuP keeps their rate
   bool allow_shape_mismatch = false;    // vocabulary padding depends on the layout
   bool expert = false;                  // reduced over the expert-data-parallel group
+  GradientNormGroup gradient_norm_group = GradientNormGroup::model;
 
   std::vector<int64_t> global_shape() const;
   // In order of local_start; one whole fragment where the parameter is not split.

@@ -36,6 +36,8 @@ inline constexpr std::array<std::string_view, 2> enum_names<RecomputeGranularity
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<RecomputeMethod>{"uniform", "block"};
 template <>
+inline constexpr std::array<std::string_view, 2> enum_names<CudaGraphImpl>{"none", "local"};
+template <>
 inline constexpr std::array<std::string_view, 2> enum_names<OptimizerType>{"adam", "sgd"};
 template <>
 inline constexpr std::array<std::string_view, 4> enum_names<LrDecayStyle>{"constant", "linear",

@@ -51,6 +51,8 @@ void add_precision(OptionTable& table) {
             {.flag = "pipeline-dtype",
              .help = "Data type of what passes between stages; only that of the parameters works",
              .otherwise = "that of the parameters"});
+  group.add(&T::cuda_graph_impl,
+            {.flag = "cuda-graph-impl", .help = "Replay captured CUDA graphs; only none works"});
 }
 
 void add_recomputation(OptionTable& table) {

@@ -23,6 +23,7 @@ enum class AttentionBackend { automatic, flash, fused, unfused, local };
 enum class CrossEntropyFusion { native, te, linear };
 enum class RecomputeGranularity { full, selective };
 enum class RecomputeMethod { uniform, block };
+enum class CudaGraphImpl { none, local };
 
 // YaRN (Peng et al., 2023): which rotary frequencies are interpolated, and by how much.
 struct YarnConfig {
@@ -139,6 +140,8 @@ struct TransformerConfig {
   MultiTokenPredictionConfig mtp;
   RecomputeConfig recompute;
   MupConfig mup;
+
+  CudaGraphImpl cuda_graph_impl = CudaGraphImpl::none;  // only none works
 
   // Weights: N(0, std), output projections N(0, std / sqrt(2 layers)), embeddings N(0, embedding
   // std).

@@ -191,6 +191,13 @@ void check_multi_token_prediction(const TransformerConfig& t, Problems& problems
   problems.expect(unused,
                   "Expected --mtp-num-layers of at least 1 with --mtp-use-repeated-layer or "
                   "--mtp-detach-heads, but got 0; 1 works");
+  const bool by_layer = t.no_rope_freq.size() > 1 || t.window_attn_skip_freq.size() > 1;
+  problems.expect(
+      !by_layer || t.mtp.mtp_num_layers <= t.num_layers,
+      "Expected --mtp-num-layers of at most --num-layers ({}) with --no-rope-freq or "
+      "--window-attn-skip-freq by layer, but got {}; the prediction layers count from 1 "
+      "again",
+      t.num_layers, t.mtp.mtp_num_layers);
   problems.expect(t.mtp.mtp_loss_scaling_factor >= 0,
                   "Expected --mtp-loss-scaling-factor of at least 0, but got {}; 0.1 is usual",
                   t.mtp.mtp_loss_scaling_factor);
@@ -294,6 +301,9 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
   if (ranked) check_world(t, world_size, problems);
   check_activation(t, problems);
   check_recomputation(t, problems);
+  problems.expect(t.cuda_graph_impl == CudaGraphImpl::none,
+                  "Expected --cuda-graph-impl none, but got local; CUDA graphs are not in this "
+                  "version");
   check_loss(config, problems);
   expect_probability("--hidden-dropout", t.hidden_dropout, problems);
   expect_probability("--attention-dropout", t.attention_dropout, problems);

@@ -39,28 +39,35 @@ void Optimizer::reload_masters() {
 
 // Megatron clip_grads.py: each element of the model counts once, so copies on other ranks are left
 // out.
-double Optimizer::global_grad_norm() const {
-  double sum = 0;
+Optimizer::GradNorms Optimizer::global_grad_norms() const {
+  GradNorms sums = {};
   for (const OptimizerState& state : states_) {
-    if (state.parameter->is_main_copy()) sum += squared_norm(state.parameter->main_grad);
+    const Parameter& parameter = *state.parameter;
+    if (!parameter.is_main_copy()) continue;
+    sums[static_cast<size_t>(parameter.gradient_norm_group)] += squared_norm(parameter.main_grad);
   }
-  at::Tensor total = at::full({1}, sum, at::kDouble);
+  const at::Tensor total = at::tensor({sums[0], sums[1]}, at::kDouble);
   groups_.mp->all_reduce(total);
-  return std::sqrt(total.item<double>());
+  return {std::sqrt(total[0].item<double>()), std::sqrt(total[1].item<double>())};
 }
 
 Optimizer::StepResult Optimizer::step(double learning_rate) {
   at::NoGradGuard no_grad;
-  const double grad_norm = global_grad_norm();
-  if (!std::isfinite(grad_norm)) return {grad_norm, /*skipped=*/true};
-  const double clip = config_.clip_grad > 0 ? config_.clip_grad / (grad_norm + 1e-6) : 1.0;
-  const double grad_scale = std::min(clip, 1.0);
+  const GradNorms norms = global_grad_norms();
+  GradNorms grad_scales;
+  for (size_t group = 0; group < norms.size(); ++group) {
+    if (!std::isfinite(norms[group])) return {norms[group], /*skipped=*/true};
+    const double clip = config_.clip_grad > 0 ? config_.clip_grad / (norms[group] + 1e-6) : 1.0;
+    grad_scales[group] = std::min(clip, 1.0);
+  }
   ++num_steps_;
   for (OptimizerState& state : states_) {
     at::Tensor master = state.master.detach();
     const at::Tensor model_copy =
         state.has_own_master() ? state.parameter->data.detach() : at::Tensor();
     const double weight_decay = state.decays ? config_.weight_decay : 0.0;
+    const double grad_scale =
+        grad_scales[static_cast<size_t>(state.parameter->gradient_norm_group)];
     if (config_.optimizer == OptimizerType::adam) {
       adam_step(master, state.exp_avg, state.exp_avg_sq, state.parameter->main_grad, model_copy,
                 {.lr = learning_rate * state.lr_mult,
@@ -80,7 +87,7 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
                 .grad_scale = grad_scale});
     }
   }
-  return {grad_norm, /*skipped=*/false};
+  return {norms[static_cast<size_t>(GradientNormGroup::model)], /*skipped=*/false};
 }
 
 }  // namespace megatron

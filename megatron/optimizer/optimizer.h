@@ -2,6 +2,7 @@
 // global norm.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "megatron/base/parameter.h"
@@ -30,7 +31,7 @@ class Optimizer {
             const ProcessGroupCollection& groups, double mup_width_mult = 1);
 
   struct StepResult {
-    double grad_norm = 0;  // before clipping, over the whole model
+    double grad_norm = 0;  // before clipping, over the whole model but detached prediction layers
     bool skipped = false;  // the gradients hold an infinity or a NaN: nothing was changed
   };
   // One step from the main gradients, which must be complete. Collective over the model-parallel
@@ -45,7 +46,9 @@ class Optimizer {
   void set_num_steps(int64_t steps) { num_steps_ = steps; }
 
  private:
-  double global_grad_norm() const;
+  // By GradientNormGroup.
+  using GradNorms = std::array<double, 2>;
+  GradNorms global_grad_norms() const;
 
   OptimizerConfig config_;
   ProcessGroupCollection groups_;

@@ -11,7 +11,7 @@
 namespace megatron {
 namespace {
 
-constexpr std::array<ParityBound, 9> kBounds = {{
+constexpr std::array<ParityBound, 10> kBounds = {{
     {"buffer", 2e-5, false},
     {"logits", 2e-5, false},
     {"per_token_loss", 2e-5, false},
@@ -19,6 +19,7 @@ constexpr std::array<ParityBound, 9> kBounds = {{
     {"gradient", 2e-5, false},
     {"gradient_tensor", 1e-4, true},
     {"step_loss", 1e-5, false},
+    {"mtp_loss", 1e-5, false},
     {"step_grad_norm", 1e-5, true},
     {"weight_after3", 1e-5, true},
 }};

@@ -19,6 +19,7 @@ enum class ParityKind {
   gradient,                     // largest difference of an element
   gradient_norm_of_difference,  // per tensor: |ours - theirs| / |theirs|, where |theirs| > 1e-6
   step_loss,
+  mtp_loss,  // reported losses of multi-token prediction, by depth
   step_grad_norm,
   weight_after3
 };

@@ -133,11 +133,9 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
           "Expected only supported fields in {}, but got '{}'; the nearest supported one is '{}'",
           json_file.string(), field, nearest_name(field, {std::begin(kFields), std::end(kFields)}));
   }
-  for (const char* metrics : {"moe_metrics_per_step", "mtp_loss_per_step"}) {
-    check(!json.contains(metrics) || json[metrics].empty(),
-          "Expected no '{}' in {}: this version has no experts and no multi-token prediction",
-          metrics, json_file.string());
-  }
+  check(!json.contains("moe_metrics_per_step") || json["moe_metrics_per_step"].empty(),
+        "Expected no 'moe_metrics_per_step' in {}: this version has no experts",
+        json_file.string());
   for (const char* section : {"transformer_config", "gpt_model", "optimizer"}) {
     check(json.contains(section) && json[section].is_object(),
           "Expected an object '{}' in {}, but found none", section, json_file.string());

@@ -37,10 +37,11 @@ class ParityRun {
     compare_forward();
     for (int64_t step = 0; step < case_.steps(); ++step) {
       const std::vector<MicroBatch> microbatches = share_of_step(step);
-      const double loss = step_->forward_backward(microbatches, sharing_);
+      const TrainStep::Losses losses = step_->forward_backward(microbatches, sharing_);
       if (step == 0) compare_gradients();
       const auto stepped = step_->optimizer().step(case_.learning_rate());
-      compare_scalar(ParityKind::step_loss, "step_loss", step, loss);
+      compare_scalar(ParityKind::step_loss, "step_loss", step, losses.loss);
+      compare_mtp_losses(step, losses.mtp);
       compare_scalar(ParityKind::step_grad_norm, "step_grad_norm", step, stepped.grad_norm);
       if (step == 2) compare_weights();
     }
@@ -182,6 +183,20 @@ class ParityRun {
     const double difference = std::abs(ours - theirs);
     comparison_.record(kind, fmt::format("{}[{}]", field, step),
                        parity_bound(kind).relative ? difference / std::abs(theirs) : difference);
+  }
+
+  void compare_mtp_losses(int64_t step, const std::vector<MtpRecord>& ours) {
+    const nlohmann::json all = case_.json().value("mtp_loss_per_step", nlohmann::json::array());
+    if (all.empty()) return;
+    check(
+        int64_t(all.size()) > step && all[step].is_array() && all[step].size() == ours.size(),
+        "Expected {} losses of multi-token prediction for step {} in 'mtp_loss_per_step', but got "
+        "{}",
+        ours.size(), step, all.dump());
+    for (size_t depth = 0; depth < ours.size(); ++depth) {
+      comparison_.record(ParityKind::mtp_loss, fmt::format("mtp_{}_loss[{}]", depth + 1, step),
+                         std::abs(ours[depth].loss - all[step][depth].get<double>()));
+    }
   }
 
   // The sum over the ranks that hold parts of a parameter.

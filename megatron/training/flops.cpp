@@ -34,8 +34,11 @@ double model_flops(const GPTModelConfig& config, int64_t sequences) {
       t.mla.multi_latent_attention ? latent_attention_size(t) : attention_size(t);
   const double mlp_matrices = t.gated_linear_unit ? 3 : 2;
   const double weights_per_layer = attention.weights + mlp_matrices * h * double(t.ffn_size());
-  const double weights = t.num_layers * weights_per_layer + h * double(config.padded_vocab_size());
-  const double scores = 3.0 * s * s * attention.features * t.num_layers;
+  // A depth of multi-token prediction: one more layer, eh_proj and the output layer once more.
+  const double depths = double(t.mtp.mtp_num_layers), layers = double(t.num_layers) + depths;
+  const double weights = layers * weights_per_layer + depths * 2 * h * h +
+                         (1 + depths) * h * double(config.padded_vocab_size());
+  const double scores = 3.0 * s * s * attention.features * layers;
   return sequences * (6.0 * s * weights + scores);
 }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <limits>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
@@ -52,6 +53,11 @@ std::string to_line(const Json& object) {
   return object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+// mtp_1_loss for depth 0.
+std::string mtp_key(size_t depth, const char* what) {
+  return fmt::format("mtp_{}_{}", depth + 1, what);
+}
+
 std::string step_to_line(const StepRecord& record) {
   Json object = {{"step", record.iteration},
                  {"loss", number(record.loss)},
@@ -66,6 +72,11 @@ std::string step_to_line(const StepRecord& record) {
     object["gemm_peak_fraction"] = number(record.gemm_peak_fraction);
   }
   if (record.memory_mib != 0) object["memory_mib"] = number(record.memory_mib);
+  for (size_t depth = 0; depth < record.mtp.size(); ++depth) {
+    object[mtp_key(depth, "loss")] = number(record.mtp[depth].loss);
+    object[mtp_key(depth, "tokens")] = number(record.mtp[depth].tokens);
+    object[mtp_key(depth, "acceptance_rate")] = number(record.mtp[depth].acceptance_rate);
+  }
   return to_line(object);
 }
 
@@ -82,6 +93,12 @@ StepRecord step_from_json(const Json& object) {
   record.model_tflops = double_or(object, "tflops", 0);
   record.gemm_peak_fraction = double_or(object, "gemm_peak_fraction", 0);
   record.memory_mib = double_or(object, "memory_mib", 0);
+  for (size_t depth = 0; object.contains(mtp_key(depth, "loss")); ++depth) {
+    record.mtp.push_back(
+        {.loss = to_double(object.at(mtp_key(depth, "loss"))),
+         .tokens = double_or(object, mtp_key(depth, "tokens").c_str(), 0),
+         .acceptance_rate = double_or(object, mtp_key(depth, "acceptance_rate").c_str(), 0)});
+  }
   return record;
 }
 

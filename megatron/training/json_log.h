@@ -3,7 +3,8 @@
 // The file of --log-json holds steps alone, one object a line, so that a reader needs no case
 // analysis:
 //   step, loss, grad_norm, lr, consumed_samples, ms, tokens_per_s, and where known batch_size,
-//   tflops, gemm_peak_fraction, memory_mib.
+//   tflops, gemm_peak_fraction, memory_mib; with multi-token prediction, for each depth from 1,
+//   mtp_1_loss, mtp_1_tokens, mtp_1_acceptance_rate (percent).
 // Numbers are written so that they read back as the same double. JSON has no NaN or infinity: these
 // are the strings "NaN", "Infinity" and "-Infinity", which Python's float() and JavaScript's
 // Number() take. Beside it, metrics.events.jsonl (for metrics.jsonl) holds everything else, an

@@ -9,12 +9,20 @@
 
 namespace megatron {
 
+// What multi-token prediction came to at one depth of a step.
+struct MtpRecord {
+  double loss = 0;             // nats, the mean of the micro-batches' means
+  double tokens = 0;           // that count
+  double acceptance_rate = 0;  // percent of these whose label was the likeliest token
+};
+
 // One optimizer step. The times and rates are those of this step alone: the log takes the means.
 struct StepRecord {
   int64_t iteration = 0;  // 1-based
   int64_t consumed_samples = 0;
   double loss = 0, grad_norm = 0, learning_rate = 0;
-  double step_ms = 0;  // wall time
+  std::vector<MtpRecord> mtp;  // by depth
+  double step_ms = 0;          // wall time
   double tokens_per_s = 0;
   double model_tflops = 0;        // TFLOP/s of the whole world; 0: not measured
   double gemm_peak_fraction = 0;  // of this machine's GEMM rate in the run's dtype; 0: not measured

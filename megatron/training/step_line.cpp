@@ -27,6 +27,13 @@ std::string tflops_text(double tflops) {
   return fitted_number(tflops, 6, tflops < 0.1 ? 4 : 2) + " TFLOP/s";
 }
 
+// The losses of multi-token prediction by depth.
+std::string mtp_text(const std::vector<MtpRecord>& depths) {
+  std::string text = "mtp";
+  for (const MtpRecord& depth : depths) text += " " + fitted_number(depth.loss, 7, 4);
+  return text;
+}
+
 std::string step_counter(int64_t iteration, int64_t train_iters) {
   const auto last = std::to_string(train_iters);
   return fmt::format("step {:>{}}/{}", iteration, last.size(), last);
@@ -45,6 +52,8 @@ void SmoothedStepTime::add(double step_ms) {
 void StepMeans::add(const StepRecord& record) {
   ++count_;
   sum_.loss += record.loss;
+  sum_.mtp.resize(record.mtp.size());
+  for (size_t i = 0; i < record.mtp.size(); ++i) sum_.mtp[i].loss += record.mtp[i].loss;
   sum_.step_ms += record.step_ms;
   sum_.tokens_per_s += record.tokens_per_s * record.step_ms;
   sum_.model_tflops += record.model_tflops * record.step_ms;
@@ -56,6 +65,7 @@ StepRecord StepMeans::take() {
   StepRecord mean = last_;
   if (count_ > 1) {
     mean.loss = sum_.loss / count_;
+    for (size_t i = 0; i < mean.mtp.size(); ++i) mean.mtp[i].loss = sum_.mtp[i].loss / count_;
     mean.step_ms = sum_.step_ms / count_;
     if (sum_.step_ms > 0) {
       mean.tokens_per_s = sum_.tokens_per_s / sum_.step_ms;
@@ -84,6 +94,7 @@ std::string StepLine::format(const StepRecord& record, double smoothed_step_ms, 
       {milliseconds_text(record.step_ms), 2},
       {fmt::format("{:>5} tok/s", format_quantity(record.tokens_per_s)), 4},
   };
+  if (!record.mtp.empty()) fields.insert(fields.begin() + 2, {mtp_text(record.mtp), 2});
   if (columns_->tflops) {
     std::string text = tflops_text(record.model_tflops);
     if (columns_->peak_fraction) {

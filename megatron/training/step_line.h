@@ -26,8 +26,8 @@ class SmoothedStepTime {
 class StepMeans {
  public:
   void add(const StepRecord& record);
-  // The last record with the mean loss and time in place of its own, and rates over the whole time.
-  // Starts anew.
+  // The last record with the mean losses and time in place of its own, and rates over the whole
+  // time. Starts anew.
   StepRecord take();
 
  private:

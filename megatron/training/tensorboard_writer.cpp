@@ -141,6 +141,20 @@ bool TensorBoardWriter::step(const StepRecord& record, int64_t world_size) {
     add("throughput", record.model_tflops / static_cast<double>(world_size));
   }
   if (record.memory_mib > 0) add("mem-max-allocated-bytes", record.memory_mib * 1024 * 1024);
+  mtp_so_far_.resize(record.mtp.size());
+  for (size_t i = 0; i < record.mtp.size(); ++i) {
+    const MtpRecord& depth = record.mtp[i];
+    MtpRecord& so_far = mtp_so_far_[i];
+    const double tokens = so_far.tokens + depth.tokens;
+    if (tokens > 0) {
+      so_far.acceptance_rate =
+          (so_far.acceptance_rate * so_far.tokens + depth.acceptance_rate * depth.tokens) / tokens;
+    }
+    so_far.tokens = tokens;
+    add(fmt::format("mtp_{} loss", i + 1), depth.loss);
+    add(fmt::format("mtp_{}_acceptance_rate", i + 1), depth.acceptance_rate);
+    add(fmt::format("mtp_{}_cumulative_acceptance_rate", i + 1), so_far.acceptance_rate);
+  }
   return write(scalars);
 }
 

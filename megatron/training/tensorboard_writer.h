@@ -27,7 +27,8 @@ class TensorBoardWriter {
   // Megatron's tags and units, against the iteration and ("... vs samples") against the samples
   // consumed: "lm loss", "learning-rate", "grad-norm", "batch-size"; against the iteration alone:
   // "iteration-time" (seconds), "throughput" (TFLOP/s a rank), "mem-max-allocated-bytes" (of the
-  // largest rank).
+  // largest rank), and for each depth of multi-token prediction "mtp_1 loss" with the percentages
+  // "mtp_1_acceptance_rate" and, since this writer was made, "mtp_1_cumulative_acceptance_rate".
   bool step(const StepRecord& record, int64_t world_size);
   // "lm loss validation" and its perplexity "lm loss validation ppl" (or "test" by the split), also
   // "vs samples" where `consumed_samples` is above 0.
@@ -44,6 +45,7 @@ class TensorBoardWriter {
   bool write(const std::vector<Scalar>& scalars);
 
   std::unique_ptr<LogFile> file_;
+  std::vector<MtpRecord> mtp_so_far_;  // tokens and acceptance rate of all steps
 };
 
 }  // namespace megatron

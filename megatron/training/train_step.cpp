@@ -28,7 +28,7 @@ at::Tensor TrainStep::loss_sum(const MicroBatch& microbatch, const at::Tensor& t
 
 template <typename Finish>
 void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bool training,
-                                 const Finish& finish) {
+                                 std::vector<MtpLossRecord>& mtp, const Finish& finish) {
   check(!microbatches.empty(), "Expected at least one micro-batch, but got none");
   const ProcessGroup& pp = *model_->groups().pp;
   const auto count = static_cast<int64_t>(microbatches.size());
@@ -44,64 +44,103 @@ void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bo
       activation, [&](int64_t index, const at::Tensor& input) {
         const MicroBatch& microbatch = microbatches[index];
         if (input.defined()) model_->set_input_tensor(input);
-        const at::Tensor output = model_->forward({.input_ids = microbatch.tokens,
-                                                   .position_ids = microbatch.position_ids,
-                                                   .attention_mask = microbatch.attention_mask,
-                                                   .labels = microbatch.labels},
-                                                  forward_context(microbatch, training));
+        const at::Tensor output =
+            model_->forward({.input_ids = microbatch.tokens,
+                             .position_ids = microbatch.position_ids,
+                             .attention_mask = microbatch.attention_mask,
+                             .labels = microbatch.labels,
+                             .loss_mask = microbatch.loss_mask,
+                             .mtp_record = mtp.empty() ? nullptr : &mtp[index]},
+                            forward_context(microbatch, training));
         return model_->stage().post_process ? finish(index, output) : output;
       });
 }
 
-double TrainStep::forward_backward(const std::vector<MicroBatch>& microbatches,
-                                   BatchSharing sharing) {
+TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& microbatches,
+                                              BatchSharing sharing) {
   const ProcessGroupCollection& groups = model_->groups();
+  const TransformerConfig& config = model_->config().transformer;
   const ProcessGroup& dp = *groups.dp_cp;
   const at::TensorOptions cpu_double = at::TensorOptions().dtype(at::kDouble);
   const auto count = static_cast<int64_t>(microbatches.size());
 
   gradients_.zero();
-  // Tokens that count, by micro-batch: those of all ranks where the ranks share its rows.
-  at::Tensor tokens = at::zeros({count}, cpu_double);
+  // Tokens that count, by micro-batch and depth (0: the main loss): those of all ranks where the
+  // ranks share its rows.
+  const int64_t depths = config.mtp.mtp_num_layers;
+  at::Tensor tokens = at::zeros({count, depths + 1}, cpu_double);
   for (int64_t i = 0; i < count; ++i)
-    tokens[i] = microbatches[i].loss_mask.sum(at::kDouble).item<double>();
+    tokens[i] = tokens_by_depth(microbatches[i].loss_mask, depths);
   if (sharing == BatchSharing::rows) dp.all_reduce(tokens);
 
-  const int64_t microbatches_of_all_ranks =
-      sharing == BatchSharing::rows ? count : count * dp.size();
+  // Gradients are summed, not averaged, over the data-parallel ranks, so that divisors are the
+  // whole ones.
+  const auto microbatches_of_all_ranks =
+      double(sharing == BatchSharing::rows ? count : count * dp.size());
+  std::vector<MtpLossRecord> mtp;
+  for (int64_t i = 0; i < count && depths > 0; ++i)
+    mtp.push_back({.weights = mtp_loss_weights(config, tokens[i], microbatches_of_all_ranks)});
   at::Tensor sums = at::zeros({2}, cpu_double);  // of losses, and of tokens
-  run_microbatches(microbatches, /*training=*/true, [&](int64_t i, const at::Tensor& token_losses) {
-    const at::Tensor sum = loss_sum(microbatches[i], token_losses);
-    // Gradients are summed, not averaged, over the data-parallel ranks, so that the divisor is the
-    // whole one.
-    const double divisor =
-        per_token_ ? 1.0
-                   : std::max(tokens[i].item<double>(), 1.0) * double(microbatches_of_all_ranks);
-    sums[0] += sum.item<double>() / divisor;
-    sums[1] += microbatches[i].loss_mask.sum(at::kDouble).item<double>();
-    return sum / divisor;
-  });
+  run_microbatches(
+      microbatches, /*training=*/true, mtp, [&](int64_t i, const at::Tensor& token_losses) {
+        const at::Tensor sum = loss_sum(microbatches[i], token_losses);
+        const double divisor =
+            per_token_ ? 1.0
+                       : std::max(tokens[i][0].item<double>(), 1.0) * microbatches_of_all_ranks;
+        sums[0] += sum.item<double>() / divisor;
+        sums[1] += microbatches[i].loss_mask.sum(at::kDouble).item<double>();
+        return sum / divisor;
+      });
 
   gradients_.all_reduce(dp);
   finalize_shared_gradients(parameters_, groups);
   dp.all_reduce(sums);
   groups.pp->broadcast(sums, groups.pp->size() - 1);
-  if (!per_token_) return sums[0].item<double>();
-  const double all_tokens = std::max(sums[1].item<double>(), 1.0);
-  gradients_.scale(1.0 / all_tokens);
-  return sums[0].item<double>() / all_tokens;
+  double divisor = 1.0;
+  if (per_token_) {
+    divisor = std::max(sums[1].item<double>(), 1.0);
+    gradients_.scale(1.0 / divisor);
+  }
+  return {sums[0].item<double>() / divisor, reduced(mtp, tokens, microbatches_of_all_ranks)};
+}
+
+std::vector<MtpRecord> TrainStep::reduced(const std::vector<MtpLossRecord>& mtp,
+                                          const at::Tensor& tokens,
+                                          double microbatches_of_all_ranks) const {
+  if (mtp.empty()) return {};
+  const int64_t depths = tokens.size(1) - 1;
+  at::Tensor sums = at::zeros({3, depths}, at::TensorOptions().dtype(at::kDouble));
+  for (size_t i = 0; i < mtp.size() && model_->stage().post_process; ++i) {
+    const at::Tensor counts = tokens[i].narrow(0, 1, depths).clamp_min(1);
+    sums[0] += mtp[i].loss_sum.cpu() / (counts * microbatches_of_all_ranks);
+    sums[1] += mtp[i].tokens.cpu();
+    sums[2] += mtp[i].correct.cpu();
+  }
+  const ProcessGroupCollection& groups = model_->groups();
+  groups.dp_cp->all_reduce(sums);
+  groups.pp->broadcast(sums, groups.pp->size() - 1);
+  std::vector<MtpRecord> records;
+  for (int64_t depth = 0; depth < depths; ++depth) {
+    const double counted = sums[1][depth].item<double>();
+    records.push_back(
+        {.loss = sums[0][depth].item<double>(),
+         .tokens = counted,
+         .acceptance_rate = 100.0 * sums[2][depth].item<double>() / std::max(counted, 1.0)});
+  }
+  return records;
 }
 
 TrainStep::Result TrainStep::run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
                                  double learning_rate) {
-  const double loss = forward_backward(microbatches, sharing);
+  Losses losses = forward_backward(microbatches, sharing);
   const Optimizer::StepResult stepped = optimizer_.step(learning_rate);
-  return {.loss = loss, .grad_norm = stepped.grad_norm, .skipped = stepped.skipped};
+  return {std::move(losses), stepped.grad_norm, stepped.skipped};
 }
 
 TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& microbatches) {
   at::Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble));
-  run_microbatches(microbatches, /*training=*/false,
+  std::vector<MtpLossRecord> no_mtp;
+  run_microbatches(microbatches, /*training=*/false, no_mtp,
                    [&](int64_t i, const at::Tensor& token_losses) {
                      sums[0] += loss_sum(microbatches[i], token_losses).item<double>();
                      sums[1] += microbatches[i].loss_mask.sum(at::kDouble).item<double>();

@@ -9,6 +9,7 @@
 #include "megatron/models/gpt/gpt_model.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/training/micro_batch.h"
+#include "megatron/training/run_records.h"
 
 namespace megatron {
 
@@ -18,10 +19,14 @@ class TrainStep {
   // first step (then call optimizer().reload_masters()).
   TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
 
-  struct Result {
+  // The same on every rank.
+  struct Losses {
     // In nats: the mean over the micro-batches of their masked means, or one mean over all tokens
-    // with calculate_per_token_loss. The same on every rank.
+    // with calculate_per_token_loss.
     double loss = 0;
+    std::vector<MtpRecord> mtp;  // by depth; no part of `loss`
+  };
+  struct Result : Losses {
     double grad_norm = 0;
     bool skipped = false;
   };
@@ -29,8 +34,8 @@ class TrainStep {
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);
 
-  // The parts of run(): complete main gradients and the loss, without the optimizer.
-  double forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
+  // The parts of run(): complete main gradients and the losses, without the optimizer.
+  Losses forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
 
   // The mean loss over all tokens of the micro-batches of all ranks, without dropout or gradients.
   struct Evaluation {
@@ -47,10 +52,15 @@ class TrainStep {
  private:
   ForwardContext forward_context(const MicroBatch& microbatch, bool training) const;
   at::Tensor loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const;
-  // Runs the schedule; `finish` turns the token losses of the last stage into its result.
+  // Runs the schedule; `finish` turns the token losses of the last stage into its result. `mtp`
+  // holds a record for each micro-batch where multi-token prediction is to run.
   template <typename Finish>
   void run_microbatches(const std::vector<MicroBatch>& microbatches, bool training,
-                        const Finish& finish);
+                        std::vector<MtpLossRecord>& mtp, const Finish& finish);
+  // The means over the step of what the micro-batches of all ranks left in their records. `tokens`
+  // as in forward_backward.
+  std::vector<MtpRecord> reduced(const std::vector<MtpLossRecord>& mtp, const at::Tensor& tokens,
+                                 double microbatches_of_all_ranks) const;
 
   std::shared_ptr<GPTModel> model_;
   uint64_t seed_;

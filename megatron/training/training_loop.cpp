@@ -112,10 +112,13 @@ class TrainingLoop {
     int64_t parameters = 0;
     for (const ParameterPtr& parameter : step_->parameters()) parameters += parameter->data.numel();
     const PipelineStage& stage = model_->stage();
+    const int64_t depths = options_.model.transformer.mtp.mtp_num_layers;
     const std::string mine = fmt::format(
-        "stage {}: layers {}-{}{}{}, {:.2f}M parameters a rank", stage.rank, stage.first_layer + 1,
-        stage.first_layer + stage.num_layers, stage.pre_process ? ", embedding" : "",
-        stage.post_process ? ", output layer" : "", double(parameters) / 1e6);
+        "stage {}: layers {}-{}{}{}{}, {:.2f}M parameters a rank", stage.rank,
+        stage.first_layer + 1, stage.first_layer + stage.num_layers,
+        stage.pre_process ? ", embedding" : "", stage.post_process ? ", output layer" : "",
+        stage.post_process && depths > 0 ? fmt::format(", {} further tokens", depths) : "",
+        double(parameters) / 1e6);
     std::vector<std::string> stages = all_gather_strings(mine, *groups_.pp);
     return stages;
   }
@@ -123,14 +126,14 @@ class TrainingLoop {
   void train_one(const TrainingData& data) {
     const auto start = Clock::now();
     const double learning_rate = schedule_.learning_rate(step_->optimizer().num_steps());
-    const double loss =
+    const TrainStep::Losses losses =
         step_->forward_backward(data.global_batch(Split::train, progress_.consumed_samples),
                                 BatchSharing::whole_microbatches);
-    check(std::isfinite(loss) || !options_.training.check_for_nan_in_loss,
+    check(std::isfinite(losses.loss) || !options_.training.check_for_nan_in_loss,
           "Expected a finite loss, but got {} at iteration {}; a lower --lr or more "
           "--lr-warmup-iters usually helps "
           "(the last checkpoint is whole)",
-          loss, progress_.iteration + 1);
+          losses.loss, progress_.iteration + 1);
     const Optimizer::StepResult stepped = step_->optimizer().step(learning_rate);
     synchronize(rank_.device);
     progress_.iteration += 1;
@@ -140,9 +143,10 @@ class TrainingLoop {
     const double tflops = model_flops(options_.model, data.global_batch_size()) / (ms * 1e9);
     log_->step({.iteration = progress_.iteration,
                 .consumed_samples = progress_.consumed_samples,
-                .loss = loss,
+                .loss = losses.loss,
                 .grad_norm = stepped.grad_norm,
                 .learning_rate = learning_rate,
+                .mtp = losses.mtp,
                 .step_ms = ms,
                 .tokens_per_s = samples * double(options_.model.seq_length) / (ms / 1e3),
                 .model_tflops = tflops,

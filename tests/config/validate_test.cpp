@@ -242,6 +242,13 @@ const BadCase kBadCases[] = {
     {{"--recompute-activations", "--recompute-modules", "mla_up_proj"},
      1,
      {"--multi-latent-attention with --recompute-modules mla_up_proj", "leave mla_up_proj out"}},
+    {{"--mtp-num-layers", "-1"}, 1, {"--mtp-num-layers of at least 0"}},
+    {{"--mtp-use-repeated-layer"}, 1, {"--mtp-num-layers of at least 1", "1 works"}},
+    {{"--mtp-detach-heads"}, 1, {"--mtp-num-layers of at least 1", "1 works"}},
+    {{"--mtp-num-layers", "1", "--mtp-loss-scaling-factor", "-0.1"},
+     1,
+     {"--mtp-loss-scaling-factor of at least 0", "0.1 is usual"}},
+    {{"--cuda-graph-impl", "local"}, 1, {"--cuda-graph-impl none"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {
@@ -281,6 +288,7 @@ TEST(Validate, AcceptsWhatWorks) {
   EXPECT_EQ(validation_refusal({"--recompute-activations", "--recompute-modules", "core_attn",
                                 "layernorm", "mlp"}),
             "accepted");
+  EXPECT_EQ(validation_refusal({"--mtp-num-layers", "2", "--mtp-use-repeated-layer"}), "accepted");
 }
 
 TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {

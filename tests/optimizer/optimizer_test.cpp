@@ -59,6 +59,21 @@ TEST(Optimizer, ClipsByTheGlobalNorm) {
   EXPECT_NEAR(b->data[0][0].item<double>(), -4.0 / norm, 1e-6);
 }
 
+TEST(Optimizer, DetachedPredictionLayersAreClippedByTheirOwnNorm) {
+  OptimizerConfig config = adam_config();
+  config.optimizer = OptimizerType::sgd;
+  config.weight_decay = 0;
+  config.clip_grad = 1.0;
+  const ParameterPtr a = make_parameter({4, 4}, 0.0, 3.0), b = make_parameter({9, 1}, 0.0, 0.1);
+  b->gradient_norm_group = GradientNormGroup::multi_token_prediction;
+  Optimizer optimizer(config, {a, b}, ProcessGroupCollection::single_rank());
+  EXPECT_DOUBLE_EQ(optimizer.step(1.0).grad_norm, 12.0);
+  EXPECT_NEAR(a->data[0][0].item<double>(), -3.0 / 12, 1e-6);
+  EXPECT_NEAR(b->data[0][0].item<double>(), -0.1, 1e-6);  // a norm of 0.3 stays as it is
+  b->main_grad[0][0] = std::nan("");
+  EXPECT_TRUE(optimizer.step(1.0).skipped);
+}
+
 TEST(Optimizer, SkipsAStepWithoutAFiniteGradient) {
   const ParameterPtr matrix = make_parameter({2, 2}, 1.0, 0.5);
   Optimizer optimizer(adam_config(), {matrix}, ProcessGroupCollection::single_rank());

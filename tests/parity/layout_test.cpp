@@ -56,7 +56,11 @@ constexpr const char* kCases[] = {"gpt2",
                                   "llama_yarn",
                                   "mla",
                                   "mla_no_q_lora",
-                                  "mla_yarn"};
+                                  "mla_yarn",
+                                  "mtp1",
+                                  "mtp1_deep",
+                                  "mtp1_detach_heads",
+                                  "mtp2"};
 
 class ParityInLayout : public testing::TestWithParam<Layout> {};
 
@@ -87,6 +91,18 @@ TEST_P(ParityInLayout, AllCasesAreWithinTheirBounds) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts, ParityInLayout, testing::ValuesIn(kLayouts),
                          [](const auto& info) { return info.param.name; });
+
+// Its last stage holds one layer of four, the prediction layer and a copy of the embedding.
+TEST(ParityInFourStages, HoldsForMultiTokenPrediction) {
+  const ParityCase parity_case = ParityCase::open(TEST_DATA_DIR "/megatron_core/mtp1_deep.json");
+  const Options options = options_for(parity_case, {"pp4", 4, 1, 4, false});
+  run_thread_world(4, [&](RankContext& rank) {
+    const Comparison comparison = run_parity(parity_case, options, rank);
+    if (rank.rank != 0) return;
+    EXPECT_TRUE(comparison.holds(1.0)) << comparison.table(1.0);
+    EXPECT_TRUE(comparison.contains(ParityKind::mtp_loss, "mtp_1_loss[2]"));
+  });
+}
 
 // With fp64 throughout, what is left is the peer's own fp32 rounding: weights near 1 end half an
 // ulp from where exact steps end, which is up to 1.7e-5 of the distance moved.

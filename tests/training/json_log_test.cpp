@@ -48,6 +48,7 @@ TEST(JsonLog, StepFileHoldsOneObjectAStepAndNothingElse) {
 TEST(JsonLog, NumbersComeBackBitForBit) {
   TemporaryFolder folder;
   StepRecord record = example_step(7);
+  record.mtp = {{.loss = 4.1, .tokens = 30, .acceptance_rate = 100.0 / 3}, {.loss = 5.2}};
   record.loss = 0.1 + 0.2;
   record.grad_norm = std::nextafter(1e-300, 1);
   record.learning_rate = 2.9999999999999997e-4;
@@ -58,6 +59,11 @@ TEST(JsonLog, NumbersComeBackBitForBit) {
   EXPECT_EQ(back.consumed_samples, record.consumed_samples);
   EXPECT_EQ(back.batch_size, record.batch_size);
   EXPECT_EQ(back.loss, record.loss);
+  ASSERT_EQ(back.mtp.size(), 2);
+  EXPECT_EQ(back.mtp[0].loss, 4.1);
+  EXPECT_EQ(back.mtp[0].tokens, 30);
+  EXPECT_EQ(back.mtp[0].acceptance_rate, 100.0 / 3);
+  EXPECT_EQ(back.mtp[1].loss, 5.2);
   EXPECT_EQ(back.grad_norm, record.grad_norm);
   EXPECT_EQ(back.learning_rate, record.learning_rate);
   EXPECT_EQ(back.step_ms, record.step_ms);

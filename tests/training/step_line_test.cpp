@@ -50,6 +50,18 @@ TEST(StepLine, EveryLineOfARunHasTheSameWidthAndColumns) {
   EXPECT_NE(line.format(records[5], 85).find("0.0042 TFLOP/s "), std::string::npos);
 }
 
+TEST(StepLine, LossesOfMultiTokenPredictionFollowTheLoss) {
+  StepMeans means;
+  StepRecord record = example_step(1);
+  record.loss = 2.5;
+  record.mtp = {{.loss = 3}, {.loss = 4.5}};
+  means.add(record);
+  record.mtp = {{.loss = 4}, {.loss = 5.5}};
+  means.add(record);
+  EXPECT_NE(StepLine(10).format(means.take(), 80).find("loss  2.5000 | mtp  3.5000  5.0000 | grad"),
+            std::string::npos);
+}
+
 TEST(StepLine, LeavesOutWhatWasNotMeasured) {
   StepLine line(10);
   StepRecord record = example_step(1);

@@ -159,6 +159,24 @@ TEST(TensorBoardWriter, ReadsBack) {
   EXPECT_TRUE(scalars.empty()) << scalars.begin()->first;
 }
 
+// Two steps: the cumulative rate weighs each by its tokens.
+TEST(TensorBoardWriter, MultiTokenPredictionByDepth) {
+  TemporaryFolder folder;
+  TensorBoardWriter writer(folder.file(""));
+  StepRecord record = example_step(1);
+  record.mtp = {{.loss = 3, .tokens = 10, .acceptance_rate = 50}, {.loss = 4}};
+  ASSERT_TRUE(writer.step(record, 1));
+  record.mtp[0] = {.loss = 2.5, .tokens = 30, .acceptance_rate = 10};
+  ASSERT_TRUE(writer.step(record, 1));
+  std::map<std::string, float> last;
+  for (const ReadEvent& event : read_events(writer.file().path())) last[event.tag] = event.value;
+  EXPECT_EQ(last.at("mtp_1 loss"), 2.5f);
+  EXPECT_EQ(last.at("mtp_1_acceptance_rate"), 10.0f);
+  EXPECT_EQ(last.at("mtp_1_cumulative_acceptance_rate"), 20.0f);
+  EXPECT_EQ(last.at("mtp_2 loss"), 4.0f);
+  EXPECT_EQ(last.at("mtp_2_cumulative_acceptance_rate"), 0.0f);
+}
+
 TEST(TensorBoardWriter, EveryRunHasAFileOfItsOwn) {
   TemporaryFolder folder;
   std::set<std::string> paths;

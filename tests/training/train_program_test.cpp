@@ -109,6 +109,31 @@ TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
   }
 }
 
+// Saved with prediction layers on the first of one stage, loaded where they sit on the second with
+// a copy of the embedding.
+TEST_F(TrainProgram, MultiTokenPredictionResumesInAnotherLayout) {
+  const std::string mtp = "--mtp-num-layers 2 ";
+  const ProgramResult whole =
+      train(mtp + "--save " + path("whole") + " --log-json " + path("whole.jsonl"));
+  ASSERT_EQ(whole.status, 0) << whole.errors;
+  EXPECT_THAT(whole.output, HasSubstr("| mtp  "));
+  auto checkpoint = CheckpointReader::open(path("whole"));
+  EXPECT_TRUE(checkpoint.contains("mtp.layers.1.transformer_layer.mlp.linear_fc1.weight"));
+  ASSERT_EQ(train(mtp + "--exit-interval 4 --save " + path("parts")).status, 0);
+  const ProgramResult resumed =
+      train(mtp +
+            "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 "
+            "--pipeline-model-parallel-size 2 --sequence-parallel --load " +
+            path("parts") + " --log-json " + path("parts.jsonl"));
+  ASSERT_EQ(resumed.status, 0) << resumed.errors;
+  auto expected = read_log(path("whole.jsonl")), ours = read_log(path("parts.jsonl"));
+  ASSERT_EQ(ours.size(), 4);
+  for (const auto& [step, numbers] : ours) {
+    EXPECT_NEAR(numbers.first, expected[step].first, 1e-5) << "step " << step;
+    EXPECT_NEAR(numbers.second, expected[step].second, 1e-4) << "step " << step;
+  }
+}
+
 TEST_F(TrainProgram, PrintsEachStepOnceWhateverTheLayout) {
   const ProgramResult result = train("--nproc 2 --pipeline-model-parallel-size 2");
   ASSERT_EQ(result.status, 0) << result.errors;

@@ -39,25 +39,33 @@ at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
       .contiguous();
 }
 
+bool LanguageModule::fuses_linear_cross_entropy() const {
+  return config_.transformer.cross_entropy_loss_fusion &&
+         config_.transformer.cross_entropy_fusion_impl == CrossEntropyFusion::linear;
+}
+
 at::Tensor LanguageModule::compute_output_loss(const at::Tensor& labels,
-                                               const at::Tensor& hidden_states) const {
+                                               const at::Tensor& hidden_states,
+                                               const ParameterPtr& weight) const {
   const TransformerConfig& config = config_.transformer;
-  if (!config.cross_entropy_loss_fusion ||
-      config.cross_entropy_fusion_impl != CrossEntropyFusion::linear)
-    return compute_language_model_loss(labels, compute_logits(hidden_states));
-  return vocab_parallel_linear_cross_entropy(
-             hidden_states, output_weight(), labels.transpose(0, 1).contiguous(),
-             config_.vocab_size, *groups_.tp,
-             {.sequence_parallel = config.sequence_parallel,
-              .label_smoothing = config.label_smoothing,
-              .logit_scale = config.output_mult()})
+  if (!fuses_linear_cross_entropy()) {
+    return compute_language_model_loss(
+        labels, compute_logits(hidden_states, /*gather_output=*/false, weight));
+  }
+  return vocab_parallel_linear_cross_entropy(hidden_states, weight ? weight : output_weight(),
+                                             labels.transpose(0, 1).contiguous(),
+                                             config_.vocab_size, *groups_.tp,
+                                             {.sequence_parallel = config.sequence_parallel,
+                                              .label_smoothing = config.label_smoothing,
+                                              .logit_scale = config.output_mult()})
       .transpose(0, 1)
       .contiguous();
 }
 
-at::Tensor LanguageModule::compute_logits(const at::Tensor& hidden_states,
-                                          bool gather_output) const {
-  return scale_logits(output_layer_->forward(hidden_states, output_weight(), gather_output));
+at::Tensor LanguageModule::compute_logits(const at::Tensor& hidden_states, bool gather_output,
+                                          const ParameterPtr& weight) const {
+  return scale_logits(
+      output_layer_->forward(hidden_states, weight ? weight : output_weight(), gather_output));
 }
 
 ParameterPtr LanguageModule::output_weight() const {

@@ -12,6 +12,14 @@ void append(ShardedStateDict& state, ShardedStateDict&& more) {
   std::move(more.begin(), more.end(), std::back_inserter(state));
 }
 
+// Megatron keeps an older name for the layer inside a prediction layer.
+std::string checkpoint_key(const std::string& name) {
+  constexpr std::string_view inner = ".mtp_model_layer.";
+  const size_t place = name.find(inner);
+  if (place == std::string::npos) return name;
+  return std::string(name).replace(place, inner.size(), ".transformer_layer.");
+}
+
 }  // namespace
 
 int64_t LanguageModule::replica_id(const Parameter& parameter,
@@ -28,8 +36,9 @@ ShardedStateDict LanguageModule::sharded_state_dict(
         sharded_offsets.size());
   ShardedStateDict state;
   for (const ParameterPtr& parameter : parameters()) {
-    append(state, parameter_shards(*parameter, parameter->data, prefix + parameter->name,
-                                   replica_id(*parameter, metadata)));
+    append(state,
+           parameter_shards(*parameter, parameter->data, prefix + checkpoint_key(parameter->name),
+                            replica_id(*parameter, metadata)));
   }
   if (config_.share_embeddings_and_output_weights) {
     tie_embeddings_and_output_weights_state_dict(state, prefix + "output_layer.weight",

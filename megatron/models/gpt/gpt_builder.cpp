@@ -10,7 +10,8 @@ std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
       PipelineStage::even(config.transformer.num_layers, groups.pp->rank(), groups.pp->size());
   return std::make_shared<GPTModel>(
       config, gpt_layer_local_spec(config.transformer), stage, groups,
-      at::TensorOptions().dtype(config.transformer.params_dtype).device(device));
+      at::TensorOptions().dtype(config.transformer.params_dtype).device(device),
+      gpt_mtp_block_local_spec(config.transformer));
 }
 
 int64_t count_parameters(const GPTModelConfig& config) {

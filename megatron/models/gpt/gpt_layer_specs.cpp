@@ -6,6 +6,10 @@
 namespace megatron {
 namespace {
 
+std::shared_ptr<Norm> hidden_norm(const TransformerConfig& config, const LayerOptions& options) {
+  return std::make_shared<Norm>(config, config.hidden_size, options);
+}
+
 TransformerLayerSubmodules::AttentionFactory self_attention(const TransformerConfig& config) {
   SelfAttentionSubmodules submodules;
   submodules.core_attention = [](const TransformerConfig& c, int64_t layer_number,
@@ -47,17 +51,26 @@ TransformerLayerSubmodules::AttentionFactory latent_attention(const TransformerC
 }  // namespace
 
 TransformerLayerSubmodules gpt_layer_local_spec(const TransformerConfig& config) {
-  const auto norm = [](const TransformerConfig& c, const LayerOptions& options) {
-    return std::make_shared<Norm>(c, c.hidden_size, options);
-  };
   return {
-      .input_layernorm = norm,
+      .input_layernorm = hidden_norm,
       .self_attention =
           config.mla.multi_latent_attention ? latent_attention(config) : self_attention(config),
-      .pre_mlp_layernorm = norm,
+      .pre_mlp_layernorm = hidden_norm,
       .mlp = [](const TransformerConfig& c,
                 const LayerOptions& options) { return std::make_shared<MLP>(c, options); },
   };
+}
+
+std::optional<MultiTokenPredictionBlockSubmodules> gpt_mtp_block_local_spec(
+    const TransformerConfig& config) {
+  if (config.mtp.mtp_num_layers == 0) return std::nullopt;
+  const MultiTokenPredictionLayerSubmodules layer{.enorm = hidden_norm,
+                                                  .hnorm = hidden_norm,
+                                                  .mtp_model_layer = gpt_layer_local_spec(config),
+                                                  .final_layernorm = hidden_norm};
+  const size_t layers = config.mtp.mtp_use_repeated_layer ? 1 : config.mtp.mtp_num_layers;
+  return MultiTokenPredictionBlockSubmodules{
+      .layers = std::vector<MultiTokenPredictionLayerSubmodules>(layers, layer)};
 }
 
 }  // namespace megatron

@@ -5,23 +5,43 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
-#include "megatron/parallel/collectives.h"
 
 namespace megatron {
+namespace {
+
+// The same values, to which no gradient flows.
+ParameterPtr detached(const Parameter& parameter) {
+  auto copy = std::make_shared<Parameter>(parameter);
+  copy->data = parameter.data.detach();
+  copy->main_grad.reset();
+  return copy;
+}
+
+}  // namespace
 
 GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
                    const PipelineStage& stage, const ProcessGroupCollection& groups,
-                   at::TensorOptions tensor_options)
+                   at::TensorOptions tensor_options,
+                   const std::optional<MultiTokenPredictionBlockSubmodules>& mtp_block_spec)
     : LanguageModule(config, stage, groups, tensor_options),
       rotary_embedding_(ModelRotaryEmbedding::make(config)) {
-  if (stage.pre_process) {
+  check(mtp_block_spec.has_value() == (config.transformer.mtp.mtp_num_layers > 0),
+        "Expected mtp_block_spec together with mtp_num_layers, but got {} with {}",
+        mtp_block_spec ? "a spec" : "none", config.transformer.mtp.mtp_num_layers);
+  const bool has_prediction_layers = mtp_block_spec && stage.post_process;
+  if (stage.pre_process || has_prediction_layers) {
     embedding_ =
         register_module("embedding", std::make_shared<LanguageModelEmbedding>(config, options_));
   }
   decoder_ = register_module("decoder", std::make_shared<TransformerBlock>(
                                             config.transformer, layer_spec, stage, options_));
+  if (has_prediction_layers) {
+    mtp_ = register_module("mtp", std::make_shared<MultiTokenPredictionBlock>(
+                                      config.transformer, *mtp_block_spec, options_));
+  }
   if (stage.post_process) output_layer_ = register_module("output_layer", make_output_layer());
   setup_embeddings_and_output_layer();
+  setup_mtp_cuda_graphs();
   assign_names();
 }
 
@@ -33,10 +53,11 @@ void GPTModel::set_input_tensor(const std::vector<at::Tensor>& inputs) {
 
 at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& context) {
   const GPTModelInput input = checked_input(given, config_, stage_, context);
-  const at::Tensor hidden_states =
-      decoder_->forward(preprocess(input, context), layer_input(input, context), context);
+  const at::Tensor decoder_input = preprocess(input, context);
+  const LayerInput for_layers = layer_input(input, context);
+  const at::Tensor hidden_states = decoder_->forward(decoder_input, for_layers, context);
   if (!stage_.post_process) return hidden_states;
-  return postprocess(input, hidden_states);
+  return postprocess(input, for_layers, hidden_states, context);
 }
 
 at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext& context) {
@@ -53,10 +74,7 @@ at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext
   }
   if (input.decoder_input.defined()) return input.decoder_input;
   check(input.input_ids.defined(), "Expected input_ids or decoder_input, but got neither");
-  const at::Tensor embedded = embedding_->forward(input.input_ids, input.position_ids, context);
-  const bool is_whole =
-      config_.transformer.sequence_parallel && !config_.scatter_embedding_sequence_parallel;
-  return is_whole ? scatter_to_sequence_parallel_region(embedded, *groups_.tp) : embedded;
+  return embed(input.input_ids, input.position_ids, context);
 }
 
 LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContext& context) const {
@@ -76,8 +94,12 @@ LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContex
   return result;
 }
 
-at::Tensor GPTModel::postprocess(const GPTModelInput& input, at::Tensor hidden_states) const {
+at::Tensor GPTModel::postprocess(const GPTModelInput& input, const LayerInput& layer_input,
+                                 at::Tensor hidden_states, const ForwardContext& context) const {
   const bool gather = input.runtime_gather_output.value_or(!config_.parallel_output);
+  const bool trains = at::GradMode::is_enabled() || input.mtp_record != nullptr;
+  if (mtp_ && trains && input.inference_context == nullptr)
+    hidden_states = predict_further(input, layer_input, hidden_states, context);
   if (input.inference_context != nullptr &&
       input.inference_context->materialize_only_last_token_logits) {
     hidden_states = hidden_states.narrow(0, hidden_states.size(0) - 1, 1);
@@ -85,6 +107,30 @@ at::Tensor GPTModel::postprocess(const GPTModelInput& input, at::Tensor hidden_s
   // The loss works on split logits whatever is asked of them otherwise.
   if (input.labels.defined()) return compute_output_loss(input.labels, hidden_states);
   return compute_logits(hidden_states, gather).transpose(0, 1).contiguous();
+}
+
+at::Tensor GPTModel::predict_further(const GPTModelInput& input, const LayerInput& layer_input,
+                                     const at::Tensor& hidden_states,
+                                     const ForwardContext& context) const {
+  check(input.input_ids.defined(),
+        "Expected input_ids for multi-token prediction beside decoder_input, but got none");
+  const auto embedding = [&](const at::Tensor& ids, const at::Tensor& positions,
+                             const ForwardContext& at_depth) {
+    return embed(ids, positions, at_depth);
+  };
+  const ParameterPtr weight =
+      config_.transformer.mtp.mtp_detach_heads ? detached(*output_weight()) : output_weight();
+  const auto head = [&](const at::Tensor& predicted, const at::Tensor& labels) {
+    return compute_head(predicted, labels, weight, input.mtp_record != nullptr);
+  };
+  return process_mtp_loss(hidden_states,
+                          mtp_->forward(hidden_states, input.input_ids, input.position_ids,
+                                        embedding, layer_input, context),
+                          {.input_ids = input.input_ids,
+                           .labels = input.labels,
+                           .loss_mask = input.loss_mask,
+                           .packed_seq_params = input.packed_seq_params},
+                          head, config_.transformer, input.mtp_record);
 }
 
 std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan(
@@ -106,8 +152,9 @@ std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan
     layers.push_back(TransformerLayerSchedulePlan::dense(*layer, pass));
   ScheduleNode post_process;
   if (stage_.post_process) {
-    post_process = ScheduleNode([this, input](const at::Tensor& hidden_states) {
-      return postprocess(input, decoder_->normalized(hidden_states));
+    post_process = ScheduleNode([this, input, pass](const at::Tensor& hidden_states) {
+      return postprocess(input, pass->layer_input, decoder_->normalized(hidden_states),
+                         pass->context);
     });
   }
   return std::make_unique<TransformerModelChunkSchedulePlan>(

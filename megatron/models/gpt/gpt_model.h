@@ -10,9 +10,11 @@ namespace megatron {
 
 class GPTModel : public LanguageModule {
  public:
+  // `mtp_block_spec` goes with mtp_num_layers; the last stage builds it.
   GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
            const PipelineStage& stage, const ProcessGroupCollection& groups,
-           at::TensorOptions tensor_options);
+           at::TensorOptions tensor_options,
+           const std::optional<MultiTokenPredictionBlockSubmodules>& mtp_block_spec = {});
 
   // What the stage before sent: [s, b, h] ([s/tp, b, h] with sequence parallelism), or a list of
   // exactly that. Not used on the first stage.
@@ -25,6 +27,8 @@ class GPTModel : public LanguageModule {
   // On a stage that is not the last: hidden states for the next one, as in set_input_tensor. On the
   // last: with labels the loss per token [b, s] in nats, neither masked nor averaged, without them
   // the logits [b, s, v/tp] (padded vocabulary), the whole of it where the output is gathered.
+  // Backward from either trains multi-token prediction too; without gradients and without
+  // mtp_record it is left out, and so it is in decoding.
   // Throws Error for shapes that do not fit, and for decoding without gathered output.
   at::Tensor forward(const GPTModelInput& input, const ForwardContext& context);
 
@@ -37,7 +41,11 @@ class GPTModel : public LanguageModule {
  private:
   at::Tensor preprocess(const GPTModelInput& input, const ForwardContext& context);
   LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
-  at::Tensor postprocess(const GPTModelInput& input, at::Tensor hidden_states) const;
+  at::Tensor postprocess(const GPTModelInput& input, const LayerInput& layer_input,
+                         at::Tensor hidden_states, const ForwardContext& context) const;
+  // The hidden states as they are, with the losses of the prediction layers attached.
+  at::Tensor predict_further(const GPTModelInput& input, const LayerInput& layer_input,
+                             const at::Tensor& hidden_states, const ForwardContext& context) const;
 
   std::shared_ptr<TransformerBlock> decoder_;
   std::unique_ptr<ModelRotaryEmbedding> rotary_embedding_;

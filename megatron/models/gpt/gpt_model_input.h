@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "megatron/config/gpt_model_config.h"
+#include "megatron/models/common/multi_token_prediction_loss.h"
 #include "megatron/transformer/forward_context.h"
 #include "megatron/transformer/layer_input.h"
 #include "megatron/transformer/transformer_block.h"
@@ -31,6 +32,7 @@ struct GPTModelInput {
   std::optional<bool> runtime_gather_output;     // else as config's parallel_output says
   InferenceContext* inference_params = nullptr;  // the old name of inference_context
   at::Tensor loss_mask;                          // of multi-token prediction's own losses
+  MtpLossRecord* mtp_record = nullptr;           // weights of these losses, and their figures
 };
 
 // The input with its alias resolved, after its parts were held against each other, the model and

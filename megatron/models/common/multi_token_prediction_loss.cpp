@@ -1,0 +1,78 @@
+#include "megatron/models/common/multi_token_prediction_loss.h"
+
+#include <ATen/ATen.h>
+
+#include "megatron/base/error.h"
+#include "megatron/ops/attached_loss.h"
+#include "megatron/transformer/roll_left.h"
+
+namespace megatron {
+
+at::Tensor tokens_by_depth(const at::Tensor& loss_mask, int64_t depths,
+                           const std::optional<PackedSeqParams>& packed_seq_params) {
+  std::vector<at::Tensor> counts = {loss_mask.sum(at::kDouble)};
+  at::Tensor mask = loss_mask;
+  for (int64_t depth = 1; depth <= depths; ++depth) {
+    mask = roll_left(mask, packed_seq_params);
+    counts.push_back(mask.sum(at::kDouble));
+  }
+  return at::stack(counts).cpu();
+}
+
+std::vector<double> mtp_loss_weights(const TransformerConfig& config, const at::Tensor& tokens,
+                                     double microbatches) {
+  const int64_t depths = tokens.size(0) - 1;
+  const double factor = config.mtp.mtp_loss_scaling_factor / double(depths);
+  const auto counts = tokens.accessor<double, 1>();
+  std::vector<double> weights;
+  for (int64_t depth = 1; depth <= depths; ++depth) {
+    const double mean_weight = factor / std::max(counts[depth], 1.0);
+    weights.push_back(mean_weight *
+                      (config.calculate_per_token_loss ? counts[0] : 1.0 / microbatches));
+  }
+  return weights;
+}
+
+at::Tensor process_mtp_loss(at::Tensor hidden_states, const std::vector<at::Tensor>& predictions,
+                            const MtpTargets& targets, const OutputHead& head,
+                            const TransformerConfig& config, MtpLossRecord* record) {
+  const auto rolled = [&](const at::Tensor& tokens) {
+    return roll_left(tokens, targets.packed_seq_params);
+  };
+  at::Tensor labels = targets.labels, mask = targets.loss_mask;
+  if (!mask.defined()) mask = at::ones(targets.input_ids.sizes(), hidden_states.options());
+  if (!labels.defined()) {
+    // The last token's label is not known, and does not count.
+    labels = rolled(targets.input_ids);
+    mask = rolled(mask);
+  }
+  const auto depths = static_cast<int64_t>(predictions.size());
+  const std::vector<double> weights =
+      record != nullptr && !record->weights.empty()
+          ? record->weights
+          : mtp_loss_weights(config, tokens_by_depth(mask, depths, targets.packed_seq_params),
+                             /*microbatches=*/1);
+  check(weights.size() == predictions.size(),
+        "Expected a weight for each of the {} depths of multi-token prediction, but got {}", depths,
+        weights.size());
+  std::vector<at::Tensor> loss_sums, counts, corrects;
+  for (int64_t depth = 0; depth < depths; ++depth) {
+    labels = rolled(labels);
+    mask = rolled(mask);
+    const auto [losses, likeliest] = head(predictions[depth], labels);
+    const at::Tensor loss_sum = (losses * mask.to(losses.scalar_type())).sum();
+    hidden_states = attach_loss(hidden_states, loss_sum, weights[depth]);
+    if (record == nullptr) continue;
+    loss_sums.push_back(loss_sum.detach().to(at::kDouble));
+    counts.push_back(mask.sum(at::kDouble));
+    corrects.push_back(likeliest.eq(labels).logical_and(mask.ne(0)).sum(at::kDouble));
+  }
+  if (record != nullptr) {
+    record->loss_sum = at::stack(loss_sums);
+    record->tokens = at::stack(counts);
+    record->correct = at::stack(corrects);
+  }
+  return hidden_states;
+}
+
+}  // namespace megatron

@@ -1,0 +1,13 @@
+// Tokens one place further to the left: what each place is to predict one depth deeper.
+#pragma once
+
+#include "megatron/transformer/packed_seq_params.h"
+
+namespace megatron {
+
+// [..., s] -> [..., s]: place i takes what stood at i + 1; the last place, with packed sequences
+// that of each, takes 0 (Megatron's roll_tensor). Throws Error for offsets that do not fit.
+at::Tensor roll_left(const at::Tensor& tokens,
+                     const std::optional<PackedSeqParams>& packed_seq_params);
+
+}  // namespace megatron
