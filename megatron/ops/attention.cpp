@@ -208,10 +208,11 @@ at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::T
         "cudnn_attention: Expected bf16 or fp16 on a GPU, but got {} on {}; --attention-backend "
         "flash or unfused takes others",
         dtype_name(q.scalar_type()), q.device().str());
-  check(q.size(0) == k.size(0),
-        "cudnn_attention: Expected as many keys as queries, but got {} and {}; core_attention takes "
-        "others",
-        k.size(0), q.size(0));
+  check(
+      q.size(0) == k.size(0),
+      "cudnn_attention: Expected as many keys as queries, but got {} and {}; core_attention takes "
+      "others",
+      k.size(0), q.size(0));
   return in_libtorch_layout(q, k, v, [&](const auto& query, const auto& key, const auto& value) {
     return std::get<0>(at::_scaled_dot_product_cudnn_attention(
         query, key, value, /*attn_bias=*/{}, /*compute_log_sumexp=*/at::GradMode::is_enabled(),

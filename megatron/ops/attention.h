@@ -38,8 +38,8 @@ struct AttentionWindow {
 // keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. Query i stands at
 // position i + query_offset (the number of keys cached before the first query). causal: it sees the
 // keys up to its position; window narrows that. dropout may be null. softmax_offset: [n], the logit
-// of a sink per head (one more term in the denominator), or undefined. bias: floating, [1 or b, 1 or
-// n, sq, sk], added to the scaled scores; or undefined.
+// of a sink per head (one more term in the denominator), or undefined. bias: floating, [1 or b, 1
+// or n, sq, sk], added to the scaled scores; or undefined.
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
                           const AttentionDropout* dropout,

@@ -31,9 +31,9 @@ at::Tensor LanguageModule::embed(const at::Tensor& input_ids, const at::Tensor& 
 HeadOutput LanguageModule::compute_head(const at::Tensor& hidden_states, const at::Tensor& labels,
                                         const ParameterPtr& weight, bool wants_likeliest) const {
   if (fuses_linear_cross_entropy()) {
-    return {.losses = compute_output_loss(labels, hidden_states, weight),
-            .likeliest =
-                wants_likeliest ? likeliest_in_parts(hidden_states, weight) : at::Tensor()};
+    return {
+        .losses = compute_output_loss(labels, hidden_states, weight),
+        .likeliest = wants_likeliest ? likeliest_in_parts(hidden_states, weight) : at::Tensor()};
   }
   const at::Tensor logits = compute_logits(hidden_states, /*gather_output=*/false, weight);
   // Before the loss, which may write over the logits.
@@ -57,8 +57,8 @@ at::Tensor LanguageModule::likeliest_in_parts(const at::Tensor& hidden_states,
     const at::Tensor logits = compute_logits(hidden_states.narrow(0, first, count),
                                              /*gather_output=*/false, weight);
     likeliest.narrow(1, first, count)
-        .copy_(vocab_parallel_argmax(logits, config_.vocab_size, *groups_.tp)
-                   .view({ranks, count, b}));
+        .copy_(
+            vocab_parallel_argmax(logits, config_.vocab_size, *groups_.tp).view({ranks, count, b}));
   }
   return likeliest.view({ranks * places, b}).t();
 }

@@ -25,7 +25,9 @@ PackedSeqParams packed(std::vector<int64_t> offsets) {
 }
 
 const BadInput kBadInputs[] = {
-    {"no_input", [](auto& i) { i.input_ids = at::Tensor(); }, {"input_ids or decoder_input", "got neither"}},
+    {"no_input",
+     [](auto& i) { i.input_ids = at::Tensor(); },
+     {"input_ids or decoder_input", "got neither"}},
     {"ids_of_one_dimension",
      [](auto& i) { i.input_ids = i.input_ids.view({-1}); },
      {"input_ids of shape [b, 4]", "[8]"}},
@@ -58,7 +60,9 @@ const BadInput kBadInputs[] = {
     {"position_ids_of_another_shape",
      [](auto& i) { i.position_ids = at::zeros({4}, at::kLong); },
      {"position_ids of shape [2, 4]", "[4]"}},
-    {"no_position_ids", [](auto& i) { i.position_ids = at::Tensor(); }, {"position_ids", "got none"}},
+    {"no_position_ids",
+     [](auto& i) { i.position_ids = at::Tensor(); },
+     {"position_ids", "got none"}},
     {"positions_outside_the_table",
      [](auto& i) { i.position_ids = i.position_ids + 1; },
      {"positions below 4 (--max-position-embeddings)", "got 4"}},
