@@ -5,149 +5,102 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "megatron/ops/attention_shapes.h"
 #include "megatron/ops/dispatch.h"
+#include "megatron/ops/linear.h"
 #include "megatron/ops/softmax_kernels.h"
 
 namespace megatron {
 
 namespace {
 
-// [s,b,n,d] as [b*n, s, d]; a view where the heads lie side by side.
-at::Tensor heads_first(const at::Tensor& x) {
-  return x.reshape({x.size(0), x.size(1) * x.size(2), x.size(3)}).transpose(0, 1);
-}
+// What a node keeps besides tensors.
+struct CoreAttentionPlan : torch::CustomClassHolder {
+  double scale = 1;
+  int64_t query_offset = 0, left = -1, right = -1;
+  AttentionDropout dropout;
 
-// [b*n, s, d] -> [s, b, n * d].
-at::Tensor heads_last(const at::Tensor& x, int64_t b) {
-  return x.transpose(0, 1).reshape({x.size(1), b, x.size(0) / b * x.size(2)});
-}
+  kernels::SoftmaxShape shape(at::IntArrayRef sizes, const at::Tensor& mask) const {
+    return {.b = sizes[0],
+            .n = sizes[1],
+            .sq = sizes[2],
+            .sk = sizes[3],
+            .query_offset = query_offset,
+            .left = left,
+            .right = right,
+            .masked = mask.defined() ? mask.const_data_ptr<bool>() : nullptr,
+            .mask_stride_b = mask.defined() && mask.size(0) > 1 ? mask.stride(0) : 0,
+            .mask_stride_q = mask.defined() ? mask.stride(2) : 0};
+  }
 
-// The key-value heads [s,b,g,d] repeated for the n query heads.
-at::Tensor expand_groups(const at::Tensor& x, int64_t n) {
-  const int64_t g = x.size(2);
-  if (g == n) return x;
-  return x.unsqueeze(3)
-      .expand({x.size(0), x.size(1), g, n / g, x.size(3)})
-      .reshape({x.size(0), x.size(1), n, x.size(3)});
-}
-
-kernels::SoftmaxShape softmax_shape(at::IntArrayRef sizes, const at::Tensor& mask, bool causal,
-                                    int64_t query_offset) {
-  return {.b = sizes[0],
-          .n = sizes[1],
-          .sq = sizes[2],
-          .sk = sizes[3],
-          .causal = causal,
-          .query_offset = query_offset,
-          .masked = mask.defined() ? mask.const_data_ptr<bool>() : nullptr,
-          .mask_stride_b = mask.defined() && mask.size(0) > 1 ? mask.stride(0) : 0,
-          .mask_stride_q = mask.defined() ? mask.stride(2) : 0};
-}
+  at::Tensor drop(const at::Tensor& x) const {
+    return attention_dropout(x, dropout.p, dropout.key, dropout.queries, dropout.head_offset);
+  }
+};
 
 // Saves the probabilities before dropout; the dropped ones are drawn again in backward.
 class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
-                            const at::Tensor& k, const at::Tensor& v, double scale,
-                            const std::optional<at::Tensor>& maybe_mask, bool causal,
-                            int64_t query_offset, const AttentionDropout& dropout) {
+                            const at::Tensor& k, const at::Tensor& v,
+                            const std::optional<at::Tensor>& maybe_mask,
+                            const std::optional<at::Tensor>& maybe_sink,
+                            const c10::intrusive_ptr<CoreAttentionPlan>& plan) {
     const at::Tensor mask = maybe_mask.value_or(at::Tensor());
+    const at::Tensor sink = maybe_sink.value_or(at::Tensor());
     const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
     at::Tensor scores = at::empty({b * n, sq, sk}, q.options());
     at::baddbmm_out(scores, scores, heads_first(q), heads_first(k).transpose(1, 2), /*beta=*/0,
-                    scale);
-    at::Tensor probs = scores.view({b, n, sq, sk});
+                    plan->scale);
+    at::Tensor probs = scores.view({b, n, sq, sk}), sink_probs;
+    if (sink.defined()) sink_probs = at::empty({b, n, sq}, sink.options());
     dispatch_dtype(q.scalar_type(), [&](auto type) {
       using T = decltype(type);
-      kernels::masked_softmax<T>(softmax_shape(probs.sizes(), mask, causal, query_offset),
-                                 probs.mutable_data_ptr<T>());
+      using A = lanes::accumulation_t<T>;
+      kernels::masked_softmax<T>(plan->shape(probs.sizes(), mask), probs.mutable_data_ptr<T>(),
+                                 data_or_null<A>(sink), data_or_null<A>(sink_probs));
     });
-    context->save_for_backward({q, k, v, probs, mask});
-    context->saved_data["scale"] = scale;
-    context->saved_data["causal"] = causal;
-    context->saved_data["query_offset"] = query_offset;
-    context->saved_data["p"] = dropout.p;
-    if (dropout.p > 0) {
-      context->saved_data["seed"] = static_cast<int64_t>(dropout.key.seed);
-      context->saved_data["layer"] = dropout.key.layer;
-      context->saved_data["site"] = static_cast<int64_t>(dropout.key.site);
-      context->saved_data["sample_ordinals"] = dropout.queries.sample_ordinals;
-      context->saved_data["positions"] = dropout.queries.positions;
-      context->saved_data["head_offset"] = dropout.head_offset;
-    }
-    const at::Tensor dropped = drop(probs, dropout).view({b * n, sq, sk});
-    return heads_last(at::bmm(dropped, heads_first(v)), b);
+    context->save_for_backward({q, k, v, probs, mask, sink_probs});
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    return heads_last(at::bmm(plan->drop(probs).view({b * n, sq, sk}), heads_first(v)), b);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
-    if (!gradients[0].defined()) return torch::autograd::variable_list(8);
+    if (!gradients[0].defined()) return torch::autograd::variable_list(6);
     const auto saved = context->get_saved_variables();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &probs = saved[3],
                      &mask = saved[4];
-    const double scale = context->saved_data["scale"].toDouble();
-    const AttentionDropout dropout = saved_dropout(context);
+    const auto capsule = context->saved_data["plan"].toCapsule();
+    const auto& plan = static_cast<const CoreAttentionPlan&>(*capsule);
     const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
     const at::Tensor grad = heads_first(gradients[0].reshape({sq, b, n, v.size(3)}));
-    const at::Tensor dropped = drop(probs, dropout).view({b * n, sq, sk});
+    const at::Tensor dropped = plan.drop(probs).view({b * n, sq, sk});
     const at::Tensor grad_v = at::bmm(dropped.transpose(1, 2), grad);
     at::Tensor grad_scores = at::bmm(grad, heads_first(v).transpose(1, 2)).view({b, n, sq, sk});
-    grad_scores = drop(grad_scores, dropout);
+    grad_scores = plan.drop(grad_scores);
+    at::Tensor grad_rows, grad_sink;
+    if (saved[5].defined()) grad_rows = saved[5].clone();
     dispatch_dtype(q.scalar_type(), [&](auto type) {
       using T = decltype(type);
       kernels::masked_softmax_backward<T>(
-          softmax_shape(probs.sizes(), mask, context->saved_data["causal"].toBool(),
-                        context->saved_data["query_offset"].toInt()),
-          probs.const_data_ptr<T>(), grad_scores.mutable_data_ptr<T>());
+          plan.shape(probs.sizes(), mask), probs.const_data_ptr<T>(),
+          grad_scores.mutable_data_ptr<T>(), data_or_null<lanes::accumulation_t<T>>(grad_rows));
     });
+    if (grad_rows.defined()) {
+      grad_sink = column_sum(grad_rows.transpose(1, 2).reshape({b * sq, n}));
+    }
     const at::Tensor flat = grad_scores.view({b * n, sq, sk});
     at::Tensor grad_q = at::empty({b * n, sq, q.size(3)}, q.options());
-    at::baddbmm_out(grad_q, grad_q, flat, heads_first(k), /*beta=*/0, scale);
+    at::baddbmm_out(grad_q, grad_q, flat, heads_first(k), /*beta=*/0, plan.scale);
     at::Tensor grad_k = at::empty({b * n, sk, q.size(3)}, q.options());
-    at::baddbmm_out(grad_k, grad_k, flat.transpose(1, 2), heads_first(q), /*beta=*/0, scale);
+    at::baddbmm_out(grad_k, grad_k, flat.transpose(1, 2), heads_first(q), /*beta=*/0, plan.scale);
     const auto like = [&](const at::Tensor& x, const at::Tensor& shape) {
       return x.transpose(0, 1).reshape(shape.sizes());
     };
-    return {like(grad_q, q), like(grad_k, k), like(grad_v, v), {}, {}, {}, {}, {}};
-  }
-
- private:
-  static at::Tensor drop(const at::Tensor& x, const AttentionDropout& dropout) {
-    return attention_dropout(x, dropout.p, dropout.key, dropout.queries, dropout.head_offset);
-  }
-
-  static AttentionDropout saved_dropout(torch::autograd::AutogradContext* context) {
-    auto& data = context->saved_data;
-    AttentionDropout dropout;
-    dropout.p = data["p"].toDouble();
-    if (dropout.p == 0) return dropout;
-    dropout.key = {static_cast<uint64_t>(data["seed"].toInt()), data["layer"].toInt(),
-                   static_cast<int32_t>(data["site"].toInt())};
-    const at::IValue &ordinals = data["sample_ordinals"], &positions = data["positions"];
-    dropout.queries = {ordinals.toTensor(), positions.toTensor()};
-    dropout.head_offset = data["head_offset"].toInt();
-    return dropout;
+    return {like(grad_q, q), like(grad_k, k), like(grad_v, v), {}, grad_sink, {}};
   }
 };
-
-void check_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                     std::string_view operation) {
-  check_floating(q, operation, "q");
-  check_alike(k, q, operation, "k");
-  check_alike(v, q, operation, "v");
-  check(q.dim() == 4 && k.dim() == 4 && v.dim() == 4,
-        "{}: Expected q [sq, b, n, d], k and v [sk, b, g, d], but got {}, {} and {} dimensions",
-        operation, q.dim(), k.dim(), v.dim());
-  check(k.size(1) == q.size(1) && k.size(3) == q.size(3) &&
-            v.sizes().slice(0, 3) == k.sizes().slice(0, 3),
-        "{}: Expected q [sq, b, n, d], k and v [sk, b, g, d] that agree, but got [{}], [{}] and "
-        "[{}]",
-        operation, fmt::join(q.sizes(), ", "), fmt::join(k.sizes(), ", "),
-        fmt::join(v.sizes(), ", "));
-  check(k.size(2) > 0 && q.size(2) % k.size(2) == 0,
-        "{}: Expected query heads that are a multiple of the key-value heads, but got {} and {}",
-        operation, q.size(2), k.size(2));
-}
 
 void check_mask(const at::Tensor& mask, const at::Tensor& q, const at::Tensor& k) {
   if (!mask.defined()) return;
@@ -165,6 +118,7 @@ void check_mask(const at::Tensor& mask, const at::Tensor& q, const at::Tensor& k
 template <typename Drop>
 at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
+                           const std::optional<AttentionWindow>& window, const at::Tensor& sink,
                            const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
@@ -172,13 +126,19 @@ at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::T
   at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
   const at::Tensor fill = at::full({}, -10000.0, scores.options());
   if (mask.defined()) scores = at::where(mask, fill, scores);
-  if (causal) {
-    const auto options = q.options().dtype(at::kLong);
-    const at::Tensor last = at::arange(sq, options).unsqueeze(1) + query_offset;
-    scores = at::where(at::arange(sk, options).unsqueeze(0) > last, fill, scores);
+  const auto options = q.options().dtype(at::kLong);
+  const at::Tensor position = at::arange(sq, options).unsqueeze(1) + query_offset;
+  const at::Tensor key = at::arange(sk, options).unsqueeze(0);
+  const AttentionWindow bounds = window.value_or(AttentionWindow{});
+  if (causal) scores = at::where(key > position, fill, scores);
+  if (bounds.left >= 0) scores = at::where(key < position - bounds.left, fill, scores);
+  if (bounds.right >= 0) scores = at::where(key > position + bounds.right, fill, scores);
+  if (sink.defined()) {
+    const at::Tensor column = sink.to(scores.scalar_type()).view({1, n, 1, 1});
+    scores = at::cat({scores, column.expand({b, n, sq, 1})}, -1);
   }
-  const at::Tensor probs = drop(at::softmax(scores, -1).to(q.scalar_type()));
-  return heads_last(at::bmm(probs.view({b * n, sq, sk}), heads_first(values)), b);
+  const at::Tensor probs = drop(at::softmax(scores, -1).narrow(-1, 0, sk).to(q.scalar_type()));
+  return heads_last(at::bmm(probs.reshape({b * n, sq, sk}), heads_first(values)), b);
 }
 
 }  // namespace
@@ -187,13 +147,17 @@ namespace reference {
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout) {
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, [&](const at::Tensor& probs) {
-    if (dropout == nullptr || dropout->p == 0) return probs;
-    const at::Tensor factors = reference::attention_dropout_factors(
-        probs.sizes(), dropout->p, dropout->key, dropout->queries, dropout->head_offset);
-    return probs * factors.to(probs.device(), probs.scalar_type());
-  });
+                          const AttentionDropout* dropout,
+                          const std::optional<AttentionWindow>& window,
+                          const at::Tensor& softmax_offset) {
+  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset,
+                         [&](const at::Tensor& probs) {
+                           if (dropout == nullptr || dropout->p == 0) return probs;
+                           const at::Tensor factors = reference::attention_dropout_factors(
+                               probs.sizes(), dropout->p, dropout->key, dropout->queries,
+                               dropout->head_offset);
+                           return probs * factors.to(probs.device(), probs.scalar_type());
+                         });
 }
 
 }  // namespace reference
@@ -222,13 +186,16 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout) {
+                          const AttentionDropout* dropout,
+                          const std::optional<AttentionWindow>& window,
+                          const at::Tensor& softmax_offset) {
   check_attention(q, k, v, "core_attention");
   check_mask(mask, q, k);
   check(query_offset >= 0, "core_attention: Expected query_offset of at least 0, but got {}",
         query_offset);
   check(k.size(0) > 0 || q.numel() == 0, "core_attention: Expected at least 1 key, but got none");
-  const AttentionDropout plan = dropout == nullptr ? AttentionDropout{} : *dropout;
+  check_softmax_offset(softmax_offset, q, "core_attention");
+  const AttentionDropout dropping = dropout == nullptr ? AttentionDropout{} : *dropout;
   if (q.numel() == 0 || v.size(3) == 0) {
     // Nothing to compute; still a function of the inputs.
     return (q.sum() + k.sum() + v.sum()) *
@@ -237,12 +204,23 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
   if (use_cpu_kernel(q)) {
     const int64_t n = q.size(2);
     const at::Tensor rows = mask.defined() && mask.stride(3) != 1 ? mask.contiguous() : mask;
-    return CoreAttentionFunction::apply(q, expand_groups(k, n), expand_groups(v, n), scale,
-                                        optional_tensor(rows), causal, query_offset, plan);
+    const AttentionWindow bounds = window.value_or(AttentionWindow{});
+    auto plan = c10::make_intrusive<CoreAttentionPlan>();
+    plan->scale = scale;
+    plan->query_offset = query_offset;
+    plan->left = bounds.left;
+    plan->right = causal ? 0 : bounds.right;
+    plan->dropout = dropping;
+    at::Tensor sink = softmax_offset;
+    if (sink.defined()) sink = sink.to(accumulation_dtype(q.scalar_type())).contiguous();
+    return CoreAttentionFunction::apply(q, expand_groups(k, n), expand_groups(v, n),
+                                        optional_tensor(rows), optional_tensor(sink), plan);
   }
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, [&](const at::Tensor& probs) {
-    return attention_dropout(probs, plan.p, plan.key, plan.queries, plan.head_offset);
-  });
+  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset,
+                         [&](const at::Tensor& probs) {
+                           return attention_dropout(probs, dropping.p, dropping.key,
+                                                    dropping.queries, dropping.head_offset);
+                         });
 }
 
 }  // namespace megatron

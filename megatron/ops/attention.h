@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -22,19 +23,30 @@ struct AttentionDropout {
   int64_t head_offset = 0;
 };
 
+// Megatron's window_size: a query at position p sees the keys from p - left to p + right; a
+// negative bound is none.
+struct AttentionWindow {
+  int64_t left = -1, right = -1;
+};
+
 // Attention with the scores held in full (Megatron's DotProductAttention): softmax in
-// accumulation_dtype, masked scores filled with -10000, so that a row that is wholly masked weighs
-// all keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. causal: query i
-// sees the keys
-// <= i + query_offset (the number of keys cached before the first query). dropout may be null.
+// accumulation_dtype, hidden scores filled with -10000, so that a row that sees nothing weighs all
+// keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. Query i stands at
+// position i + query_offset (the number of keys cached before the first query). causal: it sees the
+// keys up to its position; window narrows that. dropout may be null. softmax_offset: [n], the logit
+// of a sink per head (one more term in the denominator), or undefined.
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout);
+                          const AttentionDropout* dropout,
+                          const std::optional<AttentionWindow>& window = {},
+                          const at::Tensor& softmax_offset = {});
 
 namespace reference {
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout);
+                          const AttentionDropout* dropout,
+                          const std::optional<AttentionWindow>& window = {},
+                          const at::Tensor& softmax_offset = {});
 }  // namespace reference
 
 }  // namespace megatron

@@ -68,6 +68,15 @@ inline void check_alike(const at::Tensor& x, const at::Tensor& like, std::string
         operation, name, c10::toString(like.scalar_type()), c10::toString(x.scalar_type()));
 }
 
+// Sample ordinals or positions: int64 [count], contiguous, on the CPU.
+inline void check_ordinals(const at::Tensor& index, int64_t count, std::string_view operation,
+                           std::string_view name) {
+  check_shape(index, {count}, operation, name);
+  check(index.scalar_type() == at::kLong && index.is_cpu() && index.is_contiguous(),
+        "{}: Expected {} as contiguous int64 on the CPU, but got {} on {}", operation, name,
+        c10::toString(index.scalar_type()), index.device().str());
+}
+
 // How an operator's autograd node takes a tensor that may be undefined.
 inline std::optional<at::Tensor> optional_tensor(const at::Tensor& x) {
   return x.defined() ? std::optional<at::Tensor>(x) : std::nullopt;

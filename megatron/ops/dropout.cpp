@@ -150,14 +150,6 @@ void check_probability(double p, std::string_view operation) {
         operation, p);
 }
 
-void check_ordinals(const at::Tensor& index, int64_t count, std::string_view operation,
-                    std::string_view name) {
-  check_shape(index, {count}, operation, name);
-  check(index.scalar_type() == at::kLong && index.is_cpu() && index.is_contiguous(),
-        "{}: Expected {} as contiguous int64 on the CPU, but got {} on {}", operation, name,
-        c10::toString(index.scalar_type()), index.device().str());
-}
-
 void check_hidden(const at::Tensor& x, double p, const DropoutIndex& index,
                   std::string_view operation) {
   check_probability(p, operation);

@@ -104,29 +104,40 @@ MEGATRON_INLINE void for_each_vector(int64_t size, const Body& body) {
   if (i < size) body(i, size - i);
 }
 
+template <typename V>
+MEGATRON_INLINE V maximum(V a, V b) {
+  return a > b ? a : b;
+}
+
+// Lane i becomes lane i ^ distance.
+MEGATRON_INLINE Floats exchange(Floats value, int distance) {
+  constexpr Ints ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return __builtin_shuffle(value, ramp ^ distance);
+}
+MEGATRON_INLINE Doubles exchange(Doubles value, int distance) {
+  constexpr Longs ramp = {0, 1, 2, 3, 4, 5, 6, 7};
+  return __builtin_shuffle(value, ramp ^ static_cast<int64_t>(distance));
+}
+
 // The sum and the maximum of the lanes, in a fixed tree.
 template <typename V>
 MEGATRON_INLINE auto sum_lanes(V value) {
   constexpr int count = sizeof(V) / sizeof(value[0]);
-  std::remove_cvref_t<decltype(value[0])> buffer[count];
-  std::memcpy(buffer, &value, sizeof(value));
-  for (int half = count / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) buffer[i] += buffer[i + half];
-  }
-  return buffer[0];
+  if constexpr (count == 16) value += exchange(value, 8);
+  value += exchange(value, 4);
+  value += exchange(value, 2);
+  value += exchange(value, 1);
+  return value[0];
 }
 
 template <typename V>
 MEGATRON_INLINE auto max_lanes(V value) {
   constexpr int count = sizeof(V) / sizeof(value[0]);
-  auto largest = value[0];
-  for (int i = 1; i < count; ++i) largest = value[i] > largest ? value[i] : largest;
-  return largest;
-}
-
-template <typename V>
-MEGATRON_INLINE V maximum(V a, V b) {
-  return a > b ? a : b;
+  if constexpr (count == 16) value = maximum(value, exchange(value, 8));
+  value = maximum(value, exchange(value, 4));
+  value = maximum(value, exchange(value, 2));
+  value = maximum(value, exchange(value, 1));
+  return value[0];
 }
 
 // exp to about 1 ulp; 0 below -86.6 (where results would be subnormal), infinity above 88.72; NaN
@@ -154,6 +165,28 @@ MEGATRON_INLINE Floats exp(Floats x) {
 
 MEGATRON_INLINE Doubles exp(Doubles x) {
   for (int i = 0; i < 8; ++i) x[i] = std::exp(x[i]);
+  return x;
+}
+
+// 2^x to about 1 ulp for x <= 127; 0 below -126 (where results would be subnormal) and for
+// -infinity. 2^r for |r| <= 1/2 by the polynomial of degree 6 through its Chebyshev nodes (error
+// 3e-9).
+MEGATRON_INLINE Floats exp2(Floats x) {
+  constexpr float magic = 12582912.0f;  // as in exp
+  const Floats shifted = x + magic;
+  const Floats r = x - (shifted - magic);
+  Floats p = r * 1.54614447e-4f + 1.34004282e-3f;
+  p = p * r + 9.61805668e-3f;
+  p = p * r + 5.55032723e-2f;
+  p = p * r + 2.40226509e-1f;
+  p = p * r + 6.93147207e-1f;
+  p = p * r + 1.0f;
+  const Words scaled = std::bit_cast<Words>(p) + (std::bit_cast<Words>(shifted) << 23);
+  return x < -126.0f ? Floats{} : std::bit_cast<Floats>(scaled);
+}
+
+MEGATRON_INLINE Doubles exp2(Doubles x) {
+  for (int i = 0; i < 8; ++i) x[i] = std::exp2(x[i]);
   return x;
 }
 

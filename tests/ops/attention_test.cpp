@@ -10,14 +10,16 @@ struct Options {
   bool causal = false;
   int64_t query_offset = 0;
   const AttentionDropout* dropout = nullptr;
+  std::optional<AttentionWindow> window;
 };
 
 Operator core(bool plain, const Options& o) {
   return [=](const std::vector<at::Tensor>& in) {
+    const at::Tensor sink = in.size() > 3 ? in[3] : at::Tensor();
     return plain ? reference::core_attention(in[0], in[1], in[2], 0.3, o.mask, o.causal,
-                                             o.query_offset, o.dropout)
+                                             o.query_offset, o.dropout, o.window, sink)
                  : core_attention(in[0], in[1], in[2], 0.3, o.mask, o.causal, o.query_offset,
-                                  o.dropout);
+                                  o.dropout, o.window, sink);
   };
 }
 
@@ -62,6 +64,28 @@ TEST(Attention, LikeTheReference) {
   }
 }
 
+TEST(Attention, WindowsAndSinksLikeTheReference) {
+  const auto plan = dropout_plan(2, 19);
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
+    auto inputs = qkv(19, 19, 2, 4, 2, 8, dtype);
+    const at::Tensor mask = random_mask(2, 19, 19);
+    for (const bool sink : {false, true}) {
+      if (sink) inputs.push_back(random_tensor({4}, dtype, 5));
+      for (const Options& o :
+           {Options{.causal = true}, Options{.causal = true, .window = AttentionWindow{3, 0}},
+            Options{.dropout = &plan, .window = AttentionWindow{2, 5}},
+            Options{.mask = mask, .window = AttentionWindow{-1, 4}},
+            Options{.query_offset = 30, .window = AttentionWindow{3, 0}}}) {
+        const AttentionWindow window = o.window.value_or(AttentionWindow{});
+        expect_like_reference(core(false, o), core(true, o), inputs, bound,
+                              fmt::format("window {} {} causal {} sink {}", window.left,
+                                          window.right, o.causal, sink));
+      }
+    }
+  }
+}
+
 TEST(Attention, CausalLikeTheReference) {
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
@@ -79,6 +103,9 @@ TEST(Attention, GradientsByDifferences) {
   const auto inputs = qkv(4, 4, 1, 2, 1, 3, at::kDouble);
   expect_gradients_by_differences(core(false, {.causal = true, .dropout = &plan}), inputs);
   expect_gradients_by_differences(core(false, {.mask = random_mask(1, 4, 4)}), inputs);
+  auto with_sink = inputs;
+  with_sink.push_back(random_tensor({2}, at::kDouble, 5));
+  expect_gradients_by_differences(core(false, {.window = AttentionWindow{1, 1}}), with_sink);
   expect_gradients_by_differences(
       [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); }, inputs);
 }
