@@ -7,267 +7,17 @@
 // A task is one key-value head of a sequence, or a part of the queries that share it where there
 // are too few; parts are added in their order. Their number depends on the shape alone, so results
 // do not depend on the number of threads.
-#include <cmath>
-
-#include "megatron/ops/dropout_lanes.h"
-#include "megatron/ops/fused_attention_blocks.h"
+#include "megatron/ops/fused_attention_backward.h"
 
 namespace megatron::kernels {
 
 namespace {
-
-constexpr int64_t kEnoughTasks = 16;
-constexpr int64_t kBlocksOfPart = 4;  // queries' blocks that pay for a sum of their own
 
 // One key-value head's share of the work: blocks first .. last - 1 of the queries of its heads.
 struct Part {
   int64_t sequence, group;
   int64_t first, last;
 };
-
-template <typename T>
-struct BackwardCall {
-  using A = lanes::accumulation_t<T>;
-  const FusedAttentionShape& shape;
-  const AttentionInputs<T>& in;
-  HeadView<const T> out, grad_out;
-  const A* lse;
-  const AttentionGradients<T>& gradients;
-  int64_t d, dv;  // padded
-  KeyBlocks blocks;
-  AlignedBuffer<T> keys_transposed;    // [tiles][d, kKeyBlock] as B
-  AlignedBuffer<T> values_transposed;  // [tiles][dv, kKeyBlock] as B
-  AlignedBuffer<T> keys;               // [tiles][kKeyBlock, d] as B
-  int64_t parts;                       // of each key-value head
-  AlignedBuffer<A> sums;               // [tiles][parts][d + dv, kKeyBlock]: dK and dV transposed
-  AlignedBuffer<A> sink_sums;          // [sequences][n][blocks of queries]
-
-  BackwardCall(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
-               HeadView<const T> out, HeadView<const T> grad_out, const A* lse,
-               const AttentionGradients<T>& gradients)
-      : shape(shape),
-        in(in),
-        out(out),
-        grad_out(grad_out),
-        lse(lse),
-        gradients(gradients),
-        d(padded_width(shape.d)),
-        dv(padded_width(shape.dv)),
-        blocks(shape),
-        keys_transposed(blocks.tiles() * d * kKeyBlock),
-        values_transposed(blocks.tiles() * dv * kKeyBlock),
-        keys(blocks.tiles() * d * kKeyBlock),
-        parts(count_parts(shape)),
-        sums(blocks.tiles() * parts * (d + dv) * kKeyBlock),
-        sink_sums(shape.b * shape.n * shape.sq) {}
-
-  static int64_t count_parts(const FusedAttentionShape& shape) {
-    int64_t longest = 0;
-    for (const AttentionSequence& s : shape.sequences) longest = std::max(longest, s.queries);
-    const int64_t blocks = block_count(longest, kQueryBlock) * (shape.n / shape.g);
-    const int64_t heads = static_cast<int64_t>(shape.sequences.size()) * shape.g;
-    return std::max<int64_t>(1, std::min(block_count(kEnoughTasks, heads), blocks / kBlocksOfPart));
-  }
-
-  A* sums_of(int64_t tile, int64_t part) const {
-    return sums.data() + (tile * parts + part) * (d + dv) * kKeyBlock;
-  }
-};
-
-template <typename T>
-struct BackwardScratch {
-  using A = lanes::accumulation_t<T>;
-  AlignedBuffer<T> queries, queries_transposed;  // [kQueryBlock, d], [d, kQueryBlock] as A
-  AlignedBuffer<T> grads, grads_transposed;      // the same of dO, with dv
-  AlignedBuffer<A> scores, grad_probs;           // [kQueryBlock, kKeyBlock]
-  AlignedBuffer<T> probs;                        // as B
-  AlignedBuffer<T> grad_scores;                  // as A
-  AlignedBuffer<T> grad_scores_packed;           // as B; unused where A and B look alike
-  AlignedBuffer<A> grad_queries;                 // [kQueryBlock, d]
-  A projection[kQueryBlock];                     // D
-  uint32_t words[2][kKeyBlock + 128];
-
-  BackwardScratch(int64_t d, int64_t dv)
-      : queries(kQueryBlock * d),
-        queries_transposed(kQueryBlock * d),
-        grads(kQueryBlock * dv),
-        grads_transposed(kQueryBlock * dv),
-        scores(kQueryBlock * kKeyBlock),
-        grad_probs(kQueryBlock * kKeyBlock),
-        probs(kQueryBlock * kKeyBlock),
-        grad_scores(kQueryBlock * kKeyBlock),
-        grad_scores_packed(kQueryBlock * kKeyBlock),
-        grad_queries(kQueryBlock * d) {}
-};
-
-template <typename T>
-void pack_tiles(const BackwardCall<T>& call, const AttentionTask& task) {
-  const AttentionSequence& sequence = call.shape.sequences[task.sequence];
-  const int64_t first = task.block * kKeyBlock;
-  const int64_t count = std::min(kKeyBlock, sequence.keys - first);
-  const int64_t tile = call.blocks.tile(task.sequence, task.head, task.block);
-  const int64_t d = call.d, dv = call.dv;
-  const auto& [q, k, v, sink] = call.in;
-  const int64_t token = sequence.first_key + first;
-  const T* key = k.at(token, sequence.batch, task.head);
-  pack_transposed(key, k.token, count, call.shape.d,
-                  call.keys_transposed.data() + tile * d * kKeyBlock, kKeyBlock, d);
-  pack_rows(key, k.token, count, call.shape.d, call.keys.data() + tile * d * kKeyBlock, kKeyBlock,
-            d);
-  pack_transposed(v.at(token, sequence.batch, task.head), v.token, count, call.shape.dv,
-                  call.values_transposed.data() + tile * dv * kKeyBlock, kKeyBlock, dv);
-}
-
-// A block's row of queries against a block's keys.
-template <typename A>
-struct RowOfScores {
-  const A *scores, *grad_probs;
-  A lse, projection;
-  int64_t first, last;    // visible columns
-  const uint32_t* words;  // of dropout, or null
-};
-
-// dS of one vector of a row; `p` becomes the probability that went into the product with V.
-template <typename T, typename A>
-MEGATRON_INLINE lanes::Vector<T> grad_score(const RowOfScores<A>& row, int64_t i, bool whole,
-                                            A scale, const DropoutRows* dropout,
-                                            lanes::Vector<T>& p) {
-  using V = lanes::Vector<T>;
-  p = lanes::exp2(lanes::load<A>(row.scores + i) * scale - row.lse);
-  if (!whole) p = inside<T>(i, row.first, row.last) ? p : V{};
-  V grad = lanes::load<A>(row.grad_probs + i);
-  if (row.words == nullptr) return p * (grad - row.projection);
-  const V kept = lanes::broadcast<T>(static_cast<A>(dropout->scale));
-  grad = keep(row.words + i, dropout->threshold, grad, kept);
-  const V before = p;
-  p = keep(row.words + i, dropout->threshold, p, kept);
-  return before * (grad - row.projection);
-}
-
-// Two rows, since bf16's B holds them together.
-template <typename T, typename A>
-MEGATRON_INLINE void softmax_backward(const RowOfScores<A>& even, const RowOfScores<A>& odd,
-                                      int64_t row, int64_t columns, A scale,
-                                      const DropoutRows* dropout, T* probs, T* grad_scores,
-                                      T* packed) {
-  const auto loop = [&](bool whole) __attribute__((always_inline)) {
-    for (int64_t i = 0; i < columns; i += lanes::width<T>) {
-      lanes::Vector<T> p0, p1;
-      const auto g0 = grad_score<T>(even, i, whole, scale, dropout, p0);
-      const auto g1 = grad_score<T>(odd, i, whole, scale, dropout, p1);
-      store_pair<T>(probs, kKeyBlock, row, i, p0, p1);
-      store_row<T>(grad_scores + row * kKeyBlock + i, g0);
-      store_row<T>(grad_scores + (row + 1) * kKeyBlock + i, g1);
-      if (packed != grad_scores) store_pair<T>(packed, kKeyBlock, row, i, g0, g1);
-    }
-  };
-  if (std::max(even.first, odd.first) == 0 && std::min(even.last, odd.last) == columns) {
-    loop(/*whole=*/true);
-  } else {
-    loop(/*whole=*/false);
-  }
-}
-
-// One block of a head's queries: its dQ, and what it adds to dK, dV and the sink's gradient.
-template <typename T>
-void backward_block(const BackwardCall<T>& call, const AttentionTask& task, int64_t part,
-                    BackwardScratch<T>& scratch) {
-  using A = lanes::accumulation_t<T>;
-  constexpr bool alike = !std::is_same_v<T, c10::BFloat16>;  // A's layout and B's
-  const FusedAttentionShape& shape = call.shape;
-  const AttentionSequence& sequence = shape.sequences[task.sequence];
-  const int64_t first_query = task.block * kQueryBlock;
-  const int64_t rows = std::min(kQueryBlock, sequence.queries - first_query);
-  const int64_t padded_rows = round_up(rows, kRowStep);
-  const int64_t token = sequence.first_query + first_query, batch = sequence.batch;
-  const int64_t d = call.d, dv = call.dv, group = task.head / (shape.n / shape.g);
-  const auto& [q, k, v, sink] = call.in;
-  const A scale = static_cast<A>(shape.scale * kLog2E);
-  const int64_t line = (batch * shape.n + task.head) * shape.sq + token;
-  const A* lse = call.lse + line;
-
-  const T* query = q.at(token, batch, task.head);
-  const T* grad = call.grad_out.at(token, batch, task.head);
-  const int64_t grad_stride = call.grad_out.token;
-  copy_rows(query, q.token, rows, shape.d, scratch.queries.data(), padded_rows, d);
-  transpose_rows(query, q.token, rows, shape.d, scratch.queries_transposed.data(), padded_rows, d);
-  copy_rows(grad, grad_stride, rows, shape.dv, scratch.grads.data(), padded_rows, dv);
-  transpose_rows(grad, grad_stride, rows, shape.dv, scratch.grads_transposed.data(), padded_rows,
-                 dv);
-  A sink_sum = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    const T* out = call.out.at(token + i, batch, task.head);
-    lanes::Vector<T> sum = {};
-    lanes::for_each_vector<T>(shape.dv, [&](int64_t c, auto count) {
-      sum += lanes::load<T>(out + c, count) * lanes::load<T>(grad + i * grad_stride + c, count);
-    });
-    scratch.projection[i] = lanes::sum_lanes(sum);
-    if (sink != nullptr) {
-      sink_sum -=
-          std::exp2(sink[task.head] * static_cast<A>(kLog2E) - lse[i]) * scratch.projection[i];
-    }
-  }
-  if (sink != nullptr) call.sink_sums.data()[line] = sink_sum;
-
-  const int64_t first_key = visible_keys(shape, sequence, first_query).first;
-  const int64_t last_key = visible_keys(shape, sequence, first_query + rows - 1).last;
-  bool started = false;
-  for (int64_t block = first_key / kKeyBlock; block * kKeyBlock < last_key; ++block) {
-    const int64_t key = block * kKeyBlock;
-    const int64_t columns = std::min(kKeyBlock, round_up(last_key - key, kColumnStep));
-    const int64_t tile = call.blocks.tile(task.sequence, group, block);
-    T* probs = scratch.probs.data();
-    T* grad_scores = scratch.grad_scores.data();
-    T* packed = alike ? grad_scores : scratch.grad_scores_packed.data();
-    block_gemm<T>(padded_rows, columns, d, scratch.queries.data(), d,
-                  call.keys_transposed.data() + tile * d * kKeyBlock, kKeyBlock,
-                  scratch.scores.data(), kKeyBlock, /*accumulate=*/false);
-    block_gemm<T>(padded_rows, columns, dv, scratch.grads.data(), dv,
-                  call.values_transposed.data() + tile * dv * kKeyBlock, kKeyBlock,
-                  scratch.grad_probs.data(), kKeyBlock, /*accumulate=*/false);
-    const auto row_of = [&](int64_t i) {
-      if (i >= rows) return RowOfScores<A>{scratch.scores.data(), scratch.grad_probs.data()};
-      const KeyRange visible = visible_keys(shape, sequence, first_query + i);
-      RowOfScores<A> row{.scores = scratch.scores.data() + i * kKeyBlock,
-                         .grad_probs = scratch.grad_probs.data() + i * kKeyBlock,
-                         .lse = lse[i],
-                         .projection = scratch.projection[i],
-                         .first = std::clamp<int64_t>(visible.first - key, 0, columns),
-                         .last = std::clamp<int64_t>(visible.last - key, 0, columns)};
-      if (shape.dropout != nullptr) {
-        row.words = draw_columns(row_key(*shape.dropout, line + i), sequence.first_key + key,
-                                 columns, scratch.words[i % 2]);
-      }
-      return row;
-    };
-    for (int64_t i = 0; i < padded_rows; i += 2) {
-      softmax_backward<T, A>(row_of(i), row_of(i + 1), i, columns, scale, shape.dropout, probs,
-                             grad_scores, packed);
-    }
-    A* grad_keys = call.sums_of(tile, part);
-    A* grad_values = grad_keys + d * kKeyBlock;
-    block_gemm<T>(dv, columns, padded_rows, scratch.grads_transposed.data(), padded_rows, probs,
-                  kKeyBlock, grad_values, kKeyBlock, /*accumulate=*/true);
-    block_gemm<T>(d, columns, padded_rows, scratch.queries_transposed.data(), padded_rows, packed,
-                  kKeyBlock, grad_keys, kKeyBlock, /*accumulate=*/true);
-    block_gemm<T>(padded_rows, d, columns, grad_scores, kKeyBlock,
-                  call.keys.data() + tile * d * kKeyBlock, d, scratch.grad_queries.data(), d,
-                  started);
-    started = true;
-  }
-
-  for (int64_t i = 0; i < rows; ++i) {
-    T* to = call.gradients.q.at(token + i, batch, task.head);
-    if (!started) {
-      std::fill_n(to, shape.d, T(0));
-      continue;
-    }
-    const A* from = scratch.grad_queries.data() + i * d;
-    lanes::for_each_vector<T>(shape.d, [&](int64_t c, auto count) {
-      lanes::store<T>(to + c, lanes::load<A>(from + c, count) * static_cast<A>(shape.scale), count);
-    });
-  }
-}
 
 // Adds the parts of one transposed tile and writes it as rows: to [count, width] from [padded,
 // kKeyBlock].
@@ -305,20 +55,19 @@ void write_rows(const A* sums, int64_t part_stride, int64_t parts, A scale, int6
   }
 }
 
-template <typename T>
-void write_tiles(const BackwardCall<T>& call, const AttentionTask& task) {
-  using A = lanes::accumulation_t<T>;
+// One tile of dK and dV, from `parts` sums that lie side by side.
+template <typename T, typename A>
+void write_tile(const BackwardCall<T>& call, const AttentionTask& task, const A* sums) {
   const FusedAttentionShape& shape = call.shape;
   const AttentionSequence& sequence = shape.sequences[task.sequence];
   const int64_t first = task.block * kKeyBlock;
   const int64_t count = std::min(kKeyBlock, sequence.keys - first);
-  const A* sums = call.sums_of(call.blocks.tile(task.sequence, task.head, task.block), 0);
-  const int64_t part_stride = (call.d + call.dv) * kKeyBlock;
+  const int64_t stride = (call.d + call.dv) * kKeyBlock;
   const auto& [gq, gk, gv, sink] = call.gradients;
   const int64_t token = sequence.first_key + first;
-  write_rows<T, A>(sums, part_stride, call.parts, static_cast<A>(shape.scale), count, shape.d,
+  write_rows<T, A>(sums, stride, call.parts, static_cast<A>(shape.scale), count, shape.d,
                    gk.at(token, sequence.batch, task.head), gk.token);
-  write_rows<T, A>(sums + call.d * kKeyBlock, part_stride, call.parts, A(1), count, shape.dv,
+  write_rows<T, A>(sums + call.d * kKeyBlock, stride, call.parts, A(1), count, shape.dv,
                    gv.at(token, sequence.batch, task.head), gv.token);
 }
 
@@ -335,6 +84,53 @@ std::vector<Part> make_parts(const FusedAttentionShape& shape, int64_t parts) {
     }
   }
   return list;
+}
+
+// Brings the keys and values of a part into block_gemm's layouts.
+template <typename T>
+void pack_tiles(const BackwardCall<T>& call, const Part& part, BackwardScratch<T>& scratch) {
+  const AttentionSequence& sequence = call.shape.sequences[part.sequence];
+  const auto& [q, k, v, sink] = call.in;
+  const int64_t d = call.d, dv = call.dv;
+  for (int64_t tile = 0; tile * kKeyBlock < sequence.keys; ++tile) {
+    const int64_t count = std::min(kKeyBlock, sequence.keys - tile * kKeyBlock);
+    const int64_t token = sequence.first_key + tile * kKeyBlock;
+    const T* key = k.at(token, sequence.batch, part.group);
+    pack_transposed(key, k.token, count, call.shape.d,
+                    scratch.keys_transposed.data() + tile * d * kKeyBlock, kKeyBlock, d);
+    pack_rows(key, k.token, count, call.shape.d, scratch.keys.data() + tile * d * kKeyBlock,
+              kKeyBlock, d);
+    pack_transposed(v.at(token, sequence.batch, part.group), v.token, count, call.shape.dv,
+                    scratch.values_transposed.data() + tile * dv * kKeyBlock, kKeyBlock, dv);
+  }
+}
+
+// The part of number `number` among those of its key-value head.
+template <typename T>
+void backward_part(const BackwardCall<T>& call, const Part& part, int64_t number,
+                   BackwardScratch<T>& scratch) {
+  const FusedAttentionShape& shape = call.shape;
+  const int64_t tiles = call.blocks.in_sequence(part.sequence);
+  const int64_t size = (call.d + call.dv) * kKeyBlock;
+  scratch.sum_stride = call.parts * size;
+  scratch.sums =
+      call.parts == 1
+          ? scratch.own_sums.data()
+          : call.part_sums.data() +
+                (call.blocks.tile(part.sequence, part.group, 0) * call.parts + number) * size;
+  pack_tiles(call, part, scratch);
+  for (int64_t i = 0; i < tiles; ++i) {
+    std::fill_n(scratch.sums + i * scratch.sum_stride, size, 0);
+  }
+  const int64_t blocks = block_count(shape.sequences[part.sequence].queries, kQueryBlock);
+  const int64_t first_head = part.group * (shape.n / shape.g);
+  for (int64_t i = part.first; i < part.last; ++i) {
+    backward_block(call, {part.sequence, first_head + i / blocks, i % blocks}, scratch);
+  }
+  if (call.parts > 1) return;
+  for (int64_t i = 0; i < tiles; ++i) {
+    write_tile(call, {part.sequence, part.group, i}, scratch.sums + i * size);
+  }
 }
 
 template <typename T>
@@ -359,32 +155,20 @@ void fused_attention_backward(const FusedAttentionShape& shape, const AttentionI
                               const lanes::accumulation_t<T>* lse,
                               const AttentionGradients<T>& gradients) {
   const BackwardCall<T> call(shape, in, out, grad_out, lse, gradients);
-  const std::vector<AttentionTask> keys = key_tasks(shape);
-  parallel_for(0, keys.size(), 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) pack_tiles(call, keys[i]);
-  });
   const std::vector<Part> parts = make_parts(shape, call.parts);
-  for_each_task<BackwardScratch<T>>(
-      parts.size(), call.d, call.dv, [&](int64_t index, BackwardScratch<T>& scratch) {
-        const Part& part = parts[index];
-        const int64_t number = index % call.parts;
-        const int64_t tiles = call.blocks.in_sequence(part.sequence);
-        for (int64_t i = 0; i < tiles; ++i) {
-          std::fill_n(call.sums_of(call.blocks.tile(part.sequence, part.group, i), number),
-                      (call.d + call.dv) * kKeyBlock, 0);
-        }
-        const int64_t blocks = block_count(shape.sequences[part.sequence].queries, kQueryBlock);
-        const int64_t heads = shape.n / shape.g;
-        for (int64_t i = part.first; i < part.last; ++i) {
-          backward_block(call, {part.sequence, part.group * heads + i / blocks, i % blocks}, number,
-                         scratch);
-        }
-        if (call.parts > 1) return;
-        for (int64_t i = 0; i < tiles; ++i) write_tiles(call, {part.sequence, part.group, i});
-      });
+  for_each_task<BackwardScratch<T>>(parts.size(), call,
+                                    [&](int64_t i, BackwardScratch<T>& scratch) {
+                                      backward_part(call, parts[i], i % call.parts, scratch);
+                                    });
   if (call.parts > 1) {
+    const std::vector<AttentionTask> keys = key_tasks(shape);
+    const int64_t size = call.parts * (call.d + call.dv) * kKeyBlock;
     parallel_for(0, keys.size(), 1, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) write_tiles(call, keys[i]);
+      for (int64_t i = first; i < last; ++i) {
+        const auto& [sequence, group, block] = keys[i];
+        write_tile(call, keys[i],
+                   call.part_sums.data() + call.blocks.tile(sequence, group, block) * size);
+      }
     });
   }
   if (gradients.sink != nullptr) sum_sink_gradients(call);

@@ -78,6 +78,11 @@ class KeyBlocks {
   }
   int64_t tiles() const { return first_.back() * groups_; }
   int64_t in_sequence(int64_t sequence) const { return first_[sequence + 1] - first_[sequence]; }
+  int64_t most_in_sequence() const {
+    int64_t most = 0;
+    for (size_t i = 1; i < first_.size(); ++i) most = std::max(most, first_[i] - first_[i - 1]);
+    return most;
+  }
   int64_t tile(int64_t sequence, int64_t group, int64_t block) const {
     return first_[sequence] * groups_ + group * in_sequence(sequence) + block;
   }
@@ -103,14 +108,14 @@ inline std::vector<AttentionTask> key_tasks(const FusedAttentionShape& shape) {
   return tasks;
 }
 
-// Calls body(i, scratch) for every i below count, each thread with a Scratch of its own. Threads
-// take the next task when they are done with one: tasks differ in size, and must not depend on
-// order.
-template <typename Scratch, typename Body>
-void for_each_task(int64_t count, int64_t d, int64_t dv, const Body& body) {
+// Calls body(i, scratch) for every i below count, each thread with a Scratch(call) of its own.
+// Threads take the next task when they are done with one: tasks differ in size, and must not depend
+// on order.
+template <typename Scratch, typename Call, typename Body>
+void for_each_task(int64_t count, const Call& call, const Body& body) {
   std::atomic<int64_t> next{0};
   parallel_for(0, count, 1, [&](int64_t, int64_t) {
-    Scratch scratch(d, dv);
+    Scratch scratch(call);
     for (int64_t i = next++; i < count; i = next++) body(i, scratch);
     block_gemm_release();
   });

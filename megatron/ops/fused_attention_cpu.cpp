@@ -49,11 +49,11 @@ struct ForwardScratch {
   lanes::Vector<T> total[kQueryBlock];  // lane by lane until the end
   uint32_t words[kKeyBlock + 128];
 
-  ForwardScratch(int64_t d, int64_t dv)
-      : queries(kQueryBlock * d),
+  explicit ForwardScratch(const ForwardCall<T>& call)
+      : queries(kQueryBlock * call.d),
         scores(kQueryBlock * kKeyBlock),
         probs(kQueryBlock * kKeyBlock),
-        sums(kQueryBlock * dv) {}
+        sums(kQueryBlock * call.dv) {}
 };
 
 template <typename T>
@@ -231,7 +231,7 @@ void fused_attention_forward(const FusedAttentionShape& shape, const AttentionIn
   });
   const std::vector<AttentionTask> queries = query_tasks(shape);
   for_each_task<ForwardScratch<T>>(
-      queries.size(), call.d, call.dv,
+      queries.size(), call,
       [&](int64_t i, ForwardScratch<T>& scratch) { attend(call, queries[i], scratch); });
 }
 
