@@ -2,6 +2,8 @@
 #include "megatron/ops/block_gemm.h"
 
 #include <array>
+#include <exception>
+#include <type_traits>
 
 #include <ATen/Context.h>
 #include <ATen/native/CPUBlas.h>
@@ -14,33 +16,47 @@ namespace {
 using at::native::cpublas::brgemm;
 using at::native::cpublas::brgemm_release;
 
-// libtorch has no question for "bf16 pairs without AMX", so one small product is tried.
-bool try_bfloat16() {
+template <typename T>
+inline constexpr bool kInPairs = std::is_same_v<T, c10::BFloat16>;
+
+// Neither libtorch nor oneDNN says beforehand what a machine can do (oneDNN takes bf16 on any
+// AVX-512, then may find no kernel for it), so one small product is tried.
+template <typename T>
+bool try_brgemm() {
   constexpr int64_t size = 16;
-  std::array<c10::BFloat16, size * size> a, b;
-  std::array<float, size * size> c;
+  std::array<T, size * size> a, b;
+  std::array<float, size * size> c, expected;
   for (int64_t i = 0; i < size * size; ++i) {
     a[i] = static_cast<float>(i % 7 - 3);
     b[i] = static_cast<float>(i % 5 - 2);
   }
-  std::array<float, size * size> expected;
-  kernels::portable_gemm<c10::BFloat16>(size, size, size, a.data(), size, b.data(), size,
-                                        expected.data(), size, /*accumulate=*/false);
+  kernels::portable_gemm<T>(size, size, size, a.data(), size, b.data(), size, expected.data(), size,
+                            /*accumulate=*/false);
   try {
     brgemm(size, size, size, size, size, size, /*add_C=*/false, a.data(), b.data(), c.data(),
-           /*is_vnni=*/true);
-    brgemm_release(/*is_vnni=*/true);
-  } catch (const c10::Error&) {
+           kInPairs<T>);
+    brgemm_release(kInPairs<T>);
+  } catch (const std::exception&) {  // c10::Error or oneDNN's own
     return false;
   }
   return c == expected;
 }
 
-// A user may switch oneDNN off at any time.
-bool use_bfloat16_kernel() {
-  if (!at::globalContext().userEnabledMkldnn()) return false;
-  static const bool works = try_bfloat16();
+template <typename T>
+bool use_brgemm() {
+  if (!at::globalContext().userEnabledMkldnn()) return false;  // may change at any time
+  static const bool works = try_brgemm<T>();
   return works;
+}
+
+template <typename T>
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
+              float* c, int64_t ldc, bool accumulate) {
+  if (use_brgemm<T>()) {
+    brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, kInPairs<T>);
+  } else {
+    kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  }
 }
 
 }  // namespace
@@ -48,19 +64,13 @@ bool use_bfloat16_kernel() {
 template <>
 void block_gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
                 int64_t ldb, float* c, int64_t ldc, bool accumulate) {
-  if (!at::globalContext().userEnabledMkldnn()) {
-    return kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-  }
-  brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, /*is_vnni=*/false);
+  multiply(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
 template <>
 void block_gemm(int64_t m, int64_t n, int64_t k, const c10::BFloat16* a, int64_t lda,
                 const c10::BFloat16* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
-  if (!use_bfloat16_kernel()) {
-    return kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-  }
-  brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, /*is_vnni=*/true);
+  multiply(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
 template <>
@@ -70,7 +80,7 @@ void block_gemm(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, c
 }
 
 void block_gemm_release() {
-  if (use_bfloat16_kernel()) brgemm_release(/*is_vnni=*/true);
+  if (use_brgemm<c10::BFloat16>()) brgemm_release(/*is_vnni=*/true);
 }
 
 }  // namespace megatron
