@@ -63,6 +63,15 @@ TEST(ClosedForm, EqualsTheStoredWeights) {
   }
 }
 
+TEST(ConfiguredCase, KeepsThePrecisionThatTheUserSet) {
+  const ParityCase parity_case = ParityCase::open(kCaseFolder + "llama.json");
+  Options options;
+  options.model.transformer.bf16 = true;  // as --bf16 leaves it
+  parity_case.configure(options, /*keep_params_dtype=*/true);
+  EXPECT_TRUE(options.model.transformer.bf16);
+  EXPECT_EQ(options.model.transformer.params_dtype, at::kBFloat16);
+}
+
 TEST_F(ChangedCase, UnknownFieldIsAnErrorThatNamesIt) {
   json_["unheard_of"] = 1;
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'unheard_of'")));
