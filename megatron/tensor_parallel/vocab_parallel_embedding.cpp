@@ -1,5 +1,6 @@
 #include "megatron/tensor_parallel/vocab_parallel_embedding.h"
 
+#include "megatron/base/error.h"
 #include "megatron/ops/embedding.h"
 #include "megatron/parallel/collectives.h"
 
@@ -18,6 +19,13 @@ VocabParallelEmbedding::VocabParallelEmbedding(int64_t num_embeddings, int64_t e
 }
 
 at::Tensor VocabParallelEmbedding::forward(const at::Tensor& ids, bool reduce_scatter) const {
+  // An id that no rank holds would give a row of zeros.
+  const int64_t vocab = weight_->data.size(0) * options_.tp->size();
+  if (ids.is_cpu() && ids.numel() > 0) {
+    const int64_t most = ids.max().item<int64_t>();
+    check(most < vocab, "Expected token ids below the vocabulary's {} rows, but got {}", vocab,
+          most);
+  }
   const int64_t vocab_start = options_.tp->rank() * weight_->data.size(0);
   const at::Tensor partial = embedding_lookup(weight_->data, ids, vocab_start, weight_->main_grad);
   return reduce_scatter ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)
