@@ -11,6 +11,10 @@
 namespace megatron {
 
 int run_bench(const ParsedCommand& command) {
+  if (const auto ranks = ranks_to_start(command.options.launch)) {
+    Options options = command.options;
+    validate(options, *ranks, Command::bench);
+  }
   return launch(command.options.launch, [&](RankContext& rank) {
     Options options = command.options;
     validate(options, rank.world_size, Command::bench);

@@ -20,20 +20,29 @@ namespace {
 // The checkpoint's model, in the layout, dtype and sampling that the command line asks for.
 Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCommand& command) {
   Options options = command.options;
-  const TransformerConfig layout = options.model.transformer;
   const Options stored = from_json(checkpoint.common().at("options"));
   options.model = stored.model;
   TransformerConfig& transformer = options.model.transformer;
-  transformer.tensor_model_parallel_size = layout.tensor_model_parallel_size;
-  transformer.pipeline_model_parallel_size = layout.pipeline_model_parallel_size;
-  transformer.context_parallel_size = layout.context_parallel_size;
+  const TransformerConfig& asked = command.options.model.transformer;
+  transformer.tensor_model_parallel_size = transformer.pipeline_model_parallel_size = 1;
+  transformer.context_parallel_size = transformer.expert_model_parallel_size = 1;
   transformer.sequence_parallel = false;
-  transformer.mla.cache_mla_latents = layout.mla.cache_mla_latents;
+  transformer.mla.cache_mla_latents = false;
+  transformer.pipeline_dtype.reset();
   if (command.is_given("params_dtype") || command.is_given("bf16")) {
-    transformer.params_dtype = layout.params_dtype;
-    transformer.bf16 = layout.bf16;
+    transformer.params_dtype = asked.params_dtype;
+    transformer.bf16 = asked.bf16;
   }
-  if (options.tokenizer.tokenizer_model.empty() && options.tokenizer.vocab_file.empty()) {
+  const nlohmann::json flags = to_json(command.options, commands(Command::generate));
+  for (const auto& [field, value] : flags.items()) {
+    if (command.is_given(field)) set_field(options, field, value);
+  }
+  check(!transformer.sequence_parallel,
+        "Expected no --sequence-parallel for generate, which decodes one position at a time, but "
+        "got it; leave it out");
+  const TokenizerConfig& files = options.tokenizer;
+  if (!files.tokenizer_type && files.tokenizer_model.empty() && files.vocab_file.empty() &&
+      files.merge_file.empty()) {
     options.tokenizer = stored.tokenizer;
   }
   return options;
@@ -42,6 +51,11 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
 }  // namespace
 
 int run_generate(const ParsedCommand& command) {
+  if (const auto ranks = ranks_to_start(command.options.launch)) {
+    Options options =
+        options_of_checkpoint(CheckpointReader::open(command.options.checkpoint.load), command);
+    validate(options, *ranks, Command::generate);
+  }
   return launch(command.options.launch, [&](RankContext& rank) {
     auto checkpoint = CheckpointReader::open(command.options.checkpoint.load);
     Options options = options_of_checkpoint(checkpoint, command);
@@ -51,6 +65,9 @@ int run_generate(const ParsedCommand& command) {
     check(trained_with.empty() || trained_with == tokenizer->fingerprint(),
           "Expected the tokenizer that the checkpoint was trained with ({}), but got another ({})",
           trained_with, tokenizer->fingerprint());
+    check(tokenizer->vocab_size() <= options.model.vocab_size,
+          "Expected a tokenizer of at most the model's {} tokens, but got one of {}",
+          options.model.vocab_size, tokenizer->vocab_size());
 
     const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
     const auto model = build_gpt_model(options.model, groups, rank.device);

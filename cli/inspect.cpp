@@ -2,6 +2,7 @@
 #include <fstream>
 #include <iostream>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
@@ -21,13 +22,16 @@ int run_inspect(const ParsedCommand& command) {
   };
   if (file == "-") {
     std::cout << as_json();
-    return 0;
+  } else {
+    std::cout << format_checkpoint_summary(summary);
   }
-  std::cout << format_checkpoint_summary(summary);
-  if (file.empty()) return 0;
-  std::ofstream stream(file);
-  stream << as_json() << std::flush;
-  check(stream.good(), "Expected to write --json {}, but could not", file);
+  if (!file.empty() && file != "-") {
+    std::ofstream stream(file);
+    stream << as_json() << std::flush;
+    check(stream.good(), "Expected to write --json {}, but could not", file);
+  }
+  const auto damage = summary.value("damage", std::vector<std::string>());
+  check(damage.empty(), "{}", fmt::join(damage, "; "));
   return 0;
 }
 

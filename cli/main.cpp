@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
   try {
     const int status = megatron::run({argv + 1, argv + argc});
     std::cout.flush();
-    if (!std::cout || std::fflush(stdout) != 0) {
+    if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       return megatron::report("Expected to write all output, but standard output did not take it",
                               1);
     }

@@ -15,22 +15,30 @@ namespace megatron {
 
 int run_parity(const ParsedCommand& command) {
   const ParityCase parity_case = ParityCase::open(command.options.parity.case_file);
-  return launch(command.options.launch, [&](RankContext& rank) {
+  const auto options_for = [&](int world_size) {
     Options options = command.options;
     parity_case.configure(options, command.is_given("params_dtype") || command.is_given("bf16"));
-    validate(options, rank.world_size, Command::parity);
+    validate(options, world_size, Command::parity);
+    return options;
+  };
+  if (const auto ranks = ranks_to_start(command.options.launch)) options_for(*ranks);
+  return launch(command.options.launch, [&](RankContext& rank) {
+    const Options options = options_for(rank.world_size);
     const Comparison comparison = run_parity(parity_case, options, rank);
     const double tolerance = options.parity.tolerance;
-    if (rank.rank == 0) {
+    const std::string& file_name = options.parity.json;
+    if (rank.rank == 0 && file_name == "-") {
+      std::cout << comparison.to_json(tolerance).dump(2) << std::endl;
+    } else if (rank.rank == 0) {
       std::cout << fmt::format("case {}: {}\n{}", parity_case.name(),
                                describe_world(options.model.transformer, rank),
                                comparison.table(tolerance));
       std::cout << (comparison.holds(tolerance) ? "PASS" : "FAIL") << std::endl;
-      if (!options.parity.json.empty()) {
-        std::ofstream file(options.parity.json);
+      if (!file_name.empty()) {
+        std::ofstream file(file_name);
         file << comparison.to_json(tolerance).dump(2) << '\n';
         file.close();
-        check(file.good(), "Expected to write --json {}, but could not", options.parity.json);
+        check(file.good(), "Expected to write --json {}, but could not", file_name);
       }
     }
     check(

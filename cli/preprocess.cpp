@@ -3,13 +3,35 @@
 
 #include <iostream>
 
+#include "megatron/base/error.h"
 #include "megatron/base/progress_bar.h"
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
+#include "megatron/data/indexed_dataset.h"
+#include "megatron/data/text_statistics.h"
+#include "megatron/training/shutdown_signal.h"
 
 #include "cli/command.h"
 
 namespace megatron {
+namespace {
+
+// What a trained model's loss is compared with.
+void print_statistics(const std::string& prefix, const Tokenizer& tokenizer) {
+  const IndexedDataset dataset(prefix);
+  std::vector<int64_t> tokens;
+  tokens.reserve(static_cast<size_t>(dataset.num_tokens()));
+  for (int64_t i = 0; i < dataset.num_sequences(); ++i) {
+    dataset.append_tokens(i, 0, dataset.sequence_length(i), tokens);
+  }
+  const TextStatistics statistics = text_statistics(tokens, tokenizer.token_byte_lengths());
+  std::cout << fmt::format(
+      "{}: {:.2f} bits per byte by unigrams, {:.2f} by bigrams, {:.2f} bytes per token\n", prefix,
+      statistics.unigram_bits_per_byte, statistics.bigram_bits_per_byte,
+      statistics.bytes_per_token);
+}
+
+}  // namespace
 
 int run_preprocess(const ParsedCommand& command) {
   Options options = command.options;
@@ -23,6 +45,7 @@ int run_preprocess(const ParsedCommand& command) {
   arguments.append_eod = options.preprocess.append_eod;
   arguments.document_start = options.preprocess.document_start;
 
+  const ShutdownSignal shutdown_signal;  // so that no temporary files are left
   std::optional<ProgressBar> bar;
   const auto counts = [](const PreprocessProgress& progress) {
     return fmt::format("{} documents, {} tokens", format_quantity(double(progress.documents)),
@@ -30,6 +53,9 @@ int run_preprocess(const ParsedCommand& command) {
   };
   const PreprocessResult result =
       preprocess(arguments, *tokenizer, [&](const PreprocessProgress& progress) {
+        check(ShutdownSignal::received() == 0,
+              "Expected to read all {} bytes, but was asked to stop after {}; nothing was written",
+              progress.bytes_total, progress.bytes_done);
         if (!bar) {
           ProgressBarOptions look;
           look.label = "preprocess";
@@ -51,6 +77,9 @@ int run_preprocess(const ParsedCommand& command) {
   }
   std::cout << fmt::format("{} documents, {} tokens\n", result.totals.documents,
                            result.totals.tokens);
+  if (options.preprocess.statistics) {
+    for (const auto& prefix : result.prefixes) print_statistics(prefix, *tokenizer);
+  }
   return 0;
 }
 

@@ -11,6 +11,7 @@ config=examples/quickstart.yaml
 tokenizer=examples/data/tokenizer.json
 run=runs/quickstart
 data=$run/data/kjv_text_document
+statistics=$run/data/preprocess.txt
 checkpoints=$run/checkpoints
 train_iters=$(sed -n 's/^ *train-iters: *//p' $config)
 half=$((train_iters / 2))
@@ -24,14 +25,15 @@ iterations_done() {
 }
 
 prepare_data() {
-  if [ -f $data.idx ]; then
+  if [ -f $data.idx ] && [ -s $statistics ]; then
     echo "already there: $data.bin, $data.idx"
     return
   fi
   mkdir -p $run/data
   # A chapter is a document: its heading, such as "1 Kings 22", opens it.
   $program preprocess --input examples/data/kjv.txt --document-start '^[0-9A-Z][A-Za-z ]* [0-9]+$' \
-    --output-prefix $run/data/kjv --tokenizer-model $tokenizer --append-eod --workers 2
+    --output-prefix $run/data/kjv --tokenizer-model $tokenizer --append-eod --workers 2 \
+    --statistics | tee $statistics
 }
 
 # Trains from the checkpoint that is there, if any, over four processes, with the flags given.
@@ -54,13 +56,15 @@ generate_sample() {
 }
 
 summarize() {
-  local bits
+  local bits counted
+  counted=$(sed -n 's/.*: \([0-9.]*\) bits per byte by unigrams, \([0-9.]*\) by bigrams.*/\1 by unigrams, \2 by bigrams/p' \
+    $statistics)
   bits=$(sed -n 's/.*"split":"validation".*"bits_per_byte":\([0-9.eE+-]*\).*/\1/p' $run/metrics.events.jsonl |
     tail -n 1 | awk '{printf "%.3f", $1}')
   heading "Summary"
   cat << END
 validation loss       $bits bits per byte after $(iterations_done) steps
-  for comparison      2.31 by unigrams, 1.72 by bigrams: counts of the training part, on the same text
+  for comparison      $counted: counts of the whole text, on itself
 half-way              checkpoint of TP=2 x PP=2 taken up by TP=2 x DP=2
 $checkpoints/  the trained model, for megatron inspect, generate, train --load
 $run/report.html      loss curve, layout, speed: open it in a browser

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <numeric>
 
 #include <c10/util/Exception.h>
@@ -30,7 +31,29 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::string error_message(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-  return text.substr(0, text.find('\n'));
+  text = text.substr(0, text.find('\n'));
+  // libtorch's allocator names its own source: "[enforce fail at alloc_cpu.cpp:129] err == 0.
+  // DefaultCPUAllocator: can't allocate memory: you tried to allocate N bytes. Error code 12
+  // (...)".
+  if (text.find("DefaultCPUAllocator") != std::string::npos) {
+    constexpr std::string_view mark = "tried to allocate ";
+    const size_t at = text.find(mark);
+    const std::string bytes =
+        at == std::string::npos
+            ? ""
+            : text.substr(at + mark.size(), text.find('.', at) - at - mark.size());
+    return fmt::format(
+        "Expected memory for a tensor{}, but the system has none left; a smaller "
+        "--micro-batch-size "
+        "or model, or more ranks that share it, need less",
+        bytes.empty() ? "" : " of " + bytes);
+  }
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return "Expected memory, but the system has none left; a smaller --micro-batch-size or model, "
+           "or "
+           "more ranks that share it, need less";
+  }
+  return text;
 }
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {

@@ -215,6 +215,17 @@ json summarize_checkpoint(const std::filesystem::path& path, std::optional<int64
   for (const auto& [key, tensor] : reader.index().tensors) {
     summary["tensors"].push_back(tensor_row(key, tensor.dtype, tensor.shape, tensor.chunks.size()));
   }
+  summary["damage"] = json::array();
+  for (const auto& [name, shard] : reader.index().files) {
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(reader.directory() / name, error);
+    if (error || static_cast<int64_t>(bytes) != shard.bytes) {
+      summary["damage"].push_back(fmt::format(
+          "Expected {} bytes in {}, but {}", shard.bytes, (reader.directory() / name).string(),
+          error ? "could not read it: " + error.message()
+                : fmt::format("got {}: it is truncated or damaged", bytes)));
+    }
+  }
   add_totals(summary, reader.index().files.size());
   return summary;
 }

@@ -21,7 +21,9 @@ namespace megatron {
 //                of keys that do not begin with "optimizer."
 //   model        {num_layers, embedding}: what the keys show; absent fields could not be told
 // for a checkpoint also
-//   iteration, common (as saved), layout (a line, where a fingerprint was saved), stored_iterations
+//   iteration, common (as saved), layout (a line, where a fingerprint was saved),
+//   stored_iterations, damage       a line for every shard that is missing or has another size than
+//   it was written with
 // and for a file
 //   metadata     its strings
 // Only headers are read: the data is not compared with its checksums. Throws Error as

@@ -86,8 +86,7 @@ std::optional<std::string> explain_difference(const Fingerprint& stored,
       },
       stored, current);
   if (differences.empty()) return std::nullopt;
-  return fmt::format("resuming, but not bit-identical to a run without the stop: {}",
-                     fmt::join(differences, "; "));
+  return fmt::format("{}{}", kNotBitwise, fmt::join(differences, "; "));
 }
 
 }  // namespace megatron

@@ -33,8 +33,10 @@ Fingerprint fingerprint_from_json(const nlohmann::json& json);
 // "TP=2 x PP=2 x CP=1 x DP=1, 4 ranks (gloo), 1 thread each".
 std::string describe_layout(const Fingerprint& fingerprint);
 
-// One line that says in what a run differs from the one that wrote the checkpoint, so that its
-// resume is not bit-identical; empty where they are the same.
+inline constexpr char kNotBitwise[] = "resuming, but not bit-identical to a run without the stop: ";
+
+// One line, which begins so, that says in what a run differs from the one that wrote the
+// checkpoint, so that its resume is not bit-identical; empty where they are the same.
 std::optional<std::string> explain_difference(const Fingerprint& stored,
                                               const Fingerprint& current);
 

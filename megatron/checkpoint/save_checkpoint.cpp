@@ -224,6 +224,25 @@ class CheckpointSaver {
 
 }  // namespace
 
+void check_can_save(const std::filesystem::path& root, const ProcessGroup& world) {
+  std::error_code error;
+  std::filesystem::create_directories(root, error);
+  check(std::filesystem::is_directory(root),
+        "Expected --save to name a folder that can be made, but got '{}' ({}); give another",
+        root.string(), error ? error.message() : "it is not a folder");
+  const std::filesystem::path probe = root / fmt::format(".probe.{}", world.rank());
+  try {
+    FileWriter writer(probe);
+    writer.write("\n", 1);
+    writer.finish();
+  } catch (const Error& reason) {
+    std::filesystem::remove(probe, error);
+    fail("Expected --save to name a folder that takes files, but got '{}': {}", root.string(),
+         reason.what());
+  }
+  std::filesystem::remove(probe, error);
+}
+
 SavedCheckpoint save_checkpoint(const fs::path& root, int64_t iteration,
                                 const ShardedStateDict& state, const json& common,
                                 const ProcessGroup& world, const SaveOptions& options) {

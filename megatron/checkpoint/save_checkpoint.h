@@ -28,6 +28,10 @@ struct SavedCheckpoint {
   int64_t bytes = 0;  // of all shards
 };
 
+// Makes the folder and writes and removes a file in it, so that a run does not train for what it
+// cannot save. Every rank writes, so every rank asks. Throws Error saying why it cannot.
+void check_can_save(const std::filesystem::path& root, const ProcessGroup& world);
+
 // Collective over `world`, whose ranks all see the folder `root`. Tensors with replica_id 0 are
 // written; over all ranks they must hold every element of every key once. `common` is the first
 // rank's: what is not a tensor. Saving an iteration again replaces it. Temporary folders of

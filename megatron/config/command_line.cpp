@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "megatron/base/dtype.h"
 #include "megatron/config/assignments.h"
 #include "megatron/config/yaml_file.h"
 
@@ -76,6 +77,24 @@ void check_nothing_left(const CLI::App& app, Command command) {
   fail_unknown(command, flag == extra.end() ? extra.front() : *flag);
 }
 
+// What only the given names tell apart from defaults.
+void check_contradictions(const ParsedCommand& parsed) {
+  const TransformerConfig& config = parsed.options.model.transformer;
+  if (parsed.is_given("bf16") && parsed.is_given("params_dtype") &&
+      config.bf16 != (config.params_dtype == at::kBFloat16)) {
+    throw UsageError(
+        fmt::format("Expected --bf16 or --params-dtype {}, but got both{}; leave one out",
+                    dtype_name(config.params_dtype), config.bf16 ? "" : " (bf16 off)"));
+  }
+  for (const auto& [name, folder] : {std::pair{"save", &parsed.options.checkpoint.save},
+                                     std::pair{"load", &parsed.options.checkpoint.load}}) {
+    if (parsed.is_given(name) && folder->empty()) {
+      throw UsageError(fmt::format(
+          "Expected a folder behind --{}, but got an empty text; leave --{} out", name, name));
+    }
+  }
+}
+
 void check_required(Command command, const std::set<std::string>& given) {
   for (const Option& option : option_table().options()) {
     if (!contains(option.required_by, command) || given.contains(option.name())) continue;
@@ -108,6 +127,7 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
   }
   check_nothing_left(app, command);
   derive_from_shorthands(result.options, result.given);
+  check_contradictions(result);
   check_required(command, result.given);
   return result;
 }

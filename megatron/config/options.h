@@ -40,6 +40,7 @@ struct PreprocessConfig {
   int64_t workers = 1;
   bool append_eod = false;
   std::string document_start;  // plain text: lines that open a document
+  bool statistics = false;
 };
 
 struct TokenizeConfig {

@@ -168,7 +168,8 @@ std::string options_markdown() {
       "keeps it in step.\n\n"
       "Flags are given as `--flag value` or `--flag=value`; one that turns something on also takes "
       "`=true` and `=false`. A YAML file (`--config FILE`) holds the same names without the dashes "
-      "in front, or the field's name, in free sections; flags override it.\n\n"
+      "in front, or the field's name, alone or in sections named as those below (`learning_rate`); "
+      "flags override it.\n\n"
       "| subcommand | what it does |\n|---|---|\n";
   for (const Command command : kCommands) {
     page += fmt::format("| `{}` | {} |\n", command_name(command), command_summary(command));

@@ -1,6 +1,7 @@
 #include "megatron/config/options_json.h"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -125,6 +126,31 @@ std::vector<FieldDifference> architecture_differences(const Options& left, const
     if (option.is_shorthand() || !option.architecture) continue;
     const OptionValue a = value_in(option, left_derived);
     const OptionValue b = value_in(option, right_derived);
+    if (to_json(a) != to_json(b)) result.push_back({option.name(), to_text(a), to_text(b)});
+  }
+  return result;
+}
+
+std::vector<FieldDifference> training_differences(const Options& left, const Options& right) {
+  // These end or watch a run, or say where it goes on from; the fingerprint of a checkpoint knows
+  // the layout, and that of the tokenizer its files.
+  static const std::set<std::string> irrelevant = {
+      "eval_interval", "eval_iters",    "exit_interval", "exit_duration_in_mins",
+      "finetune",      "no_load_optim", "data_path",     "check_for_nan_in_loss"};
+  std::vector<FieldDifference> result;
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || option.architecture || option.differs_between_runs ||
+        !contains(option.taken_by, Command::train) || irrelevant.contains(option.name()) ||
+        option.section == "Parallelism" || option.section == "Tokenizer") {
+      continue;
+    }
+    // The run's length matters where the learning rate's decay ends with it.
+    if (option.name() == "train_iters" &&
+        (right.optimizer.lr_decay_iters ||
+         right.optimizer.lr_decay_style == LrDecayStyle::constant)) {
+      continue;
+    }
+    const OptionValue a = value_in(option, left), b = value_in(option, right);
     if (to_json(a) != to_json(b)) result.push_back({option.name(), to_text(a), to_text(b)});
   }
   return result;

@@ -42,6 +42,10 @@ struct FieldDifference {
 // Where two sets of options disagree about what the weights are (layers, widths, positions, ...).
 std::vector<FieldDifference> architecture_differences(const Options& left, const Options& right);
 
+// Where two runs of one model disagree about what changes the numbers of training: seed, precision,
+// batches, learning rate, ... The layout is not among it.
+std::vector<FieldDifference> training_differences(const Options& left, const Options& right);
+
 // XXH64 of what is not at its default, apart from paths, addresses and the like, which may differ
 // between the ranks or runs of one training: equal on every rank of a world, or the ranks do not
 // run the same thing.

@@ -79,6 +79,10 @@ void add_datasets(OptionTable& table) {
             {.flag = "document-start",
              .help = "Regular expression for the lines of a text file that open a document",
              .otherwise = "one document a file"});
+  group.add(&P::statistics,
+            {.flag = "statistics",
+             .help = "Count tokens and pairs of them, and print how well that predicts the text; "
+                     "holds all of it in memory"});
 
   const auto tokenize = table.group("Tokenizing", commands(Command::tokenize), &tokenize_of);
   tokenize.add(&TokenizeConfig::decode,
@@ -104,7 +108,7 @@ void add_checks(OptionTable& table) {
   output.add(&P::json,
              {.flag = "json",
               .help = "File for the result as one JSON object: what parity compared, what "
-                      "inspect found (there - is standard output)",
+                      "inspect found; - is standard output",
               .otherwise = "none"});
 
   const auto inspect = table.group("Inspection", kInspect, &inspect_of);

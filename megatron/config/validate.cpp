@@ -1,11 +1,12 @@
 #include "megatron/config/validate.h"
 
+#include "megatron/base/dtype.h"
 #include "megatron/config/problems.h"
 
 namespace megatron {
 namespace {
 
-void check_launch(const LaunchConfig& config, Problems& problems) {
+void check_launch(const LaunchConfig& config, int world_size, Problems& problems) {
   if (config.nproc) problems.at_least("--nproc", *config.nproc, 1);
   if (config.threads) problems.at_least("--threads", *config.threads, 1);
   problems.expect(
@@ -17,6 +18,15 @@ void check_launch(const LaunchConfig& config, Problems& problems) {
                     "free one is taken",
                     *config.master_port);
   }
+  const bool meets = world_size > 1 && !config.threads_as_ranks;
+  problems.expect(
+      meets || !config.master_port,
+      "Expected several ranks as processes with --master-port, but got {}; leave it out",
+      config.threads_as_ranks ? "threads" : "one rank");
+  problems.expect(
+      meets || config.master_addr == LaunchConfig().master_addr,
+      "Expected several ranks as processes with --master-addr, but got {}; leave it out",
+      config.threads_as_ranks ? "threads" : "one rank");
   problems.expect(config.distributed_timeout_minutes > 0,
                   "Expected --distributed-timeout-minutes above 0, but got {}; 10 is the default",
                   config.distributed_timeout_minutes);
@@ -32,6 +42,9 @@ void check_generation(const GenerationConfig& config, Problems& problems) {
   problems.expect(config.top_p >= 0 && config.top_p <= 1,
                   "Expected --top-p between 0 and 1, but got {}; 0 draws from all tokens",
                   config.top_p);
+  problems.expect(config.temperature != 0 || (config.top_k == 0 && config.top_p == 0),
+                  "Expected --greedy (--temperature 0) or --top-k or --top-p, but got both; the "
+                  "likeliest token needs no draw");
   problems.expect(config.top_k <= 0 || config.top_p <= 0,
                   "Expected --top-k or --top-p, but got both ({} and {}); 0 turns one off",
                   config.top_k, config.top_p);
@@ -57,12 +70,17 @@ void validate(Options& options, int world_size, Command command) {
       commands(Command::train, Command::generate, Command::bench, Command::parity), command);
   if (runs_model) {
     align_precision(options.model.transformer, problems);
-    check_launch(options.launch, problems);
+    check_launch(options.launch, world_size, problems);
     check_model(options.model, world_size, problems);
   }
   if (contains(commands(Command::train, Command::bench), command)) {
     check_batches(options, world_size, problems);
     check_optimizer(options.optimizer, problems);
+    problems.expect(
+        options.ddp.grad_reduce_in_fp32 || options.model.transformer.params_dtype == at::kBFloat16,
+        "Expected --bf16 with --grad-reduce-in-bf16, but got {} parameters; leave "
+        "--grad-reduce-in-bf16 out",
+        dtype_name(options.model.transformer.params_dtype));
   }
   if (options.ddp.bucket_size) problems.at_least("--ddp-bucket-size", *options.ddp.bucket_size, 1);
 

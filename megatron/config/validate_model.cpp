@@ -31,6 +31,14 @@ bool check_sizes(const GPTModelConfig& config, Problems& problems) {
   return sound;
 }
 
+void check_padding(const GPTModelConfig& config, Problems& problems) {
+  const bool is_default =
+      config.make_vocab_size_divisible_by == GPTModelConfig().make_vocab_size_divisible_by;
+  problems.expect(config.should_pad_vocab || is_default,
+                  "Expected --make-vocab-size-divisible-by or --no-pad-vocab, but got both; leave "
+                  "one out");
+}
+
 void check_heads(const TransformerConfig& t, Problems& problems) {
   const int64_t heads = t.num_attention_heads;
   problems.expect(t.mla.multi_latent_attention || t.kv_channels || t.hidden_size % heads == 0,
@@ -62,6 +70,7 @@ void check_rotary(const GPTModelConfig& config, Problems& problems) {
     unused(config.rotary_percent == defaults.rotary_percent, "--rotary-percent");
     unused(config.rotary_base == defaults.rotary_base, "--rotary-base");
     unused(!config.rope_scaling, "--use-rope-scaling");
+    unused(config.rope_scaling_factor == defaults.rope_scaling_factor, "--rope-scaling-factor");
     unused(!config.seq_len_interpolation_factor, "--rotary-seq-len-interpolation-factor");
     unused(!t.rotary_interleaved, "--rotary-interleaved");
     unused(t.no_rope_freq.empty(), "--no-rope-freq");
@@ -288,6 +297,7 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
   const bool ranked = check_parallel_sizes(t, problems);
   if (sized) {
     check_heads(t, problems);
+    check_padding(config, problems);
     check_rotary(config, problems);
     check_positions(config, problems);
     check_attention(config, problems);

@@ -37,6 +37,10 @@ void check_data(const Options& options, Problems& problems) {
   problems.expect(!data.mock_data || data.data_path.empty(),
                   "Expected --data-path or --mock-data, but got both; leave one out");
   problems.expect(
+      !data.mock_data || data.data_cache_path.empty(),
+      "Expected --data-path with --data-cache-path, but got --mock-data, which needs no "
+      "cache; leave --data-cache-path out");
+  problems.expect(
       data.data_path.size() <= 1,
       "Expected one --data-path, but got {}; blends of datasets are not in this version",
       data.data_path.size());
@@ -78,6 +82,17 @@ void check_optimizer(const OptimizerConfig& config, Problems& problems) {
   expect_fraction("--adam-beta1", config.adam_beta1, problems);
   expect_fraction("--adam-beta2", config.adam_beta2, problems);
   expect_fraction("--sgd-momentum", config.sgd_momentum, problems);
+  const OptimizerConfig defaults;
+  const bool adam = config.optimizer == OptimizerType::adam;
+  const auto belongs = [&](bool to_adam, bool is_default, const char* flag) {
+    problems.expect(to_adam == adam || is_default,
+                    "Expected --optimizer {} with {}, but got {}; leave {} out",
+                    to_adam ? "adam" : "sgd", flag, adam ? "adam" : "sgd", flag);
+  };
+  belongs(true, config.adam_beta1 == defaults.adam_beta1, "--adam-beta1");
+  belongs(true, config.adam_beta2 == defaults.adam_beta2, "--adam-beta2");
+  belongs(true, config.adam_eps == defaults.adam_eps, "--adam-eps");
+  belongs(false, config.sgd_momentum == defaults.sgd_momentum, "--sgd-momentum");
 }
 
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems) {
@@ -104,7 +119,19 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
                     "{}; {} would work",
                     decay, config.lr_warmup_iters, decay - 1);
   }
+  problems.expect(
+      config.lr_warmup_init == 0 || config.lr_warmup_iters > 0 ||
+          config.lr_warmup_fraction.value_or(0) > 0,
+      "Expected --lr-warmup-iters or --lr-warmup-fraction with --lr-warmup-init, but got none; "
+      "leave --lr-warmup-init out");
+  const bool constant = config.lr_decay_style == LrDecayStyle::constant;
+  problems.expect(!constant || config.min_lr == 0,
+                  "Expected a --lr-decay-style with a decay for --min-lr, but got constant; leave "
+                  "--min-lr out, or take linear, cosine or WSD");
   const bool wsd = config.lr_decay_style == LrDecayStyle::WSD;
+  problems.expect(wsd || config.lr_wsd_decay_style == OptimizerConfig().lr_wsd_decay_style,
+                  "Expected --lr-decay-style WSD with --lr-wsd-decay-style, but got another style; "
+                  "leave --lr-wsd-decay-style out");
   problems.expect(!wsd || config.lr_wsd_decay_iters,
                   "Expected --lr-wsd-decay-iters with --lr-decay-style WSD, but got none; a tenth "
                   "of the run ({}) is usual",
@@ -184,6 +211,9 @@ void check_training(const Options& options, Problems& problems) {
   problems.at_least("--train-iters", training.train_iters, 1);
   problems.at_least("--eval-interval", training.eval_interval, 0);
   problems.at_least("--eval-iters", training.eval_iters, 0);
+  problems.expect(training.eval_interval != 0 || training.eval_iters == TrainingConfig().eval_iters,
+                  "Expected --eval-interval above 0 with --eval-iters, but got 0, which turns "
+                  "evaluation off; leave --eval-iters out");
   problems.at_least("--exit-interval", training.exit_interval, 0);
   problems.at_least("--log-interval", options.logging.log_interval, 1);
   if (training.exit_duration_in_mins) {

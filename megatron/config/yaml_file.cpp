@@ -1,5 +1,8 @@
 #include "megatron/config/yaml_file.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
@@ -20,6 +23,7 @@ class YamlReader {
         read_entry(entry.first, entry.second);
         continue;
       }
+      check_section(entry.first);
       for (const auto& inner : entry.second) {
         if (inner.second.IsMap()) {
           fail_at(inner.first,
@@ -42,6 +46,21 @@ class YamlReader {
   std::string scalar(const YAML::Node& node) const {
     if (!node.IsScalar()) fail_at(node, "Expected a single value, but got a list or a mapping");
     return node.Scalar();
+  }
+
+  // Sections only group: any of the table's holds any option. A name that none has is a slip.
+  void check_section(const YAML::Node& name) const {
+    std::vector<std::string> known = {"transformer_config", "gpt_model", "optimizer", "ddp",
+                                      "checkpoint",         "layout"};
+    for (const Option& option : option_table().options()) {
+      std::string section = with_underscores(option.section);
+      for (char& c : section) c = c == ' ' ? '_' : static_cast<char>(std::tolower(c));
+      if (std::find(known.begin(), known.end(), section) == known.end()) known.push_back(section);
+    }
+    const std::string section = with_underscores(scalar(name));
+    if (std::find(known.begin(), known.end(), section) != known.end()) return;
+    fail_at(name, "Expected the name of a section or of an option, but got '{}'; the nearest is {}",
+            scalar(name), nearest_name(section, known));
   }
 
   void read_entry(const YAML::Node& key_node, const YAML::Node& value) const {

@@ -77,6 +77,13 @@ int launch_single(const LaunchConfig& config, std::chrono::milliseconds timeout,
 
 }  // namespace
 
+std::optional<int> ranks_to_start(const LaunchConfig& config) {
+  const int64_t count = config.nproc.value_or(1);
+  if (count < 1 || count > kMostLocalRanks) return std::nullopt;  // launch() refuses it
+  if (identity_from_environment(config, process_environment())) return std::nullopt;
+  return static_cast<int>(count);
+}
+
 int launch(const LaunchConfig& config, const std::function<int(RankContext&)>& main) {
   // Writing to a rank that has died is an error of the operation, which names it, not the end of
   // this process. (Python, under which these transports usually run, ignores the signal as well.)

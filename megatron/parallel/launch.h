@@ -3,11 +3,16 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "megatron/config/launch_config.h"
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {
+
+// The ranks that launch() starts by itself, so that a layout can be refused before they are there;
+// none where a launcher's variables name this process's world.
+std::optional<int> ranks_to_start(const LaunchConfig& config);
 
 // Runs `main` on every rank of this process's part of the world and returns the exit status: 0 when
 // all ranks returned 0. A rank's exception is printed once, ends the other ranks, and gives

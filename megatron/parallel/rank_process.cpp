@@ -7,6 +7,8 @@
 #include <thread>
 #include <unistd.h>
 
+#include <c10/util/Logging.h>
+
 #include "megatron/base/device.h"
 #include "megatron/base/error.h"
 #include "megatron/parallel/compute_threads.h"
@@ -78,6 +80,11 @@ std::shared_ptr<Transport> make_transport(const c10::intrusive_ptr<c10d::Store>&
 int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
                      std::chrono::milliseconds timeout,
                      const std::function<int(RankContext&)>& main) {
+  // libtorch's warnings and their stack traces would bury our own last line.
+  if (!process_environment()("TORCH_CPP_LOG_LEVEL")) {
+    setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
+    c10::initLogging();  // reads it
+  }
   c10::intrusive_ptr<c10d::Store> store;
   RankFailure failure;
   try {

@@ -65,6 +65,11 @@ bool Comparison::contains(ParityKind kind, const std::string& name) const {
   return differences_.contains({kind, name});
 }
 
+bool Comparison::contains(ParityKind kind) const {
+  const auto first = differences_.lower_bound({kind, ""});
+  return first != differences_.end() && first->first.first == kind;
+}
+
 std::vector<Comparison::Difference> Comparison::failures(double tolerance) const {
   std::vector<Difference> failed;
   for (const auto& [key, difference] : differences_) {
@@ -101,6 +106,7 @@ std::string Comparison::table(double tolerance) const {
                         summary.largest, bound.relative ? "rel" : "abs", tolerance * bound.bound,
                         summary.where);
   }
+  for (const std::string& what : absent_) text += fmt::format("not in the case: {}\n", what);
   for (const Difference& failure : failures(tolerance)) {
     const ParityBound& bound = parity_bound(failure.kind);
     text += fmt::format("FAILED {} of {}: {:.3e} {} exceeds {:.3e}\n", bound.name, failure.name,
@@ -126,8 +132,11 @@ nlohmann::json Comparison::to_json(double tolerance) const {
                       {"name", failure.name},
                       {"difference", failure.value}});
   }
-  return {
-      {"passed", failed.empty()}, {"tolerance", tolerance}, {"kinds", kinds}, {"failures", failed}};
+  return {{"passed", failed.empty()},
+          {"tolerance", tolerance},
+          {"kinds", kinds},
+          {"failures", failed},
+          {"not_in_the_case", absent_}};
 }
 
 }  // namespace megatron

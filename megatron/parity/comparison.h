@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,11 @@ class Comparison {
 
   bool holds(double tolerance) const;
   bool contains(ParityKind kind, const std::string& name) const;
+  bool contains(ParityKind kind) const;  // of any name
+
+  // What a case usually holds and this one does not: said in the table, so that nobody takes what
+  // was not compared for what agrees.
+  void note_absent(const std::string& what) { absent_.insert(what); }
 
   // A table for a reader: a row per kind with counts, the largest difference, its tensor and the
   // bound; then what failed, tensor by tensor.
@@ -57,6 +63,7 @@ class Comparison {
   std::vector<Difference> failures(double tolerance) const;
 
   std::map<std::pair<ParityKind, std::string>, double> differences_;
+  std::set<std::string> absent_;
 };
 
 }  // namespace megatron

@@ -4,10 +4,12 @@
 #include <fstream>
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/config/options_json.h"
+#include "megatron/parity/case_checks.h"
 
 namespace megatron {
 namespace {
@@ -77,16 +79,6 @@ ClosedForm closed_form_of(const std::string& name, size_t dimensions) {
   return {0, 0.15};
 }
 
-template <typename Field>
-Field required(const nlohmann::json& json, const char* field) {
-  check(json.contains(field), "Expected the field '{}' in the case, but found none", field);
-  try {
-    return json[field].get<Field>();
-  } catch (const nlohmann::json::exception&) {
-    fail("Expected a number for the field '{}' of the case, but got {}", field, json[field].dump());
-  }
-}
-
 }  // namespace
 
 bool is_rotary_table(std::string_view tensor) {
@@ -140,12 +132,13 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
     check(json.contains(section) && json[section].is_object(),
           "Expected an object '{}' in {}, but found none", section, json_file.string());
   }
+  check_case_fields(json);
   result.name_ = json.value("case", json_file.stem().string());
-  result.steps_ = required<int64_t>(json, "steps");
-  result.num_microbatches_ = required<int64_t>(json, "num_microbatches");
-  result.micro_batch_size_ = required<int64_t>(json, "micro_batch_size");
-  result.seq_length_ = required<int64_t>(json, "seq_length");
-  result.vocab_size_ = required<int64_t>(json["gpt_model"], "vocab_size");
+  result.steps_ = json["steps"].get<int64_t>();
+  result.num_microbatches_ = json["num_microbatches"].get<int64_t>();
+  result.micro_batch_size_ = json["micro_batch_size"].get<int64_t>();
+  result.seq_length_ = json["seq_length"].get<int64_t>();
+  result.vocab_size_ = json["gpt_model"]["vocab_size"].get<int64_t>();
   const std::string loss_mask = json.value("loss_mask", "ones");
   check(loss_mask == "ones" || loss_mask == "random",
         "Expected a loss_mask of 'ones' or 'random' in {}, but got '{}'", json_file.string(),
@@ -166,12 +159,14 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
   check(!has_mask || result.contains("input/attention_mask"),
         "Expected the tensor input/attention_mask in {} for attention_mask {}, but found none",
         tensor_file.string(), json["attention_mask"].dump());
+  check_case_tensors(json, *result.tensors_);
   return result;
 }
 
 void ParityCase::configure(Options& options, bool keep_params_dtype) const {
   TransformerConfig& transformer = options.model.transformer;
-  const at::ScalarType params_dtype = transformer.params_dtype;
+  const at::ScalarType params_dtype =
+      transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
   // The peer's constructor defaults where they differ from a command line's.
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;
@@ -181,23 +176,8 @@ void ParityCase::configure(Options& options, bool keep_params_dtype) const {
   // every parameter of its numbers decays and moves alike.
   options.optimizer.apply_wd_to_1d_parameters = true;
   options.optimizer.mup_scales_learning_rate = false;
-  for (const char* section : {"transformer_config", "gpt_model", "optimizer", "ddp"}) {
-    if (!json_.contains(section)) continue;
-    for (const auto& [field, value] : json_[section].items()) {
-      if (field == "pipeline_dtype") {  // activations travel in the parameters' dtype
-        check(value == json_[section].value("params_dtype", nlohmann::json()),
-              "Expected a pipeline_dtype that equals params_dtype in case {}, but got {}", name_,
-              value.dump());
-        continue;
-      }
-      set_field(options, field, value);
-    }
-  }
-  // What the peer derived: the same again.
+  set_case_options(options, json_);
   const nlohmann::json resolved = json_.value("resolved", nlohmann::json::object());
-  for (const auto& [field, value] : resolved.items()) {
-    if (field != "mup_width_mult" && field != "mup_output_mult") set_field(options, field, value);
-  }
   for (const auto& [field, ours] : {std::pair{"mup_width_mult", transformer.mup_width_mult()}}) {
     const double theirs = resolved.value(field, ours);
     check(theirs == ours, "Expected a {} of {} in case {}, but got {}", field, ours, name_, theirs);
@@ -213,7 +193,14 @@ void ParityCase::configure(Options& options, bool keep_params_dtype) const {
 
 at::Tensor ParityCase::weight(const std::string& name, at::IntArrayRef shape) const {
   const std::string stored = "weight/" + name;
-  return contains(stored) ? tensor(stored) : closed_form_weight(name, shape);
+  return contains(stored) ? tensor(stored, shape) : closed_form_weight(name, shape);
+}
+
+at::Tensor ParityCase::tensor(const std::string& name, at::IntArrayRef shape) const {
+  const at::Tensor result = tensor(name);
+  check(result.sizes() == shape, "Expected {} of shape [{}] in case {}, but got [{}]", name,
+        fmt::join(shape, ", "), name_, fmt::join(result.sizes(), ", "));
+  return result;
 }
 
 ParityCase::Input ParityCase::input(int64_t step, int64_t microbatch) const {

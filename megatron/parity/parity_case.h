@@ -47,6 +47,8 @@ class ParityCase {
   // Stored tensors, by their names in the file.
   bool contains(const std::string& tensor) const { return tensors_->contains(tensor); }
   at::Tensor tensor(const std::string& name) const { return tensors_->tensor(name); }
+  // The same, where it has that shape. Throws Error where it has another.
+  at::Tensor tensor(const std::string& name, at::IntArrayRef shape) const;
   std::vector<std::string> tensor_names() const { return tensors_->names(); }
 
   // Weights before step 1: stored, or by the closed form.

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
 #include "megatron/models/gpt/gpt_builder.h"
@@ -29,8 +30,8 @@ class ParityRun {
         case_.num_microbatches() % dp == 0 ? BatchSharing::whole_microbatches : BatchSharing::rows;
     check(sharing_ == BatchSharing::whole_microbatches || case_.micro_batch_size() % dp == 0,
           "Expected a data-parallel size that divides the case's {} micro-batches or their {} "
-          "rows, but got {}",
-          case_.num_microbatches(), case_.micro_batch_size(), dp);
+          "rows, but got {}; {} would work",
+          case_.num_microbatches(), case_.micro_batch_size(), dp, fmt::join(working_sizes(), ", "));
   }
 
   Comparison run() {
@@ -47,10 +48,21 @@ class ParityRun {
     }
     comparison_.merge(*groups_.world);
     check_everything_was_compared();
+    note_what_is_absent();
     return std::move(comparison_);
   }
 
  private:
+  // Data-parallel sizes that share the case out.
+  std::vector<int64_t> working_sizes() const {
+    std::vector<int64_t> sizes;
+    for (int64_t dp = 1; dp <= std::max(case_.num_microbatches(), case_.micro_batch_size()); ++dp) {
+      if (case_.num_microbatches() % dp == 0 || case_.micro_batch_size() % dp == 0)
+        sizes.push_back(dp);
+    }
+    return sizes;
+  }
+
   void load_weights() {
     at::NoGradGuard no_grad;
     for (const ParameterPtr& parameter : model_->parameters()) {
@@ -174,15 +186,17 @@ class ParityRun {
     comparison_.record(kind, name, difference.abs().max().item<double>());
   }
 
+  // A case may hold these numbers in both of its files.
   void compare_scalar(ParityKind kind, const char* field, int64_t step, double ours) {
-    const auto& json = case_.json();
-    if (!json.contains(field)) return;
-    check(json[field].is_array() && int64_t(json[field].size()) > step,
-          "Expected {} numbers in '{}', but got {}", case_.steps(), field, json[field].size());
-    const double theirs = json[field][step].get<double>();
-    const double difference = std::abs(ours - theirs);
-    comparison_.record(kind, fmt::format("{}[{}]", field, step),
-                       parity_bound(kind).relative ? difference / std::abs(theirs) : difference);
+    const auto compare = [&](double theirs) {
+      const double difference = std::abs(ours - theirs);
+      comparison_.record(kind, fmt::format("{}[{}]", field, step),
+                         parity_bound(kind).relative ? difference / std::abs(theirs) : difference);
+    };
+    if (case_.json().contains(field)) compare(case_.json()[field][step].get<double>());
+    if (case_.contains(field)) {
+      compare(case_.tensor(field).to(at::kDouble)[step].item<double>());
+    }
   }
 
   void compare_mtp_losses(int64_t step, const std::vector<MtpRecord>& ours) {
@@ -222,7 +236,8 @@ class ParityRun {
     for (const ParameterPtr& parameter : own_parameters()) {
       const std::string key = "grad/" + parameter->name;
       if (!case_.contains(key)) continue;
-      const at::Tensor theirs = parameter->local_part(case_.tensor(key).to(at::kDouble));
+      const at::Tensor theirs =
+          parameter->local_part(case_.tensor(key, parameter->global_shape()).to(at::kDouble));
       const at::Tensor difference = parameter->main_grad.cpu().to(at::kDouble) - theirs;
       comparison_.record(ParityKind::gradient, parameter->name,
                          difference.abs().max().item<double>());
@@ -258,7 +273,8 @@ class ParityRun {
         record_weight(name + " (moved_l2)", std::abs(moved - their_moved), their_moved);
       }
       if (const std::string key = "weight_after3/" + name; case_.contains(key)) {
-        const at::Tensor theirs = parameter->local_part(case_.tensor(key).to(at::kDouble));
+        const at::Tensor theirs =
+            parameter->local_part(case_.tensor(key, parameter->global_shape()).to(at::kDouble));
         record_weight(name, std::sqrt(sum_over_parts(*parameter, squared(ours - theirs))),
                       std::sqrt(sum_over_parts(*parameter, squared(theirs))));
       }
@@ -271,10 +287,10 @@ class ParityRun {
   }
 
   // A name that only the case or only the model knows would otherwise pass in silence.
-  void check_everything_was_compared() const {
+  void check_everything_was_compared() {
     nlohmann::json names = nlohmann::json::array();
     for (const ParameterPtr& parameter : own_parameters()) names.push_back(parameter->name);
-    std::vector<std::string> ours;
+    std::vector<std::string>& ours = parameter_names_;
     for (const std::string& text : all_gather_strings(names.dump(), *groups_.world)) {
       for (const auto& name : nlohmann::json::parse(text)) ours.push_back(name.get<std::string>());
     }
@@ -296,6 +312,29 @@ class ParityRun {
     }
   }
 
+  void note_what_is_absent() {
+    const auto note = [&](ParityKind kind) {
+      if (!comparison_.contains(kind)) comparison_.note_absent(parity_bound(kind).name);
+    };
+    for (const ParityKind kind :
+         {ParityKind::logits, ParityKind::per_token_loss, ParityKind::mean_loss,
+          ParityKind::gradient, ParityKind::step_loss, ParityKind::step_grad_norm,
+          ParityKind::weight_after3}) {
+      note(kind);
+    }
+    for (const std::string& name : parameter_names_) {
+      const bool has_weight = comparison_.contains(ParityKind::weight_after3, name) ||
+                              comparison_.contains(ParityKind::weight_after3, name + " (sum)");
+      if (comparison_.contains(ParityKind::gradient) &&
+          !comparison_.contains(ParityKind::gradient, name)) {
+        comparison_.note_absent("gradient of " + name);
+      }
+      if (comparison_.contains(ParityKind::weight_after3) && !has_weight) {
+        comparison_.note_absent("weight_after3 of " + name);
+      }
+    }
+  }
+
   const ParityCase& case_;
   const Options& options_;
   ProcessGroupCollection groups_;
@@ -304,6 +343,7 @@ class ParityRun {
   std::optional<TrainStep> step_;
   BatchSharing sharing_ = BatchSharing::whole_microbatches;
   std::map<std::string, at::Tensor> initial_weights_;
+  std::vector<std::string> parameter_names_;  // of all ranks, with repetitions
   Comparison comparison_;
 };
 

@@ -119,6 +119,14 @@ class RunLog::Impl {
     if (!config_.report.empty()) history_.add(summary);
   }
 
+  std::string incomplete() const {
+    std::string options = terminal_->complete() ? "" : "standard output";
+    for (const auto& [option, reason] : warned_) {
+      options += fmt::format("{}{}", options.empty() ? "" : ", ", option);
+    }
+    return options;
+  }
+
   void finish() {
     if (finished_) return;
     finished_ = true;
@@ -212,6 +220,10 @@ void RunLog::note(const std::string& line) {
 void RunLog::summary(const std::string& title, const NamedValues& rows) {
   impl_->summary({title, rows});
 }
+std::string RunLog::incomplete() const {
+  return impl_->incomplete();
+}
+
 void RunLog::finish() {
   impl_->finish();
 }

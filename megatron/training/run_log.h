@@ -30,6 +30,9 @@ class RunLog {
   // A box of results at the end of the run; also part of the report.
   void summary(const std::string& title, const NamedValues& rows);
   void finish();  // closes the files, writes the report; calling it again does nothing
+  // What could not be written, or not whole: "standard output, --log-json". Empty where all is
+  // there.
+  std::string incomplete() const;
 
  private:
   class Impl;

@@ -30,6 +30,8 @@ class Terminal {
   // narrower than width().
   void status(std::string_view text);
   void clear_status();
+  // Whether the stream took everything so far.
+  bool complete() const { return !warned_; }
 
  private:
   void write(std::string_view text);

@@ -14,11 +14,10 @@
 namespace megatron {
 namespace {
 
-// Samples that each split must hold, as Megatron counts them. A split without a number is read for
-// one epoch.
+// Samples that each split must hold, as Megatron counts them; 0 where it is never read.
 std::array<int64_t, 3> samples_needed(const TrainingConfig& training, int64_t global_batch) {
-  const int64_t evaluations =
-      training.eval_interval > 0 ? training.train_iters / training.eval_interval + 1 : 1;
+  if (training.eval_interval == 0) return {training.train_iters * global_batch, 0, 0};
+  const int64_t evaluations = training.train_iters / training.eval_interval + 1;
   return {training.train_iters * global_batch, evaluations * training.eval_iters * global_batch,
           training.eval_iters * global_batch};
 }
@@ -46,12 +45,16 @@ int64_t global_batch_size(const BatchConfig& config, int64_t data_parallel_size)
 TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
                            const ProcessGroupCollection& groups, at::Device device,
                            const std::function<void(const std::string&)>& note)
-    : groups_(groups), device_(device), micro_batch_size_(options.batch.micro_batch_size) {
+    : groups_(groups),
+      device_(device),
+      micro_batch_size_(options.batch.micro_batch_size),
+      vocab_size_(options.model.vocab_size) {
   const int64_t dp = groups.dp->size();
   const int64_t global_batch = megatron::global_batch_size(options.batch, dp);
   num_microbatches_ = divide(global_batch, micro_batch_size_ * dp, "the global batch size");
 
   const auto documents = open_documents(options, tokenizer);
+  path_ = documents->path();
   const GPTSampleOptions sample_options{
       .sequence_length = options.model.seq_length,
       .eod_mask_loss = options.data.eod_mask_loss,
@@ -67,11 +70,10 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
     if (begin == end) return;
     std::vector<int32_t> sequences(end - begin);
     std::iota(sequences.begin(), sequences.end(), static_cast<int32_t>(begin));
-    const GPTDatasetIndexRequest request{
-        .sequences = std::move(sequences),
-        .sequence_length = options.model.seq_length,
-        .num_samples = split == Split::train ? std::optional(samples[i]) : std::nullopt,
-        .seed = options.training.seed};
+    const GPTDatasetIndexRequest request{.sequences = std::move(sequences),
+                                         .sequence_length = options.model.seq_length,
+                                         .num_samples = samples[i],
+                                         .seed = options.training.seed};
     const bool writes = groups.world->rank() == 0;
     const GPTDatasetCacheRequest cache{
         .folder = options.data.mock_data ? "" : options.data.data_cache_path,
@@ -83,9 +85,11 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
     datasets_[i] = std::make_shared<GPTDataset>(
         documents, load_or_build_gpt_dataset_index(*documents, request, cache), sample_options);
   };
-  if (groups.world->rank() == 0) std::ranges::for_each(kSplits, build);
+  // Mock data has no cache that the first rank could fill for the others.
+  const bool builds_first = groups.world->rank() == 0 || options.data.mock_data;
+  if (builds_first) std::ranges::for_each(kSplits, build);
   groups.world->barrier();
-  if (groups.world->rank() != 0) std::ranges::for_each(kSplits, build);
+  if (!builds_first) std::ranges::for_each(kSplits, build);
   check(
       options.training.train_iters == 0 || has(Split::train),
       "Expected training data in the split {}, but its first share is empty; try --split 969,30,1",
@@ -122,6 +126,14 @@ MicroBatch TrainingData::make_microbatch(const MegatronDataset& dataset,
   batch.sample_ordinals = at::tensor(ordinals, at::kLong);
   for (int64_t row = 0; row < rows; ++row) {
     const GPTSample sample = row == 0 ? first : dataset.sample(ordinals[row] % dataset.size());
+    for (const auto* ids : {&sample.tokens, &sample.labels}) {
+      const int64_t most = *std::ranges::max_element(*ids);
+      check(
+          most < vocab_size_,
+          "Expected token ids below the vocabulary's {} in {}, but got {}; preprocess it with the "
+          "tokenizer of this run, or give its --vocab-size",
+          vocab_size_, path_, most);
+    }
     std::ranges::copy(sample.tokens, batch.tokens.data_ptr<int64_t>() + row * s);
     std::ranges::copy(sample.labels, batch.labels.data_ptr<int64_t>() + row * s);
     std::ranges::copy(sample.position_ids, batch.position_ids.data_ptr<int64_t>() + row * s);

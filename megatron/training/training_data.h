@@ -43,7 +43,8 @@ class TrainingData {
 
   ProcessGroupCollection groups_;
   at::Device device_;
-  int64_t micro_batch_size_, num_microbatches_ = 0;
+  int64_t micro_batch_size_, vocab_size_, num_microbatches_ = 0;
+  std::string path_;  // of the data, for messages
   std::array<std::shared_ptr<const MegatronDataset>, 3> datasets_;
 };
 

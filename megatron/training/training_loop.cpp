@@ -1,6 +1,7 @@
 #include "megatron/training/training_loop.h"
 
 #include <cmath>
+#include <filesystem>
 #include <numbers>
 
 #include <ATen/ATen.h>
@@ -8,6 +9,8 @@
 #include "megatron/base/device.h"
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/checkpoint/checkpoint_directory.h"
+#include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/options_json.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/learning_rate_schedule.h"
@@ -30,6 +33,15 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+// A job that saves where it loads from is started the same way every time: the first time there is
+// nothing to load. Elsewhere a missing checkpoint is an error.
+bool has_checkpoint(const CheckpointConfig& config) {
+  if (config.load.empty()) return false;
+  const bool same = std::filesystem::path(config.load).lexically_normal() ==
+                    std::filesystem::path(config.save).lexically_normal();
+  return !same || latest_iteration(config.load) || !stored_iterations(config.load).empty();
+}
+
 class TrainingLoop {
  public:
   TrainingLoop(const Options& options, const Tokenizer* tokenizer, const RankContext& rank)
@@ -38,11 +50,13 @@ class TrainingLoop {
         rank_(rank),
         groups_(make_model_groups(options.model.transformer, rank)),
         model_(build_gpt_model(options.model, groups_, rank.device)),
-        schedule_(options.optimizer, options.training.train_iters) {
-    check_same_on_all_ranks(*groups_.world, "the options", options_hash(options));
+        schedule_(options.optimizer, options.training.train_iters),
+        resumes_(has_checkpoint(options.checkpoint)) {
+    check_same_on_all_ranks(*groups_.world, "options", options_hash(options));
+    if (!options.checkpoint.save.empty()) check_can_save(options.checkpoint.save, *groups_.world);
     // A checkpoint replaces the initial weights, and an optimizer's masters are taken from what is
     // there.
-    if (options.checkpoint.load.empty()) {
+    if (!resumes_) {
       initialize_weights(*model_, options.training.seed);
     }
     step_.emplace(model_, options);
@@ -53,20 +67,34 @@ class TrainingLoop {
   int run() {
     std::vector<std::string> notes;
     const auto remember = [&](const std::string& line) { notes.push_back(line); };
-    if (!options_.checkpoint.load.empty()) {
+    if (!resumes_ && !options_.checkpoint.load.empty()) {
+      remember(fmt::format("no checkpoint in {} yet: training begins from scratch",
+                           options_.checkpoint.load));
+    }
+    if (resumes_) {
       progress_ = load_training_state(options_, rank_, *model_, step_->optimizer(),
                                       tokenizer_fingerprint(), remember);
     }
     TrainingData data(options_, tokenizer_, groups_, rank_.device, remember);
-    check(progress_.iteration < options_.training.train_iters,
-          "Expected --train-iters above the checkpoint's {} iterations, but got {}",
-          progress_.iteration, options_.training.train_iters);
+    check(progress_.iteration <= options_.training.train_iters,
+          "Expected --train-iters of at least the checkpoint's {} iterations, but got {}; {} would "
+          "do the next, and --finetune begins again with its weights",
+          progress_.iteration, options_.training.train_iters, progress_.iteration + 1);
+    if (progress_.iteration == options_.training.train_iters) {
+      if (rank_.rank == 0) {
+        fmt::print("nothing left to do: {} is at iteration {} of --train-iters {}\n",
+                   options_.checkpoint.load, progress_.iteration, options_.training.train_iters);
+      }
+      return 0;
+    }
     gemm_tflops_ = sum_over_world(measure_gemm_tflops(options_.model.transformer.params_dtype,
                                                       rank_.device, /*milliseconds=*/60));
     open_log(notes);
     started_ = Clock::now();
     const int64_t interval = options_.training.eval_interval;
-    bool stopped = false;
+    note_empty_splits(data);
+    bool stopped = signal_received();
+    if (stopped && log_) log_->note("stopping before the first step: asked to by a signal");
     while (progress_.iteration < options_.training.train_iters && !stopped) {
       train_one(data);
       const int64_t done = progress_.iteration;
@@ -81,7 +109,12 @@ class TrainingLoop {
       if (progress_.iteration % interval != 0) evaluate(data, Split::valid);
       evaluate(data, Split::test);
     }
-    if (log_) log_->finish();
+    if (!log_) return 0;
+    log_->finish();
+    check(log_->incomplete().empty(),
+          "Expected to write the whole log to {}, but could not; training itself went on to "
+          "iteration {}",
+          log_->incomplete(), progress_.iteration);
     return 0;
   }
 
@@ -100,7 +133,7 @@ class TrainingLoop {
     description.world_size = rank_.world_size;
     if (rank_.rank != 0) return;
     log_.emplace(options_.logging, description);
-    if (!options_.checkpoint.load.empty()) {
+    if (resumes_) {
       log_->note(fmt::format("resumed from {} at iteration {}", options_.checkpoint.load,
                              progress_.iteration));
     }
@@ -121,6 +154,24 @@ class TrainingLoop {
         double(parameters) / 1e6);
     std::vector<std::string> stages = all_gather_strings(mine, *groups_.pp);
     return stages;
+  }
+
+  void note_empty_splits(const TrainingData& data) {
+    const TrainingConfig& training = options_.training;
+    if (!log_ || training.eval_interval == 0 || training.eval_iters == 0) return;
+    for (const auto& [split, name] :
+         {std::pair{Split::valid, "validation"}, std::pair{Split::test, "test"}}) {
+      if (data.has(split)) continue;
+      log_->note(fmt::format("no {} loss: the split {} leaves no documents for it", name,
+                             options_.data.split));
+    }
+  }
+
+  // Asked of all ranks, since a signal reaches them at different times.
+  bool signal_received() const {
+    at::Tensor vote = at::full({1}, ShutdownSignal::received() != 0 ? 1.0 : 0.0, at::kDouble);
+    groups_.world->all_reduce(vote, ReduceOp::max);
+    return vote.item<double>() > 0;
   }
 
   void train_one(const TrainingData& data) {
@@ -245,6 +296,7 @@ class TrainingLoop {
   std::shared_ptr<GPTModel> model_;
   std::optional<TrainStep> step_;
   LearningRateSchedule schedule_;
+  bool resumes_;
   at::Tensor byte_lengths_;  // [v] int32: bytes of text by token id
   TrainingProgress progress_;
   double gemm_tflops_ = 0;

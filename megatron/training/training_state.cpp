@@ -5,6 +5,7 @@
 #include "megatron/base/error.h"
 #include "megatron/checkpoint/parameter_shards.h"
 #include "megatron/checkpoint/save_checkpoint.h"
+#include "megatron/config/enum_names.h"
 #include "megatron/config/options_json.h"
 #include "megatron/parallel/model_groups.h"
 
@@ -98,9 +99,15 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
         "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
   load_weights(checkpoint, options, model);
+  const Options stored = from_json(common.at("options"));
   if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {
     optimizer.reload_masters();
   } else {
+    check(stored.optimizer.optimizer == options.optimizer.optimizer,
+          "Expected --optimizer {} as in the checkpoint {}, but got {}; --no-load-optim or "
+          "--finetune takes its weights alone",
+          enum_name(stored.optimizer.optimizer), checkpoint.directory().string(),
+          enum_name(options.optimizer.optimizer));
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
     ShardedStateDict wanted;
     for (ShardedTensor& tensor : sharded_state_dict(optimizer, model.sharded_state_dict())) {
@@ -112,9 +119,17 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
     optimizer.set_num_steps(common.at("optimizer_steps").get<int64_t>());
   }
   if (options.checkpoint.finetune) return {};
-  const auto difference = explain_difference(fingerprint_from_json(common.at("fingerprint")),
-                                             run_fingerprint(options, rank));
-  if (difference) note(*difference);
+  std::string changed = explain_difference(fingerprint_from_json(common.at("fingerprint")),
+                                           run_fingerprint(options, rank))
+                            .value_or("");
+  for (const FieldDifference& field : training_differences(stored, options)) {
+    changed += fmt::format("{}{} was {}, is {}", changed.empty() ? kNotBitwise : "; ", field.field,
+                           field.left, field.right);
+  }
+  if (options.checkpoint.no_load_optim) {
+    changed += fmt::format("{}the optimizer starts afresh", changed.empty() ? kNotBitwise : "; ");
+  }
+  if (!changed.empty()) note(changed);
   return {.iteration = common.at("iteration").get<int64_t>(),
           .consumed_samples = common.at("consumed_samples").get<int64_t>()};
 }

@@ -1,6 +1,7 @@
 // `megatron inspect` as a user runs it: table, JSON, and what is wrong on the last line.
 #include <gmock/gmock.h>
 
+#include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/save_checkpoint.h"
 
 #include "tests/checkpoint/checkpoint_fixture.h"
@@ -36,6 +37,19 @@ TEST_F(InspectCommandTest, PrintsATableOrJson) {
   const auto file = root_ / "summary.json";
   EXPECT_EQ(run_program("inspect --json " + file.string() + " " + root_.string()).status, 0);
   EXPECT_EQ(nlohmann::json::parse(read_file(file)), summary);
+}
+
+TEST_F(InspectCommandTest, FailsWhereAShardIsTruncatedOrMissing) {
+  const auto shard = root_ / "iter_0000008" / shard_file_name(0, 1);
+  std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 1);
+  const auto truncated = run_program("inspect " + root_.string());
+  EXPECT_EQ(truncated.status, 1);
+  EXPECT_THAT(truncated.output, HasSubstr("decoder.layers.0.w"));
+  EXPECT_THAT(truncated.errors, HasSubstr("truncated"));
+  std::filesystem::remove(shard);
+  const auto missing = run_program("inspect " + root_.string());
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_THAT(missing.errors, HasSubstr("could not read it"));
 }
 
 TEST_F(InspectCommandTest, SaysWhatIsWrongOnOneLine) {

@@ -249,6 +249,25 @@ const BadCase kBadCases[] = {
      1,
      {"--mtp-loss-scaling-factor of at least 0", "0.1 is usual"}},
     {{"--cuda-graph-impl", "local"}, 1, {"--cuda-graph-impl none"}},
+    // What would be accepted and change nothing.
+    {{"--bf16", "--params-dtype", "fp32"}, 1, {"--bf16 or --params-dtype fp32, but got both"}},
+    {{"--grad-reduce-in-bf16"}, 1, {"--bf16 with --grad-reduce-in-bf16"}},
+    {{"--rope-scaling-factor", "4"}, 1, {"--rope-scaling-factor", "leave"}},
+    {{"--master-port", "29500"}, 1, {"--master-port, but got one rank"}},
+    {{"--master-addr", "node1"}, 1, {"--master-addr, but got one rank"}},
+    {{"--nproc", "2", "--threads-as-ranks", "--master-port", "29500"},
+     2,
+     {"--master-port, but got threads"}},
+    {{"--sgd-momentum", "0.8"}, 1, {"--optimizer sgd with --sgd-momentum, but got adam"}},
+    {{"--optimizer", "sgd", "--adam-eps", "1e-6"}, 1, {"--optimizer adam with --adam-eps"}},
+    {{"--lr-wsd-decay-style", "cosine"}, 1, {"--lr-decay-style WSD with --lr-wsd-decay-style"}},
+    {{"--lr-warmup-init", "1e-5"}, 1, {"--lr-warmup-iters", "leave --lr-warmup-init out"}},
+    {{"--lr-decay-style", "constant", "--min-lr", "1e-5"}, 1, {"--min-lr, but got constant"}},
+    {{"--eval-interval", "0", "--eval-iters", "5"}, 1, {"--eval-interval above 0"}},
+    {{"--data-cache-path", "x"}, 1, {"--data-path with --data-cache-path"}},
+    {{"--no-pad-vocab", "--make-vocab-size-divisible-by", "8"}, 1, {"--no-pad-vocab, but got both"}},
+    {{"--save", ""}, 1, {"a folder behind --save"}},
+    {{"--load", ""}, 1, {"a folder behind --load"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {

@@ -98,8 +98,9 @@ TEST_F(YamlFile, RefusalsNameFileLineAndKey) {
   EXPECT_THAT(refusal("bf16: 3\n"),
               HasSubstr("line 1: Expected true or false for bf16, but got '3'"));
   EXPECT_THAT(refusal("lr: [1, 2]\n"), HasSubstr("Expected a single value for lr, but got a list"));
-  EXPECT_THAT(refusal("a:\n  b:\n    lr: 1\n"),
+  EXPECT_THAT(refusal("model:\n  b:\n    lr: 1\n"),
               HasSubstr("line 2: Expected sections of one level"));
+  EXPECT_THAT(refusal("modle:\n  num-layers: 2\n"), HasSubstr("'modle'; the nearest is model"));
   EXPECT_THAT(refusal("prompt: hello\n"),
               HasSubstr("Expected an option of megatron train, but got 'prompt'"));
   EXPECT_THAT(refusal("config: other.yaml\n"), HasSubstr("a file cannot read another"));

@@ -35,6 +35,16 @@ TEST(Comparison, NaNNeverHolds) {
   EXPECT_FALSE(comparison.holds(1e9));
 }
 
+TEST(Comparison, SaysWhatTheCaseDoesNotHold) {
+  Comparison comparison;
+  comparison.record(ParityKind::step_loss, "step_loss[0]", 0);
+  EXPECT_TRUE(comparison.contains(ParityKind::step_loss));
+  EXPECT_FALSE(comparison.contains(ParityKind::logits));
+  comparison.note_absent("logits");
+  EXPECT_THAT(comparison.table(1.0), HasSubstr("not in the case: logits"));
+  EXPECT_EQ(comparison.to_json(1.0)["not_in_the_case"], nlohmann::json({"logits"}));
+}
+
 TEST(Comparison, NamesTheTensorThatFails) {
   Comparison comparison;
   comparison.record(ParityKind::gradient, "decoder.final_layernorm.weight", 1.0);

@@ -63,6 +63,15 @@ TEST(ClosedForm, EqualsTheStoredWeights) {
   }
 }
 
+TEST(ConfiguredCase, KeepsThePrecisionThatTheUserSet) {
+  const ParityCase parity_case = ParityCase::open(kCaseFolder + "llama.json");
+  Options options;
+  options.model.transformer.bf16 = true;  // as --bf16 leaves it
+  parity_case.configure(options, /*keep_params_dtype=*/true);
+  EXPECT_TRUE(options.model.transformer.bf16);
+  EXPECT_EQ(options.model.transformer.params_dtype, at::kBFloat16);
+}
+
 TEST_F(ChangedCase, UnknownFieldIsAnErrorThatNamesIt) {
   json_["unheard_of"] = 1;
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'unheard_of'")));
@@ -81,6 +90,86 @@ TEST_F(ChangedCase, ResolvedFieldOfAnotherFeatureIsAnError) {
 TEST_F(ChangedCase, MissingNumberIsAnErrorThatNamesIt) {
   json_.erase("steps");
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'steps'")));
+}
+
+TEST_F(ChangedCase, SizesAreWholeNumbers) {
+  for (const char* field : {"steps", "num_microbatches", "micro_batch_size", "seq_length"}) {
+    const nlohmann::json right = json_[field];
+    for (const nlohmann::json& wrong :
+         {nlohmann::json(2.5), nlohmann::json(0), nlohmann::json("3"), nlohmann::json(nullptr)}) {
+      json_[field] = wrong;
+      EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr(field)))
+          << wrong;
+    }
+    json_[field] = right;
+  }
+}
+
+TEST_F(ChangedCase, FewerStepsThanTheResultsNeedIsAnError) {
+  json_["steps"] = 2;
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'step_loss'")));
+  json_.erase("step_loss");
+  json_.erase("step_grad_norm");
+  EXPECT_THAT([&] { ParityCase::open(write()); },
+              ThrowsMessage<Error>(HasSubstr("'weight_after3'")));
+}
+
+TEST_F(ChangedCase, MoreStepsThanStoredInputsIsAnErrorThatNamesTheTensor) {
+  json_["steps"] = 4;
+  json_.erase("step_loss");
+  json_.erase("step_grad_norm");
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("input/tokens")));
+}
+
+TEST_F(ChangedCase, ResultsThatAreNoNumbersAreErrorsThatNameThem) {
+  json_["step_loss"][1] = nullptr;
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("step_loss[1]")));
+  json_["step_loss"][1] = "7.4";
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("step_loss[1]")));
+}
+
+TEST_F(ChangedCase, WeightStatisticsAreTheThreeAndNoOthers) {
+  nlohmann::json& norm = json_["weight_after3"]["decoder.final_layernorm.weight"];
+  norm["l3"] = 1.0;
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'l3'")));
+  norm.erase("l3");
+  norm.erase("moved_l2");
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'moved_l2'")));
+}
+
+TEST_F(ChangedCase, IdsBeyondTheVocabularyAreAnErrorThatNamesTheTensor) {
+  json_["gpt_model"]["vocab_size"] = 64;
+  EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("input/tokens")));
+}
+
+TEST_F(ChangedCase, StoredMaskThatTheFieldContradictsIsAnError) {
+  json_["loss_mask"] = "random";
+  EXPECT_THAT([&] { ParityCase::open(write()); },
+              ThrowsMessage<Error>(HasSubstr("input/loss_mask")));
+}
+
+TEST_F(ChangedCase, FieldInTheWrongSectionIsAnErrorThatNamesIt) {
+  const nlohmann::json right = json_;
+  const auto refuses = [&](const char* section, const char* field, const nlohmann::json& value) {
+    json_ = right;
+    json_[section][field] = value;
+    EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr(field))) << section;
+  };
+  refuses("transformer_config", "train_iters", 3);
+  refuses("transformer_config", "tensor_model_parallel_size", 2);
+  refuses("transformer_config", "vocab_size", 128);
+  refuses("gpt_model", "num_layers", 2);
+  refuses("gpt_model", "seq_length", 32);
+  refuses("optimizer", "hidden_size", 64);
+  refuses("optimizer", "lr_warmup_iters", 2);
+  refuses("optimizer", "lr_decay_style", "cosine");
+  refuses("optimizer", "min_lr", 1e-4);
+  refuses("ddp", "seed", 1);
+}
+
+TEST_F(ChangedCase, ResolvedThatContradictsWhatWasSetIsAnError) {
+  json_["transformer_config"]["hidden_dropout"] = 0.1;
+  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("'hidden_dropout'")));
 }
 
 TEST_F(ChangedCase, UnknownMaskIsAnError) {

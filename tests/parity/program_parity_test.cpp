@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "megatron/checkpoint/safetensors_file.h"
+#include "megatron/checkpoint/safetensors_writer.h"
+
 #include "tests/program.h"
 
 namespace megatron {
@@ -80,6 +83,21 @@ TEST_F(WrongNumber, StepLossFailsAndAWiderToleranceHolds) {
   EXPECT_EQ(written["passed"], false);
   EXPECT_EQ(written["kinds"]["step_loss"]["count"], 3);
   EXPECT_EQ(run_program("parity " + path.string() + " --tolerance 20").status, 0);
+}
+
+TEST_F(WrongNumber, StepLossThatOnlyTheTensorsHoldFails) {
+  const auto path = write([](nlohmann::json& json) { json.erase("step_loss"); });
+  const auto tensor_file = folder_ / "gpt2.safetensors";
+  const SafetensorsFile right = SafetensorsFile::open(tensor_file);
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : right.names()) {
+    tensors.push_back({name, right.tensor(name)});
+    if (name == "step_loss") tensors.back().data[2] += 1e-3;
+  }
+  write_safetensors(tensor_file, tensors);
+  const ProgramResult result = run_program("parity " + path.string() + " --json -");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(nlohmann::json::parse(result.output)["failures"][0]["name"], "step_loss[2]");
 }
 
 TEST_F(WrongNumber, UnsupportedFieldIsAnErrorThatNamesIt) {

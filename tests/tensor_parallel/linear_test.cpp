@@ -1,10 +1,13 @@
 // Column- then row-parallel, as in an MLP, against one rank: outputs and all gradients.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "megatron/base/error.h"
 #include "megatron/tensor_parallel/column_parallel_linear.h"
 #include "megatron/tensor_parallel/row_parallel_linear.h"
+#include "megatron/tensor_parallel/vocab_parallel_embedding.h"
 
 #include "tests/parallel/thread_world.h"
 
@@ -74,6 +77,17 @@ TEST(Parameter, StrideTwoKeepsBothHalvesOnEveryRank) {
                       Initialization::constant(0));
   const at::Tensor whole = at::arange(8, at::kFloat).view({8, 1});
   EXPECT_TRUE(at::equal(parameter.local_part(whole).view(-1), at::tensor({2.f, 3.f, 6.f, 7.f})));
+}
+
+TEST(VocabParallelEmbedding, RefusesIdsThatNoRankHolds) {
+  run_thread_world(2, [&](RankContext& rank) {
+    const auto groups = rank.make_groups({.tp = 2});
+    const VocabParallelEmbedding embedding(8, 4, 0.02,
+                                           {at::TensorOptions().dtype(at::kDouble), groups.tp});
+    EXPECT_NO_THROW(embedding.forward(at::full({1, 3}, 7, at::kLong), false));
+    EXPECT_THAT([&] { embedding.forward(at::full({1, 3}, 8, at::kLong), false); },
+                testing::ThrowsMessage<Error>(testing::HasSubstr("8 rows, but got 8")));
+  });
 }
 
 }  // namespace

@@ -134,6 +134,58 @@ TEST_F(TrainProgram, MultiTokenPredictionResumesInAnotherLayout) {
   }
 }
 
+TEST_F(TrainProgram, AnUnwritableSaveIsRefusedBeforeTheFirstStep) {
+  std::ofstream(path("file")) << "not a folder";
+  for (const std::string& folder : {path("file"), std::string("/proc/x")}) {
+    const ProgramResult result = train("--save " + folder);
+    EXPECT_EQ(result.status, 1);
+    EXPECT_THAT(result.errors, HasSubstr("Expected --save to name a folder"));
+    EXPECT_THAT(result.output, testing::Not(HasSubstr("step 1/8")));
+  }
+}
+
+TEST_F(TrainProgram, ResumeNamesTheOptionsThatChanged) {
+  const std::string both = "--load " + path("c") + " --save " + path("c");
+  const ProgramResult first = train(both + " --exit-interval 2");
+  ASSERT_EQ(first.status, 0) << first.errors;
+  EXPECT_THAT(first.output, HasSubstr("training begins from scratch"));
+  const ProgramResult sgd = train(both + " --optimizer sgd");
+  EXPECT_EQ(sgd.status, 1);
+  EXPECT_THAT(sgd.errors, HasSubstr("Expected --optimizer adam"));
+  const ProgramResult changed = train(both + " --seed 7 --exit-interval 4", "", "2e-3");
+  ASSERT_EQ(changed.status, 0) << changed.errors;
+  EXPECT_THAT(changed.output, HasSubstr("not bit-identical"));
+  EXPECT_THAT(changed.output, HasSubstr("seed was 1234, is 7"));
+  EXPECT_THAT(changed.output, HasSubstr("lr was 0.001, is 0.002"));
+  EXPECT_EQ(train(both).status, 0);
+  const ProgramResult done = train(both);
+  EXPECT_EQ(done.status, 0);
+  EXPECT_THAT(done.output, HasSubstr("nothing left to do"));
+}
+
+TEST_F(TrainProgram, MissingCheckpointElsewhereIsAnError) {
+  EXPECT_EQ(train("--load " + path("nowhere") + " --save " + path("c")).status, 1);
+}
+
+TEST_F(TrainProgram, SaysThatASplitIsEmpty) {
+  const ProgramResult result = train("--split 1,0,0 --exit-interval 1");
+  ASSERT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, HasSubstr("no validation loss: the split 1,0,0"));
+}
+
+TEST_F(TrainProgram, AFullStandardOutputFailsTheRunAfterItWasSaved) {
+  const ProgramResult result = train("--save " + path("c") + " > /dev/full");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.errors, HasSubstr("standard output"));
+  EXPECT_EQ(CheckpointReader::open(path("c")).iteration(), 8);
+}
+
+TEST_F(TrainProgram, ALayoutThatDoesNotFitIsRefusedBeforeRanksStart) {
+  const ProgramResult result = train("--nproc 3 --tensor-model-parallel-size 2");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.errors, testing::Not(HasSubstr("rank ")));
+}
+
 TEST_F(TrainProgram, PrintsEachStepOnceWhateverTheLayout) {
   const ProgramResult result = train("--nproc 2 --pipeline-model-parallel-size 2");
   ASSERT_EQ(result.status, 0) << result.errors;
