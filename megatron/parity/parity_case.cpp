@@ -165,8 +165,7 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
 
 void ParityCase::configure(Options& options, bool keep_params_dtype) const {
   TransformerConfig& transformer = options.model.transformer;
-  const at::ScalarType params_dtype =
-      transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
+  const at::ScalarType params_dtype = transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
   // The peer's constructor defaults where they differ from a command line's.
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;

@@ -265,7 +265,9 @@ const BadCase kBadCases[] = {
     {{"--lr-decay-style", "constant", "--min-lr", "1e-5"}, 1, {"--min-lr, but got constant"}},
     {{"--eval-interval", "0", "--eval-iters", "5"}, 1, {"--eval-interval above 0"}},
     {{"--data-cache-path", "x"}, 1, {"--data-path with --data-cache-path"}},
-    {{"--no-pad-vocab", "--make-vocab-size-divisible-by", "8"}, 1, {"--no-pad-vocab, but got both"}},
+    {{"--no-pad-vocab", "--make-vocab-size-divisible-by", "8"},
+     1,
+     {"--no-pad-vocab, but got both"}},
     {{"--save", ""}, 1, {"a folder behind --save"}},
     {{"--load", ""}, 1, {"a folder behind --load"}},
 };

@@ -15,7 +15,19 @@ const std::vector<Case>& cases() {
   static const std::vector<Case> all = [] {
     std::vector<Case> made = {
         {"squared_relu", false, bias_squared_relu, reference::bias_squared_relu},
-        {"swiglu", true, bias_swiglu, reference::bias_swiglu}};
+        {"quick_gelu", false, bias_quick_gelu, reference::bias_quick_gelu}};
+    // Plain, and with clamps that some elements pass and an offset (GPT-OSS).
+    for (const GatedUnit& unit : {GatedUnit{}, GatedUnit{.limit = 0.7, .offset = 1.0}}) {
+      const std::string suffix = unit.offset != 0 ? "_clamped" : "";
+      made.push_back(
+          {"swiglu" + suffix, true,
+           [=](const auto& x, const auto& b) { return bias_swiglu(x, b, unit); },
+           [=](const auto& x, const auto& b) { return reference::bias_swiglu(x, b, unit); }});
+      made.push_back(
+          {"quick_geglu" + suffix, true,
+           [=](const auto& x, const auto& b) { return bias_quick_geglu(x, b, unit); },
+           [=](const auto& x, const auto& b) { return reference::bias_quick_geglu(x, b, unit); }});
+    }
     for (const bool tanh_form : {false, true}) {
       const std::string suffix = tanh_form ? "_tanh" : "";
       made.push_back(

@@ -1,6 +1,7 @@
 // Column- then row-parallel, as in an MLP, against one rank: outputs and all gradients.
-#include <ATen/ATen.h>
 #include <gmock/gmock.h>
+
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -85,8 +86,11 @@ TEST(VocabParallelEmbedding, RefusesIdsThatNoRankHolds) {
     const VocabParallelEmbedding embedding(8, 4, 0.02,
                                            {at::TensorOptions().dtype(at::kDouble), groups.tp});
     EXPECT_NO_THROW(embedding.forward(at::full({1, 3}, 7, at::kLong), false));
-    EXPECT_THAT([&] { embedding.forward(at::full({1, 3}, 8, at::kLong), false); },
-                testing::ThrowsMessage<Error>(testing::HasSubstr("8 rows, but got 8")));
+    EXPECT_THAT(
+        [&] {
+          embedding.forward(at::full({1, 3}, 8, at::kLong), false);
+        },
+        testing::ThrowsMessage<Error>(testing::HasSubstr("8 rows, but got 8")));
   });
 }
 

@@ -141,7 +141,8 @@ Numbers train(const Options& options, const RankContext& rank) {
   for (int64_t i = 0; i < 3; ++i) {
     const std::vector<MicroBatch> microbatches = {numbered_microbatch(options.model, 2 * i),
                                                   numbered_microbatch(options.model, 2 * i + 1)};
-    numbers.losses.push_back(step.forward_backward(microbatches, BatchSharing::whole_microbatches));
+    numbers.losses.push_back(
+        step.forward_backward(microbatches, BatchSharing::whole_microbatches).loss);
     if (i == 0) {
       for (const ParameterPtr& parameter : step.parameters())
         numbers.gradients[parameter->name] = parameter->main_grad.clone();
