@@ -70,7 +70,7 @@ TEST(AttentionBackendChoice, AutomaticTakesWhatCanDoIt) {
   const auto chosen = [](const AttentionDemands& demands, bool cuda) {
     return resolve_attention_backend(Backend::automatic, demands, cuda);
   };
-  EXPECT_EQ(chosen({}, false), Backend::flash);
+  EXPECT_EQ(chosen({}, false), Backend::fused);
   EXPECT_EQ(chosen({.dropout = true}, false), Backend::fused);
   EXPECT_EQ(chosen({.window = true, .sinks = true, .packed = true}, false), Backend::fused);
   EXPECT_EQ(chosen({.dropout = true, .mask = true}, false), Backend::unfused);

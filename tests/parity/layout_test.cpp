@@ -1,5 +1,8 @@
 // Every case in one rank and in every parallel layout, ranks as threads, within the default bounds.
+#include <map>
+
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "megatron/config/validate.h"
 #include "megatron/parity/parity_run.h"
@@ -103,6 +106,66 @@ TEST(ParityInFourStages, HoldsForMultiTokenPrediction) {
     EXPECT_TRUE(comparison.contains(ParityKind::mtp_loss, "mtp_1_loss[2]"));
   });
 }
+
+// Cases that their peer's bounds do not fit, and what holds instead.
+struct Exception {
+  const char* name;
+  const char* reason;
+  std::map<ParityKind, double> bounds;  // of kinds that leave the default ones
+  std::vector<std::string> tensors;     // that may leave them; empty: any
+  friend void PrintTo(const Exception& exception, std::ostream* out) { *out << exception.name; }
+};
+
+// bf16 keeps 8 bits: 1 / 256 of a logit of up to 10, and of each product on the way to it.
+const std::map<ParityKind, double> kBf16Bounds = {
+    {ParityKind::logits, 0.15},        {ParityKind::per_token_loss, 0.15},
+    {ParityKind::mean_loss, 5e-3},     {ParityKind::gradient, 1e-2},
+    {ParityKind::step_loss, 2e-2},     {ParityKind::step_grad_norm, 5e-3},
+    {ParityKind::weight_after3, 4e-2}, {ParityKind::gradient_norm_of_difference, 4e-2}};
+
+const Exception kExceptions[] = {
+    {"gpt2_bf16", "bf16 on both sides, rounded in other places", kBf16Bounds, {}},
+    {"llama_bf16", "bf16 on both sides, rounded in other places", kBf16Bounds, {}},
+    {"gpt2_xent_fusion_native",
+     "the peer rounds the logits' gradient to bf16",
+     {{ParityKind::gradient, 1e-3},
+      {ParityKind::gradient_norm_of_difference, 4e-3},
+      {ParityKind::step_loss, 5e-4},
+      {ParityKind::step_grad_norm, 1e-3},
+      {ParityKind::weight_after3, 1e-2}},
+     {}},
+    {"gpt2_adam_eps_default",
+     "Adam divides the peer's rounding noise of a gradient that is zero in theory",
+     {{ParityKind::weight_after3, 5e-4}},
+     {"linear_qkv.bias"}}};
+
+class ParityException : public testing::TestWithParam<Exception> {};
+
+TEST_P(ParityException, HoldsWithinItsOwnBounds) {
+  const Exception& exception = GetParam();
+  const ParityCase parity_case =
+      ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + exception.name + ".json");
+  const Options options = options_for(parity_case, kLayouts[0]);
+  run_thread_world(1, [&](RankContext& rank) {
+    const Comparison comparison = run_parity(parity_case, options, rank);
+    for (const auto& failure : comparison.to_json(1.0)["failures"]) {
+      const std::string name = failure["name"], kind = failure["kind"];
+      const auto bound = std::ranges::find_if(exception.bounds, [&](const auto& entry) {
+        return parity_bound(entry.first).name == kind;
+      });
+      ASSERT_NE(bound, exception.bounds.end()) << exception.reason << ": " << failure;
+      EXPECT_LE(failure["difference"].get<double>(), bound->second) << failure;
+      const bool named =
+          exception.tensors.empty() || std::ranges::any_of(exception.tensors, [&](const auto& t) {
+            return name.find(t) != std::string::npos;
+          });
+      EXPECT_TRUE(named) << exception.reason << ": " << failure;
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, ParityException, testing::ValuesIn(kExceptions),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // With fp64 throughout, what is left is the peer's own fp32 rounding: weights near 1 end half an
 // ulp from where exact steps end, which is up to 1.7e-5 of the distance moved.

@@ -83,8 +83,8 @@ TEST_F(ChangedCase, UnknownConfigurationFieldIsAnErrorThatNamesIt) {
 }
 
 TEST_F(ChangedCase, ResolvedFieldOfAnotherFeatureIsAnError) {
-  json_["resolved"]["window_size"] = {7, 0};
-  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("window_size")));
+  json_["resolved"]["moe_ffn_hidden_size"] = 32;
+  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("moe_ffn_hidden_size")));
 }
 
 TEST_F(ChangedCase, MissingNumberIsAnErrorThatNamesIt) {

@@ -102,10 +102,10 @@ TEST_F(WrongNumber, StepLossThatOnlyTheTensorsHoldFails) {
 
 TEST_F(WrongNumber, UnsupportedFieldIsAnErrorThatNamesIt) {
   const auto path =
-      write([](nlohmann::json& json) { json["transformer_config"]["qk_layernorm"] = true; });
+      write([](nlohmann::json& json) { json["transformer_config"]["num_moe_experts"] = 4; });
   const ProgramResult result = run_program("parity " + path.string());
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.errors, HasSubstr("qk_layernorm"));
+  EXPECT_THAT(result.errors, HasSubstr("num_moe_experts"));
 }
 
 }  // namespace

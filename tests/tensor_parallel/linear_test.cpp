@@ -90,7 +90,7 @@ TEST(VocabParallelEmbedding, RefusesIdsThatNoRankHolds) {
         [&] {
           embedding.forward(at::full({1, 3}, 8, at::kLong), false);
         },
-        testing::ThrowsMessage<Error>(testing::HasSubstr("8 rows, but got 8")));
+        testing::ThrowsMessage<Error>(testing::HasSubstr("[0, 8), but got 8")));
   });
 }
 

@@ -28,7 +28,7 @@ double matrix_flops(const GPTModelConfig& config) {
   double weights = 0;
   const auto model = build_gpt_model(config, ProcessGroupCollection::single_rank(), at::kMeta);
   for (const ParameterPtr& parameter : model->parameters()) {
-    if (parameter->data.dim() == 2 && !parameter->is_embedding_parameter)
+    if (parameter->data.dim() == 2 && !parameter->name.starts_with("embedding."))
       weights += double(parameter->data.numel());
   }
   return 6 * weights * config.seq_length;

@@ -31,7 +31,7 @@ LayerOptions block_options() {
 std::shared_ptr<MultiTokenPredictionBlock> make_block(const TransformerConfig& config) {
   auto block = std::make_shared<MultiTokenPredictionBlock>(
       config, *gpt_mtp_block_local_spec(config), block_options());
-  block->assign_names("mtp");
+  block->assign_names("mtp.");
   uint64_t seed = 1;
   at::NoGradGuard no_grad;
   for (const ParameterPtr& parameter : block->parameters())

@@ -1,0 +1,65 @@
+// Options that megatron-core accepts and ignores in this path, so that its numbers say nothing of
+// them: here they do what they say.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "tests/models/gpt/small_gpt.h"
+
+namespace megatron {
+namespace {
+
+constexpr int64_t kFormulaRows = 2, kFormulaTokens = 4;
+
+TEST(OptionsByFormula, Fp16CrossEntropyIsThatOfHalfLogits) {
+  const at::NoGradGuard no_grad;
+  GPTModelConfig config = small_gpt_config();
+  config.fp16_lm_cross_entropy = true;
+  const auto model = build_gpt(config);
+  GPTModelInput input = token_input(kFormulaRows, kFormulaTokens);
+  const ForwardContext context = evaluation_context(kFormulaRows, kFormulaTokens);
+  const at::Tensor logits = model->forward(input, context);
+  input.labels = (input.input_ids + 1) % config.vocab_size;
+  const at::Tensor losses = model->forward(input, context);
+  const auto by_formula = [&](const at::Tensor& values) {
+    const at::Tensor valid = values.narrow(2, 0, config.vocab_size).to(at::kDouble);
+    return valid.logsumexp(2) - valid.gather(2, input.labels.unsqueeze(2)).squeeze(2);
+  };
+  const at::Tensor in_half = by_formula(logits.to(at::kHalf)), in_full = by_formula(logits);
+  const double from_half = (losses - in_half).abs().max().item<double>();
+  EXPECT_LT(from_half, 1e-5);
+  EXPECT_GT((losses - in_full).abs().max().item<double>(), 2 * from_half)
+      << "the logits were not rounded";
+}
+
+// With output projections of zero a layer passes its residual on: x itself, or what the norms made
+// of it.
+TEST(OptionsByFormula, ResidualIsTakenBehindTheNorms) {
+  const at::NoGradGuard no_grad;
+  for (const bool behind : {false, true}) {
+    GPTModelConfig config = small_gpt_config();
+    config.transformer.num_layers = 1;
+    config.transformer.apply_residual_connection_post_layernorm = behind;
+    const auto model = build_gpt(config);
+    for (const ParameterPtr& parameter : model->parameters()) {
+      for (const char* branch : {"linear_proj.", "linear_fc2."}) {
+        if (parameter->name.find(branch) != std::string::npos) parameter->data.zero_();
+      }
+    }
+    GPTModelInput input = token_input(kFormulaRows, kFormulaTokens);
+    const int64_t h = config.transformer.hidden_size;
+    input.decoder_input = at::randn({kFormulaTokens, kFormulaRows, h});
+    const ForwardContext context = evaluation_context(kFormulaRows, kFormulaTokens);
+    const at::Tensor logits = model->forward(input, context);
+    const auto norm = [&](const at::Tensor& x) {
+      return at::layer_norm(x, {h}, {}, {}, config.transformer.layernorm_epsilon);
+    };
+    const at::Tensor through = behind ? norm(norm(input.decoder_input)) : input.decoder_input;
+    const at::Tensor expected = model->compute_logits(norm(through)).transpose(0, 1);
+    EXPECT_TRUE(at::allclose(logits, expected, 1e-5, 1e-6)) << behind;
+    EXPECT_FALSE(at::allclose(logits, model->compute_logits(input.decoder_input).transpose(0, 1),
+                              1e-5, 1e-6));
+  }
+}
+
+}  // namespace
+}  // namespace megatron
