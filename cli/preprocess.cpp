@@ -16,19 +16,30 @@
 namespace megatron {
 namespace {
 
-// What a trained model's loss is compared with.
+// What a trained model's validation loss is compared with: counts of the first 95% of the documents
+// predict the rest.
 void print_statistics(const std::string& prefix, const Tokenizer& tokenizer) {
   const IndexedDataset dataset(prefix);
-  std::vector<int64_t> tokens;
-  tokens.reserve(static_cast<size_t>(dataset.num_tokens()));
-  for (int64_t i = 0; i < dataset.num_sequences(); ++i) {
-    dataset.append_tokens(i, 0, dataset.sequence_length(i), tokens);
-  }
-  const TextStatistics statistics = text_statistics(tokens, tokenizer.token_byte_lengths());
+  const int64_t sequences = dataset.num_sequences(), counted = sequences * 19 / 20;
+  check(counted > 0 && counted < sequences,
+        "Expected at least 2 documents for --statistics, but got {}; --document-start cuts a text "
+        "into documents",
+        sequences);
+  const auto tokens_of = [&](int64_t begin, int64_t end) {
+    std::vector<int64_t> tokens;
+    for (int64_t i = begin; i < end; ++i) {
+      dataset.append_tokens(i, 0, dataset.sequence_length(i), tokens);
+    }
+    return tokens;
+  };
+  const NgramModel model(tokens_of(0, counted), tokenizer.vocab_size());
+  const std::vector<int64_t> rest = tokens_of(counted, sequences);
+  const auto bytes = tokenizer.token_byte_lengths();
   std::cout << fmt::format(
-      "{}: {:.2f} bits per byte by unigrams, {:.2f} by bigrams, {:.2f} bytes per token\n", prefix,
-      statistics.unigram_bits_per_byte, statistics.bigram_bits_per_byte,
-      statistics.bytes_per_token);
+      "{}: {:.2f} bits per byte by unigrams, {:.2f} by bigrams: counts of {} documents, on the "
+      "other {}\n",
+      prefix, model.unigram_bits_per_byte(rest, bytes), model.bigram_bits_per_byte(rest, bytes),
+      counted, sequences - counted);
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ summarize() {
   heading "Summary"
   cat << END
 validation loss       $bits bits per byte after $(iterations_done) steps
-  for comparison      $counted: counts of the whole text, on itself
+  for comparison      $counted: counts of the training part, on the same text
 half-way              checkpoint of TP=2 x PP=2 taken up by TP=2 x DP=2
 $checkpoints/  the trained model, for megatron inspect, generate, train --load
 $run/report.html      loss curve, layout, speed: open it in a browser

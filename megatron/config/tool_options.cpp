@@ -79,10 +79,11 @@ void add_datasets(OptionTable& table) {
             {.flag = "document-start",
              .help = "Regular expression for the lines of a text file that open a document",
              .otherwise = "one document a file"});
-  group.add(&P::statistics,
-            {.flag = "statistics",
-             .help = "Count tokens and pairs of them, and print how well that predicts the text; "
-                     "holds all of it in memory"});
+  group.add(
+      &P::statistics,
+      {.flag = "statistics",
+       .help = "Count tokens and pairs of them in 95% of the documents, and print how well that "
+               "predicts the rest; holds all tokens in memory"});
 
   const auto tokenize = table.group("Tokenizing", commands(Command::tokenize), &tokenize_of);
   tokenize.add(&TokenizeConfig::decode,
