@@ -13,25 +13,27 @@
 namespace megatron {
 namespace {
 
-constexpr int64_t kRows = 2, kTokens = 4, kHidden = 12;
+constexpr int64_t kInputRows = 2, kInputTokens = 4, kInputHidden = 12;
 
 class ForwardArguments : public testing::Test {
  protected:
   at::Tensor forward(const GPTModelInput& input) {
-    return model_->forward(input, evaluation_context(kRows, kTokens));
+    return model_->forward(input, evaluation_context(kInputRows, kInputTokens));
   }
 
   const at::NoGradGuard no_grad_;
   std::shared_ptr<GPTModel> model_ = build_gpt(small_gpt_config());
-  GPTModelInput input_ = token_input(kRows, kTokens);
+  GPTModelInput input_ = token_input(kInputRows, kInputTokens);
 };
 
 at::Tensor causal_mask() {
-  return at::ones({kTokens, kTokens}, at::kBool).triu(1).view({1, 1, kTokens, kTokens});
+  return at::ones({kInputTokens, kInputTokens}, at::kBool)
+      .triu(1)
+      .view({1, 1, kInputTokens, kInputTokens});
 }
 
 TEST_F(ForwardArguments, DecoderInputReplacesTheEmbedding) {
-  const at::Tensor hidden = at::randn({kTokens, kRows, kHidden});
+  const at::Tensor hidden = at::randn({kInputTokens, kInputRows, kInputHidden});
   GPTModelInput with_ids = input_;
   with_ids.decoder_input = hidden;
   const at::Tensor logits = forward(with_ids);
@@ -43,11 +45,12 @@ TEST_F(ForwardArguments, TheMaskReplacesCausality) {
   const at::Tensor causal = forward(input_);
   input_.attention_mask = causal_mask();
   EXPECT_TRUE(at::allclose(forward(input_), causal, 1e-5, 1e-6));
-  input_.attention_mask = at::zeros({1, 1, kTokens, kTokens}, at::kBool);
+  input_.attention_mask = at::zeros({1, 1, kInputTokens, kInputTokens}, at::kBool);
   EXPECT_FALSE(at::allclose(forward(input_), causal, 1e-5, 1e-6)) << "every token sees all";
   // By row: the first sees all, the second is causal.
   input_.attention_mask =
-      at::cat({at::zeros({1, 1, kTokens, kTokens}, at::kBool), causal_mask()}).contiguous();
+      at::cat({at::zeros({1, 1, kInputTokens, kInputTokens}, at::kBool), causal_mask()})
+          .contiguous();
   const at::Tensor mixed = forward(input_);
   EXPECT_TRUE(at::allclose(mixed[1], causal[1], 1e-5, 1e-6));
   EXPECT_FALSE(at::allclose(mixed[0], causal[0], 1e-5, 1e-6));
@@ -56,7 +59,7 @@ TEST_F(ForwardArguments, TheMaskReplacesCausality) {
 TEST_F(ForwardArguments, LabelsGiveTheLossOfTheLogits) {
   const at::Tensor logits = forward(input_);
   input_.labels = (input_.input_ids + 1) % 100;
-  input_.loss_mask = at::zeros({kRows, kTokens});  // does not touch the token losses
+  input_.loss_mask = at::zeros({kInputRows, kInputTokens});  // does not touch the token losses
   const at::Tensor expected =
       -at::log_softmax(logits, -1).gather(2, input_.labels.unsqueeze(-1)).squeeze(-1);
   EXPECT_TRUE(at::allclose(forward(input_), expected, 1e-5, 1e-6));
@@ -65,9 +68,9 @@ TEST_F(ForwardArguments, LabelsGiveTheLossOfTheLogits) {
 TEST_F(ForwardArguments, AttentionBiasIsAddedToTheScores) {
   const at::Tensor plain = forward(input_);
   // The same for all keys changes nothing; minus infinity on a key hides it.
-  input_.extra_block_arguments.attention_bias = at::full({1, 1, kTokens, kTokens}, 3.0);
+  input_.extra_block_arguments.attention_bias = at::full({1, 1, kInputTokens, kInputTokens}, 3.0);
   EXPECT_TRUE(at::allclose(forward(input_), plain, 1e-5, 1e-6));
-  at::Tensor hiding = at::zeros({kRows, 4, kTokens, kTokens});
+  at::Tensor hiding = at::zeros({kInputRows, 4, kInputTokens, kInputTokens});
   hiding.narrow(3, 0, 1).fill_(-1e4);
   input_.extra_block_arguments.attention_bias = hiding;
   const at::Tensor biased = forward(input_);
@@ -81,7 +84,7 @@ TEST_F(ForwardArguments, AttentionBiasIsAddedToTheScores) {
 
 TEST_F(ForwardArguments, AttentionBiasHasAGradient) {
   const at::AutoGradMode grad_mode(true);
-  const at::Tensor bias = at::zeros({1, 4, kTokens, kTokens}).requires_grad_();
+  const at::Tensor bias = at::zeros({1, 4, kInputTokens, kInputTokens}).requires_grad_();
   input_.extra_block_arguments.attention_bias = bias;
   forward(input_).square().sum().backward();
   ASSERT_TRUE(bias.grad().defined());
@@ -101,12 +104,12 @@ TEST_F(ForwardArguments, RotaryTablesReplaceTheModels) {
     input.extra_block_arguments.rotary = rotary.table(positions, at::kFloat, at::kCPU);
     return forward(input);
   };
-  EXPECT_TRUE(with_positions(at::arange(kTokens, at::kDouble)).equal(own));
-  EXPECT_FALSE(with_positions(at::arange(kTokens, at::kDouble) * 3).equal(own));
+  EXPECT_TRUE(with_positions(at::arange(kInputTokens, at::kDouble)).equal(own));
+  EXPECT_FALSE(with_positions(at::arange(kInputTokens, at::kDouble) * 3).equal(own));
 }
 
 TEST_F(ForwardArguments, InferenceContextAndItsOldNameAreTheSame) {
-  InferenceContext context(kTokens), other(kTokens);
+  InferenceContext context(kInputTokens), other(kInputTokens);
   context.materialize_only_last_token_logits = other.materialize_only_last_token_logits = false;
   const at::Tensor expected = forward(input_);
   input_.runtime_gather_output = true;
@@ -120,17 +123,17 @@ TEST_F(ForwardArguments, InferenceContextAndItsOldNameAreTheSame) {
 }
 
 TEST_F(ForwardArguments, OnlyTheLastTokensLogitsWhereThatIsAsked) {
-  InferenceContext context(kTokens);
+  InferenceContext context(kInputTokens);
   const at::Tensor expected = forward(input_);
   input_.inference_context = &context;
   input_.runtime_gather_output = true;
   const at::Tensor last = forward(input_);
-  EXPECT_EQ(last.sizes(), at::IntArrayRef({kRows, 1, 100}));
-  EXPECT_TRUE(at::allclose(last, expected.narrow(1, kTokens - 1, 1), 1e-5, 1e-6));
+  EXPECT_EQ(last.sizes(), at::IntArrayRef({kInputRows, 1, 100}));
+  EXPECT_TRUE(at::allclose(last, expected.narrow(1, kInputTokens - 1, 1), 1e-5, 1e-6));
 }
 
 TEST_F(ForwardArguments, InputTensorsComeAloneOrInAListOfOne) {
-  const at::Tensor hidden = at::zeros({kTokens, kRows, kHidden});
+  const at::Tensor hidden = at::zeros({kInputTokens, kInputRows, kInputHidden});
   EXPECT_NO_THROW(model_->set_input_tensor(hidden));
   EXPECT_NO_THROW(model_->set_input_tensor(std::vector{hidden}));
   EXPECT_THAT(
@@ -149,15 +152,15 @@ TEST(RuntimeGatherOutput, OverridesTheConfigurationBothWays) {
       config.parallel_output = parallel_output;
       config.transformer.tensor_model_parallel_size = 2;
       const auto model = build_gpt(config, 1234, make_model_groups(config.transformer, rank));
-      GPTModelInput input = token_input(kRows, kTokens);
+      GPTModelInput input = token_input(kInputRows, kInputTokens);
       const auto columns = [&](std::optional<bool> gather) {
         input.runtime_gather_output = gather;
-        return model->forward(input, evaluation_context(kRows, kTokens)).size(2);
+        return model->forward(input, evaluation_context(kInputRows, kInputTokens)).size(2);
       };
       EXPECT_EQ(columns({}), parallel_output ? 50 : 100);
       EXPECT_EQ(columns(true), 100);
       EXPECT_EQ(columns(false), 50);
-      InferenceContext context(kTokens);
+      InferenceContext context(kInputTokens);
       input.inference_context = &context;
       EXPECT_EQ(columns(true), 100);
       EXPECT_THAT([&] { columns(false); },
