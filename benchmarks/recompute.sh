@@ -13,12 +13,15 @@ flags=("" "--recompute-activations" "--recompute-activations --recompute-modules
   "--recompute-granularity full --recompute-method block --recompute-num-layers 6"
   "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1")
 
+# number KEY < JSON: the number behind "KEY":
+number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
+
 declare -A ms mib
 for ((round = 0; round < rounds; ++round)); do
   for i in "${!names[@]}"; do
     # shellcheck disable=SC2086  # flags are words
-    read -r time peak < <("$program" bench $model ${flags[i]} 2>/dev/null |
-      python3 -c 'import json, sys; r = json.load(sys.stdin); print(r["ms_per_step"], r["peak_rss_mib"])')
+    result=$("$program" bench $model ${flags[i]})
+    time=$(number ms_per_step <<<"$result") peak=$(number peak_rss_mib <<<"$result")
     if [[ -z ${ms[$i]:-} ]] || awk "BEGIN { exit !($time < ${ms[$i]}) }"; then ms[$i]=$time; fi
     mib[$i]=$peak
   done
