@@ -57,13 +57,15 @@ void add_attention(OptionTable& table) {
            .help = "auto picks the fastest that can do what is asked; flash and fused never hold "
                    "all scores, unfused and local do"});
   const auto clip = table.group("Attention", kModelCommands, &attention_of);
-  clip.add(&T::qk_clip,
-           {.flag = "qk-clip",
-            .help = "After a step, shrink queries and keys whose scores passed the threshold"});
+  clip.add(
+      &T::qk_clip,
+      {.flag = "qk-clip",
+       .help = "Stop with an error where an attention score passes the threshold; shrinking the "
+               "weights instead is not in this version"});
   clip.add(&T::qk_clip_threshold,
            {.flag = "qk-clip-threshold", .help = "That threshold", .unit = "score"});
   clip.add(&T::qk_clip_alpha, {.flag = "qk-clip-alpha",
-                               .help = "Share of the shrinking that queries take",
+                               .help = "Share of the shrinking that queries take; only 0.5 works",
                                .unit = "exponent"});
 }
 

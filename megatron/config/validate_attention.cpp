@@ -174,6 +174,10 @@ void check_attention(const GPTModelConfig& config, Problems& problems) {
   check_layer_pattern("--no-rope-freq", t.no_rope_freq, t.num_layers, problems);
   problems.expect(!t.qk_layernorm || !t.qk_l2_norm,
                   "Expected --qk-layernorm or --qk-l2-norm, but got both; leave one out");
+  problems.expect(t.qk_clip_alpha == TransformerConfig{}.qk_clip_alpha,
+                  "Expected no --qk-clip-alpha, but got {}: shrinking the weights is not in this "
+                  "version; leave it out",
+                  t.qk_clip_alpha);
   problems.expect(t.qk_clip_threshold > 0,
                   "Expected --qk-clip-threshold above 0, but got {}; 100 is usual",
                   t.qk_clip_threshold);

@@ -44,6 +44,7 @@ DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_
       attention_dropout_(config.attention_dropout),
       softmax_type_(config.softmax_type),
       tp_rank_(options.tp->rank()) {
+  if (config.qk_clip) qk_clip_threshold_ = config.qk_clip_threshold;
   if (config.has_window(layer_number)) window_ = {config.window_size[0], /*right=*/0};
   if (softmax_type_ == SoftmaxType::learnable) {
     const int64_t heads_p =
@@ -78,10 +79,24 @@ AttentionBackend DotProductAttention::backend_for(const at::Tensor& q, const at:
   return resolve_attention_backend(backend_, demands, q.is_cuda());
 }
 
+void DotProductAttention::check_scores(const at::Tensor& q, const at::Tensor& k) const {
+  const at::NoGradGuard no_grad;
+  const at::Tensor keys = k.repeat_interleave(q.size(2) / k.size(2), /*dim=*/2);
+  const at::Tensor scores = at::matmul(q.permute({1, 2, 0, 3}), keys.permute({1, 2, 3, 0}));
+  const at::Tensor ahead = at::ones({q.size(0), k.size(0)}, q.options().dtype(at::kBool))
+                               .triu(k.size(0) - q.size(0) + 1);
+  const double most = softmax_scale_ * scores.masked_fill(ahead, -1e30).max().item<double>();
+  check(most <= *qk_clip_threshold_,
+        "Expected attention scores of at most {} with --qk-clip, but got {} in layer {}; shrinking "
+        "the weights is not in this version: a lower learning rate or --qk-layernorm bounds them",
+        *qk_clip_threshold_, most, layer_number_);
+}
+
 at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k,
                                         const at::Tensor& v, const LayerInput& input,
                                         const ForwardContext& context) const {
   const int64_t queries = q.size(0), keys = k.size(0);
+  if (qk_clip_threshold_ && context.training) check_scores(q, k);
   const double p = context.dropout_probability(attention_dropout_);
   const AttentionDropout dropout{.p = p,
                                  .key = context.key(layer_number_, DropoutSite::attention),

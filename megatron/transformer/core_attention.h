@@ -41,12 +41,16 @@ class DotProductAttention : public CoreAttention {
   AttentionBackend backend_for(const at::Tensor& q, const at::Tensor& k, const LayerInput& input,
                                double dropout) const;
 
+  // QK-clip: throws Error where a score of a visible key passes the threshold.
+  void check_scores(const at::Tensor& q, const at::Tensor& k) const;
+
   int64_t layer_number_;
   AttentionBackend backend_;  // as asked
   AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
   double attention_dropout_;
   std::optional<AttentionWindow> window_;
+  std::optional<double> qk_clip_threshold_;
   SoftmaxType softmax_type_;
   ParameterPtr softmax_offset_;  // null but for a learnable sink
   int tp_rank_;

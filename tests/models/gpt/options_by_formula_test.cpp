@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "megatron/base/error.h"
+
 #include "tests/models/gpt/small_gpt.h"
 
 namespace megatron {
@@ -58,6 +60,26 @@ TEST(OptionsByFormula, ResidualIsTakenBehindTheNorms) {
     EXPECT_TRUE(at::allclose(logits, expected, 1e-5, 1e-6)) << behind;
     EXPECT_FALSE(at::allclose(logits, model->compute_logits(input.decoder_input).transpose(0, 1),
                               1e-5, 1e-6));
+  }
+}
+
+TEST(OptionsByFormula, QkClipStopsAtItsThreshold) {
+  for (const double threshold : {1e-6, 1e6}) {
+    GPTModelConfig config = small_gpt_config();
+    config.transformer.qk_clip = true;
+    config.transformer.qk_clip_threshold = threshold;
+    const auto model = build_gpt(config);
+    const GPTModelInput input = token_input(kFormulaRows, kFormulaTokens);
+    const auto forward = [&](bool training) {
+      return model->forward(input, ForwardContext::make(training, 0, at::arange(kFormulaRows),
+                                                        kFormulaTokens, false, 0, 1));
+    };
+    EXPECT_NO_THROW(forward(/*training=*/false));
+    if (threshold > 1) {
+      EXPECT_NO_THROW(forward(/*training=*/true));
+    } else {
+      EXPECT_THROW(forward(/*training=*/true), Error);
+    }
   }
 }
 
