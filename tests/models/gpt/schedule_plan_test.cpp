@@ -21,6 +21,7 @@ struct PlanCase {
   const char* name;
   int64_t tp, pp;
   bool sequence_parallel, llama;
+  int64_t prediction_layers = 0;
 };
 
 GPTModelConfig plan_config(const PlanCase& plan_case) {
@@ -36,6 +37,7 @@ GPTModelConfig plan_config(const PlanCase& plan_case) {
   transformer.tensor_model_parallel_size = plan_case.tp;
   transformer.pipeline_model_parallel_size = plan_case.pp;
   transformer.sequence_parallel = plan_case.sequence_parallel;
+  transformer.mtp.mtp_num_layers = plan_case.prediction_layers;
   if (plan_case.llama) {
     config.position_embedding_type = PositionEmbeddingType::rope;
     config.share_embeddings_and_output_weights = false;
@@ -190,7 +192,9 @@ INSTANTIATE_TEST_SUITE_P(Layouts, SchedulePlans,
                                          PlanCase{"gpt2_tp2", 2, 1, false, false},
                                          PlanCase{"llama_tp2_sp", 2, 1, true, true},
                                          PlanCase{"gpt2_pp2", 1, 2, false, false},
-                                         PlanCase{"llama_tp2_pp2", 2, 2, false, true}),
+                                         PlanCase{"llama_tp2_pp2", 2, 2, false, true},
+                                         PlanCase{"gpt2_mtp", 1, 1, false, false, 2},
+                                         PlanCase{"gpt2_mtp_pp2", 1, 2, false, false, 2}),
                          [](const auto& info) { return info.param.name; });
 
 std::unique_ptr<Plan> plan_of(GPTModel& model) {

@@ -64,6 +64,15 @@ inline GPTModelConfig attention_variant_config(const AttentionVariant& variant) 
   return config;
 }
 
+inline void use_latent_attention(GPTModelConfig& config) {
+  MultiLatentAttentionConfig& mla = config.transformer.mla;
+  mla.multi_latent_attention = true;
+  mla.kv_lora_rank = 16;
+  mla.qk_head_dim = 8;
+  mla.qk_pos_emb_head_dim = 4;
+  mla.v_head_dim = 8;
+}
+
 inline const std::vector<AttentionVariant>& attention_variants() {
   static const std::vector<AttentionVariant> variants = {
       {"rope", [](GPTModelConfig&) {}},
@@ -102,6 +111,25 @@ inline const std::vector<AttentionVariant>& attention_variants() {
       {"qk_l2_norm", [](GPTModelConfig& c) { c.transformer.qk_l2_norm = true; }},
       {"output_gate", [](GPTModelConfig& c) { c.transformer.attention_output_gate = true; }},
       {"softmax_scale", [](GPTModelConfig& c) { c.transformer.softmax_scale = 0.2; }},
+      {"off_by_one_softmax",
+       [](GPTModelConfig& c) { c.transformer.softmax_type = SoftmaxType::off_by_one; }},
+      {"learnable_sinks",
+       [](GPTModelConfig& c) {
+         c.transformer.softmax_type = SoftmaxType::learnable;
+         c.transformer.window_size = {3, 0};
+       }},
+      {"latent", &use_latent_attention},
+      {"latent_with_query_rank",
+       [](GPTModelConfig& c) {
+         use_latent_attention(c);
+         c.transformer.mla.q_lora_rank = 12;
+         c.transformer.qk_layernorm = true;
+       }},
+      {"latent_cached_compressed",
+       [](GPTModelConfig& c) {
+         use_latent_attention(c);
+         c.transformer.mla.cache_mla_latents = true;
+       }},
   };
   return variants;
 }
