@@ -27,7 +27,7 @@ void add_attention(OptionTable& table) {
   group.add(&T::apply_query_key_layer_scaling,
             {.flag = "apply-query-key-layer-scaling",
              .help = "Divide queries times keys by the layer's number, and multiply inside the "
-                     "softmax: the same value from smaller products"});
+                     "softmax; both cancel here, where scores have the range of fp32"});
   group.add(&T::softmax_type,
             {.flag = "softmax-type",
              .help = "Denominator of the softmax: the keys; one more (off-by-one); "
