@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "megatron/base/error.h"
+#include "megatron/ops/recompute.h"
 #include "megatron/transformer/roll_left.h"
 
 namespace megatron {
@@ -12,7 +13,9 @@ MultiTokenPredictionBlock::MultiTokenPredictionBlock(
     const LayerOptions& options)
     : num_depths_(config.mtp.mtp_num_layers),
       num_decoder_layers_(config.num_layers),
-      detach_heads_(config.mtp.mtp_detach_heads) {
+      detach_heads_(config.mtp.mtp_detach_heads),
+      recomputes_(config.recompute.recompute_granularity == RecomputeGranularity::full &&
+                  config.recompute.recompute_method == RecomputeMethod::uniform) {
   const auto expected = static_cast<size_t>(config.mtp.mtp_use_repeated_layer ? 1 : num_depths_);
   check(num_depths_ > 0 && submodules.layers.size() == expected,
         "Expected the specs of {} prediction layers for mtp_num_layers {}{}, but got {}", expected,
@@ -44,8 +47,15 @@ std::vector<at::Tensor> MultiTokenPredictionBlock::forward(
     at_depth.layer_offset = num_decoder_layers_ + depth;
     input_ids = roll_left(input_ids, input.packed_seq_params);
     if (position_ids.defined()) position_ids = roll_left(position_ids, input.packed_seq_params);
-    const auto& layer = layers_[layers_.size() == 1 ? 0 : depth];
-    hidden_states = layer->forward(hidden_states, embedded(at_depth), input, at_depth);
+    const auto predict = [layer = layers_[layers_.size() == 1 ? 0 : depth], input, at_depth](
+                             const at::Tensor& hidden, const at::Tensor& next_embedding,
+                             const at::Tensor& bias) {
+      LayerInput own = input;
+      own.attention_bias = bias;
+      return layer->forward(hidden, next_embedding, own, at_depth);
+    };
+    hidden_states =
+        recompute_if(recomputes_, predict, hidden_states, embedded(at_depth), input.attention_bias);
     by_depth.push_back(hidden_states);
   }
   return by_depth;

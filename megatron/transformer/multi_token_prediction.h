@@ -36,6 +36,8 @@ class MultiTokenPredictionBlock : public MegatronModule {
  private:
   int64_t num_depths_, num_decoder_layers_;
   bool detach_heads_;  // nothing flows back into hidden states and embedding
+  bool recomputes_;    // each layer in backward: full recomputation by the method uniform; block
+                       // counts the decoder's layers alone, as in Megatron
   std::vector<std::shared_ptr<MultiTokenPredictionLayer>> layers_;
 };
 

@@ -247,6 +247,47 @@ TEST_F(MtpOneRank, GradientIsThatOfTheWeightedSumOfLosses) {
   }
 }
 
+// With dropout, of depths with layers of their own and of a repeated one, detached or not.
+TEST_F(MtpOneRank, FullRecomputationChangesNoBit) {
+  for (const MtpModel& model : kMtpModels) {
+    Options options = mtp_options(model, kOneRank);
+    const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
+    const auto kept = gradients(options, microbatch);
+    options.model.transformer.recompute = {.recompute_granularity = RecomputeGranularity::full,
+                                           .recompute_method = RecomputeMethod::uniform,
+                                           .recompute_num_layers = 2,
+                                           .recompute_modules = {}};
+    for (const auto& [name, gradient] : gradients(options, microbatch))
+      test::expect_identical(gradient, kept.at(name), model.name + (": " + name));
+  }
+}
+
+TEST_F(MtpOneRank, SchedulePlanEqualsForwardAndBackward) {
+  for (const MtpModel& kind : kMtpModels) {
+    const Options options = mtp_options(kind, kOneRank);
+    const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
+    const ForwardContext context =
+        ForwardContext::make(true, 7, microbatch.sample_ordinals, 16, false, 0, 1);
+    const GPTModelInput input{.input_ids = microbatch.tokens,
+                              .position_ids = microbatch.position_ids,
+                              .labels = microbatch.labels,
+                              .loss_mask = microbatch.loss_mask};
+    const at::Tensor output_grad = test::random_tensor({2, 16}, at::kDouble, 70);
+    const auto groups = ProcessGroupCollection::single_rank();
+    const auto whole = initialized(options.model, groups),
+               in_nodes = initialized(options.model, groups);
+    const at::Tensor expected = whole->forward(input, context);
+    torch::autograd::backward({expected}, {output_grad});
+    const auto plan = in_nodes->build_schedule_plan(input, context);
+    test::expect_identical(TransformerModelChunkSchedulePlan::run(plan.get(), nullptr).detach(),
+                           expected.detach());
+    TransformerModelChunkSchedulePlan::run(nullptr, plan.get(), output_grad);
+    const auto ours = in_nodes->parameters(), theirs = whole->parameters();
+    for (size_t i = 0; i < theirs.size(); ++i)
+      test::expect_identical(ours[i]->data.grad(), theirs[i]->data.grad(), theirs[i]->name);
+  }
+}
+
 TEST_F(MtpOneRank, WithoutGradientsTheModelIsTheOneWithoutPredictionLayers) {
   const Options options = options_without_dropout();
   Options plain = options;
