@@ -38,6 +38,11 @@ inline constexpr std::array<std::string_view, 2> enum_names<RecomputeMethod>{"un
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<CudaGraphImpl>{"none", "local"};
 template <>
+inline constexpr std::array<std::string_view, 3> enum_names<CpCommType>{"p2p", "a2a", "allgather"};
+template <>
+inline constexpr std::array<std::string_view, 4> enum_names<DataParallelShardingStrategy>{
+    "no_shard", "optim", "optim_grads", "optim_grads_params"};
+template <>
 inline constexpr std::array<std::string_view, 2> enum_names<OptimizerType>{"adam", "sgd"};
 template <>
 inline constexpr std::array<std::string_view, 4> enum_names<LrDecayStyle>{"constant", "linear",

@@ -23,6 +23,7 @@ struct OptimizerConfig {
   double adam_eps = 1e-8;
   double sgd_momentum = 0.9;
   double clip_grad = 1.0;  // on the global L2 norm; 0 turns it off
+  bool overlap_param_gather_with_optimizer_step = false;
 
   LrDecayStyle lr_decay_style = LrDecayStyle::linear;
   std::optional<int64_t> lr_decay_iters;  // train_iters where not given

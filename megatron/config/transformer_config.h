@@ -24,6 +24,7 @@ enum class CrossEntropyFusion { native, te, linear };
 enum class RecomputeGranularity { full, selective };
 enum class RecomputeMethod { uniform, block };
 enum class CudaGraphImpl { none, local };
+enum class CpCommType { p2p, a2a, allgather };
 
 // YaRN (Peng et al., 2023): which rotary frequencies are interpolated, and by how much.
 struct YarnConfig {
@@ -59,6 +60,22 @@ struct MultiTokenPredictionConfig {
   bool mtp_detach_heads = false;        // its loss trains the prediction layers alone
 };
 
+// How layers are shared out over pipeline stages, and in what order micro-batches pass.
+struct PipelineConfig {
+  // Chunks of layers on each rank (interleaved schedule); 1 where not given.
+  std::optional<int64_t> virtual_pipeline_model_parallel_size;
+  std::optional<int64_t> num_layers_per_virtual_pipeline_stage;  // another way to say that
+  // Micro-batches in a row through one chunk; pipeline_model_parallel_size where not given.
+  std::optional<int64_t> microbatch_group_size_per_vp_stage;
+  std::optional<int64_t> num_layers_in_first_pipeline_stage, num_layers_in_last_pipeline_stage;
+  bool account_for_embedding_in_pipeline_split = false;  // the embedding counts as a layer
+  bool account_for_loss_in_pipeline_split = false;       // and so does the loss
+  std::string pipeline_model_parallel_layout;            // "Et*3|t*4|tL", say; empty: none
+  bool variable_seq_lengths = false;                     // shapes travel before activations
+  bool overlap_p2p_comm = true;
+  bool deallocate_pipeline_outputs = true;  // what was sent keeps its graph but not its values
+};
+
 // Maximal update parametrization (Yang et al., 2022).
 struct MupConfig {
   bool use_mup = false;
@@ -88,6 +105,10 @@ struct TransformerConfig {
   int64_t context_parallel_size = 1;
   int64_t expert_model_parallel_size = 1;
   bool sequence_parallel = false;
+  PipelineConfig pipeline;
+  CpCommType cp_comm_type = CpCommType::p2p;
+  bool defer_embedding_wgrad_compute = false;  // the output layer's weight gradient waits
+  int64_t wgrad_deferral_limit = 0;            // micro-batches it waits for; 0: all
 
   // Precision. bf16 means bf16 parameters with fp32 masters.
   bool bf16 = false;
