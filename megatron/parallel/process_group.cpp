@@ -112,12 +112,14 @@ void ProcessGroup::check_member(int member, std::string_view operation) const {
 }
 
 template <typename Start>
-void ProcessGroup::run(std::string_view operation, Start&& start) const {
+std::shared_ptr<Pending> ProcessGroup::begin(std::string operation, std::vector<at::Tensor> tensors,
+                                             Start&& start) const {
   const at::NoGradGuard no_grad;
   try {
-    // The time limit is in the options of the operation; a limit here would block the host on a
-    // GPU.
-    start()->wait();
+    // On a GPU the time limit is in the options of the operation; a limit here would block the
+    // host.
+    return std::make_shared<WorkPending>(start(), std::move(tensors), operation, description(),
+                                         device_.is_cpu() ? timeout_ : kNoTimeout);
   } catch (const std::exception& error) {
     fail_collective(operation, description(), error);
   }
@@ -127,12 +129,19 @@ void ProcessGroup::all_reduce(at::Tensor tensor, ReduceOp op) const {
   check_tensor(tensor, "all_reduce");
   if (size() == 1 || tensor.numel() == 0) return;
   // Small sums on the CPU go over a GPU transport by way of its device.
-  std::vector<at::Tensor> tensors{tensor.detach().to(device_)};
+  const at::Tensor there = tensor.detach().to(device_);
+  iall_reduce(there, op)->wait();
+  if (!there.is_alias_of(tensor)) tensor.detach().copy_(there);
+}
+
+std::shared_ptr<Pending> ProcessGroup::iall_reduce(at::Tensor tensor, ReduceOp op) const {
+  check_tensor(tensor, "all_reduce");
+  if (size() == 1 || tensor.numel() == 0) return std::make_shared<NothingPending>();
+  std::vector<at::Tensor> tensors{tensor.detach()};
   c10d::AllreduceOptions options;
   options.reduceOp = c10d_op(op);
   options.timeout = timeout_;
-  run("all_reduce", [&] { return backend_->allreduce(tensors, options); });
-  if (!tensors[0].is_alias_of(tensor)) tensor.detach().copy_(tensors[0]);
+  return begin("all_reduce", tensors, [&] { return backend_->allreduce(tensors, options); });
 }
 
 void ProcessGroup::broadcast(at::Tensor tensor, int group_root) const {
@@ -143,7 +152,7 @@ void ProcessGroup::broadcast(at::Tensor tensor, int group_root) const {
   c10d::BroadcastOptions options;
   options.rootRank = group_root;
   options.timeout = timeout_;
-  run("broadcast", [&] { return backend_->broadcast(tensors, options); });
+  begin("broadcast", tensors, [&] { return backend_->broadcast(tensors, options); })->wait();
   if (!tensors[0].is_alias_of(tensor)) tensor.detach().copy_(tensors[0]);
 }
 
@@ -155,11 +164,28 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& tensor) const {
   std::vector<int64_t> shape = input.sizes().vec();
   shape[0] *= size();
   at::Tensor output = at::empty(shape, input.options());
-  if (input.numel() == 0) return output;
+  iall_gather(output, input)->wait();
+  return output;
+}
+
+std::shared_ptr<Pending> ProcessGroup::iall_gather(at::Tensor output,
+                                                   const at::Tensor& input) const {
+  check_tensor(input, "all_gather");
+  check_tensor(output, "all_gather");
+  check(output.numel() == size() * input.numel() && output.scalar_type() == input.scalar_type(),
+        "Expected an output of {} times [{}] in {} for all_gather {}, but got [{}] in {}", size(),
+        fmt::join(input.sizes(), ", "), c10::toString(input.scalar_type()), description(),
+        fmt::join(output.sizes(), ", "), c10::toString(output.scalar_type()));
+  at::Tensor from = input.detach(), to = output.detach();
+  if (size() == 1 && !to.is_same(from)) {
+    const at::NoGradGuard no_grad;
+    to.view(-1).copy_(from.view(-1));
+  }
+  if (size() == 1 || from.numel() == 0) return std::make_shared<NothingPending>();
   c10d::AllgatherOptions options;
   options.timeout = timeout_;
-  run("all_gather", [&] { return backend_->_allgather_base(output, input, options); });
-  return output;
+  return begin("all_gather", {to, from},
+               [&] { return backend_->_allgather_base(to, from, options); });
 }
 
 at::Tensor ProcessGroup::reduce_scatter(const at::Tensor& tensor) const {
@@ -171,11 +197,28 @@ at::Tensor ProcessGroup::reduce_scatter(const at::Tensor& tensor) const {
   std::vector<int64_t> shape = input.sizes().vec();
   shape[0] /= size();
   at::Tensor output = at::empty(shape, input.options());
-  if (input.numel() == 0) return output;
+  ireduce_scatter(output, input)->wait();
+  return output;
+}
+
+std::shared_ptr<Pending> ProcessGroup::ireduce_scatter(at::Tensor output,
+                                                       const at::Tensor& input) const {
+  check_tensor(input, "reduce_scatter");
+  check_tensor(output, "reduce_scatter");
+  check(input.numel() == size() * output.numel() && output.scalar_type() == input.scalar_type(),
+        "Expected an input of {} times [{}] in {} for reduce_scatter {}, but got [{}] in {}",
+        size(), fmt::join(output.sizes(), ", "), c10::toString(output.scalar_type()), description(),
+        fmt::join(input.sizes(), ", "), c10::toString(input.scalar_type()));
+  at::Tensor from = input.detach(), to = output.detach();
+  if (size() == 1 && !to.is_same(from)) {
+    const at::NoGradGuard no_grad;
+    to.view(-1).copy_(from.view(-1));
+  }
+  if (size() == 1 || from.numel() == 0) return std::make_shared<NothingPending>();
   c10d::ReduceScatterOptions options;
   options.timeout = timeout_;
-  run("reduce_scatter", [&] { return backend_->_reduce_scatter_base(output, input, options); });
-  return output;
+  return begin("reduce_scatter", {to, from},
+               [&] { return backend_->_reduce_scatter_base(to, from, options); });
 }
 
 at::Tensor ProcessGroup::all_to_all(const at::Tensor& tensor, std::vector<int64_t> output_splits,
@@ -210,8 +253,9 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& tensor, std::vector<int64_
   at::Tensor output = at::empty(shape, input.options());
   c10d::AllToAllOptions options;
   options.timeout = timeout_;
-  run("all_to_all",
-      [&] { return backend_->alltoall_base(output, input, output_splits, input_splits, options); });
+  begin("all_to_all", {output, input}, [&] {
+    return backend_->alltoall_base(output, input, output_splits, input_splits, options);
+  })->wait();
   return output;
 }
 
@@ -220,7 +264,7 @@ void ProcessGroup::barrier() const {
   c10d::BarrierOptions options;
   options.timeout = timeout_;
   if (device_.is_cuda()) options.device = device_;
-  run("barrier", [&] { return backend_->barrier(options); });
+  begin("barrier", {}, [&] { return backend_->barrier(options); })->wait();
 }
 
 std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group_destination,
@@ -232,13 +276,7 @@ std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group
   if (tensor.numel() == 0) return std::make_shared<NothingPending>();
   const std::string operation = fmt::format("send to rank {}", ranks_[group_destination]);
   std::vector<at::Tensor> tensors{tensor.detach()};
-  try {
-    auto work = backend_->send(tensors, group_destination, tag);
-    return std::make_shared<WorkPending>(std::move(work), std::move(tensors), operation,
-                                         description(), device_.is_cpu() ? timeout_ : kNoTimeout);
-  } catch (const std::exception& error) {
-    fail_collective(operation, description(), error);
-  }
+  return begin(operation, tensors, [&] { return backend_->send(tensors, group_destination, tag); });
 }
 
 std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source, int tag) const {
@@ -248,13 +286,7 @@ std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source
   if (tensor.numel() == 0) return std::make_shared<NothingPending>();
   const std::string operation = fmt::format("recv from rank {}", ranks_[group_source]);
   std::vector<at::Tensor> tensors{tensor.detach()};
-  try {
-    auto work = backend_->recv(tensors, group_source, tag);
-    return std::make_shared<WorkPending>(std::move(work), std::move(tensors), operation,
-                                         description(), device_.is_cpu() ? timeout_ : kNoTimeout);
-  } catch (const std::exception& error) {
-    fail_collective(operation, description(), error);
-  }
+  return begin(operation, tensors, [&] { return backend_->recv(tensors, group_source, tag); });
 }
 
 void ProcessGroup::recv(at::Tensor tensor, int group_source, int tag) const {

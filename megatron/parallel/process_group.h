@@ -61,6 +61,12 @@ class ProcessGroup {
                         std::vector<int64_t> input_splits = {}) const;
   void barrier() const;
 
+  // The asynchronous forms: neither tensor may be read or changed before wait(). All contiguous;
+  // `output` takes what the form above would return.
+  std::shared_ptr<Pending> iall_reduce(at::Tensor tensor, ReduceOp op = ReduceOp::sum) const;
+  std::shared_ptr<Pending> iall_gather(at::Tensor output, const at::Tensor& input) const;
+  std::shared_ptr<Pending> ireduce_scatter(at::Tensor output, const at::Tensor& input) const;
+
   // Point to point, by group rank. Messages between two ranks with one tag arrive in the order of
   // sending. The tensor of isend must not change before wait(); recv fills `tensor`.
   std::shared_ptr<Pending> isend(const at::Tensor& tensor, int group_destination,
@@ -72,9 +78,11 @@ class ProcessGroup {
   std::string description() const;
   void check_tensor(const at::Tensor& tensor, std::string_view operation) const;
   void check_member(int member, std::string_view operation) const;
-  // Starts an operation and waits for it; what either throws becomes a CommunicationError.
+  // Starts an operation on `tensors`; what it throws, then or in wait(), becomes a
+  // CommunicationError.
   template <typename Start>
-  void run(std::string_view operation, Start&& start) const;
+  std::shared_ptr<Pending> begin(std::string operation, std::vector<at::Tensor> tensors,
+                                 Start&& start) const;
 
   std::string name_;
   std::vector<int> ranks_;

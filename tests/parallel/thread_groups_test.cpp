@@ -119,6 +119,31 @@ TEST(ProcessGroup, ShapesAndValues) {
   });
 }
 
+// Three in flight at once, and waited for in another order than they were started.
+TEST(ProcessGroup, AsynchronousForms) {
+  run_thread_world(4, [](RankContext& context) {
+    const auto world = context.make_groups({.dp = 4}).world;
+    const at::Tensor part = at::full({2, 3}, context.rank + 1.0);
+    const at::Tensor sum = part.clone(), all = at::empty({8, 3});
+    const at::Tensor scattered_from = at::arange(24).view({8, 3}).to(at::kFloat);
+    const at::Tensor scattered = at::empty({2, 3});
+    const auto reducing = world->iall_reduce(sum);
+    const auto gathering = world->iall_gather(all, part);
+    const auto scattering = world->ireduce_scatter(scattered, scattered_from);
+    scattering->wait();
+    gathering->wait();
+    reducing->wait();
+    EXPECT_TRUE(at::equal(sum, at::full({2, 3}, 10.0)));
+    EXPECT_TRUE(at::equal(all, world->all_gather(part)));
+    EXPECT_TRUE(at::equal(scattered, scattered_from.narrow(0, 2 * context.rank, 2) * 4));
+    EXPECT_THAT(
+        [&] {
+          world->iall_gather(at::empty({7, 3}), part);
+        },
+        ThrowsMessage<Error>(HasSubstr("Expected an output of 4 times [2, 3]")));
+  });
+}
+
 TEST(ProcessGroup, FailureNamesRankGroupAndOperation) {
   EXPECT_THAT(
       [] {
