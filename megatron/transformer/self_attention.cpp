@@ -62,19 +62,19 @@ SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_state
   const int64_t s = mixed.size(0), b = mixed.size(1);
   at::Tensor grouped = mixed.view({s, b, groups, queries_per_group + gates_per_group + 2, d});
   if (groups_are_shared) grouped = grouped.narrow(2, options_.tp->rank() * g / tp, 1);
-  const auto heads_of_this_rank = [&](int64_t first) {
-    at::Tensor heads = grouped.narrow(3, first, queries_per_group);
+  // One operator, so that backward writes one gradient instead of adding padded ones.
+  const auto parts = grouped.split_with_sizes({queries_per_group, gates_per_group, 1, 1}, 3);
+  const auto heads_of_this_rank = [&](at::Tensor heads) {
     if (groups_are_shared) {
       const int64_t queries_p = n / tp;
       heads = heads.narrow(3, options_.tp->rank() * queries_p % queries_per_group, queries_p);
     }
     return heads.reshape({s, b, -1, d});
   };
-  const int64_t key = queries_per_group + gates_per_group;
-  return {.query = heads_of_this_rank(0),
-          .gate = gates_per_group > 0 ? heads_of_this_rank(queries_per_group) : at::Tensor(),
-          .key = grouped.select(3, key),
-          .value = grouped.select(3, key + 1)};
+  return {.query = heads_of_this_rank(parts[0]),
+          .gate = gates_per_group > 0 ? heads_of_this_rank(parts[1]) : at::Tensor(),
+          .key = parts[2].squeeze(3),
+          .value = parts[3].squeeze(3)};
 }
 
 at::Tensor SelfAttention::normalized(const at::Tensor& heads,

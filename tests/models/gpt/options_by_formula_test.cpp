@@ -63,6 +63,39 @@ TEST(OptionsByFormula, ResidualIsTakenBehindTheNorms) {
   }
 }
 
+// bf16 layers over a residual stream in fp32: with output projections of zero it passes bit for
+// bit, with others it grows by what the same branch gives in bf16.
+TEST(OptionsByFormula, ResidualStaysInFp32) {
+  const at::NoGradGuard no_grad;
+  GPTModelConfig config = small_gpt_config();
+  config.transformer.bf16 = true;
+  config.transformer.params_dtype = at::kBFloat16;
+  config.transformer.fp32_residual_connection = true;
+  const LayerOptions options{at::TensorOptions().dtype(at::kBFloat16),
+                             ProcessGroupCollection::single_rank().tp};
+  TransformerLayer layer(config.transformer, gpt_layer_local_spec(config.transformer),
+                         /*layer_number=*/1, options);
+  layer.assign_names("");
+  initialize_weights(layer, /*seed=*/1234);
+  const at::Tensor x =
+      at::randn({kFormulaTokens, kFormulaRows, config.transformer.hidden_size}) / 3;
+  const ForwardContext context = evaluation_context(kFormulaRows, kFormulaTokens);
+  const at::Tensor grown = layer.forward_attention(x, {}, context);
+  EXPECT_EQ(grown.scalar_type(), at::kFloat);
+  const at::Tensor rounded = layer.forward_attention(x.to(at::kBFloat16), {}, context);
+  EXPECT_EQ(rounded.scalar_type(), at::kBFloat16);
+  const double off = (grown - rounded.to(at::kFloat)).abs().max().item<double>();
+  EXPECT_GT(off, 0);
+  EXPECT_LT(off, 2e-2);
+  for (const ParameterPtr& parameter : layer.parameters()) {
+    for (const char* branch : {"linear_proj.", "linear_fc2."}) {
+      if (parameter->name.find(branch) != std::string::npos) parameter->data.zero_();
+    }
+  }
+  EXPECT_TRUE(at::equal(layer.forward(x, {}, context), x));
+  EXPECT_FALSE(at::equal(layer.forward(x.to(at::kBFloat16), {}, context).to(at::kFloat), x));
+}
+
 TEST(OptionsByFormula, QkClipStopsAtItsThreshold) {
   for (const double threshold : {1e-6, 1e6}) {
     GPTModelConfig config = small_gpt_config();
