@@ -148,6 +148,24 @@ std::string loss_section(const RunHistory& history) {
   return out + "</section>\n";
 }
 
+// A pair of charts for each depth of multi-token prediction; gaps in steps without it.
+std::string prediction_charts(const RunHistory& history) {
+  size_t depths = 0;
+  for (const auto& record : history.steps) depths = std::max(depths, record.mtp.size());
+  std::string out;
+  for (size_t depth = 0; depth < depths; ++depth) {
+    const auto chart = [&](const char* what, double MtpRecord::*value) {
+      const auto points = points_of(history, [&](const StepRecord& r) {
+        return depth < r.mtp.size() ? r.mtp[depth].*value : NAN;
+      });
+      return small_chart(history, fmt::format("prediction {}: {}", depth + 1, what), points, true);
+    };
+    out += "<div class=\"pair\">\n" + chart("loss (nats per token)", &MtpRecord::loss) +
+           chart("acceptance rate (%)", &MtpRecord::acceptance_rate) + "</div>\n";
+  }
+  return out;
+}
+
 const EvaluationRecord* last_evaluation(const RunHistory& history, const std::string& split) {
   const auto found = std::find_if(history.evaluations.rbegin(), history.evaluations.rend(),
                                   [&](const EvaluationRecord& r) { return r.split == split; });
@@ -341,7 +359,7 @@ std::string html_report(const RunHistory& history) {
   out +=
       small_chart(history, "learning rate",
                   points_of(history, [](const StepRecord& r) { return r.learning_rate; }), false);
-  out += "</div>\n";
+  out += "</div>\n" + prediction_charts(history);
   out += results_section(history) + runs_section(history) + settings_section(history) +
          notes_section(history);
   return out + "</main>\n</body>\n</html>\n";

@@ -94,6 +94,20 @@ TEST(HtmlReport, ShowsTheRun) {
   EXPECT_THAT(page, Not(HasSubstr("resumed from a checkpoint")));
 }
 
+TEST(HtmlReport, ShowsEveryDepthOfMultiTokenPrediction) {
+  RunHistory history = example_history(20);
+  EXPECT_THAT(html_report(history), Not(HasSubstr("prediction 1")));
+  for (StepRecord& record : history.steps) {
+    record.mtp = {{.loss = 3, .tokens = 10, .acceptance_rate = 50}};
+    if (record.iteration > 10) record.mtp.push_back({.loss = 4});
+  }
+  const std::string page = html_report(history);
+  EXPECT_EQ(first_fault(page), "");
+  EXPECT_EQ(count(page, "<h2>prediction 1: "), 2);
+  EXPECT_EQ(count(page, "<h2>prediction 2: "), 2);
+  EXPECT_THAT(page, Not(HasSubstr("nan")));
+}
+
 TEST(HtmlReport, MarksWhereTheRunWasResumedAndHow) {
   auto history = example_history(300);
   auto second = example_description();
