@@ -3,7 +3,6 @@
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
 #include "megatron/parallel/launch.h"
-#include "megatron/training/shutdown_signal.h"
 #include "megatron/training/training_loop.h"
 
 #include "cli/command.h"
@@ -15,7 +14,6 @@ int run_train(const ParsedCommand& command) {
     Options options = command.options;
     validate(options, *ranks);
   }
-  const ShutdownSignal shutdown_signal;
   return launch(command.options.launch, [&](RankContext& rank) {
     Options options = command.options;
     std::unique_ptr<Tokenizer> tokenizer;

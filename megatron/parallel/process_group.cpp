@@ -116,10 +116,10 @@ std::shared_ptr<Pending> ProcessGroup::begin(std::string operation, std::vector<
                                              Start&& start) const {
   const at::NoGradGuard no_grad;
   try {
-    // On a GPU the time limit is in the options of the operation; a limit here would block the
-    // host.
+    // Messages have no options with a time limit; on a GPU a limit here would block the host.
+    const bool is_message = operation.starts_with("send") || operation.starts_with("recv");
     return std::make_shared<WorkPending>(start(), std::move(tensors), operation, description(),
-                                         device_.is_cpu() ? timeout_ : kNoTimeout);
+                                         is_message && device_.is_cpu() ? timeout_ : kNoTimeout);
   } catch (const std::exception& error) {
     fail_collective(operation, description(), error);
   }

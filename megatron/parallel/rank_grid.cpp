@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "megatron/base/error.h"
+#include "megatron/base/nearest_name.h"
 
 namespace megatron {
 namespace {

@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 #include <c10/util/Logging.h>
 
@@ -22,8 +23,35 @@
 namespace megatron {
 namespace {
 
+constexpr const char* kArrivedKey = "megatron/arrived";
 constexpr const char* kFinishedKey = "megatron/finished";
+constexpr std::chrono::seconds kPatience{5};
 constexpr std::chrono::seconds kFarewell{30};
+
+// The rank that serves the store waits for all others here, and says so where that takes long: a
+// rank that never comes is the commonest mistake of a launch. Throws Error after `timeout`.
+void wait_for_all_ranks(c10d::Store& store, const RankIdentity& identity,
+                        std::chrono::milliseconds timeout) {
+  int64_t here = store.add(kArrivedKey, 1);
+  if (!identity.hosts_store) return;
+  const auto begin = std::chrono::steady_clock::now();
+  bool said = false;
+  while (here < identity.world_size) {
+    const auto waited = std::chrono::steady_clock::now() - begin;
+    check(waited < timeout,
+          "Expected {} ranks to meet at {}:{} within {:.4g} minutes, but {} came; start the others "
+          "with the same MASTER_ADDR and MASTER_PORT, or unset RANK and WORLD_SIZE to run alone",
+          identity.world_size, identity.master_addr, identity.master_port,
+          double(timeout.count()) / 60000.0, here);
+    if (waited > kPatience && !std::exchange(said, true)) {
+      fmt::print(stderr, "rank 0 waits for {} more of {} ranks ({}'s variables) at {}:{}\n",
+                 identity.world_size - here, identity.world_size, identity.launcher,
+                 identity.master_addr, identity.master_port);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    here = store.add(kArrivedKey, 0);
+  }
+}
 
 // A rank that serves the store stays until the others are done with it.
 void say_farewell(c10d::Store& store, const RankIdentity& identity,
@@ -97,6 +125,7 @@ int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
     set_compute_threads(context.threads);
     context.timeout = timeout;
     store = join_store(identity, timeout);
+    wait_for_all_ranks(*store, identity, timeout);
     context.device = device_from_name(config.device, identity.local_rank);
     context.transport = make_transport(store, identity, context.device, timeout);
     const int status = main(context);

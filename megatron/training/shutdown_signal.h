@@ -3,8 +3,8 @@
 
 namespace megatron {
 
-// From construction on the first signal sets the flag (a second SIGINT ends the process at once).
-// One for the whole process: ranks that are threads share it.
+// While there is one, a signal sets the flag (a second SIGINT ends the process at once). Each rank
+// has its own; ranks that are threads share the flag.
 class ShutdownSignal {
  public:
   ShutdownSignal();

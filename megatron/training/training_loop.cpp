@@ -182,9 +182,8 @@ class TrainingLoop {
                                 BatchSharing::whole_microbatches);
     check(std::isfinite(losses.loss) || !options_.training.check_for_nan_in_loss,
           "Expected a finite loss, but got {} at iteration {}; a lower --lr or more "
-          "--lr-warmup-iters usually helps "
-          "(the last checkpoint is whole)",
-          losses.loss, progress_.iteration + 1);
+          "--lr-warmup-iters usually helps; no checkpoint has this step's weights",
+          std::abs(losses.loss), progress_.iteration + 1);
     const Optimizer::StepResult stepped = step_->optimizer().step(learning_rate);
     synchronize(rank_.device);
     progress_.iteration += 1;
@@ -293,6 +292,7 @@ class TrainingLoop {
   const Tokenizer* tokenizer_;
   const RankContext& rank_;
   ProcessGroupCollection groups_;
+  ShutdownSignal shutdown_signal_;  // before all ranks have met a signal just ends the process
   std::shared_ptr<GPTModel> model_;
   std::optional<TrainStep> step_;
   LearningRateSchedule schedule_;

@@ -205,8 +205,8 @@ TEST(LaunchProcesses, MissingPeerIsAnErrorWithinTheTimeLimit) {
       {{"WORLD_SIZE", "2"}, {"MASTER_PORT", port}, {"RANK", "0"}, {"LOCAL_RANK", "0"}});
   EXPECT_EQ(program.wait(), 1);
   EXPECT_THAT(program.last_error_line(),
-              AllOf(HasSubstr("making group world (ranks [0, 1]) failed on rank 0"),
-                    HasSubstr("--distributed-timeout-minutes")));
+              AllOf(HasSubstr("rank 0: Expected 2 ranks to meet at 127.0.0.1:" + port),
+                    HasSubstr("but 1 came"), HasSubstr("MASTER_PORT")));
   ChildProgram client(
       probe({"collectives", "--threads", "1", "--distributed-timeout-minutes", "0.02"}),
       {{"WORLD_SIZE", "2"}, {"MASTER_PORT", port}, {"RANK", "1"}, {"LOCAL_RANK", "1"}});
@@ -214,6 +214,21 @@ TEST(LaunchProcesses, MissingPeerIsAnErrorWithinTheTimeLimit) {
   EXPECT_THAT(
       client.last_error_line(),
       AllOf(HasSubstr("rank 1: Expected to reach the store of rank 0"), HasSubstr("MASTER_ADDR")));
+}
+
+TEST(LaunchProcesses, WaitingForAPeerIsSaidAndEndsBySigterm) {
+  TakenPort taken;
+  const std::string port = taken.port();
+  taken.release();
+  ChildProgram program({MEGATRON_PROGRAM, "train", "--mock-data", "--vocab-size", "50",
+                        "--num-layers", "1", "--hidden-size", "8", "--num-attention-heads", "1",
+                        "--seq-length", "8", "--train-iters", "1"},
+                       {{"WORLD_SIZE", "2"}, {"MASTER_PORT", port}, {"RANK", "0"}});
+  while (program.err().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_THAT(program.err(),
+              HasSubstr("rank 0 waits for 1 more of 2 ranks (torchrun's variables)"));
+  kill(program.pid(), SIGTERM);
+  EXPECT_EQ(program.wait(), 128 + SIGTERM);
 }
 
 TEST(Launch, WorldOfOne) {
