@@ -32,7 +32,4 @@ void check(bool holds, fmt::format_string<Args...> text, Args&&... args) {
 // What an exception says, in one line: without the stack trace that libtorch's errors carry.
 std::string error_message(const std::exception& error);
 
-// The candidate with the smallest edit distance to `name`; empty where there are no candidates.
-std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
-
 }  // namespace megatron

@@ -37,7 +37,8 @@ std::optional<int64_t> iteration_of(std::string_view name) {
 // What to write after "but ...": where else there are checkpoints.
 std::string list_stored(const fs::path& root) {
   const auto iterations = stored_iterations(root);
-  if (iterations.empty()) return "no iteration is stored there";
+  if (iterations.empty())
+    return "no iteration is stored there; the folder that --save was given works";
   return fmt::format("stored are iterations {}", fmt::join(iterations, ", "));
 }
 

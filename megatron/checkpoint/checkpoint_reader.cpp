@@ -4,6 +4,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/base/nearest_name.h"
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/checksum.h"
 #include "megatron/checkpoint/dtype_conversion.h"

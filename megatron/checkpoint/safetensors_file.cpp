@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
+#include "megatron/base/nearest_name.h"
 #include "megatron/checkpoint/rectangle.h"
 #include "megatron/checkpoint/safetensors_format.h"
 

@@ -24,7 +24,7 @@ void Assignments::assign_field(const Option& option, bool inverted,
   const OptionValue value = option.value(options_);
   if (is_list(value)) {
     if (!settings_.contains(option.name())) {
-      std::get<std::vector<std::string>*>(value)->clear();
+      clear_list(value);
       settings_[option.name()] = {subject, nullptr};
     }
     for (const auto& text : texts) set_from_text(value, text, subject);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "megatron/base/nearest_name.h"
+
 namespace megatron {
 
 std::string_view command_name(Command command) {

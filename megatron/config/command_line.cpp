@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "megatron/base/dtype.h"
+#include "megatron/base/nearest_name.h"
 #include "megatron/config/assignments.h"
+#include "megatron/config/megatron_lm_flags.h"
 #include "megatron/config/yaml_file.h"
 
 namespace megatron {
@@ -50,9 +52,16 @@ std::vector<ParsedFlag> declare_flags(CLI::App& app, Command command) {
     throw UsageError(fmt::format("Expected a flag of megatron {}, but got {}, which is one of: {}",
                                  command_name(command), flag, command_list(other->taken_by)));
   }
-  throw UsageError(fmt::format("Expected a flag of megatron {}, but got {}; the nearest is {}",
-                               command_name(command), flag,
-                               nearest_name(flag, option_table().flags_of(command))));
+  if (is_megatron_lm_flag(flag)) {
+    throw UsageError(
+        fmt::format("Expected a flag of megatron {}, but got {}, which is Megatron-LM's and not in "
+                    "this version; README.md says what is",
+                    command_name(command), flag));
+  }
+  const std::string hint = nearest_hint(flag, option_table().flags_of(command));
+  throw UsageError(fmt::format(
+      "Expected a flag of megatron {}, but got {}{}", command_name(command), flag,
+      hint.empty() ? fmt::format("; megatron {} --help lists them", command_name(command)) : hint));
 }
 
 void parse_arguments(CLI::App& app, const std::vector<std::string>& arguments) {

@@ -135,9 +135,11 @@ std::vector<T> read_json_list(const nlohmann::json& json, std::string_view subje
   return items;
 }
 
-// "7,0", "[7, 0]" or "7".
+// "7,0", "[7, 0]", Megatron's "(7,0)" or "7".
 void append_numbers(std::vector<int64_t>& list, std::string_view text, std::string_view subject) {
-  const auto ends_number = [](char c) { return c == ',' || c == ' ' || c == '[' || c == ']'; };
+  const auto ends_number = [](char c) {
+    return std::string_view(", []()").find(c) != std::string_view::npos;
+  };
   size_t found = 0;
   for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
     for (end = begin; end < text.size() && !ends_number(text[end]);) ++end;
@@ -219,6 +221,11 @@ std::string to_text(const OptionValue& value) {
                : fmt::format("{}", fmt::join(json.get<std::vector<int64_t>>(), ","));
   }
   return json.dump();
+}
+
+void clear_list(const OptionValue& value) {
+  if (const auto* texts = std::get_if<std::vector<std::string>*>(&value)) (*texts)->clear();
+  if (const auto* numbers = std::get_if<std::vector<int64_t>*>(&value)) (*numbers)->clear();
 }
 
 bool is_bool(const OptionValue& value) {

@@ -69,6 +69,9 @@ OptionValue option_value(T& field) {
 // what was expected.
 void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject);
 
+// Empties a list.
+void clear_list(const OptionValue& value);
+
 // Sets the field from JSON. Null is allowed for optional fields and lists only; a list of numbers
 // may be one number.
 void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject);

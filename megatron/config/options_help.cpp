@@ -168,8 +168,11 @@ std::string options_markdown() {
       "keeps it in step.\n\n"
       "Flags are given as `--flag value` or `--flag=value`; one that turns something on also takes "
       "`=true` and `=false`. A YAML file (`--config FILE`) holds the same names without the dashes "
-      "in front, or the field's name, alone or in sections named as those below (`learning_rate`); "
-      "flags override it.\n\n"
+      "in front, or the field's name, alone or in sections named as those below (`learning_rate`), "
+      "which only "
+      "group: any of them may hold any option. Flags override the file. A field that a flag turns "
+      "off is "
+      "true by default, and `false` in a file is the same as the flag.\n\n"
       "| subcommand | what it does |\n|---|---|\n";
   for (const Command command : kCommands) {
     page += fmt::format("| `{}` | {} |\n", command_name(command), command_summary(command));
@@ -182,10 +185,12 @@ std::string options_markdown() {
     for (const Option& option : option_table().options()) {
       if (option.section != section) continue;
       const std::string hint = option.positional ? "TEXT" : hint_of(option, defaults);
-      page += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} |\n", flag_names(option),
-                          option.is_shorthand() ? "" : "`" + option.field + "`", escape_cell(hint),
-                          escape_cell(default_of(option, defaults, ~CommandSet{0})), option.unit,
-                          escape_cell(option.help), command_list(option.taken_by));
+      page +=
+          fmt::format("| `{}` | {} | {} | {} | {} | {} | {} |\n", flag_names(option),
+                      option.is_shorthand() ? "" : "`" + option.field + "`", escape_cell(hint),
+                      option.inverted ? "off; the field: true"
+                                      : escape_cell(default_of(option, defaults, ~CommandSet{0})),
+                      option.unit, escape_cell(option.help), command_list(option.taken_by));
     }
   }
   return page;

@@ -10,6 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "megatron/base/nearest_name.h"
 #include "megatron/config/option_table.h"
 
 namespace megatron {
@@ -28,18 +29,20 @@ const Options& default_options() {
 // What Megatron can vary and this version cannot.
 const std::vector<std::pair<std::string, nlohmann::json>>& fixed_fields() {
   static const std::vector<std::pair<std::string, nlohmann::json>> fields = {
-      {"attention_softmax_in_fp32", true},
-      {"fp16", false},
-      {"moe_ffn_hidden_size", nullptr},
-      {"moe_router_pre_softmax", false},
-      {"overlap_grad_reduce", false},
-      {"overlap_param_gather", false},
-      {"parallel_output", true},
-      {"perform_initialization", true},
-      {"scatter_embedding_sequence_parallel", true},
-      {"use_distributed_optimizer", false},
+      {"attention_softmax_in_fp32", true}, {"fp16", false},
+      {"moe_ffn_hidden_size", nullptr},    {"moe_router_pre_softmax", false},
+      {"overlap_grad_reduce", false},      {"overlap_param_gather", false},
+      {"perform_initialization", true},    {"use_distributed_optimizer", false},
   };
   return fields;
+}
+
+// Fields that C++ sets, and cases of other systems; no flag does.
+bool* field_without_flag(Options& options, std::string_view field) {
+  if (field == "parallel_output") return &options.model.parallel_output;
+  if (field == "scatter_embedding_sequence_parallel")
+    return &options.model.scatter_embedding_sequence_parallel;
+  return nullptr;
 }
 
 // With what follows from other fields written out, so that 'not given' and its meaning compare as
@@ -94,6 +97,10 @@ Options from_json(const nlohmann::json& json) {
 void set_field(Options& options, std::string_view field, const nlohmann::json& value) {
   if (const Option* option = option_table().find_field(field)) {
     return set_value(options, *option, value);
+  }
+  if (bool* flagless = field_without_flag(options, field)) {
+    if (!value.is_null()) set_from_json(flagless, value, field);
+    return;
   }
   for (const auto& [name, only] : fixed_fields()) {
     if (name != field) continue;

@@ -23,11 +23,13 @@ void add_rotary(OptionTable& table) {
   positions.shorthand({.flag = "use-rotary-position-embeddings",
                        .help = "The same as --position-embedding-type rope",
                        .sets = {{"position_embedding_type", "rope"}}});
-  positions.add(&M::max_position_embeddings, {.flag = "max-position-embeddings",
-                                              .help = "Rows of the learned position embedding",
-                                              .unit = "positions",
-                                              .otherwise = "the sequence length",
-                                              .field_aliases = {"max_sequence_length"}});
+  positions.add(&M::max_position_embeddings,
+                {.flag = "max-position-embeddings",
+                 .help = "Rows of the learned position embedding; other positions have no "
+                         "such bound",
+                 .unit = "positions",
+                 .otherwise = "the sequence length",
+                 .field_aliases = {"max_sequence_length"}});
   positions.add(&M::rotary_percent, {.flag = "rotary-percent",
                                      .help = "Share of a head's features that is rotated",
                                      .unit = "fraction"});

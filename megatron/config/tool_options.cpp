@@ -106,11 +106,9 @@ void add_checks(OptionTable& table) {
              {.flag = "tolerance", .help = "Multiplies every bound", .unit = "factor"});
   const auto output =
       table.group("Output", commands(Command::parity, Command::inspect), &parity_of);
-  output.add(&P::json,
-             {.flag = "json",
-              .help = "File for the result as one JSON object: what parity compared, what "
-                      "inspect found; - is standard output",
-              .otherwise = "none"});
+  output.add(&P::json, {.flag = "json",
+                        .help = "File for the result as one JSON object; - is standard output",
+                        .otherwise = "none"});
 
   const auto inspect = table.group("Inspection", kInspect, &inspect_of);
   inspect.add(&InspectConfig::checkpoint,

@@ -74,7 +74,8 @@ void add_data(OptionTable& table) {
   using D = DataConfig;
   const auto group = table.group("Data", kTrain, &data_of);
   group.add(&D::data_path, {.flag = "data-path",
-                            .help = "Dataset: the path of its .bin and .idx without the ending"});
+                            .help = "Dataset: the path of its .bin and .idx without the ending, or "
+                                    "what preprocess was given as --output-prefix"});
   group.add(&D::split,
             {.flag = "split", .help = "Shares of training, validation and test documents"});
   group.add(&D::data_cache_path, {.flag = "data-cache-path",
@@ -171,7 +172,8 @@ void add_logging(OptionTable& table) {
       &L::tensorboard_dir,
       {.flag = "tensorboard-dir", .help = "Folder for TensorBoard scalars", .otherwise = "none"});
   group.add(&L::log_json, {.flag = "log-json",
-                           .help = "File for one JSON object a step, in full precision",
+                           .help = "File for one JSON object a step, in full precision; starts, "
+                                   "evaluations and notes go to NAME.events.jsonl beside it",
                            .otherwise = "none"});
   group.add(&L::report, {.flag = "report",
                          .help = "File for an HTML page with the loss curve, layout and speed",

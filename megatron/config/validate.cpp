@@ -45,6 +45,10 @@ void check_generation(const GenerationConfig& config, Problems& problems) {
   problems.expect(config.temperature != 0 || (config.top_k == 0 && config.top_p == 0),
                   "Expected --greedy (--temperature 0) or --top-k or --top-p, but got both; the "
                   "likeliest token needs no draw");
+  problems.expect(config.temperature != 0 || config.num_samples <= 1,
+                  "Expected a --temperature above 0 with --num-samples {}, but got the likeliest "
+                  "token each time; 1 sample says the same",
+                  config.num_samples);
   problems.expect(config.top_k <= 0 || config.top_p <= 0,
                   "Expected --top-k or --top-p, but got both ({} and {}); 0 turns one off",
                   config.top_k, config.top_p);
@@ -76,6 +80,7 @@ void validate(Options& options, int world_size, Command command) {
   if (contains(commands(Command::train, Command::bench), command)) {
     check_batches(options, world_size, problems);
     check_optimizer(options.optimizer, problems);
+    check_unused(options, problems);
     problems.expect(
         options.ddp.grad_reduce_in_fp32 || options.model.transformer.params_dtype == at::kBFloat16,
         "Expected --bf16 with --grad-reduce-in-bf16, but got {} parameters; leave "

@@ -14,6 +14,8 @@ class Problems;
 // case) before.
 void validate(Options& options, int world_size, Command command = Command::train);
 
+bool same(const YarnConfig& left, const YarnConfig& right);
+
 // The parts of it.
 void check_attention(const GPTModelConfig& config, Problems& problems);
 void check_model(const GPTModelConfig& config, int world_size, Problems& problems);
@@ -22,5 +24,6 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
 void check_batches(const Options& options, int world_size, Problems& problems);
 void check_tokenizer(const TokenizerConfig& config, Problems& problems);
 void check_training(const Options& options, Problems& problems);
+void check_unused(const Options& options, Problems& problems);
 
 }  // namespace megatron

@@ -1,6 +1,8 @@
 // The checks of attention and positions beyond their sizes.
 #include <tuple>
 
+#include <fmt/ranges.h>
+
 #include "megatron/config/attention_backend.h"
 #include "megatron/config/enum_names.h"
 #include "megatron/config/problems.h"
@@ -29,10 +31,13 @@ void check_window(const TransformerConfig& t, Problems& problems) {
                   "neither");
   check_layer_pattern("--window-attn-skip-freq", t.window_attn_skip_freq, t.num_layers, problems);
   if (t.window_size.empty()) return;
-  problems.expect(t.window_size.size() == 2 && t.window_size[0] >= -1 && t.window_size[1] >= -1,
-                  "Expected two numbers of at least -1 for --window-size (left,right), but got {}; "
-                  "1023,0 lets a token see 1024",
-                  t.window_size);
+  const bool sound = t.window_size.size() == 2 && t.window_size[0] >= -1 &&
+                     (t.window_size[1] == 0 || t.window_size[1] == -1);
+  problems.expect(
+      sound,
+      "Expected a left bound of at least -1 and 0 or -1 on the right (a token sees none "
+      "behind it) for --window-size, but got {}; 1023,0 lets a token see 1024",
+      fmt::join(t.window_size, ","));
 }
 
 void check_mrope(const GPTModelConfig& config, Problems& problems) {
@@ -69,15 +74,6 @@ void check_yarn(const char* prefix, const YarnConfig& yarn, Problems& problems) 
       "Expected --{0}beta-fast above --{0}beta-slow above 0, but got {1} and {2}; 32 and "
       "1 are usual",
       prefix, yarn.beta_fast, yarn.beta_slow);
-}
-
-bool same(const YarnConfig& left, const YarnConfig& right) {
-  const auto fields = [](const YarnConfig& yarn) {
-    return std::tie(yarn.rotary_scaling_factor, yarn.original_max_position_embeddings,
-                    yarn.beta_fast, yarn.beta_slow, yarn.mscale, yarn.mscale_all_dim,
-                    yarn.correction_range_round_to_int);
-  };
-  return fields(left) == fields(right);
 }
 
 void check_no_latent_attention(const MultiLatentAttentionConfig& mla, Problems& problems) {
@@ -166,11 +162,28 @@ void check_backend(const TransformerConfig& t, Problems& problems) {
 
 }  // namespace
 
+bool same(const YarnConfig& left, const YarnConfig& right) {
+  const auto fields = [](const YarnConfig& yarn) {
+    return std::tie(yarn.rotary_scaling_factor, yarn.original_max_position_embeddings,
+                    yarn.beta_fast, yarn.beta_slow, yarn.mscale, yarn.mscale_all_dim,
+                    yarn.correction_range_round_to_int);
+  };
+  return fields(left) == fields(right);
+}
+
 void check_attention(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
   check_backend(t, problems);
   check_window(t, problems);
   check_mrope(config, problems);
+  problems.expect(t.softmax_scale.value_or(1) > 0,
+                  "Expected --softmax-scale above 0, but got {}; 1 / sqrt(head width) is usual",
+                  t.softmax_scale.value_or(1));
+  problems.expect(
+      config.position_embedding_type != PositionEmbeddingType::yarn || config.rotary_base > 1,
+      "Expected --rotary-base above 1 with --position-embedding-type yarn, but got {}; "
+      "10000 is usual",
+      config.rotary_base);
   check_layer_pattern("--no-rope-freq", t.no_rope_freq, t.num_layers, problems);
   problems.expect(!t.qk_layernorm || !t.qk_l2_norm,
                   "Expected --qk-layernorm or --qk-l2-norm, but got both; leave one out");

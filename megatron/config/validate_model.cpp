@@ -15,10 +15,19 @@ void expect_probability(const char* flag, double value, Problems& problems) {
 // Whether every size is one that can be computed with.
 bool check_sizes(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
-  bool sound = problems.is_size("--num-layers", t.num_layers);
-  sound &= problems.is_size("--hidden-size", t.hidden_size);
-  sound &= problems.is_size("--num-attention-heads", t.num_attention_heads);
-  sound &= problems.is_size("--seq-length", config.seq_length);
+  bool sound = true;
+  // These have no defaults.
+  const auto required_size = [&](const char* flag, int64_t value) {
+    problems.expect(value != 0,
+                    "Expected {} of at least 1, but got 0; give it as a flag or in a file with "
+                    "--config",
+                    flag);
+    sound &= value != 0 && problems.is_size(flag, value);
+  };
+  required_size("--num-layers", t.num_layers);
+  required_size("--hidden-size", t.hidden_size);
+  required_size("--num-attention-heads", t.num_attention_heads);
+  required_size("--seq-length", config.seq_length);
   sound &= config.vocab_size == 0 || problems.is_size("--vocab-size", config.vocab_size);
   sound &= problems.is_size("--make-vocab-size-divisible-by", config.make_vocab_size_divisible_by);
   const auto optional_size = [&](const char* flag, const std::optional<int64_t>& value) {
@@ -193,8 +202,14 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
   }
 }
 
-void check_multi_token_prediction(const TransformerConfig& t, Problems& problems) {
+void check_multi_token_prediction(const GPTModelConfig& config, Problems& problems) {
+  const TransformerConfig& t = config.transformer;
   problems.at_least("--mtp-num-layers", t.mtp.mtp_num_layers, 0);
+  problems.expect(
+      t.mtp.mtp_num_layers < config.seq_length,
+      "Expected --mtp-num-layers below --seq-length ({}), but got {}; deeper ones have no "
+      "token to predict",
+      config.seq_length, t.mtp.mtp_num_layers);
   const bool unused =
       t.mtp.mtp_num_layers > 0 || (!t.mtp.mtp_use_repeated_layer && !t.mtp.mtp_detach_heads);
   problems.expect(unused,
@@ -301,7 +316,7 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
     check_rotary(config, problems);
     check_positions(config, problems);
     check_attention(config, problems);
-    check_multi_token_prediction(t, problems);
+    check_multi_token_prediction(config, problems);
     check_mup(t, problems);
   }
   if (sized && ranked) {

@@ -96,10 +96,11 @@ void check_optimizer(const OptimizerConfig& config, Problems& problems) {
 }
 
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems) {
-  problems.expect(config.min_lr >= 0 && config.min_lr <= config.lr,
+  const double most = std::max(config.lr, 0.0);  // a negative one has been complained of
+  problems.expect(config.min_lr >= 0 && config.min_lr <= most,
                   "Expected --min-lr between 0 and --lr ({}), but got {}; {} works", config.lr,
                   config.min_lr, 0);
-  problems.expect(config.lr_warmup_init >= 0 && config.lr_warmup_init <= config.lr,
+  problems.expect(config.lr_warmup_init >= 0 && config.lr_warmup_init <= most,
                   "Expected --lr-warmup-init between 0 and --lr ({}), but got {}; {} works",
                   config.lr, config.lr_warmup_init, 0);
   problems.at_least("--lr-warmup-iters", config.lr_warmup_iters, 0);

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include "megatron/base/nearest_name.h"
+
 namespace megatron {
 namespace {
 
@@ -45,6 +47,10 @@ class YamlReader {
 
   std::string scalar(const YAML::Node& node) const {
     if (!node.IsScalar()) fail_at(node, "Expected a single value, but got a list or a mapping");
+    // "?": plain, "!": quoted.
+    const std::string& tag = node.Tag();
+    if (!tag.empty() && tag != "?" && tag != "!" && !tag.starts_with("tag:yaml.org,2002:"))
+      fail_at(node, "Expected a plain value, but got the tag {}; leave it out", tag);
     return node.Scalar();
   }
 
@@ -59,16 +65,16 @@ class YamlReader {
     }
     const std::string section = with_underscores(scalar(name));
     if (std::find(known.begin(), known.end(), section) != known.end()) return;
-    fail_at(name, "Expected the name of a section or of an option, but got '{}'; the nearest is {}",
-            scalar(name), nearest_name(section, known));
+    fail_at(name, "Expected the name of a section or of an option, but got '{}'{}", scalar(name),
+            nearest_hint(section, known));
   }
 
   void read_entry(const YAML::Node& key_node, const YAML::Node& value) const {
     const std::string key = scalar(key_node);
     const auto [option, inverted] = option_table().find_key(key);
     if (option == nullptr) {
-      fail_at(key_node, "Expected the name of an option, but got '{}'; the nearest is {}", key,
-              nearest_name(with_underscores(key), option_table().keys_of(command_)));
+      fail_at(key_node, "Expected the name of an option, but got '{}'{}", key,
+              nearest_hint(with_underscores(key), option_table().keys_of(command_)));
     }
     if (option->name() == "config_file") {
       fail_at(key_node, "Expected options, but got '{}': a file cannot read another", key);
@@ -77,7 +83,11 @@ class YamlReader {
       fail_at(key_node, "Expected an option of megatron {}, but got '{}', which is one of: {}",
               command_name(command_), key, command_list(option->taken_by));
     }
-    if (value.IsNull()) return;
+    if (value.IsNull()) {
+      // Null is the default of what may stay without a value.
+      if (!option->is_shorthand() && to_text(option->value(scratch_)) == "-") return;
+      fail_at(key_node, "Expected a value for {}, but got none; give one or leave it out", key);
+    }
     std::vector<std::string> texts;
     const bool list = !option->is_shorthand() && is_list(option->value(scratch_));
     if (value.IsSequence() && list) {
@@ -108,7 +118,13 @@ void read_yaml_file(const std::filesystem::path& path, Command command, Assignme
         fmt::format("Expected a YAML file for --config, but got the folder '{}'", path.string()));
   }
   try {
-    YamlReader(path.string(), command, assignments).read_top(YAML::LoadFile(path.string()));
+    const std::vector<YAML::Node> documents = YAML::LoadAllFromFile(path.string());
+    if (documents.size() > 1) {
+      throw UsageError(
+          fmt::format("Expected one YAML document in {}, but got {}; take the '---' lines out",
+                      path.string(), documents.size()));
+    }
+    if (!documents.empty()) YamlReader(path.string(), command, assignments).read_top(documents[0]);
   } catch (const YAML::BadFile&) {
     throw UsageError(
         fmt::format("Expected a readable YAML file for --config, but got '{}'", path.string()));

@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
+#include "megatron/base/nearest_name.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/object_collectives.h"

@@ -5,12 +5,16 @@
 
 #include <gtest/gtest.h>
 
+#include "megatron/config/megatron_lm_flags.h"
+#include "megatron/config/option_table.h"
+
 #include "tests/config/usage_message.h"
 
 namespace megatron {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -155,7 +159,12 @@ TEST(CommandLine, UnknownFlagsNameTheNearest) {
   EXPECT_EQ(parsing_refusal({"--num-layer", "3"}),
             "Expected a flag of megatron train, but got --num-layer; the nearest is --num-layers");
   EXPECT_THAT(parsing_refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
-  EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr("the nearest is --bf16"));
+  EXPECT_THAT(parsing_refusal({"--learning-rate", "1"}),
+              EndsWith("got --learning-rate; megatron train --help lists them"));
+  for (const char* flag : {"--fp16", "--num-experts", "--moe-grouped-gemm", "--fp8-format"})
+    EXPECT_THAT(parsing_refusal({flag}), HasSubstr(" Megatron-LM's and not in this version"));
+  for (const Option& option : option_table().options())
+    EXPECT_FALSE(is_megatron_lm_flag("--" + option.flag)) << option.flag;
   EXPECT_THAT(parsing_refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
   EXPECT_THAT(parsing_refusal({"stray"}), HasSubstr("but got 'stray'"));
   EXPECT_THAT(parsing_refusal({"--bf16", "true"}), HasSubstr("but got 'true'"));
@@ -197,6 +206,24 @@ TEST(CommandLine, ContradictionsAreRefused) {
 TEST(CommandLine, RepeatedListsGrow) {
   EXPECT_THAT(train_options({"--data-path", "a", "--bf16", "--data-path", "b"}).data.data_path,
               ElementsAre("a", "b"));
+}
+
+TEST(CommandLine, ListsOfNumbers) {
+  const auto window = [](const Arguments& arguments) {
+    return train_options(arguments).model.transformer.window_size;
+  };
+  EXPECT_THAT(window({"--window-size", "3,0"}), ElementsAre(3, 0));
+  EXPECT_THAT(window({"--window-size", "3", "0", "--bf16"}), ElementsAre(3, 0));
+  EXPECT_THAT(window({"--window-size=-1,0"}), ElementsAre(-1, 0));
+  EXPECT_THAT(window({"--window-size", "(3,0)"}), ElementsAre(3, 0));  // Megatron's notation
+  const TransformerConfig config = train_options({"--mrope-section", "2,1,1", "--no-rope-freq", "4",
+                                                  "--window-attn-skip-freq", "[1,0,1]"})
+                                       .model.transformer;
+  EXPECT_THAT(config.mrope_section, ElementsAre(2, 1, 1));
+  EXPECT_THAT(config.no_rope_freq, ElementsAre(4));
+  EXPECT_THAT(config.window_attn_skip_freq, ElementsAre(1, 0, 1));
+  EXPECT_THAT(parsing_refusal({"--window-size", "three"}),
+              HasSubstr("Expected a whole number for --window-size, but got 'three'"));
 }
 
 TEST(Command, NamesAndTheNearest) {

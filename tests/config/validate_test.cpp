@@ -66,6 +66,23 @@ TEST_P(Refuses, WithTheValuesThatWork) {
 }
 
 const BadCase kBadCases[] = {
+    {{"--yarn-mscale", "2"}, 1, {"--position-embedding-type yarn with the --yarn-* options"}},
+    {{"--qk-clip-threshold", "3"}, 1, {"--qk-clip with --qk-clip-threshold"}},
+    {{"--cross-entropy-fusion-impl", "linear"}, 1, {"Expected --cross-entropy-loss-fusion with"}},
+    {{"--mtp-loss-scaling-factor", "0.3"}, 1, {"Expected --mtp-num-layers with"}},
+    {{"--fp32-residual-connection"}, 1, {"Expected --bf16 with --fp32-residual-connection"}},
+    {{"--weight-decay", "0", "--apply-wd-to-1d-parameters"}, 1, {"--weight-decay above 0 with"}},
+    {{"--lr-decay-style", "constant", "--lr-decay-iters", "5"}, 1, {"style that decays with"}},
+    {{"--window-size", "3,3"}, 1, {"0 or -1 on the right", "but got 3,3"}},
+    {{"--position-embedding-type", "yarn", "--rotary-percent", "0.5"},
+     1,
+     {"leave --rotary-percent"}},
+    {{"--position-embedding-type", "yarn", "--use-rope-scaling"}, 1, {"leave --use-rope-scaling"}},
+    {{"--position-embedding-type", "yarn", "--rotary-base", "1"}, 1, {"--rotary-base above 1"}},
+    {{"--no-mup-learning-rates"}, 1, {"Expected --use-mup with --no-mup-learning-rates"}},
+    {{"--mtp-num-layers", "128", "--seq-length", "128"}, 1, {"below --seq-length (128)"}},
+    {{"--softmax-scale", "0"}, 1, {"--softmax-scale above 0, but got 0"}},
+    {{"--lr", "-1"}, 1, {"Expected --lr of at least 0, but got -1"}},
     {{"--num-layers", "0"}, 1, {"--num-layers of at least 1, but got 0"}},
     {{"--num-layers", "-3"}, 1, {"--num-layers of at least 1, but got -3"}},
     {{"--hidden-size", "0"}, 1, {"--hidden-size"}},

@@ -48,7 +48,7 @@ TEST_F(YamlFile, TakesFlagAndFieldNamesInSections) {
       "data:\n"
       "  data-path: [a, b]\n"
       "  split: 9,1\n"
-      "seed:\n");
+      "num_query_groups: null\n");
   const Options& options = parsed.options;
   EXPECT_EQ(options.model.transformer.num_layers, 4);
   EXPECT_EQ(options.model.transformer.hidden_size, 64);
@@ -98,6 +98,10 @@ TEST_F(YamlFile, RefusalsNameFileLineAndKey) {
   EXPECT_THAT(refusal("bf16: 3\n"),
               HasSubstr("line 1: Expected true or false for bf16, but got '3'"));
   EXPECT_THAT(refusal("lr: [1, 2]\n"), HasSubstr("Expected a single value for lr, but got a list"));
+  EXPECT_THAT(refusal("bf16: true\nlr:\n"),
+              HasSubstr(", line 2: Expected a value for lr, but got none"));
+  EXPECT_THAT(refusal("lr: !mine 1\n"), HasSubstr("but got the tag !mine"));
+  EXPECT_THAT(refusal("lr: 1\n---\nlr: 2\n"), HasSubstr("Expected one YAML document in "));
   EXPECT_THAT(refusal("model:\n  b:\n    lr: 1\n"),
               HasSubstr("line 2: Expected sections of one level"));
   EXPECT_THAT(refusal("modle:\n  num-layers: 2\n"), HasSubstr("'modle'; the nearest is model"));

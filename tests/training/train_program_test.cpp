@@ -2,6 +2,7 @@
 #include <csignal>
 #include <fstream>
 #include <gmock/gmock.h>
+#include <set>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -214,6 +215,21 @@ TEST_F(TrainProgram, SigtermSavesAndExitsWithZero) {
     EXPECT_THAT(result.output, HasSubstr("signal"));
     EXPECT_TRUE(std::filesystem::exists(save + "/latest_checkpointed_iteration.txt"));
   }
+}
+
+// Lists of numbers from the command line reach the model.
+TEST_F(TrainProgram, WindowsAndLayersWithoutRopeChangeTheLoss) {
+  std::set<double> losses;
+  int64_t runs = 0;
+  for (const char* flags :
+       {"", "--window-size 3,0", "--window-size 3,0 --window-attn-skip-freq 2",
+        "--position-embedding-type rope", "--position-embedding-type rope --no-rope-freq 2"}) {
+    const std::string log = path(std::to_string(runs++) + ".jsonl");
+    const ProgramResult result = train(std::string(flags) + " --exit-interval 2 --log-json " + log);
+    ASSERT_EQ(result.status, 0) << flags << result.errors;
+    losses.insert(read_log(log).at(2).first);
+  }
+  EXPECT_EQ(int64_t(losses.size()), runs);
 }
 
 TEST_F(TrainProgram, NotANumberStopsWithAnErrorAndKeepsTheCheckpoint) {
