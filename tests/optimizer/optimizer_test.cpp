@@ -37,6 +37,34 @@ TEST(Optimizer, DecayLeavesBiasesAndNormsAlone) {
   EXPECT_NEAR(bias->data[0].item<double>(), 1.0 - 0.01, 1e-6);
 }
 
+// Megatron's MuP groups at a width multiplier of 4: Adam divides the learning rate and epsilon of
+// hidden matrices by it; SGD multiplies the rate of everything else.
+TEST(Optimizer, MupScalesRatesAndEpsilonByTheKindOfParameter) {
+  const double m = 4, lr = 0.01, g = 0.5, eps = 0.1;
+  const auto stepped = [&](OptimizerType type, bool scales, bool is_matrix, bool is_embedding) {
+    OptimizerConfig config = adam_config();
+    config.optimizer = type;
+    config.weight_decay = 0;
+    config.adam_eps = eps;
+    config.mup_scales_learning_rate = scales;
+    const ParameterPtr parameter = make_parameter(
+        is_matrix ? std::vector<int64_t>{2, 2} : std::vector<int64_t>{4}, 1.0, g, at::kDouble);
+    parameter->is_embedding_parameter = is_embedding;
+    Optimizer optimizer(config, {parameter}, ProcessGroupCollection::single_rank(), m);
+    optimizer.step(lr);
+    return parameter->data.view(-1)[0].item<double>();
+  };
+  constexpr auto kAdam = OptimizerType::adam, kSgd = OptimizerType::sgd;
+  EXPECT_NEAR(stepped(kAdam, true, true, false), 1 - lr / m * g / (g + eps / m), 1e-12);
+  EXPECT_NEAR(stepped(kAdam, true, false, false), 1 - lr * g / (g + eps), 1e-12);
+  EXPECT_NEAR(stepped(kAdam, true, true, true), 1 - lr * g / (g + eps), 1e-12);
+  EXPECT_NEAR(stepped(kAdam, false, true, false), 1 - lr * g / (g + eps / m), 1e-12);
+  EXPECT_NEAR(stepped(kSgd, true, true, false), 1 - lr * g, 1e-12);
+  EXPECT_NEAR(stepped(kSgd, true, false, false), 1 - lr * m * g, 1e-12);
+  EXPECT_NEAR(stepped(kSgd, true, true, true), 1 - lr * m * g, 1e-12);
+  EXPECT_NEAR(stepped(kSgd, false, false, false), 1 - lr * g, 1e-12);
+}
+
 TEST(Optimizer, L2DecayJoinsTheGradient) {
   OptimizerConfig config = adam_config();
   config.optimizer = OptimizerType::sgd;

@@ -130,6 +130,25 @@ INSTANTIATE_TEST_SUITE_P(Table, LayoutIndependence,
                                   std::get<1>(info.param).name;
                          });
 
+// Where the embedding hands out the whole sequence, the model scatters it.
+TEST(ScatterEmbedding, OffGivesTheSameNumbers) {
+  for (const int64_t depths : {0, 1}) {
+    const auto run = [&](bool scatters) {
+      std::vector<double> numbers;
+      run_thread_world(2, [&](RankContext& rank) {
+        Options options = make_options(kModels[0], {"tp2_sp", 2, 2, 1, true}, at::kDouble);
+        options.model.scatter_embedding_sequence_parallel = scatters;
+        options.model.transformer.mtp.mtp_num_layers = depths;
+        const std::vector<double> ours = run_steps(options, rank);
+        if (rank.rank == 0) numbers = ours;
+      });
+      return numbers;
+    };
+    const std::vector<double> with = run(true), without = run(false);
+    for (size_t i = 0; i < with.size(); ++i) EXPECT_NEAR(without[i], with[i], 1e-12) << i;
+  }
+}
+
 // Kinds of parameters, each as a change of a model.
 struct ParameterKinds {
   const char* name;
