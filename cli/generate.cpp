@@ -82,6 +82,7 @@ int run_generate(const ParsedCommand& command) {
                                          .top_p = options.generation.top_p,
                                          .seed = static_cast<uint64_t>(options.training.seed)}};
     if (request.prompt.empty() && tokenizer->eod()) request.prompt = {*tokenizer->eod()};
+    check_request(*model, request);
     const bool speaks = rank.rank == 0;
     const bool streams = speaks && request.num_samples == 1;
     if (streams) std::cout << options.generation.prompt << std::flush;

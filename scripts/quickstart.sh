@@ -62,18 +62,17 @@ summarize() {
   bits=$(sed -n 's/.*"split":"validation".*"bits_per_byte":\([0-9.eE+-]*\).*/\1/p' $run/metrics.events.jsonl |
     tail -n 1 | awk '{printf "%.3f", $1}')
   heading "Summary"
-  cat << END
-validation loss       $bits bits per byte after $(iterations_done) steps
-  for comparison      $counted: counts of the training part, on the same text
-half-way              checkpoint of TP=2 x PP=2 taken up by TP=2 x DP=2
-$checkpoints/  the trained model, for megatron inspect, generate, train --load
-$run/report.html      loss curve, layout, speed: open it in a browser
-$run/metrics.jsonl    one JSON object a step
-$run/tensorboard/     scalars, for tensorboard --logdir
-$run/sample.txt       generated text:
-
-END
-  sed 's/^/  | /' $run/sample.txt
+  row() { printf '%-30s  %s\n' "$1" "$2"; }
+  row "validation loss" "$bits bits per byte after $(iterations_done) steps"
+  row "  for comparison" "$counted: counts of the training part, on the same text"
+  row "half-way" "checkpoint of TP=2 x PP=2 taken up by TP=2 x DP=2"
+  row $checkpoints/ "the trained model, for megatron inspect, generate, train --load"
+  row $run/report.html "loss curve, layout, speed: open it in a browser"
+  row $run/metrics.jsonl "one JSON object a step"
+  row $run/tensorboard/ "scalars, for tensorboard --logdir"
+  row $run/sample.txt "generated text:"
+  echo
+  sed '/^$/d' $run/sample.txt | fold -s -w 110 | sed 's/^/  | /'
 }
 
 heading "Data: $data"
@@ -84,6 +83,10 @@ if [ "$(iterations_done)" -ge $half ]; then
   echo "already there: $checkpoints, at step $(iterations_done)"
 else
   train --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 --exit-interval $half
+  if [ "$(iterations_done)" -lt $half ]; then
+    echo "stopped at step $(iterations_done); make quickstart goes on from there" >&2
+    exit 1
+  fi
 fi
 
 heading "Resuming in another layout: steps $((half + 1)) to $train_iters over 4 processes, TP=2 x DP=2"

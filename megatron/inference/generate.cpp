@@ -52,9 +52,7 @@ class Decoder {
 
 }  // namespace
 
-std::vector<std::vector<int64_t>> generate(
-    GPTModel& model, const GenerateRequest& request,
-    const std::function<void(const std::vector<int64_t>&)>& on_token) {
+void check_request(const GPTModel& model, const GenerateRequest& request) {
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   const int64_t total = prompt_length + request.max_new_tokens,
                 limit = model.config().max_sequence_length();
@@ -63,13 +61,20 @@ std::vector<std::vector<int64_t>> generate(
         "Expected generation without sequence parallelism, but got --sequence-parallel");
   check(model.config().position_embedding_type != PositionEmbeddingType::learned_absolute ||
             total <= limit,
-        "Expected prompt and continuation within the model's {} positions, but got {} + {}; "
-        "--max-new-tokens {} works",
-        limit, prompt_length, request.max_new_tokens, std::max<int64_t>(limit - prompt_length, 0));
+        "Expected prompt and continuation within the model's {} positions, but got {} + {}; {}",
+        limit, prompt_length, request.max_new_tokens,
+        prompt_length < limit ? fmt::format("--max-new-tokens {} works", limit - prompt_length)
+                              : fmt::format("a prompt of {} tokens works", limit - 1));
+}
 
+std::vector<std::vector<int64_t>> generate(
+    GPTModel& model, const GenerateRequest& request,
+    const std::function<void(const std::vector<int64_t>&)>& on_token) {
+  check_request(model, request);
+  const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   const int64_t batch = request.num_samples;
   const ProcessGroup& pp = *model.groups().pp;
-  Decoder decoder(model, batch, total);
+  Decoder decoder(model, batch, prompt_length + request.max_new_tokens);
   std::vector<std::vector<int64_t>> continuations(batch);
   std::vector<bool> ended(batch, false);
   at::Tensor next = at::tensor(request.prompt, at::kLong)

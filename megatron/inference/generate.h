@@ -18,10 +18,13 @@ struct GenerateRequest {
   SamplingParams sampling;
 };
 
+// Throws Error for a request that the model cannot answer: no prompt, or more than its positions.
+void check_request(const GPTModel& model, const GenerateRequest& request);
+
 // Collective over the model's groups: every rank gives the same request and gets the same
 // continuations (without the prompt; with the end token where it came). `on_token` is called after
-// each step with the tokens of all samples, on every rank. Throws Error where prompt and
-// continuation exceed the model's positions.
+// each step with the tokens of all samples, on every rank. Throws Error as
+// check_request does.
 std::vector<std::vector<int64_t>> generate(
     GPTModel& model, const GenerateRequest& request,
     const std::function<void(const std::vector<int64_t>&)>& on_token = {});
