@@ -91,8 +91,8 @@ Options cp_options(const CpModel& model, const CpLayout& layout, CpCommType comm
                    at::ScalarType dtype) {
   Options options;
   GPTModelConfig& config = options.model;
-  config.vocab_size = 50;
-  config.make_vocab_size_divisible_by = 8;
+  config.vocab_size = 48;
+  config.should_pad_vocab = false;
   config.seq_length = 16;
   TransformerConfig& t = config.transformer;
   t.num_layers = 2;
