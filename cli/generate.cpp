@@ -26,6 +26,7 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   const TransformerConfig& asked = command.options.model.transformer;
   transformer.tensor_model_parallel_size = transformer.pipeline_model_parallel_size = 1;
   transformer.context_parallel_size = transformer.expert_model_parallel_size = 1;
+  transformer.cp_comm_type = CpCommType::p2p;
   transformer.sequence_parallel = false;
   transformer.mla.cache_mla_latents = false;
   transformer.pipeline_dtype.reset();

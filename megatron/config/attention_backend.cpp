@@ -25,7 +25,12 @@ AttentionDemands abilities(AttentionBackend backend, bool cuda) {
       return {};
     case AttentionBackend::fused:
       if (cuda) return {};
-      return {.dropout = true, .window = true, .sinks = true, .packed = true, .cached = true};
+      return {.dropout = true,
+              .window = true,
+              .sinks = true,
+              .packed = true,
+              .cached = true,
+              .split_keys = true};
     case AttentionBackend::automatic:
     case AttentionBackend::unfused:
     case AttentionBackend::local:
@@ -37,7 +42,8 @@ AttentionDemands abilities(AttentionBackend backend, bool cuda) {
           .packed = true,
           .mask = true,
           .bias = true,
-          .cached = true};
+          .cached = true,
+          .split_keys = true};
 }
 
 // Transformer Engine's switches, and what each is under a backend.
@@ -85,7 +91,8 @@ AttentionDemands AttentionDemands::of_layer(const TransformerConfig& config, int
 AttentionDemands AttentionDemands::of_model(const TransformerConfig& config) {
   return {.dropout = config.attention_dropout > 0,
           .window = !config.window_size.empty(),
-          .sinks = config.softmax_type != SoftmaxType::vanilla};
+          .sinks = config.softmax_type != SoftmaxType::vanilla,
+          .split_keys = config.context_parallel_size > 1 && config.cp_comm_type != CpCommType::a2a};
 }
 
 std::string unmet_demands(AttentionBackend backend, const AttentionDemands& demands, bool cuda) {
@@ -101,6 +108,7 @@ std::string unmet_demands(AttentionBackend backend, const AttentionDemands& dema
   compare(&AttentionDemands::mask, "an attention mask");
   compare(&AttentionDemands::bias, "an attention bias");
   compare(&AttentionDemands::cached, "cached keys");
+  compare(&AttentionDemands::split_keys, "--cp-comm-type p2p or allgather");
   return fmt::format("{}", fmt::join(unmet, ", "));
 }
 

@@ -16,7 +16,8 @@ struct AttentionDemands {
   bool packed = false;
   bool mask = false;  // an arbitrary one
   bool bias = false;
-  bool cached = false;  // fewer queries than keys
+  bool cached = false;      // fewer queries than keys
+  bool split_keys = false;  // over ranks that each give a block of them
 
   // What the configuration asks of every call of a layer (numbers from 1).
   static AttentionDemands of_layer(const TransformerConfig& config, int64_t layer_number);

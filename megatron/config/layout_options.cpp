@@ -29,8 +29,12 @@ void add_parallelism(OptionTable& table) {
                                                .help = "Stages that share out the layers (PP)",
                                                .unit = "ranks"});
   group.add(&T::context_parallel_size, {.flag = "context-parallel-size",
-                                        .help = "Ranks that share a sequence; only 1 works",
+                                        .help = "Ranks that share every sequence (CP)",
                                         .unit = "ranks"});
+  group.add(&T::cp_comm_type,
+            {.flag = "cp-comm-type",
+             .help = "How attention sees the keys of other ranks: in a ring (p2p), heads exchanged "
+                     "against sequence (a2a), or all gathered (allgather)"});
   group.add(&T::expert_model_parallel_size, {.flag = "expert-model-parallel-size",
                                              .help = "Ranks that share experts; only 1 works",
                                              .unit = "ranks"});

@@ -95,6 +95,10 @@ void validate(Options& options, int world_size, Command command) {
       break;
     case Command::generate:
       check_generation(options.generation, problems);
+      problems.expect(options.model.transformer.context_parallel_size == 1,
+                      "Expected --context-parallel-size 1 for generate, which decodes one position "
+                      "at a time, but got {}; leave it out",
+                      options.model.transformer.context_parallel_size);
       check_tokenizer(options.tokenizer, problems);
       break;
     case Command::bench:

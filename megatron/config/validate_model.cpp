@@ -271,18 +271,15 @@ void check_positions(const GPTModelConfig& config, Problems& problems) {
 }
 
 bool check_parallel_sizes(const TransformerConfig& t, Problems& problems) {
-  problems.expect(t.context_parallel_size == 1,
-                  "Expected --context-parallel-size 1, but got {}; context parallelism is not in "
-                  "this version",
-                  t.context_parallel_size);
   problems.expect(t.expert_model_parallel_size == 1,
                   "Expected --expert-model-parallel-size 1, but got {}; experts are not in this "
                   "version",
                   t.expert_model_parallel_size);
   const bool tensor =
       problems.is_size("--tensor-model-parallel-size", t.tensor_model_parallel_size);
+  const bool context = problems.is_size("--context-parallel-size", t.context_parallel_size);
   return problems.is_size("--pipeline-model-parallel-size", t.pipeline_model_parallel_size) &&
-         tensor;
+         tensor && context;
 }
 
 void check_stages(const TransformerConfig& t, Problems& problems) {
@@ -297,11 +294,15 @@ void check_stages(const TransformerConfig& t, Problems& problems) {
 void check_world(const TransformerConfig& t, int world_size, Problems& problems) {
   const int64_t tensor = t.tensor_model_parallel_size;
   const int64_t stages = t.pipeline_model_parallel_size;
-  problems.expect(world_size >= 1 && world_size % (tensor * stages) == 0,
-                  "Expected a number of ranks divisible by {} (tensor {} x pipeline {}), but got "
+  constexpr int64_t kMost = int64_t{1} << 30;  // three sizes beyond it would not fit 64 bits
+  const int64_t context = tensor * stages <= kMost ? t.context_parallel_size : 1;
+  const int64_t model = tensor * stages * context;
+  problems.expect(world_size >= 1 && world_size % model == 0,
+                  "Expected a number of ranks divisible by {} (tensor {} x pipeline {}{}), but got "
                   "{}; {} ranks would work",
-                  tensor * stages, tensor, stages, world_size,
-                  nearest_multiples(tensor * stages, world_size));
+                  model, tensor, stages,
+                  context == 1 ? std::string() : fmt::format(" x context {}", context), world_size,
+                  nearest_multiples(model, world_size));
 }
 
 }  // namespace
@@ -322,6 +323,7 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
   if (sized && ranked) {
     check_tensor_parallel(config, problems);
     check_stages(t, problems);
+    check_context_parallel(config, problems);
   }
   if (ranked) check_world(t, world_size, problems);
   check_activation(t, problems);

@@ -156,12 +156,11 @@ void check_batches(const Options& options, int world_size, Problems& problems) {
   if (!batch.global_batch_size) return;
   const bool global = problems.is_size("--global-batch-size", *batch.global_batch_size);
   const int64_t tensor = t.tensor_model_parallel_size;
-  const int64_t stages = t.pipeline_model_parallel_size;
+  const int64_t stages = t.pipeline_model_parallel_size, context = t.context_parallel_size;
   // Where the layout itself does not fit the world, that is what to say.
-  if (!micro || !global || tensor < 1 || stages < 1 || tensor > world_size || stages > world_size) {
-    return;
-  }
-  const int64_t model_ranks = tensor * stages;
+  const auto fits = [&](int64_t size) { return size >= 1 && size <= world_size; };
+  if (!micro || !global || !fits(tensor) || !fits(stages) || !fits(context)) return;
+  const int64_t model_ranks = tensor * stages * context;
   if (world_size % model_ranks != 0) return;
   const int64_t data_parallel = world_size / model_ranks;
   const int64_t at_once = batch.micro_batch_size * data_parallel;

@@ -100,4 +100,21 @@ inline const uint32_t* draw_columns(const RowKey& key, int64_t first, int64_t co
   return buffer + skipped;
 }
 
+// The same for at most `most` columns that are listed in ascending order.
+template <int64_t most>
+const uint32_t* draw_listed_columns(const RowKey& key, const int64_t* columns, int64_t count,
+                                    uint32_t* buffer) {
+  if (columns[count - 1] - columns[0] == count - 1) {
+    return draw_columns(key, columns[0], count, buffer);
+  }
+  uint32_t run[most + 128];
+  for (int64_t first = 0, last; first < count; first = last) {
+    last = first + 1;
+    while (last < count && columns[last] == columns[last - 1] + 1) ++last;
+    const uint32_t* words = draw_columns(key, columns[first], last - first, run);
+    std::memcpy(buffer + first, words, (last - first) * sizeof(uint32_t));
+  }
+  return buffer;
+}
+
 }  // namespace megatron::kernels

@@ -8,9 +8,8 @@
 
 #include "megatron/ops/attention_shapes.h"
 #include "megatron/ops/dispatch.h"
-#include "megatron/ops/dropout_mask.h"
 #include "megatron/ops/fused_attention_in_full.h"
-#include "megatron/ops/fused_attention_kernels.h"
+#include "megatron/ops/fused_attention_views.h"
 
 namespace megatron {
 
@@ -21,35 +20,10 @@ using torch::autograd::variable_list;
 
 constexpr std::string_view kFusedAttention = "fused_attention";
 
-template <typename T>
-kernels::HeadView<T> head_view(const at::Tensor& x) {
-  if constexpr (std::is_const_v<T>) {
-    return {x.const_data_ptr<std::remove_const_t<T>>(), x.stride(0), x.stride(1), x.stride(2)};
-  } else {
-    return {x.mutable_data_ptr<T>(), x.stride(0), x.stride(1), x.stride(2)};
-  }
-}
-
 // What the node keeps besides tensors.
 struct FusedAttentionPlan : torch::CustomClassHolder {
   FusedAttentionOptions options;
   std::vector<kernels::AttentionSequence> sequences;
-
-  kernels::DropoutRows dropout_rows(const at::Tensor& q, const at::Tensor& k) const {
-    const AttentionDropout& plan = options.dropout;
-    return {.sample_ordinals = plan.queries.sample_ordinals.const_data_ptr<int64_t>(),
-            .positions = plan.queries.positions.const_data_ptr<int64_t>(),
-            .samples = q.size(1),
-            .position_count = q.size(0),
-            .heads = q.size(2),
-            .head_offset = plan.head_offset,
-            .columns = k.size(0),
-            .seed = plan.key.seed,
-            .layer = plan.key.layer,
-            .site = plan.key.site,
-            .threshold = dropout_threshold(plan.p),
-            .scale = 1.0 / (1.0 - plan.p)};
-  }
 
   // Calls body(shape) with the shape that the kernels take.
   template <typename Body>
@@ -69,7 +43,7 @@ struct FusedAttentionPlan : torch::CustomClassHolder {
                                        .right = options.causal ? 0 : window.right,
                                        .dropout = nullptr};
     if (options.dropout.p == 0) return body(shape);
-    const kernels::DropoutRows rows = dropout_rows(q, k);
+    const kernels::DropoutRows rows = dropout_rows(options.dropout, q, k);
     shape.dropout = &rows;
     body(shape);
   }
@@ -90,8 +64,8 @@ class FusedAttentionFunction : public torch::autograd::Function<FusedAttentionFu
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
       plan->with_shape(q, k, v, [&](const kernels::FusedAttentionShape& shape) {
-        kernels::fused_attention_forward<T>(shape, inputs<T>(q, k, v, sink), head_view<T>(out),
-                                            lse.mutable_data_ptr<A>());
+        kernels::fused_attention_forward<T>(shape, attention_inputs<T>(q, k, v, sink),
+                                            head_view<T>(out), lse.mutable_data_ptr<A>());
       });
     });
     const at::Tensor result = out.view({sq, b, n * dv});
@@ -118,21 +92,13 @@ class FusedAttentionFunction : public torch::autograd::Function<FusedAttentionFu
       static_cast<const FusedAttentionPlan&>(*capsule).with_shape(
           q, k, v, [&](const kernels::FusedAttentionShape& shape) {
             kernels::fused_attention_backward<T>(
-                shape, inputs<T>(q, k, v, sink), head_view<const T>(out),
+                shape, attention_inputs<T>(q, k, v, sink), head_view<const T>(out),
                 head_view<const T>(grad_out), lse.const_data_ptr<A>(),
                 {head_view<T>(grad_q), head_view<T>(grad_k), head_view<T>(grad_v),
                  data_or_null<A>(grad_sink)});
           });
     });
     return {grad_q, grad_k, grad_v, grad_sink, {}};
-  }
-
- private:
-  template <typename T>
-  static kernels::AttentionInputs<T> inputs(const at::Tensor& q, const at::Tensor& k,
-                                            const at::Tensor& v, const at::Tensor& sink) {
-    return {head_view<const T>(q), head_view<const T>(k), head_view<const T>(v),
-            data_or_null<lanes::accumulation_t<T>>(sink)};
   }
 };
 
@@ -204,11 +170,6 @@ void check_options(const at::Tensor& q, const FusedAttentionOptions& options) {
         kFusedAttention, dropout.head_offset);
   check_ordinals(dropout.queries.sample_ordinals, q.size(1), kFusedAttention, "sample_ordinals");
   check_ordinals(dropout.queries.positions, q.size(0), kFusedAttention, "positions");
-}
-
-// The kernels walk along the last dimension; other strides are theirs to follow.
-at::Tensor with_dense_rows(const at::Tensor& x) {
-  return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous();
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "megatron/ops/dropout_lanes.h"
 #include "megatron/ops/fused_attention_blocks.h"
 
 namespace megatron::kernels {
@@ -215,8 +214,7 @@ void backward_block(const BackwardCall<T>& call, const AttentionTask& task,
                          .first = std::clamp<int64_t>(visible.first - key, 0, columns),
                          .last = std::clamp<int64_t>(visible.last - key, 0, columns)};
       if (shape.dropout != nullptr) {
-        row.words = draw_columns(row_key(*shape.dropout, line + i), sequence.first_key + key,
-                                 columns, scratch.words[i % 2]);
+        row.words = draw_keys(shape, sequence, line + i, key, columns, scratch.words[i % 2]);
       }
       return row;
     };

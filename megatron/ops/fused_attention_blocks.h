@@ -12,6 +12,7 @@
 #endif
 
 #include "megatron/ops/block_gemm.h"
+#include "megatron/ops/dropout_lanes.h"
 #include "megatron/ops/fused_attention_kernels.h"
 #include "megatron/ops/parallel_for.h"
 #include "megatron/ops/vector_math.h"
@@ -52,18 +53,26 @@ class AlignedBuffer {
   std::unique_ptr<T, Delete> data_;
 };
 
-// The keys first .. last - 1.
-struct KeyRange {
-  int64_t first, last;
-};
-
 inline KeyRange visible_keys(const FusedAttentionShape& shape, const AttentionSequence& sequence,
                              int64_t query) {
+  if (shape.visible != nullptr) return shape.visible[sequence.first_query + query];
   const int64_t position = query + shape.query_offset;
   int64_t first = 0, last = sequence.keys;
   if (shape.left >= 0) first = std::clamp<int64_t>(position - shape.left, 0, sequence.keys);
   if (shape.right >= 0) last = std::clamp<int64_t>(position + shape.right + 1, 0, sequence.keys);
   return {first, std::max(first, last)};
+}
+
+// The random words of the sequence's keys key .. key + count - 1 for one row of dropout; count may
+// pass the last key. `buffer` has room for count + 128.
+inline const uint32_t* draw_keys(const FusedAttentionShape& shape,
+                                 const AttentionSequence& sequence, int64_t row, int64_t key,
+                                 int64_t count, uint32_t* buffer) {
+  const RowKey stream = row_key(*shape.dropout, row);
+  const int64_t first = sequence.first_key + key;
+  if (shape.columns == nullptr) return draw_columns(stream, first, count, buffer);
+  return draw_listed_columns<kKeyBlock>(stream, shape.columns + first,
+                                        std::min(count, sequence.keys - key), buffer);
 }
 
 // The blocks of a sequence's keys, numbered through all sequences; the tiles of one key-value head

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "megatron/ops/dropout_lanes.h"
 #include "megatron/ops/fused_attention_blocks.h"
 
 namespace megatron::kernels {
@@ -120,10 +119,8 @@ MEGATRON_INLINE void online_softmax(const A* scores, T* probs, int64_t columns, 
 }
 
 template <typename T>
-void drop_row(const DropoutRows& rows, const RowKey& key, int64_t column, int64_t count,
-              uint32_t* buffer, T* probs) {
+void drop_row(const DropoutRows& rows, const uint32_t* words, int64_t count, T* probs) {
   using A = lanes::accumulation_t<T>;
-  const uint32_t* words = draw_columns(key, column, count, buffer);
   const auto scale = lanes::broadcast<T>(static_cast<A>(rows.scale));
   for (int64_t i = 0; i < count; i += lanes::width<T>) {
     lanes::store<T>(probs + i, keep(words + i, rows.threshold, lanes::load<T>(probs + i), scale));
@@ -180,8 +177,8 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
                            scratch.maximum[i], scratch.total[i], sums + i * dv, started ? dv : 0);
       if (shape.dropout != nullptr) {
         const int64_t drawn = (batch * shape.n + task.head) * shape.sq + token + i;
-        drop_row<T>(*shape.dropout, row_key(*shape.dropout, drawn), sequence.first_key + key,
-                    columns, scratch.words, row);
+        drop_row<T>(*shape.dropout, draw_keys(shape, sequence, drawn, key, columns, scratch.words),
+                    columns, row);
       }
     }
     block_gemm<T>(padded_rows, dv, columns, probs, kKeyBlock,
@@ -201,7 +198,8 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
         lanes::store<T>(to + c, lanes::load<A>(sums + i * dv + c, count) * factor, count);
       });
     }
-    lse[i] = total == 0 ? A(0) : scratch.maximum[i] + std::log2(total);
+    lse[i] =
+        total == 0 ? -std::numeric_limits<A>::infinity() : scratch.maximum[i] + std::log2(total);
   }
 }
 

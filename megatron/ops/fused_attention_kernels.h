@@ -16,6 +16,11 @@ struct AttentionSequence {
   int64_t first_key, keys;
 };
 
+// The keys first .. last - 1.
+struct KeyRange {
+  int64_t first, last;
+};
+
 struct FusedAttentionShape {
   std::vector<AttentionSequence> sequences;
   int64_t sq, b;  // of the tensors
@@ -25,6 +30,11 @@ struct FusedAttentionShape {
   // left to position + right; a negative bound is none.
   int64_t query_offset, left, right;
   const DropoutRows* dropout;  // null: none
+  // In place of that rule, unless null: the keys that each row of q sees, [sq], counted within its
+  // sequence. Neither bound falls from one row of a sequence to the next.
+  const KeyRange* visible = nullptr;
+  // [sk]: the columns of dropout's mask that the rows of k stand for, ascending; null: the rows.
+  const int64_t* columns = nullptr;
 };
 
 // [tokens, b, heads, width] by its strides in elements; the last dimension is contiguous.
@@ -43,7 +53,7 @@ struct AttentionInputs {
 };
 
 // out: [sq, b, n, dv]. lse [b, n, sq]: log2 of the sum of 2^(score * log2 e), the sink included;
-// 0 in rows that see nothing.
+// -infinity in rows that see nothing.
 template <typename T>
 void fused_attention_forward(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
                              HeadView<T> out, lanes::accumulation_t<T>* lse);

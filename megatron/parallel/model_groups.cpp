@@ -18,9 +18,10 @@ ProcessGroupCollection make_model_groups(const TransformerConfig& config, const 
 
 std::string describe_world(const TransformerConfig& config, const RankContext& rank) {
   const ParallelSizes sizes = parallel_sizes(config, rank.world_size);
-  return fmt::format("TP={}{} x PP={} x DP={}, {} rank{} ({}), {} thread{} each", sizes.tp,
-                     config.sequence_parallel ? "+SP" : "", sizes.pp, sizes.dp, rank.world_size,
-                     rank.world_size == 1 ? "" : "s",
+  return fmt::format("TP={}{} x PP={}{} x DP={}, {} rank{} ({}), {} thread{} each", sizes.tp,
+                     config.sequence_parallel ? "+SP" : "", sizes.pp,
+                     sizes.cp == 1 ? "" : fmt::format(" x CP={}", sizes.cp), sizes.dp,
+                     rank.world_size, rank.world_size == 1 ? "" : "s",
                      rank.transport ? rank.transport->kind() : "one process", rank.threads,
                      rank.threads == 1 ? "" : "s");
 }

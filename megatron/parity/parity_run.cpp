@@ -114,16 +114,18 @@ class ParityRun {
     return share;
   }
 
-  // Logits and losses of the micro-batches of step 0, whole on every data-parallel rank.
+  // Logits and losses of the micro-batches of step 0, whole on every data-parallel rank; of this
+  // context-parallel rank's tokens.
   void compare_forward() {
     const TransformerConfig& config = options_.model.transformer;
-    const int64_t s = options_.model.seq_length;
+    const at::Tensor positions = token_positions(options_.model.seq_length, *groups_.cp);
+    const int64_t s = positions.size(0);
     const ActivationShape activation{{config.sequence_parallel ? s / groups_.tp->size() : s,
                                       case_.micro_batch_size(), config.hidden_size},
                                      model_->activation_options()};
     const at::NoGradGuard no_grad;
     const auto forward = [&](int64_t index, bool with_labels) {
-      const MicroBatch microbatch = whole_microbatch(0, index);
+      const MicroBatch microbatch = context_parallel_part(whole_microbatch(0, index), *groups_.cp);
       at::Tensor result;
       run_schedule(forward_only(1), *groups_.pp, activation, [&](int64_t, const at::Tensor& input) {
         if (input.defined()) model_->set_input_tensor(input);
@@ -133,7 +135,7 @@ class ParityRun {
              .attention_mask = microbatch.attention_mask,
              .labels = with_labels ? microbatch.labels : at::Tensor(),
              .runtime_gather_output = !with_labels},
-            ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, s,
+            ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, positions,
                                  config.sequence_parallel, groups_.tp->rank(), groups_.tp->size()));
         return result;
       });
@@ -142,19 +144,22 @@ class ParityRun {
     compare_rotary_tables();
     const at::Tensor logits = forward(0, /*with_labels=*/false);
     if (model_->stage().post_process && case_.contains("logits")) {
-      compare_elements(ParityKind::logits, "logits", logits, case_.tensor("logits"));
+      compare_elements(ParityKind::logits, "logits", logits,
+                       case_.tensor("logits").index_select(1, positions));
     }
     for (int64_t i = 0; i < case_.num_microbatches(); ++i) {
       const at::Tensor losses = forward(i, /*with_labels=*/true);
       if (!model_->stage().post_process) continue;
       if (i == 0 && case_.contains("per_token_loss")) {
         compare_elements(ParityKind::per_token_loss, "per_token_loss", losses,
-                         case_.tensor("per_token_loss"));
+                         case_.tensor("per_token_loss").index_select(1, positions));
       }
       if (case_.contains("mean_loss")) {
         const at::Tensor mask = case_.input(0, i).loss_mask;
-        const double mean = (losses.cpu().to(at::kDouble) * mask).sum().item<double>() /
-                            std::max(mask.sum().item<double>(), 1.0);
+        const at::Tensor own = mask.index_select(1, positions);
+        const at::Tensor sum = (losses.cpu().to(at::kDouble) * own).sum().view({1});
+        groups_.cp->all_reduce(sum);
+        const double mean = sum.item<double>() / std::max(mask.sum().item<double>(), 1.0);
         const double theirs = case_.tensor("mean_loss").to(at::kDouble)[i].item<double>();
         comparison_.record(ParityKind::mean_loss, fmt::format("mean_loss[{}]", i),
                            std::abs(mean - theirs));

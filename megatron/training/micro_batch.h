@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "megatron/parallel/process_group.h"
+
 namespace megatron {
 
 struct MicroBatch {
@@ -15,6 +17,13 @@ struct MicroBatch {
   at::Tensor attention_mask;   // [1 or b, 1, s, s] bool, true = masked; undefined: causal
   at::Tensor sample_ordinals;  // [b] int64: ordinals in the training run
 };
+
+// The part of a context-parallel rank: its tokens of every row (zigzag.h); the attention mask stays
+// whole. Throws Error where the sequence does not divide.
+MicroBatch context_parallel_part(const MicroBatch& whole, const ProcessGroup& cp);
+
+// The places of its tokens in rows of `sequence_length`: [s/cp] int64.
+at::Tensor token_positions(int64_t sequence_length, const ProcessGroup& cp);
 
 // How the micro-batches of a step are shared out over the data-parallel ranks.
 enum class BatchSharing {

@@ -16,10 +16,17 @@ TrainStep::TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
                  options.model.transformer.mup_width_mult()) {}
 
 ForwardContext TrainStep::forward_context(const MicroBatch& microbatch, bool training) const {
-  const ProcessGroup& tp = *model_->groups().tp;
+  const ProcessGroup &tp = *model_->groups().tp, &cp = *model_->groups().cp;
   return ForwardContext::make(training, seed_, microbatch.sample_ordinals,
-                              microbatch.tokens.size(1),
+                              token_positions(microbatch.tokens.size(1) * cp.size(), cp),
                               model_->config().transformer.sequence_parallel, tp.rank(), tp.size());
+}
+
+std::vector<MicroBatch> TrainStep::own_parts(const std::vector<MicroBatch>& whole) const {
+  std::vector<MicroBatch> parts;
+  for (const MicroBatch& microbatch : whole)
+    parts.push_back(context_parallel_part(microbatch, *model_->groups().cp));
+  return parts;
 }
 
 at::Tensor TrainStep::loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const {
@@ -56,27 +63,27 @@ void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bo
       });
 }
 
-TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& microbatches,
+TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& whole,
                                               BatchSharing sharing) {
   const ProcessGroupCollection& groups = model_->groups();
   const TransformerConfig& config = model_->config().transformer;
-  const ProcessGroup& dp = *groups.dp_cp;
+  const ProcessGroup& dp_cp = *groups.dp_cp;
+  const std::vector<MicroBatch> microbatches = own_parts(whole);
   const at::TensorOptions cpu_double = at::TensorOptions().dtype(at::kDouble);
   const auto count = static_cast<int64_t>(microbatches.size());
 
   gradients_.zero();
-  // Tokens that count, by micro-batch and depth (0: the main loss): those of all ranks where the
-  // ranks share its rows.
+  // Tokens that count, by micro-batch and depth (0: the main loss), of whole sequences: those of
+  // all ranks where the ranks share its rows.
   const int64_t depths = config.mtp.mtp_num_layers;
   at::Tensor tokens = at::zeros({count, depths + 1}, cpu_double);
-  for (int64_t i = 0; i < count; ++i)
-    tokens[i] = tokens_by_depth(microbatches[i].loss_mask, depths);
-  if (sharing == BatchSharing::rows) dp.all_reduce(tokens);
+  for (int64_t i = 0; i < count; ++i) tokens[i] = tokens_by_depth(whole[i].loss_mask, depths);
+  if (sharing == BatchSharing::rows) groups.dp->all_reduce(tokens);
 
-  // Gradients are summed, not averaged, over the data-parallel ranks, so that divisors are the
-  // whole ones.
+  // Gradients are summed, not averaged, over the data- and context-parallel ranks, so that divisors
+  // are the whole ones.
   const auto microbatches_of_all_ranks =
-      double(sharing == BatchSharing::rows ? count : count * dp.size());
+      double(sharing == BatchSharing::rows ? count : count * groups.dp->size());
   std::vector<MtpLossRecord> mtp;
   for (int64_t i = 0; i < count && depths > 0; ++i)
     mtp.push_back({.weights = mtp_loss_weights(config, tokens[i], microbatches_of_all_ranks)});
@@ -92,9 +99,9 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
         return sum / divisor;
       });
 
-  gradients_.all_reduce(dp);
+  gradients_.all_reduce(dp_cp);
   finalize_shared_gradients(parameters_, groups);
-  dp.all_reduce(sums);
+  dp_cp.all_reduce(sums);
   groups.pp->broadcast(sums, groups.pp->size() - 1);
   double divisor = 1.0;
   if (per_token_) {
@@ -137,7 +144,8 @@ TrainStep::Result TrainStep::run(const std::vector<MicroBatch>& microbatches, Ba
   return {std::move(losses), stepped.grad_norm, stepped.skipped};
 }
 
-TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& microbatches) {
+TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) {
+  const std::vector<MicroBatch> microbatches = own_parts(whole);
   at::Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble));
   std::vector<MtpLossRecord> no_mtp;
   run_microbatches(microbatches, /*training=*/false, no_mtp,

@@ -30,7 +30,8 @@ class TrainStep {
     double grad_norm = 0;
     bool skipped = false;
   };
-  // Collective over the world. Every rank gives its own micro-batches, as many as the others.
+  // Collective over the world. Every data-parallel rank gives its own micro-batches, as many as the
+  // others; context-parallel ranks give the same whole ones, and each takes its part.
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);
 
@@ -50,6 +51,8 @@ class TrainStep {
   GradientBuffer& gradients() { return gradients_; }
 
  private:
+  // This context-parallel rank's parts.
+  std::vector<MicroBatch> own_parts(const std::vector<MicroBatch>& whole) const;
   ForwardContext forward_context(const MicroBatch& microbatch, bool training) const;
   at::Tensor loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const;
   // Runs the schedule; `finish` turns the token losses of the last stage into its result. `mtp`

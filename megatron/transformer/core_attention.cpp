@@ -43,7 +43,9 @@ DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_
       softmax_scale_(softmax_scale.value_or(softmax_scale_of(config))),
       attention_dropout_(config.attention_dropout),
       softmax_type_(config.softmax_type),
-      tp_rank_(options.tp->rank()) {
+      tp_rank_(options.tp->rank()),
+      cp_comm_type_(config.cp_comm_type),
+      cp_(options.cp) {
   if (config.qk_clip) qk_clip_threshold_ = config.qk_clip_threshold;
   if (config.has_window(layer_number)) window_ = {config.window_size[0], /*right=*/0};
   if (softmax_type_ == SoftmaxType::learnable) {
@@ -76,15 +78,27 @@ AttentionBackend DotProductAttention::backend_for(const at::Tensor& q, const at:
   demands.mask = input.attention_mask.defined();
   demands.bias = input.attention_bias.defined();
   demands.cached = q.size(0) != k.size(0);
+  demands.split_keys = splits_rows() && cp_comm_type_ != CpCommType::a2a;
   return resolve_attention_backend(backend_, demands, q.is_cuda());
 }
 
-void DotProductAttention::check_scores(const at::Tensor& q, const at::Tensor& k) const {
+DotProductAttention::HeadParts DotProductAttention::head_parts(
+    const at::Tensor& q, int64_t first, const at::Tensor& positions,
+    const ForwardContext& context) const {
+  return {.dropout = {.p = context.dropout_probability(attention_dropout_),
+                      .key = context.key(layer_number_, DropoutSite::attention),
+                      .queries = {context.sample_ordinals, positions},
+                      .head_offset = tp_rank_ * q.size(2) + first},
+          .sinks = sinks(q)};
+}
+
+void DotProductAttention::check_scores(const at::Tensor& q, const at::Tensor& k,
+                                       const at::Tensor& query_positions,
+                                       const at::Tensor& key_positions) const {
   const at::NoGradGuard no_grad;
   const at::Tensor keys = k.repeat_interleave(q.size(2) / k.size(2), /*dim=*/2);
   const at::Tensor scores = at::matmul(q.permute({1, 2, 0, 3}), keys.permute({1, 2, 3, 0}));
-  const at::Tensor ahead = at::ones({q.size(0), k.size(0)}, q.options().dtype(at::kBool))
-                               .triu(k.size(0) - q.size(0) + 1);
+  const at::Tensor ahead = key_positions.gt(query_positions.unsqueeze(1)).to(q.device());
   const double most = softmax_scale_ * scores.masked_fill(ahead, -1e30).max().item<double>();
   check(most <= *qk_clip_threshold_,
         "Expected attention scores of at most {} with --qk-clip, but got {} in layer {}; shrinking "
@@ -95,15 +109,21 @@ void DotProductAttention::check_scores(const at::Tensor& q, const at::Tensor& k)
 at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k,
                                         const at::Tensor& v, const LayerInput& input,
                                         const ForwardContext& context) const {
+  if (splits_rows()) return attend_split_rows(q, k, v, input, context);
+  return attend(q, k, v, input, context, head_parts(q, /*first=*/0, context.positions, context));
+}
+
+at::Tensor DotProductAttention::attend(const at::Tensor& q, const at::Tensor& k,
+                                       const at::Tensor& v, const LayerInput& input,
+                                       const ForwardContext& context,
+                                       const HeadParts& parts) const {
   const int64_t queries = q.size(0), keys = k.size(0);
-  if (qk_clip_threshold_ && context.training) check_scores(q, k);
-  const double p = context.dropout_probability(attention_dropout_);
-  const AttentionDropout dropout{.p = p,
-                                 .key = context.key(layer_number_, DropoutSite::attention),
-                                 .queries = context.attention_index(),
-                                 .head_offset = tp_rank_ * q.size(2)};
+  if (qk_clip_threshold_ && context.training) {
+    const at::Tensor places = at::arange(keys, at::kLong);
+    check_scores(q, k, places.narrow(0, keys - queries, queries), places);
+  }
   const auto& packed = input.packed_seq_params;
-  switch (backend_for(q, k, input, p)) {
+  switch (backend_for(q, k, input, parts.dropout.p)) {
     case AttentionBackend::flash:
       return causal_attention(q, k, v, softmax_scale_);
     case AttentionBackend::fused:
@@ -114,8 +134,8 @@ at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k
            .query_offset = packed ? 0 : keys - queries,
            .window = window_,
            .cu_seqlens_q = packed ? packed->checked_offsets(queries) : at::Tensor(),
-           .softmax_offset = sinks(q),
-           .dropout = dropout});
+           .softmax_offset = parts.sinks,
+           .dropout = parts.dropout});
     case AttentionBackend::automatic:
     case AttentionBackend::unfused:
     case AttentionBackend::local:
@@ -127,8 +147,9 @@ at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k
     mask = mask.defined() ? mask.logical_or(others) : others;
   }
   return core_attention(q, k, v, softmax_scale_, mask, /*causal=*/!mask.defined(),
-                        /*query_offset=*/keys - queries, p > 0.0 ? &dropout : nullptr, window_,
-                        sinks(q), input.attention_bias);
+                        /*query_offset=*/keys - queries,
+                        parts.dropout.p > 0.0 ? &parts.dropout : nullptr, window_, parts.sinks,
+                        input.attention_bias);
 }
 
 }  // namespace megatron

@@ -13,7 +13,8 @@ namespace megatron {
 class CoreAttention : public MegatronModule {
  public:
   // q [sq, b, n_p, d], k [sk, b, g_p, d], v [sk, b, g_p, dv] -> [sq, b, n_p * dv]. The last query
-  // sees the last key.
+  // sees the last key. With context parallelism all are this rank's, [s/cp, ...], and every rank's
+  // queries see the keys of all; the input's mask, bias and packed sequences are the whole row's.
   virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              const LayerInput& input, const ForwardContext& context) const = 0;
 
@@ -36,13 +37,31 @@ class DotProductAttention : public CoreAttention {
                      const LayerInput& input, const ForwardContext& context) const override;
 
  private:
-  // The logits [n_p] of the heads' sinks, or undefined.
+  // What a part of the heads draws and weighs with.
+  struct HeadParts {
+    AttentionDropout dropout;
+    at::Tensor sinks;  // the logits [n_p] of the heads' sinks, or undefined
+  };
+  // Of the heads from `first` of this rank's heads on, for queries at `positions`.
+  HeadParts head_parts(const at::Tensor& q, int64_t first, const at::Tensor& positions,
+                       const ForwardContext& context) const;
   at::Tensor sinks(const at::Tensor& q) const;
   AttentionBackend backend_for(const at::Tensor& q, const at::Tensor& k, const LayerInput& input,
                                double dropout) const;
 
-  // QK-clip: throws Error where a score of a visible key passes the threshold.
-  void check_scores(const at::Tensor& q, const at::Tensor& k) const;
+  // Over whole rows.
+  at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const LayerInput& input, const ForwardContext& context,
+                    const HeadParts& parts) const;
+  // Over rows that are split over the context-parallel group (split_rows.cpp).
+  at::Tensor attend_split_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const LayerInput& input, const ForwardContext& context) const;
+  bool splits_rows() const { return cp_ != nullptr && cp_->size() > 1; }
+
+  // QK-clip: throws Error where a score of a visible key passes the threshold. Places in the row:
+  // [sq] and [sk].
+  void check_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& query_positions,
+                    const at::Tensor& key_positions) const;
 
   int64_t layer_number_;
   AttentionBackend backend_;  // as asked
@@ -54,6 +73,8 @@ class DotProductAttention : public CoreAttention {
   SoftmaxType softmax_type_;
   ParameterPtr softmax_offset_;  // null but for a learnable sink
   int tp_rank_;
+  CpCommType cp_comm_type_;
+  ProcessGroupPtr cp_;  // who shares a row, or null
 };
 
 }  // namespace megatron

@@ -38,6 +38,10 @@ struct ForwardContext {
   static ForwardContext make(bool training, uint64_t seed, const at::Tensor& sample_ordinals,
                              int64_t sequence_length, bool sequence_parallel, int tp_rank,
                              int tp_size);
+  // The same over the tokens at `positions` [s] int64 alone (context parallelism).
+  static ForwardContext make(bool training, uint64_t seed, const at::Tensor& sample_ordinals,
+                             const at::Tensor& positions, bool sequence_parallel, int tp_rank,
+                             int tp_size);
 };
 
 }  // namespace megatron

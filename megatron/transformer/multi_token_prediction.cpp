@@ -11,7 +11,8 @@ namespace megatron {
 MultiTokenPredictionBlock::MultiTokenPredictionBlock(
     const TransformerConfig& config, const MultiTokenPredictionBlockSubmodules& submodules,
     const LayerOptions& options)
-    : num_depths_(config.mtp.mtp_num_layers),
+    : cp_(options.cp),
+      num_depths_(config.mtp.mtp_num_layers),
       num_decoder_layers_(config.num_layers),
       detach_heads_(config.mtp.mtp_detach_heads),
       recomputes_(config.recompute.recompute_granularity == RecomputeGranularity::full &&
@@ -45,8 +46,9 @@ std::vector<at::Tensor> MultiTokenPredictionBlock::forward(
   for (int64_t depth = 0; depth < num_depths_; ++depth) {
     ForwardContext at_depth = context;
     at_depth.layer_offset = num_decoder_layers_ + depth;
-    input_ids = roll_left(input_ids, input.packed_seq_params);
-    if (position_ids.defined()) position_ids = roll_left(position_ids, input.packed_seq_params);
+    input_ids = roll_left(input_ids, input.packed_seq_params, cp_.get());
+    if (position_ids.defined())
+      position_ids = roll_left(position_ids, input.packed_seq_params, cp_.get());
     const auto predict = [layer = layers_[layers_.size() == 1 ? 0 : depth], input, at_depth](
                              const at::Tensor& hidden, const at::Tensor& next_embedding,
                              const at::Tensor& bias) {

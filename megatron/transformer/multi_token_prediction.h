@@ -34,6 +34,7 @@ class MultiTokenPredictionBlock : public MegatronModule {
   const std::vector<std::shared_ptr<MultiTokenPredictionLayer>>& layers() const { return layers_; }
 
  private:
+  ProcessGroupPtr cp_;  // who shares a sequence, or null
   int64_t num_depths_, num_decoder_layers_;
   bool detach_heads_;  // nothing flows back into hidden states and embedding
   bool recomputes_;    // each layer in backward: full recomputation by the method uniform; block

@@ -29,9 +29,41 @@ at::Tensor checked(const at::Tensor& offsets, const char* name, int64_t tokens,
   return whole;
 }
 
+std::vector<int64_t> numbers(const at::Tensor& whole) {
+  const at::Tensor dense = whole.contiguous();
+  return {dense.const_data_ptr<int64_t>(), dense.const_data_ptr<int64_t>() + dense.numel()};
+}
+
+// The padded offsets, each sequence's own tokens fitting into its place.
+at::Tensor checked_padded_offsets(const PackedSeqParams& params, int64_t tokens) {
+  const at::Tensor padded = checked(params.cu_seqlens_q_padded, "cu_seqlens_q_padded", tokens, {});
+  check(!params.cu_seqlens_kv_padded.defined() ||
+            checked(params.cu_seqlens_kv_padded, "cu_seqlens_kv_padded", tokens, {}).equal(padded),
+        "Expected cu_seqlens_q_padded and cu_seqlens_kv_padded that agree (self-attention), but "
+        "they differ");
+  const auto own = [&](const at::Tensor& offsets, const char* name,
+                       const std::optional<int64_t>& longest) {
+    check(offsets.defined() && offsets.numel() > 0,
+          "Expected {} with cu_seqlens_q_padded, but got none", name);
+    return checked(offsets, name, offsets.flatten()[-1].item<int64_t>(), longest);
+  };
+  const at::Tensor queries = own(params.cu_seqlens_q, "cu_seqlens_q", params.max_seqlen_q);
+  check(!params.cu_seqlens_kv.defined() ||
+            own(params.cu_seqlens_kv, "cu_seqlens_kv", params.max_seqlen_kv).equal(queries),
+        "Expected cu_seqlens_q and cu_seqlens_kv that agree (self-attention), but they differ");
+  check(queries.sizes() == padded.sizes() && queries.diff().le(padded.diff()).all().item<bool>(),
+        "Expected sequences of cu_seqlens_q that fit into those of cu_seqlens_q_padded, but got "
+        "lengths {} and {}",
+        fmt::join(numbers(queries.diff()), ", "), fmt::join(numbers(padded.diff()), ", "));
+  return padded;
+}
+
 }  // namespace
 
 at::Tensor PackedSeqParams::checked_offsets(int64_t tokens) const {
+  if (cu_seqlens_q_padded.defined()) return checked_padded_offsets(*this, tokens);
+  check(!cu_seqlens_kv_padded.defined(),
+        "Expected cu_seqlens_q_padded with cu_seqlens_kv_padded, but got the latter alone");
   const at::Tensor queries = checked(cu_seqlens_q, "cu_seqlens_q", tokens, max_seqlen_q);
   if (!cu_seqlens_kv.defined()) return queries;
   check(checked(cu_seqlens_kv, "cu_seqlens_kv", tokens, max_seqlen_kv).equal(queries),
@@ -39,11 +71,12 @@ at::Tensor PackedSeqParams::checked_offsets(int64_t tokens) const {
   return queries;
 }
 
-at::Tensor PackedSeqParams::positions(int64_t tokens) const {
-  const at::Tensor offsets = checked_offsets(tokens);
-  const at::Tensor lengths = offsets.diff();
-  return at::arange(tokens, at::kLong) -
-         at::repeat_interleave(offsets.narrow(0, 0, lengths.size(0)), lengths);
+at::Tensor PackedSeqParams::places(const at::Tensor& positions) const {
+  const at::Tensor offsets =
+      (cu_seqlens_q_padded.defined() ? cu_seqlens_q_padded : cu_seqlens_q).cpu().to(at::kLong);
+  const at::Tensor sequence =
+      at::searchsorted(offsets, positions, /*out_int32=*/false, /*right=*/true) - 1;
+  return positions - offsets.index_select(0, sequence);
 }
 
 at::Tensor PackedSeqParams::block_diagonal_mask(int64_t tokens) const {

@@ -17,4 +17,31 @@ at::Tensor roll_left(const at::Tensor& tokens,
   return rolled.index_fill_(-1, last_places.to(tokens.device()), 0);
 }
 
+at::Tensor roll_left(const at::Tensor& tokens,
+                     const std::optional<PackedSeqParams>& packed_seq_params,
+                     const ProcessGroup* cp) {
+  if (cp == nullptr || cp->size() == 1) return roll_left(tokens, packed_seq_params);
+  const int64_t s = tokens.size(-1), ranks = cp->size();
+  // Every sequence gives this rank two chunks of one length, the earlier first.
+  const at::Tensor offsets = packed_seq_params
+                                 ? packed_seq_params->checked_offsets(s * ranks).div(ranks, "trunc")
+                                 : at::tensor({int64_t{0}, s});
+  const at::Tensor early = offsets.narrow(0, 0, offsets.numel() - 1);
+  const at::Tensor late = early + offsets.diff().div(2, "trunc");
+  const at::Tensor starts = at::stack({early, late}, 1).flatten();
+  const at::Tensor heads =
+      tokens.index_select(-1, starts.to(tokens.device())).unflatten(-1, {-1, 2}).contiguous();
+  const at::Tensor of_ranks = cp->all_gather(heads.unsqueeze(0));
+  // Rank r's early chunk goes on in r + 1's, the last rank's in its own late one; late chunks go on
+  // in r - 1's, and the first rank's end the sequence.
+  at::Tensor next = at::zeros_like(heads);
+  next.select(-1, 0).copy_(cp->is_last() ? heads.select(-1, 1)
+                                         : of_ranks[cp->rank() + 1].select(-1, 0));
+  if (!cp->is_first()) next.select(-1, 1).copy_(of_ranks[cp->rank() - 1].select(-1, 1));
+  const at::Tensor ends =
+      at::cat({starts.narrow(0, 1, starts.numel() - 1), at::full({1}, s, at::kLong)}) - 1;
+  return at::roll(tokens, /*shifts=*/-1, /*dims=*/-1)
+      .index_copy_(-1, ends.to(tokens.device()), next.flatten(-2));
+}
+
 }  // namespace megatron

@@ -17,13 +17,25 @@ struct Layout {
   int world;
   int64_t tp, pp;
   bool sequence_parallel;
+  int64_t cp = 1;
+  CpCommType cp_comm_type = CpCommType::p2p;
 };
 
 constexpr Layout kLayouts[] = {
-    {"one_rank", 1, 1, 1, false},  {"tp2", 2, 2, 1, false},         {"tp2_sp", 2, 2, 1, true},
-    {"pp2", 2, 1, 2, false},       {"dp2", 2, 1, 1, false},         {"tp2_pp2", 4, 2, 2, false},
-    {"tp2_sp_pp2", 4, 2, 2, true}, {"tp2_dp2", 4, 2, 1, false},     {"pp2_dp2", 4, 1, 2, false},
-    {"tp4", 4, 4, 1, false},       {"tp2_pp2_dp2", 8, 2, 2, false},
+    {"one_rank", 1, 1, 1, false},
+    {"tp2", 2, 2, 1, false},
+    {"tp2_sp", 2, 2, 1, true},
+    {"pp2", 2, 1, 2, false},
+    {"dp2", 2, 1, 1, false},
+    {"tp2_pp2", 4, 2, 2, false},
+    {"tp2_sp_pp2", 4, 2, 2, true},
+    {"tp2_dp2", 4, 2, 1, false},
+    {"pp2_dp2", 4, 1, 2, false},
+    {"tp4", 4, 4, 1, false},
+    {"tp2_pp2_dp2", 8, 2, 2, false},
+    {"cp2", 2, 1, 1, false, 2},
+    {"cp2_a2a_dp2", 4, 1, 1, false, 2, CpCommType::a2a},
+    {"cp2_tp2_sp_pp2", 8, 2, 2, true, 2, CpCommType::allgather},
 };
 
 constexpr const char* kCases[] = {"gpt2",
@@ -72,6 +84,8 @@ Options options_for(const ParityCase& parity_case, const Layout& layout) {
   options.model.transformer.tensor_model_parallel_size = layout.tp;
   options.model.transformer.pipeline_model_parallel_size = layout.pp;
   options.model.transformer.sequence_parallel = layout.sequence_parallel;
+  options.model.transformer.context_parallel_size = layout.cp;
+  options.model.transformer.cp_comm_type = layout.cp_comm_type;
   parity_case.configure(options, /*keep_params_dtype=*/false);
   validate(options, layout.world, Command::parity);
   return options;

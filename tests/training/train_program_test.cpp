@@ -268,14 +268,14 @@ TEST_P(Refused, WithOneLineThatSaysWhatWouldWork) {
   EXPECT_EQ(result.errors.find('\n', last), result.errors.size() - 1) << result.errors;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, Refused,
-    testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
-                    BadInput{"--nproc 3 --pipeline-model-parallel-size 3", "num-layers"},
-                    BadInput{"--load /nowhere", "/nowhere"},
-                    BadInput{"--num-layrs 2", "--num-layers"},
-                    BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
-                    BadInput{"--context-parallel-size 2", "context-parallel-size"}));
+INSTANTIATE_TEST_SUITE_P(Cases, Refused,
+                         testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
+                                         BadInput{"--nproc 3 --pipeline-model-parallel-size 3",
+                                                  "num-layers"},
+                                         BadInput{"--load /nowhere", "/nowhere"},
+                                         BadInput{"--num-layrs 2", "--num-layers"},
+                                         BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
+                                         BadInput{"--context-parallel-size 2", "x context 2"}));
 
 }  // namespace
 }  // namespace megatron

@@ -2,7 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "megatron/context_parallel/zigzag.h"
+
 #include "tests/ops/op_test.h"
+#include "tests/parallel/thread_world.h"
 
 namespace megatron {
 namespace {
@@ -28,6 +31,28 @@ TEST(RollLeft, PositionsAlongThreeAxes) {
   test::expect_identical(
       roll_left(positions, {}),
       at::tensor({1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0}, at::kLong).view({3, 1, 4}));
+}
+
+// Each rank rolls its part of the row as the whole row would be.
+TEST(RollLeft, OverContextParallelRanks) {
+  const PackedSeqParams packed{.cu_seqlens_q = at::tensor({0, 8, 24}, at::kInt)};
+  for (const std::optional<PackedSeqParams>& sequences :
+       {std::optional<PackedSeqParams>(), std::optional<PackedSeqParams>(packed)}) {
+    const at::Tensor tokens = at::arange(1, 145, at::kLong).view({3, 2, 24});
+    for (const int ranks : {2, 4}) {
+      run_thread_world(ranks, [&](RankContext& rank) {
+        const auto cp = rank.make_groups({.cp = ranks}).cp;
+        const at::Tensor offsets = sequences ? sequences->checked_offsets(24) : at::Tensor();
+        const at::Tensor own = zigzag_positions({24, ranks, offsets}, cp->rank());
+        at::Tensor part = tokens.index_select(-1, own), whole = tokens;
+        for (int depth = 0; depth < 4; ++depth) {
+          part = roll_left(part, sequences, cp.get());
+          whole = roll_left(whole, sequences);
+          test::expect_identical(part, whole.index_select(-1, own));
+        }
+      });
+    }
+  }
 }
 
 TEST(RollLeft, OffsetsThatDoNotFitAreAnError) {

@@ -16,6 +16,7 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
       stage_(stage),
       groups_(std::move(groups)),
       options_{tensor_options, groups_.tp, config.transformer.sequence_parallel} {
+  options_.cp = groups_.cp;
   set_attention_backend();
 }
 

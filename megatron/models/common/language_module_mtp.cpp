@@ -78,6 +78,10 @@ std::pair<at::Tensor, at::Tensor> LanguageModule::compute_mtp_single_step(
   check(!options_.sequence_parallel,
         "Expected single steps of multi-token prediction without sequence parallelism, but got "
         "--sequence-parallel");
+  check(groups_.cp->size() == 1,
+        "Expected single steps of multi-token prediction without context parallelism, but got "
+        "--context-parallel-size {}; 1 works",
+        groups_.cp->size());
   const int64_t n = hidden_states.size(0), h = config_.transformer.hidden_size;
   check(hidden_states.sizes() == at::IntArrayRef({n, 1, h}),
         "Expected hidden_states of shape [N, 1, {}], but got {}", h, hidden_states.sizes().vec());

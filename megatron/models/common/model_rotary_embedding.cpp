@@ -69,8 +69,7 @@ RotaryTable ModelRotaryEmbedding::table(const at::Tensor& positions, const at::T
                                    : position_ids;
     return rotary_.table(by_axis.to(at::kDouble) * position_scale_, mrope_section_, dtype, device);
   }
-  const at::Tensor places =
-      packed_seq_params ? packed_seq_params->positions(positions.size(0)) : positions;
+  const at::Tensor places = packed_seq_params ? packed_seq_params->places(positions) : positions;
   return rotary_.table(places.to(at::kDouble) * position_scale_, dtype, device);
 }
 

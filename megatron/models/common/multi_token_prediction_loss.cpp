@@ -9,14 +9,17 @@
 namespace megatron {
 
 at::Tensor tokens_by_depth(const at::Tensor& loss_mask, int64_t depths,
-                           const std::optional<PackedSeqParams>& packed_seq_params) {
+                           const std::optional<PackedSeqParams>& packed_seq_params,
+                           const ProcessGroup* cp) {
   std::vector<at::Tensor> counts = {loss_mask.sum(at::kDouble)};
   at::Tensor mask = loss_mask;
   for (int64_t depth = 1; depth <= depths; ++depth) {
-    mask = roll_left(mask, packed_seq_params);
+    mask = roll_left(mask, packed_seq_params, cp);
     counts.push_back(mask.sum(at::kDouble));
   }
-  return at::stack(counts).cpu();
+  const at::Tensor of_ranks = at::stack(counts);
+  if (cp != nullptr) cp->all_reduce(of_ranks);
+  return of_ranks.cpu();
 }
 
 std::vector<double> mtp_loss_weights(const TransformerConfig& config, const at::Tensor& tokens,
@@ -37,7 +40,7 @@ at::Tensor process_mtp_loss(at::Tensor hidden_states, const std::vector<at::Tens
                             const MtpTargets& targets, const OutputHead& head,
                             const TransformerConfig& config, MtpLossRecord* record) {
   const auto rolled = [&](const at::Tensor& tokens) {
-    return roll_left(tokens, targets.packed_seq_params);
+    return roll_left(tokens, targets.packed_seq_params, targets.cp.get());
   };
   at::Tensor labels = targets.labels, mask = targets.loss_mask;
   if (!mask.defined()) mask = at::ones(targets.input_ids.sizes(), hidden_states.options());
@@ -50,8 +53,9 @@ at::Tensor process_mtp_loss(at::Tensor hidden_states, const std::vector<at::Tens
   const std::vector<double> weights =
       record != nullptr && !record->weights.empty()
           ? record->weights
-          : mtp_loss_weights(config, tokens_by_depth(mask, depths, targets.packed_seq_params),
-                             /*microbatches=*/1);
+          : mtp_loss_weights(
+                config, tokens_by_depth(mask, depths, targets.packed_seq_params, targets.cp.get()),
+                /*microbatches=*/1);
   check(weights.size() == predictions.size(),
         "Expected a weight for each of the {} depths of multi-token prediction, but got {}", depths,
         weights.size());

@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "megatron/config/transformer_config.h"
+#include "megatron/parallel/process_group_collection.h"
 #include "megatron/transformer/packed_seq_params.h"
 
 namespace megatron {
@@ -24,9 +25,11 @@ struct MtpLossRecord {
 };
 
 // Tokens that count: of the main loss, then at depth 1, 2, ... D, where the mask [b, s] is rolled
-// left once a depth. [D + 1] fp64 on the CPU.
+// left once a depth. [D + 1] fp64 on the CPU. With `cp` the mask [b, s/cp] is this rank's part, and
+// the counts are those of all ranks.
 at::Tensor tokens_by_depth(const at::Tensor& loss_mask, int64_t depths,
-                           const std::optional<PackedSeqParams>& packed_seq_params = {});
+                           const std::optional<PackedSeqParams>& packed_seq_params = {},
+                           const ProcessGroup* cp = nullptr);
 
 // The weights of a micro-batch with the counts of tokens_by_depth: mtp_loss_scaling_factor / D over
 // the tokens of the depth and over `microbatches`, as the main loss is a mean of means. With one
@@ -40,6 +43,7 @@ struct MtpTargets {
   at::Tensor labels;     // [b, s]; undefined: the ids rolled left
   at::Tensor loss_mask;  // [b, s]; undefined: every token counts
   std::optional<PackedSeqParams> packed_seq_params;
+  ProcessGroupPtr cp;  // who shares the sequence, or null
 };
 
 // What the output layer makes of hidden states [s, b, h] beside labels [b, s].

@@ -129,7 +129,8 @@ at::Tensor GPTModel::predict_further(const GPTModelInput& input, const LayerInpu
                           {.input_ids = input.input_ids,
                            .labels = input.labels,
                            .loss_mask = input.loss_mask,
-                           .packed_seq_params = input.packed_seq_params},
+                           .packed_seq_params = input.packed_seq_params,
+                           .cp = groups_.cp},
                           head, config_.transformer, input.mtp_record);
 }
 

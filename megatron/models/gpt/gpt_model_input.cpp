@@ -57,7 +57,8 @@ void check_scores(const at::Tensor& tensor, const char* name, at::IntArrayRef wh
 
 void check_attention_arguments(const GPTModelInput& input, const TransformerConfig& config,
                                const ForwardContext& context) {
-  const int64_t s = context.positions.size(0), b = context.sample_ordinals.size(0);
+  const int64_t own = context.positions.size(0), b = context.sample_ordinals.size(0);
+  const int64_t s = own * config.context_parallel_size;
   const int64_t keys =
       s + (input.inference_context ? input.inference_context->sequence_length_offset() : 0);
   const int64_t heads_p = config.num_attention_heads / config.tensor_model_parallel_size;
@@ -72,9 +73,9 @@ void check_attention_arguments(const GPTModelInput& input, const TransformerConf
         bias.defined() ? c10::toString(bias.scalar_type()) : "");
   check_scores(bias, "an attention bias", {b, heads_p, s, keys});
   const auto& rotary = input.extra_block_arguments.rotary;
-  check(!rotary || (rotary->defined() && rotary->cos.size(0) == s &&
+  check(!rotary || (rotary->defined() && rotary->cos.size(0) == own &&
                     rotary->sin.sizes() == rotary->cos.sizes()),
-        "Expected rotary tables for {} positions, but got {}", s,
+        "Expected rotary tables for {} positions, but got {}", own,
         rotary && rotary->defined() ? rotary->cos.size(0) : 0);
   if (!input.packed_seq_params) return;
   check(b == 1, "Expected one row (b = 1) of packed sequences, but got {}; join the rows into one",
@@ -91,6 +92,10 @@ void check_inference(const GPTModelInput& input, const GPTModelConfig& config,
   check(!config.transformer.sequence_parallel,
         "Expected an inference context without sequence parallelism, but got both; turn "
         "sequence_parallel off");
+  check(config.transformer.context_parallel_size == 1,
+        "Expected an inference context without context parallelism, but got "
+        "context_parallel_size {}; 1 works",
+        config.transformer.context_parallel_size);
   if (!stage.post_process) return;
   check(input.runtime_gather_output.value_or(!config.parallel_output),
         "Expected gathered logits with an inference context, but got logits that stay split over "

@@ -18,7 +18,9 @@ struct ExtraBlockArguments {
 };
 
 // ids, positions, labels and loss mask are [b, s]; positions [3, b, s] with mrope. The mask is bool
-// [1 or b, 1, sq, sk] with true = masked out; undefined: causal.
+// [1 or b, 1, sq, sk] with true = masked out; undefined: causal. With context parallelism these are
+// this rank's tokens (zigzag.h), [b, s/cp]; the mask, the attention bias and packed_seq_params are
+// those of the whole row, on every rank.
 struct GPTModelInput {
   at::Tensor input_ids;
   at::Tensor position_ids;

@@ -1,0 +1,98 @@
+#include "megatron/context_parallel/head_exchange.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "megatron/ops/attention_shapes.h"
+
+namespace megatron {
+
+namespace {
+
+struct HeadExchange : torch::CustomClassHolder {
+  ProcessGroupPtr cp;
+  at::Tensor gathered;  // positions, in the order of what is gathered
+  at::Tensor places;    // the inverse
+
+  // x [s/cp, b, cp, w]: one part a rank -> this rank's part of all tokens, [s, b, w].
+  at::Tensor to_sequence(const at::Tensor& x) const {
+    const int64_t s = x.size(0), b = x.size(1), ranks = x.size(2), w = x.size(3);
+    const at::Tensor parts = cp->all_to_all(x.permute({2, 0, 1, 3}).reshape({ranks * s, b, w}));
+    return parts.index_select(0, places.to(x.device()));
+  }
+
+  // The other way.
+  at::Tensor to_heads(const at::Tensor& x) const {
+    const int64_t ranks = cp->size(), s = x.size(0) / ranks, b = x.size(1), w = x.size(2);
+    const at::Tensor parts = cp->all_to_all(x.index_select(0, gathered.to(x.device())));
+    return parts.view({ranks, s, b, w}).permute({1, 2, 0, 3}).contiguous();
+  }
+};
+
+using HeadExchangePtr = c10::intrusive_ptr<HeadExchange>;
+
+class ToSequence : public torch::autograd::Function<ToSequence> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const HeadExchangePtr& exchange) {
+    context->saved_data["exchange"] = c10::IValue::make_capsule(exchange);
+    return exchange->to_sequence(x);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto capsule = context->saved_data["exchange"].toCapsule();
+    return {static_cast<const HeadExchange&>(*capsule).to_heads(gradients[0]), {}};
+  }
+};
+
+class ToHeads : public torch::autograd::Function<ToHeads> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const HeadExchangePtr& exchange) {
+    context->saved_data["exchange"] = c10::IValue::make_capsule(exchange);
+    return exchange->to_heads(x);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto capsule = context->saved_data["exchange"].toCapsule();
+    return {static_cast<const HeadExchange&>(*capsule).to_sequence(gradients[0]), {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor exchange_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const SequenceSplit& split, const ProcessGroupPtr& cp,
+                          const WholeAttention& attend) {
+  check_attention(q, k, v, "exchange_heads");
+  const int64_t ranks = cp->size(), s = q.size(0), b = q.size(1), n = q.size(2), g = k.size(2);
+  check(n % ranks == 0 && (g % ranks == 0 || ranks % g == 0),
+        "exchange_heads: Expected {} query heads and {} key-value heads to be shared out over {} "
+        "ranks, but they do not divide; --cp-comm-type p2p or allgather works",
+        n, g, ranks);
+  auto exchange = c10::make_intrusive<HeadExchange>();
+  exchange->cp = cp;
+  exchange->gathered = gathered_positions(split);
+  exchange->places = places_of_tokens(exchange->gathered);
+
+  const int64_t groups = std::max(g, ranks);  // with copies for the ranks that share one
+  const auto by_rank = [&](const at::Tensor& x, int64_t heads) {
+    return expand_groups(x, heads).reshape({s, b, ranks, -1});
+  };
+  // All travel in one message.
+  const at::Tensor parts = at::cat({by_rank(q, n), by_rank(k, groups), by_rank(v, groups)}, 3);
+  const at::Tensor whole = ToSequence::apply(parts, exchange);
+  const int64_t tokens = whole.size(0), dv = v.size(3);
+  int64_t first = 0;
+  const auto take = [&](int64_t heads, int64_t width) {
+    const at::Tensor part = whole.narrow(2, first, heads * width);
+    first += heads * width;
+    return part.unflatten(2, {heads, width});
+  };
+  const at::Tensor query = take(n / ranks, q.size(3)), key = take(groups / ranks, q.size(3)),
+                   value = take(groups / ranks, dv);
+  const at::Tensor attended = attend(query, key, value).reshape({tokens, b, -1});
+  return ToHeads::apply(attended, exchange).view({s, b, n * dv});
+}
+
+}  // namespace megatron
