@@ -6,6 +6,14 @@
 #include <fmt/ranges.h>
 
 namespace megatron {
+namespace {
+
+void clear_list(const OptionValue& value) {
+  if (const auto* texts = std::get_if<std::vector<std::string>*>(&value)) (*texts)->clear();
+  if (const auto* numbers = std::get_if<std::vector<int64_t>*>(&value)) (*numbers)->clear();
+}
+
+}  // namespace
 
 void Assignments::assign(const Option& option, bool inverted, const std::vector<std::string>& texts,
                          const std::string& subject) {
@@ -24,7 +32,7 @@ void Assignments::assign_field(const Option& option, bool inverted,
   const OptionValue value = option.value(options_);
   if (is_list(value)) {
     if (!settings_.contains(option.name())) {
-      std::get<std::vector<std::string>*>(value)->clear();
+      clear_list(value);
       settings_[option.name()] = {subject, nullptr};
     }
     for (const auto& text : texts) set_from_text(value, text, subject);
