@@ -75,6 +75,10 @@ void validate(Options& options, int world_size, Command command) {
   }
   if (contains(commands(Command::train, Command::bench), command)) {
     check_batches(options, world_size, problems);
+    const int64_t steps = command == Command::train
+                              ? options.training.train_iters
+                              : options.bench.warmup_steps + options.bench.steps;
+    check_profile(options.profile, steps, world_size, problems);
     check_optimizer(options.optimizer, problems);
     problems.expect(
         options.ddp.grad_reduce_in_fp32 || options.model.transformer.params_dtype == at::kBFloat16,

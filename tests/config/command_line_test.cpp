@@ -199,6 +199,13 @@ TEST(CommandLine, RepeatedListsGrow) {
               ElementsAre("a", "b"));
 }
 
+TEST(CommandLine, ListsOfNumbersReplaceTheDefault) {
+  EXPECT_THAT(train_options({"--profile-ranks", "2,3"}).profile.profile_ranks,
+              testing::ElementsAre(2, 3));
+  EXPECT_THAT(train_options({"--window-size", "7,0"}).model.transformer.window_size,
+              testing::ElementsAre(7, 0));
+}
+
 TEST(Command, NamesAndTheNearest) {
   for (const Command command : kCommands)
     EXPECT_EQ(command_from_name(command_name(command)), command);
