@@ -66,6 +66,7 @@ struct Options {
   TrainingConfig training;
   CheckpointConfig checkpoint;
   LoggingConfig logging;
+  ProfileConfig profile;
   LaunchConfig launch;
   GenerationConfig generation;
   BenchConfig bench;

@@ -50,6 +50,15 @@ struct CheckpointConfig {
   bool no_save_optim = false;
 };
 
+// A trace of a few steps (Megatron's ProfilingConfig). Steps count as iterations do, from 0.
+struct ProfileConfig {
+  bool profile = false;
+  int64_t profile_step_start = 10;  // the first step that is recorded
+  int64_t profile_step_end = 12;    // the first that is not
+  std::vector<int64_t> profile_ranks = {0};
+  std::string profile_dir = "profile";
+};
+
 struct LoggingConfig {
   int64_t log_interval = 1;
   std::string tensorboard_dir;

@@ -105,6 +105,7 @@ struct TransformerConfig {
   int64_t context_parallel_size = 1;
   int64_t expert_model_parallel_size = 1;
   bool sequence_parallel = false;
+  bool tp_comm_overlap = false;  // sequence-parallel exchanges in pieces, beside the products
   PipelineConfig pipeline;
   CpCommType cp_comm_type = CpCommType::p2p;
   bool defer_embedding_wgrad_compute = false;  // the output layer's weight gradient waits

@@ -79,6 +79,10 @@ void validate(Options& options, int world_size, Command command) {
   }
   if (contains(commands(Command::train, Command::bench), command)) {
     check_batches(options, world_size, problems);
+    const int64_t steps = command == Command::train
+                              ? options.training.train_iters
+                              : options.bench.warmup_steps + options.bench.steps;
+    check_profile(options.profile, steps, world_size, problems);
     check_optimizer(options.optimizer, problems);
     check_unused(options, problems);
     problems.expect(

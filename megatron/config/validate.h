@@ -24,6 +24,10 @@ void check_optimizer(const OptimizerConfig& config, Problems& problems);
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems);
 void check_batches(const Options& options, int world_size, Problems& problems);
 void check_tokenizer(const TokenizerConfig& config, Problems& problems);
+// Overlap and deferral in tensor-parallel layers.
+void check_tensor_parallel_overlap(const TransformerConfig& config, Problems& problems);
+// `steps` that the run takes at most.
+void check_profile(const ProfileConfig& config, int64_t steps, int world_size, Problems& problems);
 void check_training(const Options& options, Problems& problems);
 void check_unused(const Options& options, Problems& problems);
 

@@ -328,6 +328,7 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
   if (ranked) check_world(t, world_size, problems);
   check_activation(t, problems);
   check_recomputation(t, problems);
+  check_tensor_parallel_overlap(t, problems);
   problems.expect(t.cuda_graph_impl == CudaGraphImpl::none,
                   "Expected --cuda-graph-impl none, but got local; CUDA graphs are not in this "
                   "version");

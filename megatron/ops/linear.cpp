@@ -16,7 +16,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& weight_main_grad) {
-    context->save_for_backward({x, weight});
+    context->save_for_backward({weight.requires_grad() ? x : at::Tensor(), weight});
     // Not a saved variable: other micro-batches change the buffer before this backward.
     context->saved_data["weight_main_grad"] = weight_main_grad.value_or(at::Tensor());
     context->saved_data["has_bias"] = bias.has_value();
@@ -31,7 +31,11 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const at::Tensor& weight = saved[1];
     const at::Tensor grad_y = flatten_rows(gradients[0]);
     at::Tensor grad_x, grad_weight, grad_bias;
-    if (context->needs_input_grad(0)) grad_x = at::mm(grad_y, weight).view(x.sizes());
+    if (context->needs_input_grad(0)) {
+      std::vector<int64_t> shape = gradients[0].sizes().vec();
+      shape.back() = weight.size(1);
+      grad_x = at::mm(grad_y, weight).view(shape);
+    }
     if (context->needs_input_grad(1)) {
       const at::IValue& saved_main_grad = context->saved_data["weight_main_grad"];
       at::Tensor main_grad = saved_main_grad.toTensor();

@@ -12,7 +12,8 @@ namespace megatron {
 //
 // Backward: where `weight_main_grad` ([out, in], contiguous, weight's dtype or wider) is defined,
 // dY^T X is added into it and the weight gets no gradient of its own; else the weight's gradient is
-// returned. The bias gradient is a column sum in a fixed order.
+// returned. The bias gradient is a column sum in a fixed order. A weight that requires no gradient
+// costs no product, and x is not kept.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   const at::Tensor& weight_main_grad);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <pthread.h>
 #include <set>
 #include <thread>
 #include <vector>
@@ -49,6 +50,7 @@ ThreadRanksOutcome run_thread_ranks(
       outcome.failed_rank = rank;
       world->abort(fmt::format("rank {} failed: {}", rank, text));
     };
+    pthread_setname_np(pthread_self(), fmt::format("{}{}", kRankThreadName, rank).c_str());
     try {
       set_compute_threads(threads);
       RankContext context;

@@ -5,11 +5,15 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {
+
+// How the threads are named in debuggers and traces: this and the rank.
+inline constexpr std::string_view kRankThreadName = "rank ";
 
 struct ThreadRanksOutcome {
   int status = 0;            // the largest that a rank returned

@@ -11,6 +11,7 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/object_collectives.h"
 #include "megatron/pipeline/executor.h"
+#include "megatron/training/same_options.h"
 #include "megatron/training/train_step.h"
 
 namespace megatron {
@@ -357,6 +358,7 @@ class ParityRun {
 
 Comparison run_parity(const ParityCase& parity_case, const Options& options,
                       const RankContext& rank) {
+  check_same_options(options, rank);
   return ParityRun(parity_case, options, rank).run();
 }
 

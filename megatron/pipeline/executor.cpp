@@ -3,6 +3,8 @@
 #include <map>
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
 namespace megatron {
@@ -64,7 +66,10 @@ void run_schedule(const std::vector<PipelineStep>& steps, const ProcessGroup& pp
         output_grad = at::empty(activation.sizes, activation.options);
         pp.recv(output_grad, pp.rank() + 1, gradient_tag);
       }
-      torch::autograd::backward({microbatch.output}, {output_grad});
+      RECORD_USER_SCOPE(fmt::format("backward of micro-batch {}", step.microbatch));
+      // A first stage whose parameters are all frozen has nothing to go back through.
+      if (microbatch.output.requires_grad())
+        torch::autograd::backward({microbatch.output}, {output_grad});
       if (!first) to_previous.send(microbatch.input.grad());
     }
   }

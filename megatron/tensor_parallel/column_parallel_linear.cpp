@@ -1,9 +1,8 @@
 #include "megatron/tensor_parallel/column_parallel_linear.h"
 
 #include "megatron/base/error.h"
-#include "megatron/ops/linear.h"
-#include "megatron/ops/recompute.h"
 #include "megatron/parallel/collectives.h"
+#include "megatron/tensor_parallel/column_parallel_product.h"
 
 namespace megatron {
 
@@ -32,6 +31,10 @@ ColumnParallelLinear::ColumnParallelLinear(const ColumnParallelLinearArguments& 
         "bias", std::make_shared<Parameter>(std::vector<int64_t>{output_size_p}, options.tensor,
                                             sharding, Initialization::constant(0)));
   }
+  if (arguments.weight_gradient_deferral_limit) {
+    deferred_ =
+        std::make_unique<DeferredWeightGradients>(*arguments.weight_gradient_deferral_limit);
+  }
 }
 
 at::Tensor ColumnParallelLinear::forward(const at::Tensor& input,
@@ -44,16 +47,13 @@ at::Tensor ColumnParallelLinear::forward(const at::Tensor& input, const Paramete
   const ParameterPtr& used = weight ? weight : weight_;
   check(used != nullptr,
         "Expected a weight for a column-parallel layer that holds none, but got none");
-  const auto whole = [this](const Tensors& list) {
-    return Tensors{options_.sequence_parallel
-                       ? gather_from_sequence_parallel_region(list[0], *options_.tp)
-                       : copy_to_tensor_model_parallel_region(list[0], *options_.tp)};
-  };
-  const Recomputation whole_sequence(options_.sequence_parallel && options_.regathers_input, whole,
-                                     {input});
-  const at::Tensor output = linear(whole_sequence.outputs()[0], used->data,
-                                   skip_bias_add_ ? at::Tensor() : bias(), used->main_grad);
-  whole_sequence.discard_outputs(/*result=*/output);
+  const at::Tensor output =
+      column_parallel_product(input, *used, skip_bias_add_ ? at::Tensor() : bias(),
+                              {.tp = options_.tp.get(),
+                               .sequence_parallel = options_.sequence_parallel,
+                               .regathers_input = options_.regathers_input,
+                               .overlaps_pieces = options_.overlaps_pieces,
+                               .deferred = deferred_.get()});
   return gather_output ? gather_from_tensor_model_parallel_region(output, *options_.tp) : output;
 }
 

@@ -2,7 +2,10 @@
 // b_p.
 #pragma once
 
+#include <optional>
+
 #include "megatron/base/megatron_module.h"
+#include "megatron/tensor_parallel/deferred_weight_gradients.h"
 #include "megatron/tensor_parallel/layer_options.h"
 
 namespace megatron {
@@ -16,6 +19,9 @@ struct ColumnParallelLinearArguments {
   bool gather_output = false;   // the whole output on every rank
   bool skip_bias_add = false;   // the caller fuses the bias (see bias())
   bool allocate_weight = true;  // false: the caller gives the weight at forward (tied embedding)
+  // Weight gradients of so many backward passes (0: of all) wait for
+  // compute_deferred_weight_gradients; none where not given.
+  std::optional<int64_t> weight_gradient_deferral_limit = {};
 };
 
 class ColumnParallelLinear : public MegatronModule {
@@ -30,6 +36,12 @@ class ColumnParallelLinear : public MegatronModule {
   // The same, gathered or not as said here.
   at::Tensor forward(const at::Tensor& input, const ParameterPtr& weight, bool gather_output) const;
 
+  // Adds what was deferred to the main gradients. Collective over the group with sequence
+  // parallelism.
+  void compute_deferred_weight_gradients() const {
+    if (deferred_) deferred_->compute();
+  }
+
   const ParameterPtr& weight() const { return weight_; }
   // This rank's part of the bias, or an undefined tensor.
   at::Tensor bias() const { return bias_ ? bias_->data : at::Tensor(); }
@@ -38,6 +50,7 @@ class ColumnParallelLinear : public MegatronModule {
   LayerOptions options_;
   bool gather_output_, skip_bias_add_;
   ParameterPtr weight_, bias_;
+  std::unique_ptr<DeferredWeightGradients> deferred_;  // null where nothing is deferred
 };
 
 }  // namespace megatron

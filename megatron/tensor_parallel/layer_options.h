@@ -14,6 +14,8 @@ struct LayerOptions {
   bool sequence_parallel = false;
   // Column-parallel layers gather their input again in backward instead of keeping it whole.
   bool regathers_input = false;
+  // With sequence parallelism: exchanges come in pieces, beside the products of other pieces.
+  bool overlaps_pieces = false;
   ProcessGroupPtr cp = nullptr;  // who shares a sequence; null: nobody
 
   // The marks of a parameter that is split along `dim` (or, with -1, not at all).

@@ -2,6 +2,7 @@
 
 #include "megatron/ops/linear.h"
 #include "megatron/parallel/collectives.h"
+#include "megatron/tensor_parallel/row_parallel_product.h"
 
 namespace megatron {
 
@@ -24,6 +25,8 @@ RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments
 }
 
 at::Tensor RowParallelLinear::forward(const at::Tensor& input) const {
+  if (options_.sequence_parallel && options_.overlaps_pieces && options_.tp->size() > 1)
+    return row_parallel_product_in_pieces(input, *weight_, *options_.tp);
   const at::Tensor partial = linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
   return options_.sequence_parallel
              ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)

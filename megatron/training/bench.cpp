@@ -11,6 +11,8 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/flops.h"
 #include "megatron/training/machine.h"
+#include "megatron/training/same_options.h"
+#include "megatron/training/step_profiler.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
 
@@ -47,6 +49,7 @@ double reduced(const ProcessGroup& world, double value, ReduceOp op) {
 }  // namespace
 
 nlohmann::json run_bench(const Options& options, const RankContext& rank) {
+  check_same_options(options, rank);
   const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
@@ -72,8 +75,10 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
 
   double peak_tflops = peak(), loss = 0;
   std::vector<double> seconds;
+  StepProfiler profiler(options.profile, rank, groups.world);
   for (int64_t i = 0; i < options.bench.warmup_steps + options.bench.steps; ++i) {
     const std::vector<MicroBatch> microbatches = batch(i);
+    profiler.before_step(i);
     groups.world->barrier();
     const auto start = std::chrono::steady_clock::now();
     loss = step.run(microbatches, BatchSharing::whole_microbatches, options.optimizer.lr).loss;
@@ -81,6 +86,7 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
     const double spent =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (i >= options.bench.warmup_steps) seconds.push_back(spent);
+    profiler.after_step(i + 1);
   }
   const double peak_rss = reduced(*groups.world, peak_resident_mib(), ReduceOp::max);
   peak_tflops = std::max(peak_tflops, peak());

@@ -1,16 +1,26 @@
 #include "megatron/training/train_step.h"
 
+#include <ATen/record_function.h>
+
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/pipeline/executor.h"
 
 namespace megatron {
+namespace {
+
+std::vector<ParameterPtr> trained(std::vector<ParameterPtr> parameters) {
+  std::erase_if(parameters, [](const ParameterPtr& p) { return !p->data.requires_grad(); });
+  return parameters;
+}
+
+}  // namespace
 
 TrainStep::TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
     : model_(std::move(model)),
       seed_(options.training.seed),
       per_token_(options.model.transformer.calculate_per_token_loss),
-      parameters_(model_->parameters()),
+      parameters_(trained(model_->parameters())),
       gradients_(parameters_, options.ddp, model_->groups().dp_cp->size()),
       optimizer_(options.optimizer, parameters_, model_->groups(),
                  options.model.transformer.mup_width_mult()) {}
@@ -49,6 +59,7 @@ void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bo
   run_schedule(
       training ? one_forward_one_backward(pp.rank(), pp.size(), count) : forward_only(count), pp,
       activation, [&](int64_t index, const at::Tensor& input) {
+        RECORD_USER_SCOPE(fmt::format("forward of micro-batch {}", index));
         const MicroBatch& microbatch = microbatches[index];
         if (input.defined()) model_->set_input_tensor(input);
         const at::Tensor output =
@@ -99,6 +110,7 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& who
         return sum / divisor;
       });
 
+  model_->compute_deferred_weight_gradients();
   gradients_.all_reduce(dp_cp);
   finalize_shared_gradients(parameters_, groups);
   dp_cp.all_reduce(sums);
@@ -140,8 +152,13 @@ std::vector<MtpRecord> TrainStep::reduced(const std::vector<MtpLossRecord>& mtp,
 TrainStep::Result TrainStep::run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
                                  double learning_rate) {
   Losses losses = forward_backward(microbatches, sharing);
-  const Optimizer::StepResult stepped = optimizer_.step(learning_rate);
+  const Optimizer::StepResult stepped = optimize(learning_rate);
   return {std::move(losses), stepped.grad_norm, stepped.skipped};
+}
+
+Optimizer::StepResult TrainStep::optimize(double learning_rate) {
+  RECORD_USER_SCOPE("optimizer");
+  return optimizer_.step(learning_rate);
 }
 
 TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) {

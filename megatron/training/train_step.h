@@ -16,7 +16,8 @@ namespace megatron {
 class TrainStep {
  public:
   // The model's parameters must be on their device already; their values may still change until the
-  // first step (then call optimizer().reload_masters()).
+  // first step (then call optimizer().reload_masters()). A parameter that requires no gradient by
+  // now is frozen: it gets no main gradient and no optimizer state, and stays as it is.
   TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
 
   // The same on every rank.
@@ -38,6 +39,9 @@ class TrainStep {
   // The parts of run(): complete main gradients and the losses, without the optimizer.
   Losses forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
 
+  // The other part: a step of the optimizer from those gradients.
+  Optimizer::StepResult optimize(double learning_rate);
+
   // The mean loss over all tokens of the micro-batches of all ranks, without dropout or gradients.
   struct Evaluation {
     double loss_sum = 0;  // nats
@@ -46,6 +50,7 @@ class TrainStep {
   Evaluation evaluate(const std::vector<MicroBatch>& microbatches);
 
   GPTModel& model() { return *model_; }
+  // Those that are trained.
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
   GradientBuffer& gradients() { return gradients_; }

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 
 #include "megatron/base/device.h"
 #include "megatron/base/dtype.h"
@@ -19,7 +20,9 @@
 #include "megatron/training/flops.h"
 #include "megatron/training/machine.h"
 #include "megatron/training/run_log.h"
+#include "megatron/training/same_options.h"
 #include "megatron/training/shutdown_signal.h"
+#include "megatron/training/step_profiler.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
 #include "megatron/training/training_state.h"
@@ -42,17 +45,23 @@ bool has_checkpoint(const CheckpointConfig& config) {
   return !same || latest_iteration(config.load) || !stored_iterations(config.load).empty();
 }
 
+// Ranks that were started with other options may want groups of another layout.
+ProcessGroupCollection groups_for(const Options& options, const RankContext& rank) {
+  check_same_options(options, rank);
+  return make_model_groups(options.model.transformer, rank);
+}
+
 class TrainingLoop {
  public:
   TrainingLoop(const Options& options, const Tokenizer* tokenizer, const RankContext& rank)
       : options_(options),
         tokenizer_(tokenizer),
         rank_(rank),
-        groups_(make_model_groups(options.model.transformer, rank)),
+        groups_(groups_for(options, rank)),
         model_(build_gpt_model(options.model, groups_, rank.device)),
         schedule_(options.optimizer, options.training.train_iters),
+        profiler_(options.profile, rank, groups_.world),
         resumes_(has_checkpoint(options.checkpoint)) {
-    check_same_on_all_ranks(*groups_.world, "options", options_hash(options));
     if (!options.checkpoint.save.empty()) check_can_save(options.checkpoint.save, *groups_.world);
     // A checkpoint replaces the initial weights, and an optimizer's masters are taken from what is
     // there.
@@ -95,8 +104,16 @@ class TrainingLoop {
     note_empty_splits(data);
     bool stopped = signal_received();
     if (stopped && log_) log_->note("stopping before the first step: asked to by a signal");
+    if (options_.profile.profile && log_ &&
+        progress_.iteration > options_.profile.profile_step_start) {
+      log_->note(fmt::format("no trace: the run goes on behind --profile-step-start {}",
+                             options_.profile.profile_step_start));
+    }
     while (progress_.iteration < options_.training.train_iters && !stopped) {
+      profiler_.before_step(progress_.iteration);
       train_one(data);
+      const auto trace = profiler_.after_step(progress_.iteration);
+      if (trace && log_) log_->note(fmt::format("trace of this rank's steps: {}", *trace));
       const int64_t done = progress_.iteration;
       if (interval > 0 && done % interval == 0) evaluate(data, Split::valid);
       stopped = stop_requested();
@@ -175,6 +192,7 @@ class TrainingLoop {
   }
 
   void train_one(const TrainingData& data) {
+    RECORD_USER_SCOPE(fmt::format("step {}", progress_.iteration));
     const auto start = Clock::now();
     const double learning_rate = schedule_.learning_rate(step_->optimizer().num_steps());
     const TrainStep::Losses losses =
@@ -184,7 +202,7 @@ class TrainingLoop {
           "Expected a finite loss, but got {} at iteration {}; a lower --lr or more "
           "--lr-warmup-iters usually helps; no checkpoint has this step's weights",
           std::abs(losses.loss), progress_.iteration + 1);
-    const Optimizer::StepResult stepped = step_->optimizer().step(learning_rate);
+    const Optimizer::StepResult stepped = step_->optimize(learning_rate);
     synchronize(rank_.device);
     progress_.iteration += 1;
     progress_.consumed_samples += data.global_batch_size();
@@ -296,6 +314,7 @@ class TrainingLoop {
   std::shared_ptr<GPTModel> model_;
   std::optional<TrainStep> step_;
   LearningRateSchedule schedule_;
+  StepProfiler profiler_;
   bool resumes_;
   at::Tensor byte_lengths_;  // [v] int32: bytes of text by token id
   TrainingProgress progress_;

@@ -1,5 +1,8 @@
 #include "megatron/transformer/transformer_layer.h"
 
+#include <ATen/record_function.h>
+#include <fmt/format.h>
+
 #include "megatron/ops/recompute.h"
 
 namespace megatron {
@@ -68,6 +71,7 @@ at::Tensor TransformerLayer::forward_mlp(const at::Tensor& hidden_states,
 
 at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states, const LayerInput& input,
                                      const ForwardContext& context) const {
+  RECORD_USER_SCOPE(fmt::format("layer {}", layer_number_));
   return forward_mlp(forward_attention(hidden_states, input, context), context);
 }
 

@@ -222,6 +222,8 @@ TEST(CommandLine, ListsOfNumbers) {
   EXPECT_THAT(config.mrope_section, ElementsAre(2, 1, 1));
   EXPECT_THAT(config.no_rope_freq, ElementsAre(4));
   EXPECT_THAT(config.window_attn_skip_freq, ElementsAre(1, 0, 1));
+  EXPECT_THAT(train_options({"--profile-ranks", "2,3"}).profile.profile_ranks,
+              ElementsAre(2, 3));  // not added to the default
   EXPECT_THAT(parsing_refusal({"--window-size", "three"}),
               HasSubstr("Expected a whole number for --window-size, but got 'three'"));
 }

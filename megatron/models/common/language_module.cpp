@@ -15,8 +15,11 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
     : config_(config),
       stage_(stage),
       groups_(std::move(groups)),
-      options_{tensor_options, groups_.tp, config.transformer.sequence_parallel} {
-  options_.cp = groups_.cp;
+      options_{.tensor = tensor_options,
+               .tp = groups_.tp,
+               .sequence_parallel = config.transformer.sequence_parallel,
+               .overlaps_pieces = config.transformer.tp_comm_overlap,
+               .cp = groups_.cp} {
   set_attention_backend();
 }
 
@@ -69,6 +72,10 @@ at::Tensor LanguageModule::compute_logits(const at::Tensor& hidden_states, bool 
       output_layer_->forward(hidden_states, weight ? weight : output_weight(), gather_output));
 }
 
+void LanguageModule::compute_deferred_weight_gradients() const {
+  if (output_layer_) output_layer_->compute_deferred_weight_gradients();
+}
+
 ParameterPtr LanguageModule::output_weight() const {
   return output_layer_->weight() ? output_layer_->weight() : shared_embedding_or_output_weight();
 }
@@ -87,6 +94,13 @@ at::TensorOptions LanguageModule::activation_options() const {
 std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const {
   const TransformerConfig& transformer = config_.transformer;
   const bool tied = config_.share_embeddings_and_output_weights;
+  std::optional<int64_t> deferral_limit;
+  if (transformer.defer_embedding_wgrad_compute) {
+    // A micro-batch passes once for its next token, and once for each further one.
+    const MultiTokenPredictionConfig& mtp = transformer.mtp;
+    deferral_limit =
+        transformer.wgrad_deferral_limit * (1 + (mtp.mtp_detach_heads ? 0 : mtp.mtp_num_layers));
+  }
   return std::make_shared<ColumnParallelLinear>(
       ColumnParallelLinearArguments{.input_size = transformer.hidden_size,
                                     .output_size = config_.padded_vocab_size(),
@@ -94,7 +108,8 @@ std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const 
                                     .init_std = transformer.mup.use_mup && !tied
                                                     ? transformer.embedding_std()
                                                     : transformer.hidden_std(),
-                                    .allocate_weight = !(tied && embedding_)},
+                                    .allocate_weight = !(tied && embedding_),
+                                    .weight_gradient_deferral_limit = deferral_limit},
       options_);
 }
 

@@ -53,6 +53,11 @@ class LanguageModule : public MegatronModule {
   HeadOutput compute_head(const at::Tensor& hidden_states, const at::Tensor& labels,
                           const ParameterPtr& weight, bool wants_likeliest) const;
 
+  // Adds the output layer's weight gradients that defer_embedding_wgrad_compute kept back to its
+  // main gradient; nothing elsewhere. Call after the last backward of a step, before gradients are
+  // reduced. Collective over the tensor-parallel group with sequence parallelism.
+  void compute_deferred_weight_gradients() const;
+
   // The weight of the output layer: its own, or the tied embedding's.
   ParameterPtr output_weight() const;
 

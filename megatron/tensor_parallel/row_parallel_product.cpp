@@ -1,0 +1,67 @@
+#include "megatron/tensor_parallel/row_parallel_product.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "megatron/ops/dispatch.h"
+#include "megatron/ops/linear.h"
+#include "megatron/tensor_parallel/piecewise_product.h"
+
+namespace megatron {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+class RowParallelFunction : public torch::autograd::Function<RowParallelFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& main_grad, const ProcessGroup* tp) {
+    context->save_for_backward({weight.requires_grad() ? x : at::Tensor(), weight});
+    // Not a saved variable: other micro-batches change the buffer before this backward.
+    context->saved_data["main_grad"] = main_grad.value_or(at::Tensor());
+    context->saved_data["tp"] = reinterpret_cast<int64_t>(tp);
+    return ScatteredProduct(x, weight.t(), *tp).wait();
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    if (!gradients[0].defined()) return {{}, {}, {}, {}};
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const auto* tp = reinterpret_cast<const ProcessGroup*>(context->saved_data["tp"].toInt());
+    at::Tensor main_grad = context->saved_data["main_grad"].toTensor();
+    const bool wants_weight = context->needs_input_grad(1);
+
+    at::Tensor grad_y, grad_x, grad_weight;  // grad_y of the whole sequence
+    if (context->needs_input_grad(0)) {
+      GatheredProduct product = gathered_product(gradients[0], weight, /*bias=*/{}, *tp);
+      grad_y = std::move(product.whole);
+      grad_x = std::move(product.output);
+    } else if (wants_weight) {
+      grad_y = tp->all_gather(gradients[0]);
+    }
+    if (wants_weight && main_grad.defined()) {
+      accumulate_weight_gradient(main_grad, flatten_rows(grad_y), flatten_rows(x));
+    } else if (wants_weight) {
+      grad_weight = at::mm(flatten_rows(grad_y).t(), flatten_rows(x));
+    }
+    return {grad_x, grad_weight, {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor row_parallel_product_in_pieces(const at::Tensor& x, const Parameter& weight,
+                                          const ProcessGroup& tp) {
+  constexpr std::string_view operation = "row_parallel_product";
+  const at::Tensor& matrix = weight.data;
+  check_floating(x, operation, "x");
+  check_alike(matrix, x, operation, "weight");
+  check(x.dim() == 3 && matrix.dim() == 2 && matrix.size(1) == x.size(2),
+        "{}: Expected x of shape [s, b, in] and weight of shape [out, in], but got [{}] and [{}]",
+        operation, fmt::join(x.sizes(), ", "), fmt::join(matrix.sizes(), ", "));
+  return RowParallelFunction::apply(x, matrix, checked_main_grad(matrix, weight.main_grad), &tp);
+}
+
+}  // namespace megatron

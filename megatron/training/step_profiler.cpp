@@ -1,0 +1,98 @@
+#include "megatron/training/step_profiler.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
+
+#include "megatron/base/device.h"
+#include "megatron/base/error.h"
+#include "megatron/training/trace_file.h"
+
+namespace megatron {
+namespace {
+
+namespace profiler = torch::autograd::profiler;
+
+std::set<int> traced_ranks(const ProfileConfig& config) {
+  return {config.profile_ranks.begin(), config.profile_ranks.end()};
+}
+
+}  // namespace
+
+StepProfiler::StepProfiler(const ProfileConfig& config, const RankContext& rank,
+                           ProcessGroupPtr world)
+    : config_(config),
+      rank_(rank),
+      world_(std::move(world)),
+      ranks_are_threads_(rank.transport && rank.transport->kind() == "threads") {
+  if (!config_.profile || !records()) return;
+  std::error_code error;
+  std::filesystem::create_directories(config_.profile_dir, error);
+  check(std::filesystem::is_directory(config_.profile_dir),
+        "Expected --profile-dir to name a folder that is there or can be made, but got {}: {}",
+        config_.profile_dir, error.message());
+}
+
+StepProfiler::~StepProfiler() {
+  if (recording_) profiler::disableProfiler();
+}
+
+bool StepProfiler::records() const {
+  const std::set<int> ranks = traced_ranks(config_);
+  return ranks_are_threads_ ? rank_.rank == *ranks.begin() : ranks.contains(rank_.rank);
+}
+
+void StepProfiler::before_step(int64_t done) {
+  if (!config_.profile || done != config_.profile_step_start) return;
+  synchronize(rank_.device);
+  world_->barrier();
+  if (records()) start();
+  world_->barrier();
+}
+
+std::optional<std::string> StepProfiler::after_step(int64_t done) {
+  if (!config_.profile || done != config_.profile_step_end) return std::nullopt;
+  synchronize(rank_.device);
+  world_->barrier();
+  std::optional<std::string> file;
+  if (recording_) file = stop();
+  world_->barrier();
+  return file;
+}
+
+void StepProfiler::start() {
+  using State = profiler::ProfilerState;
+  using Activity = profiler::ActivityType;
+  std::set<Activity> activities{Activity::CPU};
+  if (rank_.device.is_cuda()) activities.insert(Activity::CUDA);
+  torch::profiler::impl::ExperimentalConfig details;
+  details.profile_all_threads = ranks_are_threads_;
+  const profiler::ProfilerConfig config(State::KINETO, /*report_input_shapes=*/false,
+                                        /*profile_memory=*/false, /*with_stack=*/false,
+                                        /*with_flops=*/false, /*with_modules=*/false, details);
+  // Without a GPU Kineto complains that it finds none.
+  if (rank_.device.is_cpu()) setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);
+  profiler::prepareProfiler(config, activities);
+  profiler::enableProfiler(config, activities);
+  recording_ = true;
+}
+
+std::string StepProfiler::stop() {
+  const auto result = profiler::disableProfiler();
+  recording_ = false;
+  const std::set<int> ranks = ranks_are_threads_ ? traced_ranks(config_) : std::set{rank_.rank};
+  const std::string file =
+      fmt::format("{}/rank{}{}_steps_{}-{}.json", config_.profile_dir, ranks.size() == 1 ? "" : "s",
+                  fmt::join(ranks, "_"), config_.profile_step_start, config_.profile_step_end - 1);
+  std::filesystem::remove(file);
+  result->save(file);
+  check(std::filesystem::exists(file),
+        "Expected to write the trace {}, but could not; --profile-dir says where else", file);
+  arrange_trace(file, {.are_threads = ranks_are_threads_, .ranks = ranks});
+  return file;
+}
+
+}  // namespace megatron

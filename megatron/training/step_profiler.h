@@ -1,0 +1,44 @@
+// --profile: traces of some steps, by libtorch's profiler (Kineto).
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "megatron/config/training_config.h"
+#include "megatron/parallel/process_group_collection.h"
+#include "megatron/parallel/rank_context.h"
+
+namespace megatron {
+
+class StepProfiler {
+ public:
+  // Throws Error where a rank that records cannot make profile_dir.
+  StepProfiler(const ProfileConfig& config, const RankContext& rank, ProcessGroupPtr world);
+  // Ends a recording that goes on, and writes nothing.
+  ~StepProfiler();
+  StepProfiler(const StepProfiler&) = delete;
+  StepProfiler& operator=(const StepProfiler&) = delete;
+
+  // To be called around each step with the number of steps done (since iteration 0). They begin and
+  // end the recording: there they are collective over the world, so that no rank's step is cut.
+  //
+  // after_step returns the file that this rank has written, if any: in profile_dir,
+  // rank_R_steps_A-B.json. The profiler is the process's: ranks that are threads write one file,
+  // ranks_..., with rows for each. Throws Error where it cannot be written.
+  void before_step(int64_t done);
+  std::optional<std::string> after_step(int64_t done);
+
+ private:
+  void start();
+  std::string stop();
+  // Of several ranks in a process, the first that is traced records for all.
+  bool records() const;
+
+  ProfileConfig config_;
+  RankContext rank_;
+  ProcessGroupPtr world_;
+  bool ranks_are_threads_;
+  bool recording_ = false;
+};
+
+}  // namespace megatron

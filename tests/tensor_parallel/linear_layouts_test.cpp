@@ -1,0 +1,323 @@
+// A column-parallel layer and a row-parallel one behind it, in every way to communicate, against
+// one rank: outputs, gradients, finite differences, bits.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "megatron/base/dtype.h"
+#include "megatron/ops/linear.h"
+#include "megatron/ops/recompute.h"
+#include "megatron/parallel/collectives.h"
+#include "megatron/tensor_parallel/column_parallel_linear.h"
+#include "megatron/tensor_parallel/row_parallel_linear.h"
+
+#include "tests/parallel/thread_world.h"
+
+namespace megatron {
+namespace {
+
+constexpr int64_t kLength = 12, kRows = 2, kHidden = 6, kInner = 16;
+
+struct Exchange {
+  const char* name;
+  bool sequence_parallel, regathers_input, overlaps_pieces;
+};
+
+constexpr Exchange kExchanges[] = {{"all_reduce", false, false, false},
+                                   {"sequence", true, false, false},
+                                   {"sequence_regathered", true, true, false},
+                                   {"pieces", true, false, true},
+                                   {"pieces_regathered", true, true, true}};
+
+struct Setting {
+  int tp;
+  Exchange exchange;
+  at::ScalarType dtype;
+};
+
+at::Tensor ripple(at::IntArrayRef shape, double phase, at::ScalarType dtype) {
+  return at::sin(at::arange(c10::multiply_integers(shape), at::kDouble) * 0.7 + phase)
+      .view(shape)
+      .to(dtype);
+}
+
+double bound(at::ScalarType dtype) {
+  return dtype == at::kDouble ? 1e-10 : dtype == at::kFloat ? 2e-5 : 6e-2;
+}
+
+void expect_near(const at::Tensor& got, const at::Tensor& want, double allowed,
+                 const std::string& what) {
+  ASSERT_EQ(got.sizes(), want.sizes()) << what;
+  const at::Tensor a = got.detach().to(at::kDouble), w = want.detach().to(at::kDouble);
+  EXPECT_LE(((a - w).abs() / (1 + w.abs())).max().item<double>(), allowed) << what;
+}
+
+// tanh(x w1^T + b1) w2^T, and its parameters whole.
+struct WholeModel {
+  explicit WholeModel(at::ScalarType dtype, bool bias)
+      : w1(leaf({kInner, kHidden}, 0, dtype)),
+        b1(bias ? leaf({kInner}, 1, dtype) : at::Tensor()),
+        w2(leaf({kHidden, kInner}, 2, dtype)),
+        x(leaf({kLength, kRows, kHidden}, 3, dtype)),
+        grad_y(ripple({kLength, kRows, kHidden}, 4, dtype)) {}
+  static at::Tensor leaf(at::IntArrayRef shape, double phase, at::ScalarType dtype) {
+    return ripple(shape, phase, dtype).set_requires_grad(true);
+  }
+  at::Tensor forward() const { return at::linear(at::tanh(at::linear(x, w1, b1)), w2); }
+
+  at::Tensor w1, b1, w2, x, grad_y;
+};
+
+// The same over the ranks of a group.
+struct SplitModel {
+  SplitModel(const WholeModel& whole, const ProcessGroupPtr& tp, const Exchange& exchange,
+             bool main_grads)
+      : options{.tensor = whole.x.options().requires_grad(false),
+                .tp = tp,
+                .sequence_parallel = exchange.sequence_parallel,
+                .regathers_input = exchange.regathers_input,
+                .overlaps_pieces = exchange.overlaps_pieces},
+        column({.input_size = kHidden, .output_size = kInner, .bias = whole.b1.defined()}, options),
+        row({.input_size = kInner, .output_size = kHidden, .bias = false}, options) {
+    const at::NoGradGuard no_grad;
+    const auto fill = [](const ParameterPtr& parameter, const at::Tensor& values) {
+      parameter->data.copy_(parameter->local_part(values));
+    };
+    const ParameterPtr w1 = column.parameters()[0], w2 = row.parameters()[0];
+    fill(w1, whole.w1);
+    if (whole.b1.defined()) fill(column.parameters()[1], whole.b1);
+    fill(w2, whole.w2);
+    for (const ParameterPtr& weight : {w1, w2}) {
+      const auto wide = accumulation_dtype(weight->data.scalar_type());
+      if (main_grads) weight->main_grad = at::zeros_like(weight->data.detach(), wide);
+    }
+  }
+  at::Tensor part(const at::Tensor& sequence) const {
+    if (!options.sequence_parallel) return sequence.detach().clone();
+    const int64_t length = kLength / options.tp->size();
+    return sequence.detach().narrow(0, options.tp->rank() * length, length).clone();
+  }
+  at::Tensor forward(const at::Tensor& x, bool recompute = false) const {
+    return recompute_if(
+        recompute, [this](const at::Tensor& y) { return row.forward(at::tanh(column.forward(y))); },
+        x);
+  }
+  // The gradient of a parameter, wherever it is.
+  static at::Tensor gradient(const Parameter& parameter) {
+    return parameter.main_grad.defined() ? parameter.main_grad : parameter.data.grad();
+  }
+
+  LayerOptions options;
+  ColumnParallelLinear column;
+  RowParallelLinear row;
+};
+
+class LinearLayouts : public testing::TestWithParam<Setting> {};
+
+TEST_P(LinearLayouts, EqualOneRank) {
+  const auto [tp_size, exchange, dtype] = GetParam();
+  for (const bool bias : {false, true}) {
+    const WholeModel whole(dtype, bias);
+    const at::Tensor y = whole.forward();
+    torch::autograd::backward({y}, {whole.grad_y});
+    run_thread_world(
+        tp_size, [&, exchange = exchange, dtype = dtype, tp_size = tp_size](RankContext& rank) {
+          const auto groups = rank.make_groups({.tp = tp_size});
+          for (const bool recompute : {false, true}) {
+            for (const bool main_grads : {false, true}) {
+              const SplitModel split(whole, groups.tp, exchange, main_grads);
+              const at::Tensor x = split.part(whole.x).set_requires_grad(true);
+              const at::Tensor output = split.forward(x, recompute);
+              expect_near(output, split.part(y), bound(dtype), "output");
+              torch::autograd::backward({output}, {split.part(whole.grad_y)});
+              expect_near(x.grad(), split.part(whole.x.grad()), bound(dtype), "input");
+              const auto compare = [&](const ParameterPtr& parameter, const at::Tensor& gradient) {
+                expect_near(SplitModel::gradient(*parameter), parameter->local_part(gradient),
+                            bound(dtype), "parameter");
+              };
+              compare(split.column.parameters()[0], whole.w1.grad());
+              if (bias) compare(split.column.parameters()[1], whole.b1.grad());
+              compare(split.row.parameters()[0], whole.w2.grad());
+            }
+          }
+        });
+  }
+}
+
+TEST_P(LinearLayouts, GiveTheSameBitsEachTime) {
+  const auto [tp_size, exchange, dtype] = GetParam();
+  const WholeModel whole(dtype, /*bias=*/true);
+  run_thread_world(tp_size, [&, exchange = exchange, tp_size = tp_size](RankContext& rank) {
+    const auto groups = rank.make_groups({.tp = tp_size});
+    std::vector<std::vector<at::Tensor>> runs;
+    for (int run = 0; run < 2; ++run) {
+      const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/true);
+      const at::Tensor x = split.part(whole.x).set_requires_grad(true);
+      const at::Tensor output = split.forward(x);
+      torch::autograd::backward({output}, {split.part(whole.grad_y)});
+      runs.push_back({output, x.grad(), split.column.parameters()[0]->main_grad,
+                      split.row.parameters()[0]->main_grad});
+    }
+    for (size_t i = 0; i < runs[0].size(); ++i) EXPECT_TRUE(at::equal(runs[0][i], runs[1][i])) << i;
+  });
+}
+
+std::vector<Setting> settings() {
+  std::vector<Setting> all;
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    all.push_back({1, kExchanges[0], dtype});
+    for (const int tp : {2, 4}) {
+      for (const Exchange& exchange : kExchanges) {
+        // Three rows of the sequence on each of four ranks, six on each of two: uneven pieces.
+        all.push_back({tp, exchange, dtype});
+      }
+    }
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, LinearLayouts, testing::ValuesIn(settings()),
+                         [](const auto& info) {
+                           return fmt::format("tp{}_{}_{}", info.param.tp, info.param.exchange.name,
+                                              c10::toString(info.param.dtype));
+                         });
+
+// What the layers overlap changes no bit against one exchange after the other.
+TEST(LinearOverlap, EqualsPlainExchangesBitForBit) {
+  for (const Exchange& exchange : {kExchanges[0], kExchanges[1], kExchanges[2]}) {
+    const WholeModel whole(at::kFloat, /*bias=*/true);
+    run_thread_world(2, [&](RankContext& rank) {
+      const auto groups = rank.make_groups({.tp = 2});
+      const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/true);
+      const ParameterPtr weight = split.column.parameters()[0], bias = split.column.parameters()[1];
+      const at::Tensor x = split.part(whole.x).set_requires_grad(true);
+      const at::Tensor output = split.column.forward(x);
+      const at::Tensor grad_y = at::cos(output.detach());
+      torch::autograd::backward({output}, {grad_y});
+      const at::Tensor bias_gradient = bias->data.grad(), main_grad = weight->main_grad;
+
+      const at::Tensor x2 = x.detach().clone().set_requires_grad(true);
+      const at::Tensor bias2 = bias->data.detach().clone().set_requires_grad(true);
+      const at::Tensor main_grad2 = at::zeros_like(main_grad);
+      const at::Tensor gathered = exchange.sequence_parallel
+                                      ? gather_from_sequence_parallel_region(x2, *groups.tp)
+                                      : copy_to_tensor_model_parallel_region(x2, *groups.tp);
+      const at::Tensor plain = linear(gathered, weight->data, bias2, main_grad2);
+      torch::autograd::backward({plain}, {grad_y});
+      EXPECT_TRUE(at::equal(output, plain));
+      EXPECT_TRUE(at::equal(x.grad(), x2.grad()));
+      EXPECT_TRUE(at::equal(bias_gradient, bias2.grad()));
+      EXPECT_TRUE(at::equal(main_grad, main_grad2));
+    });
+  }
+}
+
+// Central differences of the ranks' common objective, by every element of the whole input and
+// weights.
+TEST(LinearLayoutDifferences, AgreeWithGradients) {
+  for (const Exchange& exchange : kExchanges) {
+    run_thread_world(2, [&](RankContext& rank) {
+      const auto groups = rank.make_groups({.tp = 2});
+      const WholeModel whole(at::kDouble, /*bias=*/false);
+      const auto objective = [&] {
+        const at::NoGradGuard no_grad;
+        const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/false);
+        at::Tensor sum =
+            (split.forward(split.part(whole.x)) * split.part(whole.grad_y)).sum().view({1});
+        if (exchange.sequence_parallel) groups.tp->all_reduce(sum);
+        return sum.item<double>();
+      };
+      const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/false);
+      const at::Tensor x = split.part(whole.x).set_requires_grad(true);
+      torch::autograd::backward({split.forward(x)}, {split.part(whole.grad_y)});
+      const auto differences = [&](const at::Tensor& tensor, int64_t step) {
+        at::Tensor numeric = at::zeros_like(tensor);
+        double* element = tensor.data_ptr<double>();
+        for (int64_t i = 0; i < tensor.numel(); i += step) {
+          const double kept = element[i];
+          element[i] = kept + 1e-5;
+          const double above = objective();
+          element[i] = kept - 1e-5;
+          const double below = objective();
+          element[i] = kept;
+          numeric.view(-1)[i] = (above - below) / 2e-5;
+        }
+        return numeric;
+      };
+      const auto compare = [&](const at::Tensor& gradient, const at::Tensor& numeric) {
+        const at::Tensor probed = numeric.ne(0);
+        EXPECT_TRUE(at::allclose(gradient * probed, numeric, 1e-6, 1e-6)) << exchange.name;
+      };
+      compare(x.grad(), split.part(differences(whole.x, 5)));
+      const ParameterPtr w1 = split.column.parameters()[0], w2 = split.row.parameters()[0];
+      compare(w1->data.grad(), w1->local_part(differences(whole.w1, 3)));
+      compare(w2->data.grad(), w2->local_part(differences(whole.w2, 3)));
+    });
+  }
+}
+
+TEST(LinearLayoutGather, WholeOutputsOnEveryRank) {
+  for (const int tp_size : {2, 4}) {
+    for (const Exchange& exchange : kExchanges) {
+      const WholeModel whole(at::kDouble, /*bias=*/true);
+      const at::Tensor y = at::linear(whole.x, whole.w1, whole.b1);
+      const at::Tensor grad_y = at::cos(y.detach());
+      torch::autograd::backward({y}, {grad_y});
+      run_thread_world(tp_size, [&](RankContext& rank) {
+        const auto groups = rank.make_groups({.tp = tp_size});
+        const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/false);
+        const at::Tensor x = split.part(whole.x).set_requires_grad(true);
+        const at::Tensor output = split.column.forward(x, nullptr, /*gather_output=*/true);
+        expect_near(output, y, 1e-10, "gathered output");
+        torch::autograd::backward({output}, {grad_y});
+        expect_near(x.grad(), split.part(whole.x.grad()), 1e-10, "input");
+        const ParameterPtr weight = split.column.parameters()[0];
+        expect_near(weight->data.grad(), weight->local_part(whole.w1.grad()), 1e-10, "weight");
+      });
+    }
+  }
+}
+
+// Deferred weight gradients: the same sums, later; what passes the limit is computed at once.
+TEST(DeferredWeightGradients, EqualThoseComputedAtOnce) {
+  for (const Exchange& exchange : kExchanges) {
+    for (const int64_t limit : {0, 2}) {
+      const WholeModel whole(at::kDouble, /*bias=*/false);
+      run_thread_world(2, [&](RankContext& rank) {
+        const auto groups = rank.make_groups({.tp = 2});
+        const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/true);
+        const ParameterPtr weight = split.column.weight();
+        ColumnParallelLinear deferring({.input_size = kHidden,
+                                        .output_size = kInner,
+                                        .bias = false,
+                                        .allocate_weight = false,
+                                        .weight_gradient_deferral_limit = limit},
+                                       split.options);
+        const auto pass = [&](const ColumnParallelLinear& layer, double scale) {
+          const at::Tensor x = (split.part(whole.x) * scale).set_requires_grad(true);
+          const at::Tensor output = layer.forward(x, weight);
+          torch::autograd::backward({output}, {at::cos(output.detach())});
+          return x.grad();
+        };
+        std::vector<at::Tensor> inputs;
+        for (int i = 0; i < 3; ++i) inputs.push_back(pass(split.column, 1 + i));
+        const at::Tensor want = weight->main_grad.clone();
+        weight->main_grad.zero_();
+        for (int i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(pass(deferring, 1 + i), inputs[i]));
+        EXPECT_EQ(weight->main_grad.count_nonzero().item<int64_t>() > 0, limit == 2);
+        deferring.compute_deferred_weight_gradients();
+        if (limit == 0 && !exchange.overlaps_pieces) {
+          EXPECT_TRUE(at::equal(weight->main_grad, want));
+        } else {
+          expect_near(weight->main_grad, want, 1e-10, exchange.name);
+        }
+        const at::Tensor once = weight->main_grad.clone();
+        deferring.compute_deferred_weight_gradients();  // nothing is left
+        EXPECT_TRUE(at::equal(weight->main_grad, once));
+      });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace megatron

@@ -1,0 +1,166 @@
+// What becomes of a training run of processes when one rank dies, hangs or was started with other
+// options: the others end in time and say who and where, and the last checkpoint is whole.
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <gmock/gmock.h>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "megatron/checkpoint/checkpoint_directory.h"
+#include "megatron/checkpoint/checkpoint_reader.h"
+
+#include "tests/program.h"
+#include "tests/training/log_test_tools.h"
+
+namespace megatron {
+namespace {
+
+using testing::AllOf;
+using testing::AnyOf;
+using testing::HasSubstr;
+
+struct ProcessLayout {
+  const char* name;
+  std::vector<std::string> flags;
+};
+
+std::vector<std::string> endless_training(const ProcessLayout& layout, const std::string& save) {
+  std::vector<std::string> arguments{MEGATRON_PROGRAM, "train"};
+  for (const char* flag : {"--mock-data", "--vocab-size",
+                           "96",          "--num-layers",
+                           "2",           "--hidden-size",
+                           "32",          "--num-attention-heads",
+                           "4",           "--seq-length",
+                           "16",          "--micro-batch-size",
+                           "2",           "--global-batch-size",
+                           "8",           "--train-iters",
+                           "1000000",     "--lr",
+                           "1e-3",        "--eval-interval",
+                           "0",           "--threads",
+                           "1",           "--save-interval",
+                           "2",           "--distributed-timeout-minutes",
+                           "0.25"})
+    arguments.push_back(flag);
+  arguments.insert(arguments.end(), {"--save", save});
+  arguments.insert(arguments.end(), layout.flags.begin(), layout.flags.end());
+  return arguments;
+}
+
+// The children of a process, in the order in which they were started.
+std::vector<pid_t> children_of(pid_t parent) {
+  std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", parent));
+  std::vector<pid_t> children;
+  for (pid_t child = 0; file >> child;) children.push_back(child);
+  return children;
+}
+
+void await_checkpoint(const std::string& save, int64_t iteration) {
+  for (int i = 0; i < 60'000; ++i) {
+    const auto latest = latest_iteration(save);
+    if (latest && *latest >= iteration) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  FAIL() << "no checkpoint of iteration " << iteration;
+}
+
+void expect_whole_checkpoint(const std::string& save) {
+  auto checkpoint = CheckpointReader::open(save);
+  EXPECT_GE(checkpoint.iteration(), 2);
+  for (const std::string& key : checkpoint.keys()) EXPECT_NO_THROW(checkpoint.load_tensor(key));
+}
+
+class RankFailure : public testing::TestWithParam<ProcessLayout> {
+ protected:
+  // Starts two ranks, waits for a checkpoint and sends the second one a signal.
+  std::string errors_after(int signal) {
+    std::vector<std::string> arguments = endless_training(GetParam(), save_);
+    arguments.insert(arguments.end(), {"--nproc", "2"});
+    ChildProgram program(arguments);
+    await_checkpoint(save_, 2);
+    const std::vector<pid_t> ranks = children_of(program.pid());
+    EXPECT_EQ(ranks.size(), 2);
+    if (ranks.size() == 2) kill(ranks[1], signal);
+    EXPECT_NE(program.wait(), 0);
+    return program.err();
+  }
+
+  TemporaryFolder folder_;
+  std::string save_ = folder_.file("save");
+};
+
+TEST_P(RankFailure, KilledRankEndsTheOthersAndTheCheckpointIsWhole) {
+  const std::string errors = errors_after(SIGKILL);
+  EXPECT_THAT(errors, HasSubstr("signal 9 (Killed)"));
+  EXPECT_THAT(last_line(errors), HasSubstr("error: rank 1 (process "));
+  // The other rank names its operation: what it waited in depends on the moment.
+  EXPECT_THAT(errors, AnyOf(HasSubstr("(ranks [0, 1]) on rank 0 failed"),
+                            HasSubstr("rank [0] did not end by itself")));
+  expect_whole_checkpoint(save_);
+}
+
+TEST_P(RankFailure, StoppedRankEndsTheOthersAfterTheTimeLimit) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string errors = errors_after(SIGSTOP);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::minutes(2));
+  EXPECT_THAT(errors, HasSubstr("rank [1] did not end by itself in time and was ended"));
+  EXPECT_THAT(last_line(errors), AllOf(HasSubstr("(ranks [0, 1]) on rank 0 failed: "),
+                                       HasSubstr("--distributed-timeout-minutes")));
+  expect_whole_checkpoint(save_);
+}
+
+TEST_P(RankFailure, OtherOptionsAreNamedAtStart) {
+  const auto start = [&](int rank, const std::string& port, const std::string& lr) {
+    std::vector<std::string> arguments = endless_training(GetParam(), save_);
+    arguments.insert(arguments.end(), {"--min-lr", lr});
+    return std::make_unique<ChildProgram>(
+        arguments, std::map<std::string, std::string>{{"RANK", std::to_string(rank)},
+                                                      {"LOCAL_RANK", std::to_string(rank)},
+                                                      {"WORLD_SIZE", "2"},
+                                                      {"MASTER_ADDR", "127.0.0.1"},
+                                                      {"MASTER_PORT", port}});
+  };
+  const std::string port = std::to_string(20'000 + getpid() % 20'000);
+  const auto first = start(0, port, "0"), second = start(1, port, "1e-5");
+  EXPECT_NE(first->wait(), 0);
+  EXPECT_NE(second->wait(), 0);
+  for (const auto& rank : {first.get(), second.get()}) {
+    EXPECT_THAT(rank->err(),
+                HasSubstr("the same options on all 2 ranks, but rank [1] differs from rank 0"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(save_ + "/latest_checkpointed_iteration.txt"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, RankFailure,
+                         testing::Values(ProcessLayout{"tp", {"--tensor-model-parallel-size", "2"}},
+                                         ProcessLayout{"pp",
+                                                       {"--pipeline-model-parallel-size", "2"}},
+                                         ProcessLayout{"dp", {}}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// Another layout has other groups: the options are compared before any is made.
+TEST(RankFailureAtStart, OtherLayoutIsNamed) {
+  const TemporaryFolder folder;
+  const std::string port = std::to_string(20'000 + (getpid() + 7) % 20'000);
+  std::vector<std::unique_ptr<ChildProgram>> ranks;
+  for (int rank = 0; rank < 4; ++rank) {
+    const char* flag =
+        rank == 2 ? "--pipeline-model-parallel-size" : "--tensor-model-parallel-size";
+    ranks.push_back(std::make_unique<ChildProgram>(
+        endless_training({"", {flag, "2"}}, folder.file("save")),
+        std::map<std::string, std::string>{{"RANK", std::to_string(rank)},
+                                           {"LOCAL_RANK", std::to_string(rank)},
+                                           {"WORLD_SIZE", "4"},
+                                           {"MASTER_ADDR", "127.0.0.1"},
+                                           {"MASTER_PORT", port}}));
+  }
+  for (const auto& rank : ranks) {
+    EXPECT_NE(rank->wait(), 0);
+    EXPECT_THAT(rank->err(), HasSubstr("but rank [2] differs from rank 0"));
+  }
+}
+
+}  // namespace
+}  // namespace megatron
