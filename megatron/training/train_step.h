@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "megatron/config/options.h"
-#include "megatron/data_parallel/gradient_buffer.h"
+#include "megatron/data_parallel/distributed_data_parallel.h"
 #include "megatron/models/gpt/gpt_model.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/training/micro_batch.h"
@@ -15,8 +15,9 @@ namespace megatron {
 
 class TrainStep {
  public:
-  // The model's parameters must be on their device already; their values may still change until the
-  // first step (then call optimizer().reload_masters()).
+  // The model's parameters must be on their device already. Their values may still change until the
+  // first step: in optimizer().states(), or themselves where they are not sharded; then call
+  // optimizer().reload_masters() and publish_parts().
   TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
 
   // The same on every rank.
@@ -47,7 +48,7 @@ class TrainStep {
   GPTModel& model() { return *model_; }
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
-  GradientBuffer& gradients() { return gradients_; }
+  DistributedDataParallel& data_parallel() { return data_parallel_; }
 
  private:
   ForwardContext forward_context(const MicroBatch& microbatch, bool training) const;
@@ -66,7 +67,7 @@ class TrainStep {
   uint64_t seed_;
   bool per_token_;
   std::vector<ParameterPtr> parameters_;
-  GradientBuffer gradients_;
+  DistributedDataParallel data_parallel_;
   Optimizer optimizer_;
 };
 
