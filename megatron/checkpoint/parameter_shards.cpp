@@ -1,5 +1,7 @@
 #include "megatron/checkpoint/parameter_shards.h"
 
+#include "megatron/checkpoint/rectangle.h"
+
 namespace megatron {
 
 ShardedStateDict parameter_shards(const Parameter& parameter, const at::Tensor& tensor,
@@ -13,6 +15,39 @@ ShardedStateDict parameter_shards(const Parameter& parameter, const at::Tensor& 
                       .replica_id = replica_id,
                       .allow_shape_mismatch = parameter.allow_shape_mismatch,
                       .parameter = &parameter});
+  }
+  return shards;
+}
+
+ShardedStateDict parameter_part_shards(const Parameter& parameter, int64_t begin,
+                                       const at::Tensor& part, const std::string& key,
+                                       int64_t replica_id) {
+  const std::vector<int64_t> local_shape = parameter.data.sizes().vec();
+  const int split = parameter.sharding.partition_dim;
+  ShardedStateDict shards;
+  int64_t start = 0;  // of the rectangle within the part
+  for (const Rectangle& rectangle : rectangles_of_range(local_shape, begin, begin + part.numel())) {
+    const int64_t volume = shape_volume(rectangle.shape);
+    const at::Tensor values = part.detach().view(-1).narrow(0, start, volume).view(rectangle.shape);
+    start += volume;
+    for (const ShardFragment& fragment : parameter.fragments()) {
+      ShardedTensor shard{.key = key,
+                          .data = values,
+                          .global_shape = parameter.global_shape(),
+                          .global_offset = rectangle.offset,
+                          .replica_id = replica_id,
+                          .allow_shape_mismatch = parameter.allow_shape_mismatch,
+                          .parameter = &parameter};
+      if (split >= 0) {
+        const int64_t first = std::max(rectangle.offset[split], fragment.local_start);
+        const int64_t last = std::min(rectangle.offset[split] + rectangle.shape[split],
+                                      fragment.local_start + fragment.length);
+        if (first >= last) continue;
+        shard.data = values.narrow(split, first - rectangle.offset[split], last - first);
+        shard.global_offset[split] = fragment.global_start + first - fragment.local_start;
+      }
+      shards.push_back(std::move(shard));
+    }
   }
   return shards;
 }

@@ -11,4 +11,10 @@ namespace megatron {
 ShardedStateDict parameter_shards(const Parameter& parameter, const at::Tensor& tensor,
                                   const std::string& key, int64_t replica_id);
 
+// The same for a part of the parameter: `part` holds the elements of its flattened local tensor
+// from `begin` on.
+ShardedStateDict parameter_part_shards(const Parameter& parameter, int64_t begin,
+                                       const at::Tensor& part, const std::string& key,
+                                       int64_t replica_id);
+
 }  // namespace megatron

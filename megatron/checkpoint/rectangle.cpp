@@ -38,6 +38,36 @@ std::optional<Rectangle> intersect(const Rectangle& a, const Rectangle& b) {
   return common;
 }
 
+std::vector<Rectangle> rectangles_of_range(const std::vector<int64_t>& shape, int64_t begin,
+                                           int64_t end) {
+  if (begin >= end) return {};
+  if (shape.empty()) return {Rectangle{}};
+  const std::vector<int64_t> row_shape(shape.begin() + 1, shape.end());
+  const int64_t row = shape_volume(row_shape);
+  std::vector<Rectangle> rectangles;
+  const auto append_within_row = [&](int64_t index, int64_t from, int64_t to) {
+    for (Rectangle& inner : rectangles_of_range(row_shape, from, to)) {
+      inner.offset.insert(inner.offset.begin(), index);
+      inner.shape.insert(inner.shape.begin(), 1);
+      rectangles.push_back(std::move(inner));
+    }
+  };
+  int64_t first = begin / row;
+  if (begin % row != 0) {
+    append_within_row(first, begin % row, std::min(row, end - first * row));
+    ++first;
+  }
+  const int64_t last = end / row;  // the row that ends in the middle, if one does
+  if (first < last) {
+    Rectangle rows{std::vector<int64_t>(shape.size(), 0), shape};
+    rows.offset[0] = first;
+    rows.shape[0] = last - first;
+    rectangles.push_back(std::move(rows));
+  }
+  if (first <= last && end % row != 0) append_within_row(last, 0, end % row);
+  return rectangles;
+}
+
 bool is_inside(const Rectangle& part, const std::vector<int64_t>& global_shape) {
   if (part.offset.size() != global_shape.size() || part.shape.size() != global_shape.size()) {
     return false;

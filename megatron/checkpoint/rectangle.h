@@ -23,6 +23,12 @@ int64_t shape_volume(const std::vector<int64_t>& shape);
 // The indices in both, empty where there are none. Both have the same number of dimensions.
 std::optional<Rectangle> intersect(const Rectangle& a, const Rectangle& b);
 
+// The elements [begin, end) of a flattened tensor of `shape` (row-major) as rectangles, in their
+// order: what is left of a row, whole rows, the beginning of a row, in every dimension. At most
+// 2 n - 1 of them in n dimensions.
+std::vector<Rectangle> rectangles_of_range(const std::vector<int64_t>& shape, int64_t begin,
+                                           int64_t end);
+
 // Whether `part` lies within a tensor of `global_shape`.
 bool is_inside(const Rectangle& part, const std::vector<int64_t>& global_shape);
 

@@ -1,4 +1,4 @@
-// The table's part about ranks and numbers: parallel sizes, precision, gradient buckets, launch.
+// The table's part about ranks and numbers: parallel sizes, precision, launch.
 #include "megatron/config/option_table.h"
 
 namespace megatron {
@@ -9,9 +9,6 @@ TransformerConfig& parallel_of(Options& options) {
 }
 RecomputeConfig& recompute_of(Options& options) {
   return options.model.transformer.recompute;
-}
-DistributedDataParallelConfig& ddp_of(Options& options) {
-  return options.ddp;
 }
 LaunchConfig& launch_of(Options& options) {
   return options.launch;
@@ -121,22 +118,7 @@ void add_layout_options(OptionTable& table) {
   add_parallelism(table);
   add_precision(table);
   add_recomputation(table);
-  const auto ddp = table.group("Data parallelism",
-                               commands(Command::train, Command::bench, Command::parity), &ddp_of);
-  using D = DistributedDataParallelConfig;
-  ddp.add(&D::grad_reduce_in_fp32,
-          {.flag = "grad-reduce-in-bf16",
-           .help = "Keep and sum the gradients of bf16 parameters in bf16, not fp32",
-           .field = "grad_reduce_in_fp32",
-           .inverted = true});
-  ddp.shorthand({.flag = "accumulate-allreduce-grads-in-fp32",
-                 .help = "Keep and sum gradients in fp32, as by default here",
-                 .sets = {{"grad_reduce_in_fp32", "true"}}});
-  ddp.add(&D::bucket_size, {.flag = "ddp-bucket-size",
-                            .help = "Size of a bucket of gradients that is reduced at once",
-                            .unit = "elements",
-                            .field = "bucket_size",
-                            .otherwise = "max(40e6, 1e6 x data parallel size)"});
+  add_data_parallel_options(table);
   add_launch(table);
 }
 

@@ -135,6 +135,7 @@ void add_yarn_options(OptionTable& table, const std::string& section,
                       YarnConfig& (*locate)(Options&), const std::string& prefix);
 void add_layout_options(OptionTable& table);
 void add_tensor_parallel_options(OptionTable& table);
+void add_data_parallel_options(OptionTable& table);
 void add_optimizer_options(OptionTable& table);
 void add_training_options(OptionTable& table);
 void add_profile_options(OptionTable& table);

@@ -76,6 +76,7 @@ void validate(Options& options, int world_size, Command command) {
     align_precision(options.model.transformer, problems);
     check_launch(options.launch, world_size, problems);
     check_model(options.model, world_size, problems);
+    check_data_parallel(options, problems);
   }
   if (contains(commands(Command::train, Command::bench), command)) {
     check_batches(options, world_size, problems);
@@ -91,8 +92,6 @@ void validate(Options& options, int world_size, Command command) {
         "--grad-reduce-in-bf16 out",
         dtype_name(options.model.transformer.params_dtype));
   }
-  if (options.ddp.bucket_size) problems.at_least("--ddp-bucket-size", *options.ddp.bucket_size, 1);
-
   switch (command) {
     case Command::train:
       check_training(options, problems);

@@ -20,6 +20,7 @@ bool same(const YarnConfig& left, const YarnConfig& right);
 void check_attention(const GPTModelConfig& config, Problems& problems);
 void check_model(const GPTModelConfig& config, int world_size, Problems& problems);
 void check_context_parallel(const GPTModelConfig& config, Problems& problems);
+void check_data_parallel(const Options& options, Problems& problems);
 void check_optimizer(const OptimizerConfig& config, Problems& problems);
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems);
 void check_batches(const Options& options, int world_size, Problems& problems);

@@ -9,32 +9,48 @@
 
 namespace megatron {
 
+Optimizer::Optimizer(const OptimizerConfig& config, std::vector<DistributedDataParallel*> chunks,
+                     const ProcessGroupCollection& groups, double mup_width_mult)
+    : config_(config), groups_(groups), chunks_(std::move(chunks)) {
+  for (const DistributedDataParallel* chunk : chunks_) {
+    for (const ParameterPart& part : chunk->owned_parts()) add_state(part, mup_width_mult);
+  }
+}
+
 Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<ParameterPtr>& parameters,
                      const ProcessGroupCollection& groups, double mup_width_mult)
     : config_(config), groups_(groups) {
-  for (const ParameterPtr& parameter : parameters) {
-    const at::Tensor data = parameter->data.detach();
-    const at::ScalarType dtype = accumulation_dtype(data.scalar_type());
-    OptimizerState state;
-    state.parameter = parameter;
-    state.decays = data.dim() > 1 || config.apply_wd_to_1d_parameters;
-    const bool is_vector = data.dim() <= 1 || parameter->is_embedding_parameter;
-    if (config.optimizer == OptimizerType::adam && !is_vector)
-      state.lr_mult = state.eps_mult = 1 / mup_width_mult;
-    if (config.optimizer == OptimizerType::sgd && is_vector) state.lr_mult = mup_width_mult;
-    if (!config.mup_scales_learning_rate) state.lr_mult = 1;
-    state.master = dtype == data.scalar_type() ? parameter->data : data.to(dtype);
-    state.exp_avg = at::zeros(data.sizes(), data.options().dtype(dtype));
-    if (config.optimizer == OptimizerType::adam) state.exp_avg_sq = at::zeros_like(state.exp_avg);
-    states_.push_back(std::move(state));
-  }
+  for (const ParameterPart& part : whole_parts(parameters)) add_state(part, mup_width_mult);
+}
+
+void Optimizer::add_state(const ParameterPart& part, double mup_width_mult) {
+  const Parameter& parameter = *part.parameter;
+  const at::Tensor data = part.data.detach();
+  const at::ScalarType dtype = accumulation_dtype(data.scalar_type());
+  OptimizerState state;
+  state.part = part;
+  const bool is_vector = parameter.data.dim() <= 1;
+  state.decays = !is_vector || config_.apply_wd_to_1d_parameters;
+  const bool is_vector_like = is_vector || parameter.is_embedding_parameter;
+  if (config_.optimizer == OptimizerType::adam && !is_vector_like)
+    state.lr_mult = state.eps_mult = 1 / mup_width_mult;
+  if (config_.optimizer == OptimizerType::sgd && is_vector_like) state.lr_mult = mup_width_mult;
+  if (!config_.mup_scales_learning_rate) state.lr_mult = 1;
+  state.master = dtype == data.scalar_type() ? part.data : data.to(dtype);
+  state.exp_avg = at::zeros(data.sizes(), data.options().dtype(dtype));
+  if (config_.optimizer == OptimizerType::adam) state.exp_avg_sq = at::zeros_like(state.exp_avg);
+  states_.push_back(std::move(state));
 }
 
 void Optimizer::reload_masters() {
   at::NoGradGuard no_grad;
   for (OptimizerState& state : states_) {
-    if (state.has_own_master()) state.master.copy_(state.parameter->data);
+    if (state.has_own_master()) state.master.copy_(state.part.data);
   }
+}
+
+void Optimizer::publish_parts() {
+  for (DistributedDataParallel* chunk : chunks_) chunk->finish_update();
 }
 
 // Megatron clip_grads.py: each element of the model counts once, so copies on other ranks are left
@@ -42,13 +58,38 @@ void Optimizer::reload_masters() {
 Optimizer::GradNorms Optimizer::global_grad_norms() const {
   GradNorms sums = {};
   for (const OptimizerState& state : states_) {
-    const Parameter& parameter = *state.parameter;
+    const Parameter& parameter = *state.part.parameter;
     if (!parameter.is_main_copy()) continue;
-    sums[static_cast<size_t>(parameter.gradient_norm_group)] += squared_norm(parameter.main_grad);
+    sums[static_cast<size_t>(parameter.gradient_norm_group)] += squared_norm(state.part.main_grad);
   }
   const at::Tensor total = at::tensor({sums[0], sums[1]}, at::kDouble);
+  if (is_sharded()) chunks_[0]->group().all_reduce(total);
   groups_.mp->all_reduce(total);
   return {std::sqrt(total[0].item<double>()), std::sqrt(total[1].item<double>())};
+}
+
+void Optimizer::update(OptimizerState& state, double learning_rate, double grad_scale) {
+  at::Tensor master = state.master.detach();
+  const at::Tensor model_copy = state.has_own_master() ? state.part.data.detach() : at::Tensor();
+  const double weight_decay = state.decays ? config_.weight_decay : 0.0;
+  if (config_.optimizer == OptimizerType::adam) {
+    adam_step(master, state.exp_avg, state.exp_avg_sq, state.part.main_grad, model_copy,
+              {.lr = learning_rate * state.lr_mult,
+               .beta1 = config_.adam_beta1,
+               .beta2 = config_.adam_beta2,
+               .eps = config_.adam_eps * state.eps_mult,
+               .weight_decay = weight_decay,
+               .decoupled = config_.decoupled_weight_decay,
+               .step = num_steps_,
+               .grad_scale = grad_scale});
+  } else {
+    sgd_step(master, state.exp_avg, state.part.main_grad, model_copy,
+             {.lr = learning_rate * state.lr_mult,
+              .momentum = config_.sgd_momentum,
+              .weight_decay = weight_decay,
+              .first_step = num_steps_ == 1,
+              .grad_scale = grad_scale});
+  }
 }
 
 Optimizer::StepResult Optimizer::step(double learning_rate) {
@@ -61,32 +102,20 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
     grad_scales[group] = std::min(clip, 1.0);
   }
   ++num_steps_;
-  for (OptimizerState& state : states_) {
-    at::Tensor master = state.master.detach();
-    const at::Tensor model_copy =
-        state.has_own_master() ? state.parameter->data.detach() : at::Tensor();
-    const double weight_decay = state.decays ? config_.weight_decay : 0.0;
-    const double grad_scale =
-        grad_scales[static_cast<size_t>(state.parameter->gradient_norm_group)];
-    if (config_.optimizer == OptimizerType::adam) {
-      adam_step(master, state.exp_avg, state.exp_avg_sq, state.parameter->main_grad, model_copy,
-                {.lr = learning_rate * state.lr_mult,
-                 .beta1 = config_.adam_beta1,
-                 .beta2 = config_.adam_beta2,
-                 .eps = config_.adam_eps * state.eps_mult,
-                 .weight_decay = weight_decay,
-                 .decoupled = config_.decoupled_weight_decay,
-                 .step = num_steps_,
-                 .grad_scale = grad_scale});
-    } else {
-      sgd_step(master, state.exp_avg, state.parameter->main_grad, model_copy,
-               {.lr = learning_rate * state.lr_mult,
-                .momentum = config_.sgd_momentum,
-                .weight_decay = weight_decay,
-                .first_step = num_steps_ == 1,
-                .grad_scale = grad_scale});
+  const auto update_next = [&](OptimizerState& state) {
+    const auto group = static_cast<size_t>(state.part.parameter->gradient_norm_group);
+    update(state, learning_rate, grad_scales[group]);
+  };
+  auto state = states_.begin();
+  for (DistributedDataParallel* chunk : chunks_) {
+    chunk->begin_update();
+    for (size_t count = 1; count <= chunk->owned_parts().size(); ++count) {
+      update_next(*state++);
+      if (config_.overlap_param_gather_with_optimizer_step) chunk->parts_updated(count);
     }
+    chunk->finish_update();
   }
+  for (; state != states_.end(); ++state) update_next(*state);
   return {norms[static_cast<size_t>(GradientNormGroup::model)], /*skipped=*/false};
 }
 

@@ -8,6 +8,7 @@
 #include "megatron/base/device.h"
 #include "megatron/base/dtype.h"
 #include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/optimizer/training_memory.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/flops.h"
 #include "megatron/training/machine.h"
@@ -88,6 +89,13 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
     if (i >= options.bench.warmup_steps) seconds.push_back(spent);
     profiler.after_step(i + 1);
   }
+  const TrainingMemory memory = held_training_memory(step.parameters(), step.optimizer());
+  const auto held_mib = [&](int64_t bytes) {
+    return reduced(*groups.world, double(bytes) / (1 << 20), ReduceOp::max);
+  };
+  const double parameters_mib = held_mib(memory.parameters),
+               gradients_mib = held_mib(memory.gradients),
+               optimizer_mib = held_mib(memory.optimizer_state);
   const double peak_rss = reduced(*groups.world, peak_resident_mib(), ReduceOp::max);
   peak_tflops = std::max(peak_tflops, peak());
 
@@ -103,6 +111,9 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
           {"gemm_peak_tflops", peak_tflops},
           {"gemm_peak_fraction", tflops / peak_tflops},
           {"peak_rss_mib", peak_rss},
+          {"parameters_mib", parameters_mib},
+          {"gradients_mib", gradients_mib},
+          {"optimizer_state_mib", optimizer_mib},
           {"parameters", count_parameters(options.model)},
           {"global_batch_size", global_batch},
           {"seq_length", options.model.seq_length},

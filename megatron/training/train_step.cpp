@@ -4,6 +4,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/data_parallel/shared_gradients.h"
 #include "megatron/pipeline/executor.h"
 
 namespace megatron {
@@ -21,8 +22,8 @@ TrainStep::TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
       seed_(options.training.seed),
       per_token_(options.model.transformer.calculate_per_token_loss),
       parameters_(trained(model_->parameters())),
-      gradients_(parameters_, options.ddp, model_->groups().dp_cp->size()),
-      optimizer_(options.optimizer, parameters_, model_->groups(),
+      data_parallel_(model_->parts(), options.ddp, model_->groups().dp_cp),
+      optimizer_(options.optimizer, {&data_parallel_}, model_->groups(),
                  options.model.transformer.mup_width_mult()) {}
 
 ForwardContext TrainStep::forward_context(const MicroBatch& microbatch, bool training) const {
@@ -70,7 +71,9 @@ void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bo
                              .loss_mask = microbatch.loss_mask,
                              .mtp_record = mtp.empty() ? nullptr : &mtp[index]},
                             forward_context(microbatch, training));
-        return model_->stage().post_process ? finish(index, output) : output;
+        const at::Tensor result = model_->stage().post_process ? finish(index, output) : output;
+        if (training && index + 1 == count) data_parallel_.reduce_with_backward_of(result);
+        return result;
       });
 }
 
@@ -83,7 +86,7 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& who
   const at::TensorOptions cpu_double = at::TensorOptions().dtype(at::kDouble);
   const auto count = static_cast<int64_t>(microbatches.size());
 
-  gradients_.zero();
+  data_parallel_.zero_gradients();
   // Tokens that count, by micro-batch and depth (0: the main loss), of whole sequences: those of
   // all ranks where the ranks share its rows.
   const int64_t depths = config.mtp.mtp_num_layers;
@@ -111,14 +114,14 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& who
       });
 
   model_->compute_deferred_weight_gradients();
-  gradients_.all_reduce(dp_cp);
-  finalize_shared_gradients(parameters_, groups);
+  data_parallel_.finish_gradients();
+  finalize_shared_gradients(data_parallel_.owned_parts(), groups);
   dp_cp.all_reduce(sums);
   groups.pp->broadcast(sums, groups.pp->size() - 1);
   double divisor = 1.0;
   if (per_token_) {
     divisor = std::max(sums[1].item<double>(), 1.0);
-    gradients_.scale(1.0 / divisor);
+    data_parallel_.scale_gradients(1.0 / divisor);
   }
   return {sums[0].item<double>() / divisor, reduced(mtp, tokens, microbatches_of_all_ranks)};
 }
@@ -171,6 +174,7 @@ TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) 
                      sums[1] += microbatches[i].loss_mask.sum(at::kDouble).item<double>();
                      return token_losses;
                    });
+  data_parallel_.release_parameters();
   const ProcessGroupCollection& groups = model_->groups();
   groups.dp_cp->all_reduce(sums);
   groups.pp->broadcast(sums, groups.pp->size() - 1);

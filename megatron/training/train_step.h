@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "megatron/config/options.h"
-#include "megatron/data_parallel/gradient_buffer.h"
+#include "megatron/data_parallel/distributed_data_parallel.h"
 #include "megatron/models/gpt/gpt_model.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/training/micro_batch.h"
@@ -15,9 +15,10 @@ namespace megatron {
 
 class TrainStep {
  public:
-  // The model's parameters must be on their device already; their values may still change until the
-  // first step (then call optimizer().reload_masters()). A parameter that requires no gradient by
-  // now is frozen: it gets no main gradient and no optimizer state, and stays as it is.
+  // The model's parameters must be on their device already. Their values may still change until the
+  // first step: in optimizer().states(), or themselves where they are not sharded; then call
+  // optimizer().reload_masters() and publish_parts(). A parameter that requires no gradient by now is
+  // frozen: it gets no main gradient and no optimizer state, and stays as it is.
   TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
 
   // The same on every rank.
@@ -53,7 +54,7 @@ class TrainStep {
   // Those that are trained.
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
-  GradientBuffer& gradients() { return gradients_; }
+  DistributedDataParallel& data_parallel() { return data_parallel_; }
 
  private:
   // This context-parallel rank's parts.
@@ -74,7 +75,7 @@ class TrainStep {
   uint64_t seed_;
   bool per_token_;
   std::vector<ParameterPtr> parameters_;
-  GradientBuffer gradients_;
+  DistributedDataParallel data_parallel_;
   Optimizer optimizer_;
 };
 

@@ -19,24 +19,59 @@ std::string missing_optimizer_state(const CheckpointReader& checkpoint) {
       checkpoint.directory().string());
 }
 
+// visit(state, shards_of) for each part that the optimizer keeps; shards_of(tensor, prefix) gives
+// the pieces of a tensor of the part's shape under the key of its weight.
+template <typename Visit>
+void visit_parts(Optimizer& optimizer, const ShardedStateDict& weights, const Visit& visit) {
+  std::map<const Parameter*, const ShardedTensor*> shard_of;
+  for (const ShardedTensor& weight : weights) shard_of.emplace(weight.parameter, &weight);
+  for (const OptimizerState& entry : optimizer.states()) {
+    const Parameter& parameter = *entry.part.parameter;
+    const ShardedTensor& weight = *shard_of.at(&parameter);
+    visit(entry, [&](const at::Tensor& tensor, const std::string& prefix) {
+      if (!optimizer.is_sharded())
+        return parameter_shards(parameter, tensor, prefix + weight.key, weight.replica_id);
+      return parameter_part_shards(parameter, entry.part.begin, tensor, prefix + weight.key,
+                                   /*replica_id=*/parameter.is_main_copy() ? 0 : 1);
+    });
+  }
+}
+
+void load_weights(CheckpointReader& checkpoint, const Options& options,
+                  const ShardedStateDict& weights) {
+  const Options stored = from_json(checkpoint.common().at("options"));
+  std::string differences;
+  for (const FieldDifference& difference : architecture_differences(stored, options)) {
+    differences += fmt::format("{}{} is {} there and {} here", differences.empty() ? "" : ", ",
+                               difference.field, difference.left, difference.right);
+  }
+  check(differences.empty(),
+        "Expected a model of the same architecture as the checkpoint {}, but {}",
+        checkpoint.directory().string(), differences);
+  checkpoint.load(weights, {.allow_lossy_conversion = true});
+}
+
 }  // namespace
 
 ShardedStateDict sharded_state_dict(Optimizer& optimizer, const ShardedStateDict& weights) {
-  std::map<const Parameter*, const ShardedTensor*> shard_of;
-  for (const ShardedTensor& weight : weights) shard_of.emplace(weight.parameter, &weight);
   ShardedStateDict state;
-  for (const OptimizerState& entry : optimizer.states()) {
-    const ShardedTensor& weight = *shard_of.at(entry.parameter.get());
+  visit_parts(optimizer, weights, [&](const OptimizerState& entry, const auto& shards_of) {
     const auto append = [&](const at::Tensor& tensor, const char* prefix) {
-      for (ShardedTensor& shard :
-           parameter_shards(*entry.parameter, tensor, prefix + weight.key, weight.replica_id)) {
-        state.push_back(std::move(shard));
-      }
+      for (ShardedTensor& shard : shards_of(tensor, prefix)) state.push_back(std::move(shard));
     };
     if (entry.has_own_master()) append(entry.master, "optimizer.state.param.");
     append(entry.exp_avg, "optimizer.state.exp_avg.");
     if (entry.exp_avg_sq.defined()) append(entry.exp_avg_sq, "optimizer.state.exp_avg_sq.");
-  }
+  });
+  return state;
+}
+
+ShardedStateDict owned_weights(Optimizer& optimizer, const ShardedStateDict& weights) {
+  if (!optimizer.is_sharded()) return weights;
+  ShardedStateDict state;
+  visit_parts(optimizer, weights, [&](const OptimizerState& entry, const auto& shards_of) {
+    for (ShardedTensor& shard : shards_of(entry.part.data, "")) state.push_back(std::move(shard));
+  });
   return state;
 }
 
@@ -58,9 +93,10 @@ Fingerprint run_fingerprint(const Options& options, const RankContext& rank) {
 void save_training_state(const Options& options, const RankContext& rank,
                          const LanguageModule& model, Optimizer& optimizer,
                          const TrainingProgress& progress, const std::string& tokenizer) {
-  ShardedStateDict state = model.sharded_state_dict();
+  const ShardedStateDict weights = model.sharded_state_dict();
+  ShardedStateDict state = owned_weights(optimizer, weights);
   if (!options.checkpoint.no_save_optim) {
-    for (ShardedTensor& tensor : sharded_state_dict(optimizer, state))
+    for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights))
       state.push_back(std::move(tensor));
   }
   const nlohmann::json common = {{"options", to_json(options)},
@@ -76,16 +112,7 @@ void save_training_state(const Options& options, const RankContext& rank,
 
 void load_weights(CheckpointReader& checkpoint, const Options& options,
                   const LanguageModule& model) {
-  const Options stored = from_json(checkpoint.common().at("options"));
-  std::string differences;
-  for (const FieldDifference& difference : architecture_differences(stored, options)) {
-    differences += fmt::format("{}{} is {} there and {} here", differences.empty() ? "" : ", ",
-                               difference.field, difference.left, difference.right);
-  }
-  check(differences.empty(),
-        "Expected a model of the same architecture as the checkpoint {}, but {}",
-        checkpoint.directory().string(), differences);
-  checkpoint.load(model.sharded_state_dict(), {.allow_lossy_conversion = true});
+  load_weights(checkpoint, options, model.sharded_state_dict());
 }
 
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
@@ -98,7 +125,9 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   check(stored_tokenizer == tokenizer || stored_tokenizer.empty() || tokenizer.empty(),
         "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
-  load_weights(checkpoint, options, model);
+  const ShardedStateDict weights = model.sharded_state_dict();
+  load_weights(checkpoint, options, owned_weights(optimizer, weights));
+  optimizer.publish_parts();
   const Options stored = from_json(common.at("options"));
   if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {
     optimizer.reload_masters();
@@ -110,7 +139,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
           enum_name(options.optimizer.optimizer));
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
     ShardedStateDict wanted;
-    for (ShardedTensor& tensor : sharded_state_dict(optimizer, model.sharded_state_dict())) {
+    for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights)) {
       // Masters are kept only for bf16: a run that was in fp32 has its weights as masters.
       if (checkpoint.contains(tensor.key)) wanted.push_back(std::move(tensor));
     }

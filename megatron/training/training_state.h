@@ -25,6 +25,10 @@ struct TrainingProgress {
 // (optimizer.state.exp_avg.<key>, optimizer.state.exp_avg_sq.<key>).
 ShardedStateDict sharded_state_dict(Optimizer& optimizer, const ShardedStateDict& weights);
 
+// The model's own state `weights` as this rank writes and reads it: of sharded parameters, and of
+// those whose update is shared out, the rank's slices.
+ShardedStateDict owned_weights(Optimizer& optimizer, const ShardedStateDict& weights);
+
 // The facts that decide whether two runs are bit-identical.
 Fingerprint run_fingerprint(const Options& options, const RankContext& rank);
 

@@ -20,6 +20,10 @@ Norm::Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOpti
 }
 
 at::Tensor Norm::forward(const at::Tensor& x) const {
+  return with_hooks([&] { return normalize(x); });
+}
+
+at::Tensor Norm::normalize(const at::Tensor& x) const {
   const at::ScalarType dtype = x.scalar_type();
   at::Tensor weight = weight_->data.to(dtype);
   if (zero_centered_) weight = weight + 1;

@@ -1,13 +1,13 @@
 // LayerNorm and RMSNorm over the hidden dimension.
 #pragma once
 
-#include "megatron/base/megatron_module.h"
+#include "megatron/base/hooked_module.h"
 #include "megatron/config/transformer_config.h"
 #include "megatron/tensor_parallel/layer_options.h"
 
 namespace megatron {
 
-class Norm : public MegatronModule {
+class Norm : public HookedModule {
  public:
   Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options);
 
@@ -16,6 +16,8 @@ class Norm : public MegatronModule {
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
+  at::Tensor normalize(const at::Tensor& x) const;
+
   Normalization kind_;
   double epsilon_;
   bool zero_centered_;          // multiplies by 1 + weight

@@ -29,6 +29,7 @@ class TransformerBlock : public MegatronModule {
 
   // The parts of forward, for those who run them one by one.
   const std::vector<std::shared_ptr<TransformerLayer>>& layers() const { return layers_; }
+  const std::shared_ptr<Norm>& final_layernorm() const { return final_layernorm_; }
   // The final norm on the last stage; elsewhere what is given.
   at::Tensor normalized(const at::Tensor& hidden_states) const {
     return final_layernorm_ ? final_layernorm_->forward(hidden_states) : hidden_states;

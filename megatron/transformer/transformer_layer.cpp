@@ -72,7 +72,8 @@ at::Tensor TransformerLayer::forward_mlp(const at::Tensor& hidden_states,
 at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states, const LayerInput& input,
                                      const ForwardContext& context) const {
   RECORD_USER_SCOPE(fmt::format("layer {}", layer_number_));
-  return forward_mlp(forward_attention(hidden_states, input, context), context);
+  return with_hooks(
+      [&] { return forward_mlp(forward_attention(hidden_states, input, context), context); });
 }
 
 }  // namespace megatron

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "megatron/base/hooked_module.h"
 #include "megatron/transformer/attention.h"
 #include "megatron/transformer/mlp.h"
 #include "megatron/transformer/norm.h"
@@ -21,7 +22,7 @@ struct TransformerLayerSubmodules {
   std::function<std::shared_ptr<MLP>(const TransformerConfig&, const LayerOptions&)> mlp;
 };
 
-class TransformerLayer : public MegatronModule {
+class TransformerLayer : public HookedModule {
  public:
   // layer_number: global, from 1.
   TransformerLayer(const TransformerConfig& config, const TransformerLayerSubmodules& submodules,

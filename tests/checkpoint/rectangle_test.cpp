@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <ATen/ATen.h>
+
 #include "tests/checkpoint/checkpoint_fixture.h"
 
 namespace megatron {
@@ -41,6 +43,33 @@ TEST(RectangleTest, TilingRefusesGapsOverlapsAndPartsOutside) {
                 check_tiling("w", {4}, {{{0, 0}, {4, 1}}});
               }),
               HasSubstr("lie within"));
+}
+
+// Every range of a few shapes: the rectangles hold its elements in their order.
+TEST(RectangleTest, RangesOfAFlattenedTensorAreRectangles) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{}, {5}, {3, 4}, {1, 6}, {2, 3, 4}, {2, 1, 3, 2}}) {
+    const int64_t volume = shape_volume(shape);
+    const at::Tensor tensor = at::arange(volume, at::kLong).view(shape);
+    for (int64_t begin = 0; begin <= volume; ++begin) {
+      for (int64_t end = begin; end <= volume; ++end) {
+        std::vector<at::Tensor> elements;
+        const std::vector<Rectangle> rectangles = rectangles_of_range(shape, begin, end);
+        for (const Rectangle& rectangle : rectangles) {
+          at::Tensor part = tensor;
+          for (size_t d = 0; d < shape.size(); ++d)
+            part = part.narrow(int64_t(d), rectangle.offset[d], rectangle.shape[d]);
+          elements.push_back(part.reshape({-1}));
+        }
+        EXPECT_LE(rectangles.size(), std::max<size_t>(2 * shape.size(), 2) - 1);
+        if (begin == end) {
+          EXPECT_TRUE(rectangles.empty());
+        } else {
+          EXPECT_TRUE(at::equal(at::cat(elements), at::arange(begin, end, at::kLong)));
+        }
+      }
+    }
+  }
 }
 
 TEST(RectangleTest, VolumeRefusesWhatDoesNotFit) {

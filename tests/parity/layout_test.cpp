@@ -109,6 +109,30 @@ TEST_P(ParityInLayout, AllCasesAreWithinTheirBounds) {
 INSTANTIATE_TEST_SUITE_P(Layouts, ParityInLayout, testing::ValuesIn(kLayouts),
                          [](const auto& info) { return info.param.name; });
 
+// What the data-parallel ranks share out is put together for the comparison.
+TEST(ParityInSharedState, HoldsAtEveryLevel) {
+  for (const char* name : {"gpt2_deep", "gpt2_deep_per_token", "llama_deep"}) {
+    const ParityCase parity_case =
+        ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + name + ".json");
+    for (const auto strategy :
+         {DataParallelShardingStrategy::optim, DataParallelShardingStrategy::optim_grads,
+          DataParallelShardingStrategy::optim_grads_params}) {
+      Options options = options_for(parity_case, {"pp2_dp2", 4, 1, 2, false});
+      options.ddp.use_megatron_fsdp = true;
+      options.ddp.data_parallel_sharding_strategy = strategy;
+      options.ddp.overlap_grad_reduce = options.ddp.overlap_param_gather = true;
+      options.ddp.bucket_size = 2000;
+      validate(options, 4, Command::parity);
+      run_thread_world(4, [&](RankContext& rank) {
+        const Comparison comparison = run_parity(parity_case, options, rank);
+        if (rank.rank == 0) {
+          EXPECT_TRUE(comparison.holds(1.0)) << name << '\n' << comparison.table(1.0);
+        }
+      });
+    }
+  }
+}
+
 // Its last stage holds one layer of four, the prediction layer and a copy of the embedding.
 TEST(ParityInFourStages, HoldsForMultiTokenPrediction) {
   const ParityCase parity_case = ParityCase::open(TEST_DATA_DIR "/megatron_core/mtp1_deep.json");

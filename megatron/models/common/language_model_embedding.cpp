@@ -46,6 +46,12 @@ LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config,
 at::Tensor LanguageModelEmbedding::forward(const at::Tensor& input_ids,
                                            const at::Tensor& position_ids,
                                            const ForwardContext& context) const {
+  return with_hooks([&] { return embed(input_ids, position_ids, context); });
+}
+
+at::Tensor LanguageModelEmbedding::embed(const at::Tensor& input_ids,
+                                         const at::Tensor& position_ids,
+                                         const ForwardContext& context) const {
   const bool has_positions = position_embeddings_ != nullptr;
   // Learned positions are added to the whole sequence, so only a bare lookup can reduce-scatter.
   const bool reduce_scatter = scatter_ && !has_positions;

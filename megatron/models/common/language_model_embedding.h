@@ -1,6 +1,7 @@
 // Word embedding plus learned positions, with dropout, laid out for the transformer.
 #pragma once
 
+#include "megatron/base/hooked_module.h"
 #include "megatron/config/gpt_model_config.h"
 #include "megatron/tensor_parallel/vocab_parallel_embedding.h"
 #include "megatron/transformer/forward_context.h"
@@ -20,7 +21,7 @@ class LearnedPositionEmbedding : public MegatronModule {
   ParameterPtr weight_;
 };
 
-class LanguageModelEmbedding : public MegatronModule {
+class LanguageModelEmbedding : public HookedModule {
  public:
   LanguageModelEmbedding(const GPTModelConfig& config, const LayerOptions& options);
 
@@ -32,6 +33,9 @@ class LanguageModelEmbedding : public MegatronModule {
   const ParameterPtr& word_embeddings_weight() const { return word_embeddings_->weight(); }
 
  private:
+  at::Tensor embed(const at::Tensor& input_ids, const at::Tensor& position_ids,
+                   const ForwardContext& context) const;
+
   LayerOptions options_;
   double hidden_dropout_;
   double multiplier_;   // MuP's

@@ -1,5 +1,7 @@
 #include "megatron/models/gpt/gpt_model.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
 
@@ -49,6 +51,20 @@ void GPTModel::set_input_tensor(const std::vector<at::Tensor>& inputs) {
   check(inputs.size() == 1, "Expected exactly one input tensor for a GPT stage, but got {}",
         inputs.size());
   set_input_tensor(inputs[0]);
+}
+
+std::vector<ModelPart> GPTModel::parts() const {
+  std::vector<ModelPart> parts;
+  std::vector<ParameterPtr> others = parameters();
+  if (stage_.pre_process) parts.push_back({embedding_, embedding_->parameters()});
+  for (const auto& layer : decoder_->layers()) {
+    parts.push_back({layer, layer->parameters(), /*is_layer=*/true});
+    std::erase_if(others, [&](const ParameterPtr& parameter) {
+      return std::ranges::find(parts.back().parameters, parameter) != parts.back().parameters.end();
+    });
+  }
+  if (stage_.post_process) parts.push_back({decoder_->final_layernorm(), std::move(others)});
+  return parts;
 }
 
 at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& context) {

@@ -1,6 +1,7 @@
 // GPTModel: embedding, transformer block, output layer; one pipeline stage of it.
 #pragma once
 
+#include "megatron/data_parallel/model_part.h"
 #include "megatron/models/common/initialize_weights.h"
 #include "megatron/models/common/model_chunk_schedule_plan.h"
 #include "megatron/models/common/model_rotary_embedding.h"
@@ -20,6 +21,10 @@ class GPTModel : public LanguageModule {
   // exactly that. Not used on the first stage.
   void set_input_tensor(const at::Tensor& input) { input_tensor_ = input; }
   void set_input_tensor(const std::vector<at::Tensor>& inputs);
+
+  // What this stage reads one after another: the embedding, each layer, all behind the layers. With
+  // a tied embedding or prediction layers the last reads parameters of the first too.
+  std::vector<ModelPart> parts() const;
 
   // The rotary tables that the layers share, or null where there are none.
   const ModelRotaryEmbedding* rotary_embedding() const { return rotary_embedding_.get(); }

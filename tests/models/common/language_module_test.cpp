@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/data_parallel/gradient_buffer.h"
+#include "megatron/data_parallel/shared_gradients.h"
 #include "megatron/models/common/initialize_weights.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/parallel/collectives.h"
@@ -101,7 +102,7 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
           losses.push_back(output.mean().item<double>());
           return output.mean();
         });
-    finalize_shared_gradients(model.parameters(), groups);
+    finalize_shared_gradients(whole_parts(model.parameters()), groups);
     optimizer.step(optimizer_config.lr);
   }
 

@@ -1,0 +1,48 @@
+// The checks of how gradients, optimizer state and parameters are shared out over data-parallel
+// ranks.
+#include "megatron/config/enum_names.h"
+#include "megatron/config/problems.h"
+#include "megatron/config/validate.h"
+
+namespace megatron {
+
+void check_data_parallel(const Options& options, Problems& problems) {
+  using Strategy = DataParallelShardingStrategy;
+  const DistributedDataParallelConfig& ddp = options.ddp;
+  const Strategy strategy = ddp.data_parallel_sharding_strategy;
+  if (ddp.bucket_size) problems.at_least("--ddp-bucket-size", *ddp.bucket_size, 1);
+  problems.expect(ddp.use_megatron_fsdp || strategy == Strategy::no_shard,
+                  "Expected --use-megatron-fsdp with --data-parallel-sharding-strategy {}, but got "
+                  "none; give both, or --use-distributed-optimizer, which is optim",
+                  enum_name(strategy));
+  problems.expect(
+      !(ddp.use_megatron_fsdp && ddp.use_distributed_optimizer && strategy == Strategy::no_shard),
+      "Expected --data-parallel-sharding-strategy optim, optim_grads or optim_grads_params with "
+      "--use-megatron-fsdp and --use-distributed-optimizer, but got no_shard; optim is the "
+      "distributed optimizer");
+  const bool shares_update =
+      ddp.use_megatron_fsdp ? strategy != Strategy::no_shard : ddp.use_distributed_optimizer;
+  problems.expect(!ddp.overlap_param_gather || shares_update,
+                  "Expected --use-distributed-optimizer, or --use-megatron-fsdp with a "
+                  "--data-parallel-sharding-strategy, with --overlap-param-gather, but got none; "
+                  "every rank has all parameters then: leave it out");
+  problems.expect(!ddp.overlap_param_gather || ddp.overlap_grad_reduce,
+                  "Expected --overlap-grad-reduce with --overlap-param-gather, but got none; give "
+                  "both or neither");
+  if (options.optimizer.overlap_param_gather_with_optimizer_step) {
+    problems.expect(ddp.overlap_param_gather,
+                    "Expected --overlap-param-gather with "
+                    "--overlap-param-gather-with-optimizer-step, but got none; give both or "
+                    "neither");
+    problems.expect(!ddp.use_megatron_fsdp || strategy != Strategy::optim_grads_params,
+                    "Expected --data-parallel-sharding-strategy optim or optim_grads with "
+                    "--overlap-param-gather-with-optimizer-step, but got optim_grads_params, which "
+                    "gathers a layer when it runs; leave one out");
+  }
+  problems.expect(
+      !ddp.overlap_grad_reduce || !options.model.transformer.defer_embedding_wgrad_compute,
+      "Expected --overlap-grad-reduce or --defer-embedding-wgrad-compute, but got both: a deferred "
+      "gradient comes after its bucket was summed; leave one out");
+}
+
+}  // namespace megatron

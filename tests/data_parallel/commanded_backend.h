@@ -1,0 +1,114 @@
+// A c10d backend whose operations complete when a test says so. Its group has a second rank that
+// brings zeros.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include "megatron/base/error.h"
+#include "megatron/parallel/process_group_collection.h"
+
+namespace megatron {
+
+// What happened in a rank, in order, and after which event each operation completes. A wait for one
+// that cannot complete yet would never end, since only this rank's own work makes events: it is an
+// Error instead.
+class Script {
+ public:
+  void add(const std::string& event) { events_.push_back(event); }
+  void complete_after(const std::string& operation, const std::string& event) {
+    conditions_[operation] = event;
+  }
+  void wait_for(const std::string& operation) {
+    if (const auto found = conditions_.find(operation); found != conditions_.end()) {
+      check(happened(found->second), "Expected a wait for {} after '{}', but got it after [{}]",
+            operation, found->second, fmt::join(events_, ", "));
+    }
+    add("wait " + operation);
+  }
+  bool happened(const std::string& event) const {
+    return std::ranges::find(events_, event) != events_.end();
+  }
+  // Where an event first came among all.
+  size_t place(const std::string& event) const {
+    check(happened(event), "Expected '{}', but got [{}]", event, fmt::join(events_, ", "));
+    return static_cast<size_t>(std::ranges::find(events_, event) - events_.begin());
+  }
+  // "all_gather 3" for the fourth of its kind, whose start is an event too.
+  std::string start(const std::string& kind) {
+    const std::string operation = fmt::format("{} {}", kind, counts_[kind]++);
+    add("start " + operation);
+    return operation;
+  }
+  void restart() { *this = Script(); }
+
+ private:
+  std::vector<std::string> events_;
+  std::map<std::string, std::string> conditions_;  // event by operation
+  std::map<std::string, int> counts_;
+};
+
+class CommandedWork final : public c10d::Work {
+ public:
+  CommandedWork(Script& script, std::string operation, std::function<void()> finish)
+      : script_(script), operation_(std::move(operation)), finish_(std::move(finish)) {}
+  bool wait(std::chrono::milliseconds) override {
+    script_.wait_for(operation_);
+    finish_();
+    return true;
+  }
+
+ private:
+  Script& script_;
+  std::string operation_;
+  std::function<void()> finish_;
+};
+
+class CommandedBackend final : public c10d::Backend {
+ public:
+  explicit CommandedBackend(Script& script) : Backend(/*rank=*/0, /*size=*/2), script_(script) {}
+  const std::string getBackendName() const override { return "commanded"; }
+
+  using WorkPtr = c10::intrusive_ptr<c10d::Work>;
+  WorkPtr allreduce(std::vector<at::Tensor>&, const c10d::AllreduceOptions&) override {
+    return start("all_reduce", [] {});
+  }
+  WorkPtr _reduce_scatter_base(at::Tensor& output, at::Tensor& input,
+                               const c10d::ReduceScatterOptions&) override {
+    return start("reduce_scatter", [output, input] {
+      output.view(-1).copy_(input.view(-1).narrow(0, 0, output.numel()));
+    });
+  }
+  WorkPtr _allgather_base(at::Tensor& output, at::Tensor& input,
+                          const c10d::AllgatherOptions&) override {
+    return start("all_gather", [output, input] {
+      output.view(-1).narrow(0, 0, input.numel()).copy_(input.view(-1));
+      output.view(-1).narrow(0, input.numel(), input.numel()).zero_();
+    });
+  }
+
+ private:
+  WorkPtr start(const std::string& kind, std::function<void()> finish) {
+    return c10::make_intrusive<CommandedWork>(script_, script_.start(kind), [finish] {
+      const at::NoGradGuard no_grad;
+      finish();
+    });
+  }
+  Script& script_;
+};
+
+inline ProcessGroupPtr commanded_group(Script& script) {
+  return std::make_shared<ProcessGroup>("commanded", std::vector<int>{0, 1}, /*global_rank=*/0,
+                                        c10::make_intrusive<CommandedBackend>(script),
+                                        std::chrono::seconds(10));
+}
+
+}  // namespace megatron

@@ -1,0 +1,240 @@
+// Communication overlaps with computation: with a backend that completes on command, what was
+// computed between the start of an operation and the wait for it.
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "megatron/data_parallel/distributed_data_parallel.h"
+#include "megatron/ops/linear.h"
+
+#include "tests/data_parallel/commanded_backend.h"
+
+namespace megatron {
+namespace {
+
+constexpr int kLayers = 4;
+
+// x W^T, the weight's gradient straight into main_grad. "forward i" comes when it is computed,
+// "backward i" when its input's gradient is.
+class ScriptedLayer : public HookedModule {
+ public:
+  ScriptedLayer(Script& script, int number) : script_(script), number_(number) {
+    weight_ = register_parameter(
+        "weight", std::make_shared<Parameter>(
+                      std::vector<int64_t>{16, 16}, at::TensorOptions().dtype(at::kDouble),
+                      TensorParallelSharding{}, Initialization::constant(0)));
+    const at::NoGradGuard no_grad;
+    weight_->data.copy_(at::eye(16, at::kDouble));
+    weight_->name = fmt::format("layers.{}.weight", number);
+  }
+  at::Tensor forward(const at::Tensor& x) const {
+    return with_hooks([&] {
+      EXPECT_TRUE(is_held());
+      const at::Tensor own = x * 1.0;
+      if (own.requires_grad()) {
+        own.register_hook(
+            [this](const at::Tensor&) { script_.add(fmt::format("backward {}", number_)); });
+      }
+      const at::Tensor y = linear(own, weight_->data, {}, weight_->main_grad);
+      script_.add(fmt::format("forward {}", number_));
+      return y;
+    });
+  }
+  bool is_held() const { return weight_->data.storage().data() != nullptr; }
+  bool gradient_is_held() const { return weight_->main_grad.storage().data() != nullptr; }
+
+ private:
+  Script& script_;
+  int number_;
+  ParameterPtr weight_;
+};
+
+struct ScriptedModel {
+  explicit ScriptedModel(Script& script) {
+    for (int i = 0; i < kLayers; ++i) layers.push_back(std::make_shared<ScriptedLayer>(script, i));
+  }
+  std::vector<ModelPart> parts() const {
+    std::vector<ModelPart> parts;
+    for (const auto& layer : layers)
+      parts.push_back({layer, layer->parameters(), /*is_layer=*/true});
+    return parts;
+  }
+  std::vector<std::shared_ptr<ScriptedLayer>> layers;
+};
+
+DistributedDataParallelConfig overlapped(DataParallelShardingStrategy strategy) {
+  DistributedDataParallelConfig config;
+  config.bucket_size = 1;
+  config.overlap_grad_reduce = true;
+  config.overlap_param_gather = strategy != DataParallelShardingStrategy::no_shard;
+  config.use_megatron_fsdp = true;
+  config.data_parallel_sharding_strategy = strategy;
+  return config;
+}
+
+void run_pass(const ScriptedModel& model, DistributedDataParallel& ddp, Script& script,
+              bool is_last) {
+  at::Tensor x = at::ones({2, 16}, at::kDouble).set_requires_grad(true);
+  for (const auto& layer : model.layers) x = layer->forward(x);
+  const at::Tensor loss = x.sum();
+  if (is_last) ddp.reduce_with_backward_of(loss);
+  torch::autograd::backward({loss}, {});
+  script.add("backward over");
+}
+
+class WholeGradients : public testing::TestWithParam<DataParallelShardingStrategy> {};
+
+TEST_P(WholeGradients, AreReducedWhileBackwardGoesOn) {
+  Script script;
+  const ScriptedModel model(script);
+  DistributedDataParallel ddp(model.parts(), overlapped(GetParam()), commanded_group(script));
+  const std::string kind =
+      GetParam() == DataParallelShardingStrategy::no_shard ? "all_reduce" : "reduce_scatter";
+  for (int step = 0; step < 3; ++step) {
+    script.restart();
+    for (int bucket = 0; bucket < kLayers; ++bucket)
+      script.complete_after(fmt::format("{} {}", kind, bucket), "backward over");
+    ddp.zero_gradients();
+    run_pass(model, ddp, script, /*is_last=*/false);
+    EXPECT_FALSE(script.happened(fmt::format("start {} 0", kind)));
+    run_pass(model, ddp, script, /*is_last=*/true);
+    // The first step learns how many gradients there are; from then on all are under way here.
+    EXPECT_EQ(script.happened(fmt::format("start {} {}", kind, kLayers - 1)), step > 0);
+    ddp.finish_gradients();
+    EXPECT_TRUE(script.happened(fmt::format("wait {} {}", kind, kLayers - 1)));
+    EXPECT_TRUE(at::equal(ddp.owned_parts()[0].main_grad.view(-1).narrow(0, 0, 16),
+                          at::full({16}, 4.0, at::kDouble)));
+  }
+}
+
+// Bucket 0 holds the last layer.
+TEST_P(WholeGradients, StartBeforeTheNextLayersAreComputed) {
+  Script script;
+  const ScriptedModel model(script);
+  DistributedDataParallel ddp(model.parts(), overlapped(GetParam()), commanded_group(script));
+  const std::string kind =
+      GetParam() == DataParallelShardingStrategy::no_shard ? "all_reduce" : "reduce_scatter";
+  for (int step = 0; step < 2; ++step) {
+    script.restart();
+    ddp.zero_gradients();
+    run_pass(model, ddp, script, /*is_last=*/true);
+    ddp.finish_gradients();
+  }
+  for (int bucket = 0; bucket + 1 < kLayers; ++bucket) {
+    EXPECT_LT(script.place(fmt::format("start {} {}", kind, bucket)),
+              script.place(fmt::format("backward {}", kLayers - 2 - bucket)));
+    EXPECT_GT(script.place(fmt::format("wait {} {}", kind, bucket)), script.place("backward over"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Strategies, WholeGradients,
+                         testing::Values(DataParallelShardingStrategy::no_shard,
+                                         DataParallelShardingStrategy::optim),
+                         [](const auto& info) {
+                           return info.param == DataParallelShardingStrategy::optim ? "optim"
+                                                                                    : "no_shard";
+                         });
+
+// A parameter with more uses in one step than in the step before would be summed without them.
+TEST(OverlappedReduction, RefusesAGradientThatComesTooLate) {
+  Script script;
+  const ScriptedModel model(script);
+  DistributedDataParallel ddp(model.parts(), overlapped(DataParallelShardingStrategy::no_shard),
+                              commanded_group(script));
+  ddp.zero_gradients();
+  run_pass(model, ddp, script, /*is_last=*/true);
+  ddp.finish_gradients();
+  ddp.zero_gradients();
+  run_pass(model, ddp, script, /*is_last=*/true);
+  EXPECT_THROW(run_pass(model, ddp, script, /*is_last=*/false), std::exception);
+}
+
+// Each bucket's gather completes only when the layer before has run.
+TEST(OverlappedGather, IsWaitedForJustBeforeItsLayer) {
+  for (const auto strategy :
+       {DataParallelShardingStrategy::optim, DataParallelShardingStrategy::optim_grads}) {
+    Script script;
+    const ScriptedModel model(script);
+    DistributedDataParallel ddp(model.parts(), overlapped(strategy), commanded_group(script));
+    ddp.begin_update();
+    ddp.finish_update();
+    for (int i = 0; i < kLayers; ++i)
+      EXPECT_TRUE(script.happened(fmt::format("start all_gather {}", i)));
+    for (int i = 1; i < kLayers; ++i)
+      script.complete_after(fmt::format("all_gather {}", i), fmt::format("forward {}", i - 1));
+    at::Tensor x = at::ones({2, 16}, at::kDouble);
+    for (const auto& layer : model.layers) x = layer->forward(x);
+    for (int i = 0; i < kLayers; ++i) {
+      EXPECT_LT(script.place(fmt::format("wait all_gather {}", i)),
+                script.place(fmt::format("forward {}", i)));
+    }
+  }
+}
+
+TEST(OverlappedGather, StartsWithItsOwnUpdate) {
+  Script script;
+  const ScriptedModel model(script);
+  DistributedDataParallel ddp(model.parts(), overlapped(DataParallelShardingStrategy::optim),
+                              commanded_group(script));
+  ddp.begin_update();
+  for (size_t count = 1; count <= ddp.owned_parts().size(); ++count) {
+    EXPECT_EQ(ddp.owned_parts()[count - 1].parameter->name,
+              fmt::format("layers.{}.weight", count - 1));
+    EXPECT_FALSE(script.happened(fmt::format("start all_gather {}", count - 1)));
+    ddp.parts_updated(count);
+    EXPECT_TRUE(script.happened(fmt::format("start all_gather {}", count - 1)));
+  }
+  ddp.finish_update();
+  EXPECT_FALSE(script.happened(fmt::format("start all_gather {}", kLayers)));
+  EXPECT_FALSE(script.happened("wait all_gather 0"));
+}
+
+// ZeRO-3: layer i + 1 is gathered while layer i runs, and no more than these two are there.
+TEST(OverlappedGather, BringsShardedLayersOneAhead) {
+  Script script;
+  const ScriptedModel model(script);
+  DistributedDataParallel ddp(model.parts(),
+                              overlapped(DataParallelShardingStrategy::optim_grads_params),
+                              commanded_group(script));
+  for (const auto& layer : model.layers) EXPECT_FALSE(layer->is_held());
+  ddp.zero_gradients();
+  for (int i = 1; i < kLayers; ++i)
+    script.complete_after(fmt::format("all_gather {}", i), fmt::format("forward {}", i - 1));
+  // Backward begins with the last layer, which is still there.
+  for (int i = kLayers; i < 2 * kLayers - 1; ++i) {
+    script.complete_after(fmt::format("all_gather {}", i),
+                          fmt::format("backward {}", 2 * kLayers - 1 - i));
+  }
+  for (int i = 0; i + 1 < kLayers; ++i) {
+    script.complete_after(fmt::format("reduce_scatter {}", i),
+                          fmt::format("backward {}", kLayers - 2 - i));
+  }
+  at::Tensor x = at::ones({2, 16}, at::kDouble).set_requires_grad(true);
+  int most_held = 0, most_gradients = 0;
+  for (int i = 0; i < kLayers; ++i) {
+    x.register_hook([&](const at::Tensor&) {
+      const auto held = [&](auto&& is_held) {
+        return static_cast<int>(std::ranges::count_if(model.layers, is_held));
+      };
+      most_held = std::max(most_held, held([](const auto& l) { return l->is_held(); }));
+      most_gradients =
+          std::max(most_gradients, held([](const auto& l) { return l->gradient_is_held(); }));
+    });
+    x = model.layers[i]->forward(x);
+  }
+  torch::autograd::backward({x.sum()}, {});
+  ddp.finish_gradients();
+  for (int i = 1; i < kLayers; ++i) {
+    EXPECT_LT(script.place(fmt::format("start all_gather {}", i)),
+              script.place(fmt::format("forward {}", i - 1)));
+  }
+  EXPECT_FALSE(script.happened(fmt::format("start all_gather {}", 2 * kLayers - 1)));
+  EXPECT_EQ(most_held, 2);
+  EXPECT_EQ(most_gradients, 2);
+  for (const auto& layer : model.layers) {
+    EXPECT_FALSE(layer->is_held());
+    EXPECT_FALSE(layer->gradient_is_held());
+  }
+}
+
+}  // namespace
+}  // namespace megatron

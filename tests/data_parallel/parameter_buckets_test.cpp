@@ -1,0 +1,112 @@
+// Bucket sizes by Megatron's rule, for its own test model of ten layers of 95 x 95.
+#include "megatron/data_parallel/parameter_buckets.h"
+
+#include <numeric>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+namespace megatron {
+namespace {
+
+ParameterPtr parameter_of(std::vector<int64_t> shape, at::ScalarType dtype = at::kFloat) {
+  return std::make_shared<Parameter>(std::move(shape), at::TensorOptions().dtype(dtype),
+                                     TensorParallelSharding{}, Initialization::constant(0));
+}
+
+std::vector<ParameterPtr> ten_layers(bool bias) {
+  std::vector<ParameterPtr> parameters;
+  for (int layer = 0; layer < 10; ++layer) {
+    parameters.push_back(parameter_of({95, 95}));
+    if (bias) parameters.push_back(parameter_of({95}));
+  }
+  return parameters;
+}
+
+DistributedDataParallelConfig config_of(std::optional<int64_t> bucket_size, bool sharded) {
+  DistributedDataParallelConfig config;
+  config.bucket_size = bucket_size;
+  config.use_distributed_optimizer = sharded;
+  return config;
+}
+
+int64_t rounded(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// The sizes one after another, closed where the bucket size is reached.
+std::vector<int64_t> expected_sizes(const std::vector<ParameterPtr>& parameters,
+                                    int64_t bucket_size, int64_t end) {
+  std::vector<int64_t> sizes;
+  int64_t filled = 0;
+  for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
+    filled = rounded(filled, 64) + (*it)->data.numel();
+    if (filled < bucket_size) continue;
+    sizes.push_back(rounded(filled, end));
+    filled = 0;
+  }
+  if (filled > 0) sizes.push_back(rounded(filled, end));
+  return sizes;
+}
+
+TEST(ParameterBuckets, SizesFollowTheRule) {
+  for (const bool sharded : {false, true}) {
+    for (const bool bias : {false, true}) {
+      for (const int64_t size : {1, 9000, 9025, 9050, 18040, 18050, 20000}) {
+        for (const int ranks : {1, 2, 3, 8}) {
+          const auto parameters = ten_layers(bias);
+          std::vector<int64_t> sizes;
+          for (const BucketLayout& bucket :
+               plan_buckets(parameters, {config_of(size, sharded), ranks})) {
+            sizes.push_back(bucket.numel);
+            for (const BucketSlot& slot : bucket.slots) EXPECT_EQ(slot.start % 64, 0);
+          }
+          const int64_t end = sharded ? std::lcm(ranks, 128) : 64;
+          EXPECT_EQ(sizes, expected_sizes(parameters, size, end)) << size << ' ' << ranks;
+        }
+      }
+    }
+  }
+}
+
+TEST(ParameterBuckets, HoldEveryParameterOnceInReverse) {
+  const auto parameters = ten_layers(true);
+  std::vector<ParameterPtr> held;
+  for (const BucketLayout& bucket : plan_buckets(parameters, {config_of(20000, true), 2})) {
+    for (const BucketSlot& slot : bucket.slots) held.push_back(slot.parameter);
+  }
+  EXPECT_EQ(held, std::vector<ParameterPtr>(parameters.rbegin(), parameters.rend()));
+}
+
+TEST(ParameterBuckets, OneByDefaultForASmallModel) {
+  EXPECT_EQ(plan_buckets(ten_layers(true), {config_of({}, false), 4}).size(), 1u);
+}
+
+// So that it begins at the start of a bucket on every stage that has a copy.
+TEST(ParameterBuckets, ATiedEmbeddingIsAloneWhereTheOptimizerIsSharded) {
+  for (const bool sharded : {false, true}) {
+    auto parameters = ten_layers(false);
+    parameters[4]->shared_embedding = true;
+    const auto buckets = plan_buckets(parameters, {config_of({}, sharded), 4});
+    ASSERT_EQ(buckets.size(), sharded ? 3u : 1u);
+    if (!sharded) continue;
+    ASSERT_EQ(buckets[1].slots.size(), 1u);
+    EXPECT_EQ(buckets[1].slots[0].parameter, parameters[4]);
+    EXPECT_EQ(buckets[1].slots[0].start, 0);
+  }
+}
+
+TEST(ParameterBuckets, ADtypeChangeBeginsANewOne) {
+  const std::vector<ParameterPtr> parameters = {parameter_of({8}), parameter_of({8}, at::kBFloat16),
+                                                parameter_of({8}, at::kBFloat16)};
+  DistributedDataParallelConfig config;
+  const auto buckets = plan_buckets(parameters, {config, 2});
+  ASSERT_EQ(buckets.size(), 2u);
+  EXPECT_EQ(buckets[0].dtype, at::kBFloat16);
+  EXPECT_EQ(buckets[0].grad_dtype, at::kFloat);
+  config.grad_reduce_in_fp32 = false;
+  EXPECT_EQ(plan_buckets(parameters, {config, 2})[0].grad_dtype, at::kBFloat16);
+}
+
+}  // namespace
+}  // namespace megatron

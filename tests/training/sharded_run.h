@@ -1,0 +1,196 @@
+// A small model that trains for a few steps in a layout, and what came of it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "megatron/config/validate.h"
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/parallel/model_groups.h"
+#include "megatron/training/train_step.h"
+
+#include "tests/parallel/thread_world.h"
+
+namespace megatron {
+
+struct ShardedLayout {
+  const char* name;
+  int world;
+  int64_t tp, pp;
+  bool sequence_parallel;
+};
+
+// How data-parallel ranks share out what they hold.
+struct Sharing {
+  const char* name;
+  DataParallelShardingStrategy strategy;
+  bool overlap = false;  // of gradients, and of parameters where these are gathered
+  bool overlap_with_step = false;
+  bool full_recomputation = false;
+};
+
+inline constexpr Sharing kPlain = {"plain", DataParallelShardingStrategy::no_shard};
+
+// Five layers with sizes that no power of two divides, so that slices cut through rows, and
+// buckets that hold about one matrix.
+inline Options sharded_options(const ShardedLayout& layout, const Sharing& sharing,
+                               at::ScalarType dtype) {
+  Options options;
+  GPTModelConfig& model = options.model;
+  model.vocab_size = 53;
+  model.make_vocab_size_divisible_by = 3;
+  model.seq_length = 8;
+  model.max_position_embeddings = 11;
+  TransformerConfig& transformer = model.transformer;
+  transformer.num_layers = 4;
+  transformer.hidden_size = 20;
+  transformer.ffn_hidden_size = 34;
+  transformer.num_attention_heads = 2;
+  transformer.init_method_std = 0.2;
+  transformer.hidden_dropout = transformer.attention_dropout = 0;
+  transformer.params_dtype = dtype;
+  transformer.bf16 = dtype == at::kBFloat16;
+  transformer.tensor_model_parallel_size = layout.tp;
+  transformer.pipeline_model_parallel_size = layout.pp;
+  transformer.sequence_parallel = layout.sequence_parallel;
+  if (sharing.full_recomputation) {
+    transformer.recompute = {.recompute_granularity = RecomputeGranularity::full,
+                             .recompute_method = RecomputeMethod::uniform,
+                             .recompute_num_layers = 1,
+                             .recompute_modules = {}};
+  }
+  const bool shares = sharing.strategy != DataParallelShardingStrategy::no_shard;
+  options.ddp.bucket_size = 1500;
+  options.ddp.overlap_grad_reduce = sharing.overlap;
+  options.ddp.overlap_param_gather = sharing.overlap && shares;
+  options.ddp.use_distributed_optimizer = sharing.strategy == DataParallelShardingStrategy::optim;
+  options.ddp.use_megatron_fsdp = shares && !options.ddp.use_distributed_optimizer;
+  if (options.ddp.use_megatron_fsdp) options.ddp.data_parallel_sharding_strategy = sharing.strategy;
+  options.optimizer.overlap_param_gather_with_optimizer_step = sharing.overlap_with_step;
+  options.optimizer.weight_decay = 0.1;
+  validate(options, layout.world, Command::bench);
+  return options;
+}
+
+// Micro-batches of two rows with uneven loss masks.
+inline MicroBatch numbered_microbatch(const GPTModelConfig& config, int64_t index) {
+  constexpr int64_t rows = 2;
+  const int64_t s = config.seq_length;
+  const at::Tensor text =
+      ((at::arange(rows * (s + 1), at::kLong) + 97 * index) * 31 % 47).view({rows, s + 1});
+  at::Tensor mask = at::ones({rows, s});
+  mask[0].narrow(0, 0, index % 5).zero_();
+  return {.tokens = text.narrow(1, 0, s).contiguous(),
+          .position_ids = at::arange(s, at::kLong).expand({rows, s}).contiguous(),
+          .labels = text.narrow(1, 1, s).contiguous(),
+          .loss_mask = mask,
+          .attention_mask = {},
+          .sample_ordinals = at::arange(index * rows, (index + 1) * rows, at::kLong)};
+}
+
+// This rank's share of the `count` micro-batches of a step.
+inline std::vector<MicroBatch> share_of_step(const GPTModel& model, int64_t step, int64_t count) {
+  const ProcessGroup& dp = *model.groups().dp;
+  const int64_t own = count / dp.size();
+  std::vector<MicroBatch> share;
+  for (int64_t i = 0; i < own; ++i)
+    share.push_back(numbered_microbatch(model.config(), step * count + dp.rank() * own + i));
+  return share;
+}
+
+struct RunNumbers {
+  std::vector<double> losses, grad_norms, evaluations;
+  std::map<std::string, at::Tensor> gradients, weights;  // local parts; of the last step, after it
+};
+
+struct TrainingRun {
+  TrainingRun(const Options& options_, const RankContext& rank_)
+      : options(options_),
+        rank(rank_),
+        groups(make_model_groups(options.model.transformer, rank)),
+        model(build_gpt_model(options.model, groups, rank.device)) {
+    initialize_weights(*model, /*seed=*/7);
+    step.emplace(model, options);
+  }
+
+  // `microbatches` a step, of all ranks together.
+  RunNumbers train(int64_t steps, int64_t microbatches) {
+    RunNumbers numbers;
+    for (int64_t end = done + steps; done < end; ++done) {
+      const auto share = share_of_step(*model, done, microbatches);
+      numbers.losses.push_back(
+          step->forward_backward(share, BatchSharing::whole_microbatches).loss);
+      if (done + 1 == end) {
+        step->data_parallel().hold_gradients();
+        for (const ParameterPtr& parameter : step->parameters())
+          numbers.gradients[parameter->name] = parameter->main_grad.clone();
+      }
+      numbers.grad_norms.push_back(step->optimizer().step(1e-2).grad_norm);
+      const TrainStep::Evaluation evaluation = step->evaluate(share);
+      numbers.evaluations.push_back(evaluation.loss_sum / evaluation.tokens);
+    }
+    step->data_parallel().hold_parameters();
+    for (const ParameterPtr& parameter : step->parameters())
+      numbers.weights[parameter->name] = parameter->data.detach().clone();
+    step->data_parallel().release_parameters();
+    return numbers;
+  }
+
+  Options options;
+  const RankContext& rank;
+  ProcessGroupCollection groups;
+  std::shared_ptr<GPTModel> model;
+  std::optional<TrainStep> step;
+  int64_t done = 0;
+};
+
+inline RunNumbers train_in_one_rank(const Options& options, int64_t steps, int64_t microbatches) {
+  RunNumbers numbers;
+  run_thread_world(1, [&](RankContext& rank) {
+    numbers = TrainingRun(options, rank).train(steps, microbatches);
+  });
+  return numbers;
+}
+
+// The numbers of a rank in any layout against those of one rank.
+inline void expect_near(const TrainingRun& run, const RunNumbers& got, const RunNumbers& want,
+                        double tolerance) {
+  const auto scalars = [&](const std::vector<double>& a, const std::vector<double>& b,
+                           const char* what) {
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i)
+      EXPECT_NEAR(a[i], b[i], tolerance * std::max(1.0, std::abs(b[i]))) << what << ' ' << i;
+  };
+  scalars(got.losses, want.losses, "loss");
+  scalars(got.grad_norms, want.grad_norms, "gradient norm");
+  scalars(got.evaluations, want.evaluations, "evaluation");
+  for (const ParameterPtr& parameter : run.step->parameters()) {
+    // The copy of a tied embedding goes by the output layer's name.
+    const std::string name = want.weights.contains(parameter->name)
+                                 ? parameter->name
+                                 : "embedding.word_embeddings.weight";
+    const auto compare = [&](const at::Tensor& ours, const at::Tensor& whole, const char* what) {
+      const at::Tensor theirs = parameter->local_part(whole).to(at::kDouble);
+      const double difference = (ours.to(at::kDouble) - theirs).abs().max().item<double>();
+      EXPECT_LE(difference, tolerance * std::max(1.0, theirs.abs().max().item<double>()))
+          << what << " of " << parameter->name;
+    };
+    compare(got.gradients.at(parameter->name), want.gradients.at(name), "gradient");
+    compare(got.weights.at(parameter->name), want.weights.at(name), "weight");
+  }
+}
+
+inline void expect_same_bits(const RunNumbers& got, const RunNumbers& want) {
+  EXPECT_EQ(got.losses, want.losses);
+  EXPECT_EQ(got.evaluations, want.evaluations);
+  for (const auto& [name, gradient] : want.gradients)
+    EXPECT_TRUE(at::equal(got.gradients.at(name), gradient)) << "gradient of " << name;
+  for (const auto& [name, weight] : want.weights)
+    EXPECT_TRUE(at::equal(got.weights.at(name), weight)) << "weight " << name;
+}
+
+}  // namespace megatron
