@@ -21,6 +21,7 @@ std::string Option::display() const {
 OptionTable::OptionTable() {
   add_model_options(*this);
   add_layout_options(*this);
+  add_pipeline_options(*this);
   add_optimizer_options(*this);
   add_training_options(*this);
   add_tool_options(*this);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "megatron/inference/sampling.h"
-#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/models/gpt/gpt_builder.h"
 
 namespace megatron {
 
@@ -18,12 +18,12 @@ struct GenerateRequest {
   SamplingParams sampling;
 };
 
-// Collective over the model's groups: every rank gives the same request and gets the same
-// continuations (without the prompt; with the end token where it came). `on_token` is called after
-// each step with the tokens of all samples, on every rank. Throws Error where prompt and
-// continuation exceed the model's positions.
+// `chunks` are this rank's part of the model. Collective over its groups: every rank gives the same
+// request and gets the same continuations (without the prompt; with the end token where it came).
+// `on_token` is called after each step with the tokens of all samples, on every rank. Throws Error
+// where prompt and continuation exceed the model's positions.
 std::vector<std::vector<int64_t>> generate(
-    GPTModel& model, const GenerateRequest& request,
+    const GPTModelChunks& chunks, const GenerateRequest& request,
     const std::function<void(const std::vector<int64_t>&)>& on_token = {});
 
 }  // namespace megatron

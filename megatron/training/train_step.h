@@ -6,7 +6,7 @@
 
 #include "megatron/config/options.h"
 #include "megatron/data_parallel/gradient_buffer.h"
-#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/training/micro_batch.h"
 #include "megatron/training/run_records.h"
@@ -15,9 +15,11 @@ namespace megatron {
 
 class TrainStep {
  public:
-  // The model's parameters must be on their device already; their values may still change until the
-  // first step (then call optimizer().reload_masters()).
-  TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
+  // The chunks of this rank's pipeline stage. Their parameters must be on their device already;
+  // their values may still change until the first step (then call optimizer().reload_masters()).
+  TrainStep(GPTModelChunks chunks, const Options& options);
+  TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
+      : TrainStep(GPTModelChunks{std::move(model)}, options) {}
 
   // The same on every rank.
   struct Losses {
@@ -30,7 +32,8 @@ class TrainStep {
     double grad_norm = 0;
     bool skipped = false;
   };
-  // Collective over the world. Every rank gives its own micro-batches, as many as the others.
+  // Collective over the world. Every rank gives its own micro-batches, as many as the others, of
+  // one shape (but with --variable-seq-lengths, where the first stage's shapes hold for all).
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);
 
@@ -44,13 +47,18 @@ class TrainStep {
   };
   Evaluation evaluate(const std::vector<MicroBatch>& microbatches);
 
-  GPTModel& model() { return *model_; }
+  const GPTModelChunks& chunks() const { return chunks_; }
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
   GradientBuffer& gradients() { return gradients_; }
 
  private:
-  ForwardContext forward_context(const MicroBatch& microbatch, bool training) const;
+  struct Shape {
+    int64_t rows, length;
+  };
+  // Of the micro-batches; collective over the pipeline with --variable-seq-lengths.
+  std::vector<Shape> shapes(const std::vector<MicroBatch>& microbatches) const;
+  ForwardContext forward_context(const MicroBatch& microbatch, int64_t length, bool training) const;
   at::Tensor loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const;
   // Runs the schedule; `finish` turns the token losses of the last stage into its result. `mtp`
   // holds a record for each micro-batch where multi-token prediction is to run.
@@ -62,7 +70,10 @@ class TrainStep {
   std::vector<MtpRecord> reduced(const std::vector<MtpLossRecord>& mtp, const at::Tensor& tokens,
                                  double microbatches_of_all_ranks) const;
 
-  std::shared_ptr<GPTModel> model_;
+  const ProcessGroupCollection& groups() const { return chunks_.front()->groups(); }
+  bool computes_loss() const { return chunks_.back()->stage().post_process; }
+
+  GPTModelChunks chunks_;
   uint64_t seed_;
   bool per_token_;
   std::vector<ParameterPtr> parameters_;

@@ -56,9 +56,9 @@ Fingerprint run_fingerprint(const Options& options, const RankContext& rank) {
 }
 
 void save_training_state(const Options& options, const RankContext& rank,
-                         const LanguageModule& model, Optimizer& optimizer,
+                         const GPTModelChunks& chunks, Optimizer& optimizer,
                          const TrainingProgress& progress, const std::string& tokenizer) {
-  ShardedStateDict state = model.sharded_state_dict();
+  ShardedStateDict state = sharded_state_dict(chunks);
   if (!options.checkpoint.no_save_optim) {
     for (ShardedTensor& tensor : sharded_state_dict(optimizer, state))
       state.push_back(std::move(tensor));
@@ -71,11 +71,11 @@ void save_training_state(const Options& options, const RankContext& rank,
                                  {"tokenizer_fingerprint", tokenizer},
                                  {"fingerprint", to_json(run_fingerprint(options, rank))}};
   save_checkpoint(options.checkpoint.save, progress.iteration, state, common,
-                  *model.groups().world);
+                  *chunks.front()->groups().world);
 }
 
 void load_weights(CheckpointReader& checkpoint, const Options& options,
-                  const LanguageModule& model) {
+                  const GPTModelChunks& chunks) {
   const Options stored = from_json(checkpoint.common().at("options"));
   std::string differences;
   for (const FieldDifference& difference : architecture_differences(stored, options)) {
@@ -85,11 +85,11 @@ void load_weights(CheckpointReader& checkpoint, const Options& options,
   check(differences.empty(),
         "Expected a model of the same architecture as the checkpoint {}, but {}",
         checkpoint.directory().string(), differences);
-  checkpoint.load(model.sharded_state_dict(), {.allow_lossy_conversion = true});
+  checkpoint.load(sharded_state_dict(chunks), {.allow_lossy_conversion = true});
 }
 
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
-                                     const LanguageModule& model, Optimizer& optimizer,
+                                     const GPTModelChunks& chunks, Optimizer& optimizer,
                                      const std::string& tokenizer,
                                      const std::function<void(const std::string&)>& note) {
   auto checkpoint = CheckpointReader::open(options.checkpoint.load);
@@ -98,7 +98,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   check(stored_tokenizer == tokenizer || stored_tokenizer.empty() || tokenizer.empty(),
         "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
-  load_weights(checkpoint, options, model);
+  load_weights(checkpoint, options, chunks);
   const Options stored = from_json(common.at("options"));
   if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {
     optimizer.reload_masters();
@@ -110,7 +110,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
           enum_name(options.optimizer.optimizer));
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
     ShardedStateDict wanted;
-    for (ShardedTensor& tensor : sharded_state_dict(optimizer, model.sharded_state_dict())) {
+    for (ShardedTensor& tensor : sharded_state_dict(optimizer, sharded_state_dict(chunks))) {
       // Masters are kept only for bf16: a run that was in fp32 has its weights as masters.
       if (checkpoint.contains(tensor.key)) wanted.push_back(std::move(tensor));
     }
