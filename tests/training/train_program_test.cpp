@@ -84,7 +84,9 @@ TEST_P(BitwiseResume, EqualsNotHavingStopped) {
 INSTANTIATE_TEST_SUITE_P(
     Layouts, BitwiseResume,
     testing::Values(
-        "", "--bf16", "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
+        "", "--bf16",
+        "--nproc 2 --pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2",
+        "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
 
 TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
@@ -256,6 +258,13 @@ INSTANTIATE_TEST_SUITE_P(
     Cases, Refused,
     testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
                     BadInput{"--nproc 3 --pipeline-model-parallel-size 3", "num-layers"},
+                    BadInput{"--nproc 2 --pipeline-model-parallel-size 2 "
+                             "--pipeline-model-parallel-layout \"Et|ttL\"",
+                             "adding 1 't' works"},
+                    BadInput{"--nproc 2 --pipeline-model-parallel-size 2 "
+                             "--num-virtual-stages-per-pipeline-rank 2 "
+                             "--microbatch-group-size-per-virtual-pipeline-stage 3",
+                             "; 4 works"},
                     BadInput{"--load /nowhere", "/nowhere"},
                     BadInput{"--num-layrs 2", "--num-layers"},
                     BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
