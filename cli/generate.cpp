@@ -29,6 +29,7 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   transformer.cp_comm_type = CpCommType::p2p;
   transformer.sequence_parallel = false;
   transformer.mla.cache_mla_latents = false;
+  transformer.pipeline = {};
   transformer.pipeline_dtype.reset();
   if (command.is_given("params_dtype") || command.is_given("bf16")) {
     transformer.params_dtype = asked.params_dtype;
@@ -70,9 +71,9 @@ int run_generate(const ParsedCommand& command) {
           "Expected a tokenizer of at most the model's {} tokens, but got one of {}",
           options.model.vocab_size, tokenizer->vocab_size());
 
-    const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
-    const auto model = build_gpt_model(options.model, groups, rank.device);
-    load_weights(checkpoint, options, *model);
+    const ProcessGroupCollection groups = make_model_groups(options.model, rank);
+    const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
+    load_weights(checkpoint, options, chunks);
 
     GenerateRequest request{.prompt = tokenizer->encode(options.generation.prompt),
                             .num_samples = options.generation.num_samples,
@@ -91,7 +92,7 @@ int run_generate(const ParsedCommand& command) {
       if (streams && tokens[0] != request.end_token)
         std::cout << tokenizer->token_bytes(tokens[0]) << std::flush;
     };
-    auto continuations = generate(*model, request, stream);
+    auto continuations = generate(chunks, request, stream);
     if (streams) std::cout << std::endl;
     if (speaks && !streams) {
       for (size_t i = 0; i < continuations.size(); ++i) {

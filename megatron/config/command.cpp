@@ -19,6 +19,8 @@ std::string_view command_name(Command command) {
       return "preprocess";
     case Command::parity:
       return "parity";
+    case Command::plan:
+      return "plan";
     case Command::bench:
       return "bench";
     case Command::inspect:
@@ -41,6 +43,8 @@ std::string_view command_summary(Command command) {
       return "Turn text or JSON lines into the .bin and .idx files of a dataset";
     case Command::parity:
       return "Compare this program with numbers that another system stored";
+    case Command::plan:
+      return "Show which rank would hold what, and the schedule's bubble, without starting ranks";
     case Command::bench:
       return "Measure the speed of training steps on random tokens";
     case Command::inspect:

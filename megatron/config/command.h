@@ -11,11 +11,11 @@
 
 namespace megatron {
 
-enum class Command { train, generate, tokenize, preprocess, parity, bench, inspect, options };
+enum class Command { train, generate, tokenize, preprocess, parity, plan, bench, inspect, options };
 
 inline constexpr Command kCommands[] = {Command::train,    Command::generate, Command::preprocess,
-                                        Command::tokenize, Command::bench,    Command::parity,
-                                        Command::inspect,  Command::options};
+                                        Command::tokenize, Command::plan,     Command::bench,
+                                        Command::parity,   Command::inspect,  Command::options};
 
 // A set of subcommands, one bit each.
 using CommandSet = uint32_t;

@@ -16,7 +16,7 @@ LaunchConfig& launch_of(Options& options) {
 
 void add_parallelism(OptionTable& table) {
   using T = TransformerConfig;
-  const auto group = table.group("Parallelism", kRunCommands, &parallel_of);
+  const auto group = table.group("Parallelism", kLayoutCommands, &parallel_of);
   group.add(&T::tensor_model_parallel_size,
             {.flag = "tensor-model-parallel-size",
              .help = "Ranks that share every layer (TP); data parallelism takes what is left of "
@@ -42,7 +42,7 @@ void add_parallelism(OptionTable& table) {
 
 void add_precision(OptionTable& table) {
   using T = TransformerConfig;
-  const auto group = table.group("Precision", kRunCommands, &parallel_of);
+  const auto group = table.group("Precision", kLayoutCommands, &parallel_of);
   group.add(&T::bf16, {.flag = "bf16",
                        .help = "Parameters and activations in bf16, optimizer and main gradients "
                                "in fp32"});

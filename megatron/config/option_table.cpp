@@ -22,6 +22,7 @@ OptionTable::OptionTable() {
   add_model_options(*this);
   add_layout_options(*this);
   add_tensor_parallel_options(*this);
+  add_pipeline_options(*this);
   add_optimizer_options(*this);
   add_training_options(*this);
   add_profile_options(*this);

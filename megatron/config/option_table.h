@@ -118,10 +118,13 @@ class OptionTable {
 
 const OptionTable& option_table();
 
-// Subcommands that make a model, and those that run one wherever it comes from.
-inline constexpr CommandSet kModelCommands = commands(Command::train, Command::bench);
+// Subcommands that make a model of options, and those that run one wherever it comes from.
+inline constexpr CommandSet kModelCommands =
+    commands(Command::train, Command::bench, Command::plan);
 inline constexpr CommandSet kRunCommands =
     commands(Command::train, Command::generate, Command::bench, Command::parity);
+// Those that share a model out over ranks, whether they run it or not.
+inline constexpr CommandSet kLayoutCommands = kRunCommands | commands(Command::plan);
 
 // "a-b" -> "a_b".
 std::string with_underscores(std::string_view name);
@@ -136,6 +139,7 @@ void add_yarn_options(OptionTable& table, const std::string& section,
 void add_layout_options(OptionTable& table);
 void add_tensor_parallel_options(OptionTable& table);
 void add_data_parallel_options(OptionTable& table);
+void add_pipeline_options(OptionTable& table);
 void add_optimizer_options(OptionTable& table);
 void add_training_options(OptionTable& table);
 void add_profile_options(OptionTable& table);

@@ -47,6 +47,11 @@ struct TokenizeConfig {
   bool decode = false;
 };
 
+struct PlanConfig {
+  std::optional<int64_t> world_size;  // tensor x pipeline x context parallel where not given
+  std::string draw_schedule;          // the SVG file to write
+};
+
 struct InspectConfig {
   std::string checkpoint;
 };
@@ -73,6 +78,7 @@ struct Options {
   ParityConfig parity;
   PreprocessConfig preprocess;
   TokenizeConfig tokenize;
+  PlanConfig plan;
   InspectConfig inspect;
   OptionListConfig option_list;
 };

@@ -129,10 +129,11 @@ void add_tool_options(OptionTable& table) {
   add_generation(table);
   add_datasets(table);
   add_checks(table);
-  const auto file = table.group("Configuration file",
-                                commands(Command::train, Command::generate, Command::bench,
-                                         Command::parity, Command::preprocess, Command::tokenize),
-                                &all_of, {.differs_between_runs = true});
+  const auto file =
+      table.group("Configuration file",
+                  commands(Command::train, Command::generate, Command::bench, Command::parity,
+                           Command::plan, Command::preprocess, Command::tokenize),
+                  &all_of, {.differs_between_runs = true});
   file.add(&Options::config_file, {.flag = "config",
                                    .help = "YAML file of options; flags override it",
                                    .field = "config_file",

@@ -35,7 +35,7 @@ LoggingConfig& logging_of(Options& options) {
 }
 
 void add_batches(OptionTable& table) {
-  const auto batch = table.group("Batches", kTrainAndBench, &batch_of);
+  const auto batch = table.group("Batches", kModelCommands, &batch_of);
   batch.add(&BatchConfig::micro_batch_size,
             {.flag = "micro-batch-size",
              .help = "Sequences that a data parallel rank computes at once (b)",
@@ -44,7 +44,7 @@ void add_batches(OptionTable& table) {
                                               .help = "Sequences of a step, over all ranks",
                                               .unit = "sequences",
                                               .otherwise = "micro batch x data parallel size"});
-  const auto sequence = table.group("Batches", kTrainAndBench, &sequence_of);
+  const auto sequence = table.group("Batches", kModelCommands, &sequence_of);
   sequence.add(&GPTModelConfig::seq_length,
                {.flag = "seq-length", .help = "Length of a sequence (s)", .unit = "tokens"});
 }

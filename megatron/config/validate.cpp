@@ -1,6 +1,7 @@
 #include "megatron/config/validate.h"
 
 #include "megatron/base/dtype.h"
+#include "megatron/config/option_table.h"
 #include "megatron/config/problems.h"
 
 namespace megatron {
@@ -70,16 +71,14 @@ void align_precision(TransformerConfig& config, Problems& problems) {
 
 void validate(Options& options, int world_size, Command command) {
   Problems problems;
-  const bool runs_model = contains(
-      commands(Command::train, Command::generate, Command::bench, Command::parity), command);
-  if (runs_model) {
+  if (contains(kLayoutCommands, command)) {
     align_precision(options.model.transformer, problems);
     check_launch(options.launch, world_size, problems);
     check_model(options.model, world_size, problems);
     check_data_parallel(options, problems);
   }
+  if (contains(kModelCommands, command)) check_batches(options, world_size, problems);
   if (contains(commands(Command::train, Command::bench), command)) {
-    check_batches(options, world_size, problems);
     const int64_t steps = command == Command::train
                               ? options.training.train_iters
                               : options.bench.warmup_steps + options.bench.steps;
@@ -103,6 +102,11 @@ void validate(Options& options, int world_size, Command command) {
                       "at a time, but got {}; leave it out",
                       options.model.transformer.context_parallel_size);
       check_tokenizer(options.tokenizer, problems);
+      break;
+    case Command::plan:
+      problems.expect(options.model.vocab_size > 0,
+                      "Expected --vocab-size of at least 1, but got {}; GPT-2 has 50257",
+                      options.model.vocab_size);
       break;
     case Command::bench:
       problems.at_least("--steps", options.bench.steps, 1);

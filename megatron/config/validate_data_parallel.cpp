@@ -1,10 +1,24 @@
 // The checks of how gradients, optimizer state and parameters are shared out over data-parallel
 // ranks.
+#include "megatron/base/error.h"
 #include "megatron/config/enum_names.h"
+#include "megatron/config/pipeline_layout.h"
 #include "megatron/config/problems.h"
 #include "megatron/config/validate.h"
 
 namespace megatron {
+namespace {
+
+// Of a layout that adds up; others are complained of elsewhere.
+bool prediction_is_apart(const TransformerConfig& config) {
+  try {
+    return PipelineLayout::of(config).prediction_is_apart();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
 
 void check_data_parallel(const Options& options, Problems& problems) {
   using Strategy = DataParallelShardingStrategy;
@@ -22,6 +36,11 @@ void check_data_parallel(const Options& options, Problems& problems) {
       "distributed optimizer");
   const bool shares_update =
       ddp.use_megatron_fsdp ? strategy != Strategy::no_shard : ddp.use_distributed_optimizer;
+  const TransformerConfig& model = options.model.transformer;
+  problems.expect(!shares_update || model.mtp.mtp_num_layers == 0 || !prediction_is_apart(model),
+                  "Expected prediction layers and loss (m and L) in one stage of "
+                  "--pipeline-model-parallel-layout with parameters or optimizer state shared out "
+                  "over data-parallel ranks, but got them apart; mL in one stage works");
   problems.expect(!ddp.overlap_param_gather || shares_update,
                   "Expected --use-distributed-optimizer, or --use-megatron-fsdp with a "
                   "--data-parallel-sharding-strategy, with --overlap-param-gather, but got none; "

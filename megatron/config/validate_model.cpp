@@ -179,11 +179,6 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
                   "--recompute-granularity full, but got not both; uniform and 1 work");
   if (full && r.recompute_num_layers) {
     problems.at_least("--recompute-num-layers", *r.recompute_num_layers, 1);
-    const int64_t layers = t.num_layers / std::max<int64_t>(t.pipeline_model_parallel_size, 1);
-    problems.expect(layers < 1 || *r.recompute_num_layers <= layers,
-                    "Expected --recompute-num-layers of at most the {} layers of a pipeline stage, "
-                    "but got {}; 1 to {} work",
-                    layers, *r.recompute_num_layers, layers);
   }
   problems.expect(selective || r.recompute_modules.empty(),
                   "Expected --recompute-granularity selective with --recompute-modules, but got "
@@ -282,15 +277,6 @@ bool check_parallel_sizes(const TransformerConfig& t, Problems& problems) {
          tensor && context;
 }
 
-void check_stages(const TransformerConfig& t, Problems& problems) {
-  const int64_t stages = t.pipeline_model_parallel_size;
-  problems.expect(t.num_layers % stages == 0,
-                  "Expected --num-layers divisible by --pipeline-model-parallel-size ({}), but got "
-                  "{}; a pipeline parallel size of {}, or {} layers, would work",
-                  stages, t.num_layers, nearest_divisors(t.num_layers, stages),
-                  nearest_multiples(stages, t.num_layers));
-}
-
 void check_world(const TransformerConfig& t, int world_size, Problems& problems) {
   const int64_t tensor = t.tensor_model_parallel_size;
   const int64_t stages = t.pipeline_model_parallel_size;
@@ -322,7 +308,7 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
   }
   if (sized && ranked) {
     check_tensor_parallel(config, problems);
-    check_stages(t, problems);
+    check_pipeline(config, problems);
     check_context_parallel(config, problems);
   }
   if (ranked) check_world(t, world_size, problems);

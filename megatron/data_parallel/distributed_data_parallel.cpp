@@ -7,6 +7,8 @@
 
 #include <ATen/ATen.h>
 
+#include "megatron/base/error.h"
+
 namespace megatron {
 namespace {
 
@@ -74,7 +76,9 @@ DistributedDataParallel::DistributedDataParallel(std::vector<ModelPart> parts,
 }
 
 DistributedDataParallel::~DistributedDataParallel() {
-  for (const ModelPart& part : parts_) part.module->set_forward_hooks({});
+  for (const ModelPart& part : parts_) {
+    if (part.module) part.module->set_forward_hooks({});
+  }
   // A transport should not go away under an operation; after a failure nobody may answer.
   if (!gather_ || std::uncaught_exceptions() > 0) return;
   try {
@@ -127,6 +131,10 @@ void DistributedDataParallel::set_hooks() {
   if (!is_sharded()) return;
   size_t layers = 0;
   for (const ModelPart& part : parts_) {
+    check(part.module != nullptr || part.parameters.empty(),
+          "Expected a model whose parts all say when they run with sharded parameters, but one "
+          "does not; --data-parallel-sharding-strategy no_shard works");
+    if (!part.module) continue;
     const size_t unit = part.is_layer ? ++layers : 0;
     ForwardHooks hooks;
     hooks.before = [this, unit, parameters = part.parameters] {

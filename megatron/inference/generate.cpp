@@ -10,34 +10,43 @@ namespace {
 
 class Decoder {
  public:
-  Decoder(GPTModel& model, int64_t batch, int64_t max_length)
-      : model_(model), batch_(batch), cache_(max_length) {}
+  Decoder(const GPTModelChunks& chunks, int64_t batch, int64_t max_length)
+      : chunks_(chunks), batch_(batch), cache_(max_length) {}
 
   // Feeds tokens [b, s] behind those fed before, and returns the logits [b, v] of the last one on
   // the last stage; undefined on others.
   at::Tensor feed(const at::Tensor& tokens) {
     const at::NoGradGuard no_grad;
     const int64_t first = cache_.sequence_length_offset(), s = tokens.size(1);
-    const at::Device device = model_.tensor_options().device();
+    const ProcessGroup& pp = *chunks_.front()->groups().pp;
+    const at::Device device = chunks_.front()->tensor_options().device();
     const at::Tensor positions = at::arange(first, first + s, at::kLong);
     ForwardContext context;
     context.sample_ordinals = at::arange(batch_, at::kLong);
     context.positions = context.residual_positions = positions;
     at::Tensor logits;
-    const ActivationShape activation{{s, batch_, model_.config().transformer.hidden_size},
-                                     model_.activation_options()};
-    run_schedule(
-        forward_only(1), *model_.groups().pp, activation, [&](int64_t, const at::Tensor& input) {
-          if (input.defined()) model_.set_input_tensor(input);
-          const at::Tensor output =
-              model_.forward({.input_ids = tokens.to(device),
-                              .position_ids = positions.expand({batch_, s}).contiguous().to(device),
-                              .inference_context = &cache_,
-                              .runtime_gather_output = true},
-                             context);
-          if (model_.stage().post_process) logits = output.select(1, 0);
-          return output;
-        });
+    const auto empty_input = [&](int64_t, int chunk) {
+      const GPTModel& model = *chunks_[chunk];
+      return at::empty(model.input_shape(s, batch_, /*predicts_further=*/false),
+                       model.activation_options());
+    };
+    const auto forward = [&](int64_t, int chunk, const at::Tensor& input) {
+      GPTModel& model = *chunks_[chunk];
+      if (input.defined()) model.set_input_tensor(input);
+      const at::Tensor output =
+          model.forward({.input_ids = tokens.to(device),
+                         .position_ids = positions.expand({batch_, s}).contiguous().to(device),
+                         .inference_context = &cache_,
+                         .runtime_gather_output = true},
+                        context);
+      if (model.stage().post_process) logits = output.select(1, 0);
+      return output;
+    };
+    run_schedule(make_schedule({.stages = pp.size(),
+                                .chunks = static_cast<int>(chunks_.size()),
+                                .microbatches = 1,
+                                .forward_only = true}),
+                 pp, {empty_input, forward});
     cache_.advance(s);
     return logits;
   }
@@ -45,7 +54,7 @@ class Decoder {
   int64_t length() const { return cache_.sequence_length_offset(); }
 
  private:
-  GPTModel& model_;
+  const GPTModelChunks& chunks_;
   int64_t batch_;
   InferenceContext cache_;
 };
@@ -74,7 +83,7 @@ std::vector<std::vector<int64_t>> generate(
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   const int64_t batch = request.num_samples;
   const ProcessGroup& pp = *model.groups().pp;
-  Decoder decoder(model, batch, prompt_length + request.max_new_tokens);
+  Decoder decoder(chunks, batch, prompt_length + request.max_new_tokens);
   std::vector<std::vector<int64_t>> continuations(batch);
   std::vector<bool> ended(batch, false);
   at::Tensor next = at::tensor(request.prompt, at::kLong)

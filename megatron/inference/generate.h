@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "megatron/inference/sampling.h"
-#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/models/gpt/gpt_builder.h"
 
 namespace megatron {
 
@@ -21,12 +21,12 @@ struct GenerateRequest {
 // Throws Error for a request that the model cannot answer: no prompt, or more than its positions.
 void check_request(const GPTModel& model, const GenerateRequest& request);
 
-// Collective over the model's groups: every rank gives the same request and gets the same
-// continuations (without the prompt; with the end token where it came). `on_token` is called after
-// each step with the tokens of all samples, on every rank. Throws Error as
-// check_request does.
+// `chunks` are this rank's part of the model. Collective over its groups: every rank gives the same
+// request and gets the same continuations (without the prompt; with the end token where it came).
+// `on_token` is called after each step with the tokens of all samples, on every rank. Throws Error
+// as check_request does.
 std::vector<std::vector<int64_t>> generate(
-    GPTModel& model, const GenerateRequest& request,
+    const GPTModelChunks& chunks, const GenerateRequest& request,
     const std::function<void(const std::vector<int64_t>&)>& on_token = {});
 
 }  // namespace megatron

@@ -1,6 +1,10 @@
 #include "megatron/parallel/model_groups.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
+
+#include "megatron/config/pipeline_layout.h"
 
 namespace megatron {
 
@@ -16,10 +20,29 @@ ProcessGroupCollection make_model_groups(const TransformerConfig& config, const 
   return rank.make_groups(parallel_sizes(config, rank.world_size));
 }
 
+ProcessGroupCollection make_model_groups(const GPTModelConfig& config, const RankContext& rank) {
+  const TransformerConfig& transformer = config.transformer;
+  ProcessGroupCollection groups = make_model_groups(transformer, rank);
+  const PipelineLayout layout = PipelineLayout::of(transformer);
+  if (transformer.mtp.mtp_num_layers == 0 || !layout.prediction_is_apart()) return groups;
+  const std::vector<int>& stages = groups.pp->ranks();
+  std::vector<int> members = {stages.front(), stages[layout.prediction_stage()]};
+  if (config.share_embeddings_and_output_weights) members.push_back(stages.back());
+  groups.embd = nullptr;
+  if (std::ranges::find(members, rank.rank) != members.end()) {
+    groups.embd = std::make_shared<ProcessGroup>("embd", members, rank.rank,
+                                                 rank.transport->make_backend("embd_mtp", members),
+                                                 rank.timeout, rank.device);
+  }
+  return groups;
+}
+
 std::string describe_world(const TransformerConfig& config, const RankContext& rank) {
   const ParallelSizes sizes = parallel_sizes(config, rank.world_size);
-  return fmt::format("TP={}{} x PP={}{} x DP={}, {} rank{} ({}), {} thread{} each", sizes.tp,
+  const int chunks = PipelineLayout::of(config).chunks();
+  return fmt::format("TP={}{} x PP={}{}{} x DP={}, {} rank{} ({}), {} thread{} each", sizes.tp,
                      config.sequence_parallel ? "+SP" : "", sizes.pp,
+                     chunks > 1 ? fmt::format(" (x{} virtual)", chunks) : "",
                      sizes.cp == 1 ? "" : fmt::format(" x CP={}", sizes.cp), sizes.dp,
                      rank.world_size, rank.world_size == 1 ? "" : "s",
                      rank.transport ? rank.transport->kind() : "one process", rank.threads,

@@ -22,11 +22,11 @@ class ParityRun {
   ParityRun(const ParityCase& parity_case, const Options& options, const RankContext& rank)
       : case_(parity_case),
         options_(options),
-        groups_(make_model_groups(options.model.transformer, rank)),
+        groups_(make_model_groups(options.model, rank)),
         device_(rank.device),
-        model_(build_gpt_model(options.model, groups_, rank.device)) {
+        chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)) {
     load_weights();
-    step_.emplace(model_, options);
+    step_.emplace(chunks_, options);
     const int64_t dp = groups_.dp->size();
     sharing_ =
         case_.num_microbatches() % dp == 0 ? BatchSharing::whole_microbatches : BatchSharing::rows;
@@ -67,13 +67,13 @@ class ParityRun {
 
   void load_weights() {
     at::NoGradGuard no_grad;
-    for (const ParameterPtr& parameter : model_->parameters()) {
+    for (const ParameterPtr& parameter : parameters_of(chunks_)) {
       if (parameter->shared) continue;
       parameter->data.copy_(
           parameter->local_part(case_.weight(parameter->name, parameter->global_shape())));
       initial_weights_[parameter->name] = parameter->data.detach().clone();
     }
-    model_->synchronize_shared_embedding();
+    for (const auto& chunk : chunks_) chunk->synchronize_shared_embedding();
   }
 
   MicroBatch make_microbatch(const ParityCase::Input& input, int64_t first_row,
@@ -121,16 +121,23 @@ class ParityRun {
     const TransformerConfig& config = options_.model.transformer;
     const at::Tensor positions = token_positions(options_.model.seq_length, *groups_.cp);
     const int64_t s = positions.size(0);
-    const ActivationShape activation{{config.sequence_parallel ? s / groups_.tp->size() : s,
-                                      case_.micro_batch_size(), config.hidden_size},
-                                     model_->activation_options()};
+    const PipelineSchedule schedule = make_schedule({.stages = groups_.pp->size(),
+                                                     .chunks = static_cast<int>(chunks_.size()),
+                                                     .microbatches = 1,
+                                                     .forward_only = true});
+    const auto empty_input = [&](int64_t, int chunk) {
+      const GPTModel& model = *chunks_[chunk];
+      return at::empty(model.input_shape(s, case_.micro_batch_size(), /*predicts_further=*/false),
+                       model.activation_options());
+    };
     const at::NoGradGuard no_grad;
     const auto forward = [&](int64_t index, bool with_labels) {
       const MicroBatch microbatch = context_parallel_part(whole_microbatch(0, index), *groups_.cp);
       at::Tensor result;
-      run_schedule(forward_only(1), *groups_.pp, activation, [&](int64_t, const at::Tensor& input) {
-        if (input.defined()) model_->set_input_tensor(input);
-        result = model_->forward(
+      const auto pass = [&](int64_t, int chunk, const at::Tensor& input) {
+        GPTModel& model = *chunks_[chunk];
+        if (input.defined()) model.set_input_tensor(input);
+        result = model.forward(
             {.input_ids = microbatch.tokens,
              .position_ids = microbatch.position_ids,
              .attention_mask = microbatch.attention_mask,
@@ -139,18 +146,19 @@ class ParityRun {
             ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, positions,
                                  config.sequence_parallel, groups_.tp->rank(), groups_.tp->size()));
         return result;
-      });
+      };
+      run_schedule(schedule, *groups_.pp, {empty_input, pass});
       return result;
     };
     compare_rotary_tables();
     const at::Tensor logits = forward(0, /*with_labels=*/false);
-    if (model_->stage().post_process && case_.contains("logits")) {
+    if (chunks_.back()->stage().post_process && case_.contains("logits")) {
       compare_elements(ParityKind::logits, "logits", logits,
                        case_.tensor("logits").index_select(1, positions));
     }
     for (int64_t i = 0; i < case_.num_microbatches(); ++i) {
       const at::Tensor losses = forward(i, /*with_labels=*/true);
-      if (!model_->stage().post_process) continue;
+      if (!chunks_.back()->stage().post_process) continue;
       if (i == 0 && case_.contains("per_token_loss")) {
         compare_elements(ParityKind::per_token_loss, "per_token_loss", losses,
                          case_.tensor("per_token_loss").index_select(1, positions));
@@ -169,7 +177,7 @@ class ParityRun {
   }
 
   void compare_rotary_tables() {
-    const ModelRotaryEmbedding* rotary = model_->rotary_embedding();
+    const ModelRotaryEmbedding* rotary = chunks_.front()->rotary_embedding();
     for (const std::string& name : case_.tensor_names()) {
       if (!is_rotary_table(name)) continue;
       check(rotary != nullptr, "Expected no {} in case {}: this model has no rotary tables", name,
@@ -233,14 +241,14 @@ class ParityRun {
   // The parameters that this rank compares: copies of other stages' parameters are left to those.
   std::vector<ParameterPtr> own_parameters() const {
     std::vector<ParameterPtr> own;
-    for (const ParameterPtr& parameter : model_->parameters()) {
+    for (const ParameterPtr& parameter : parameters_of(chunks_)) {
       if (!parameter->shared) own.push_back(parameter);
     }
     return own;
   }
 
   void compare_gradients() {
-    step_->data_parallel().hold_gradients();
+    step_->hold_gradients();
     for (const ParameterPtr& parameter : own_parameters()) {
       const std::string key = "grad/" + parameter->name;
       if (!case_.contains(key)) continue;
@@ -261,7 +269,7 @@ class ParityRun {
   // Sum, norm and distance moved of each parameter, and whole tensors where the case has them. The
   // sum can be near zero, so it is measured against norm * sqrt(elements).
   void compare_weights() {
-    step_->data_parallel().hold_parameters();
+    step_->hold_parameters();
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
     for (const ParameterPtr& parameter : own_parameters()) {
       const std::string& name = parameter->name;
@@ -348,7 +356,7 @@ class ParityRun {
   const Options& options_;
   ProcessGroupCollection groups_;
   at::Device device_;
-  std::shared_ptr<GPTModel> model_;
+  GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
   BatchSharing sharing_ = BatchSharing::whole_microbatches;
   std::map<std::string, at::Tensor> initial_weights_;

@@ -10,20 +10,23 @@
 
 namespace megatron {
 
-// What a stage does with a micro-batch. `input` is what the stage before sent (undefined on the
-// first stage); the result goes to the next stage. On the last stage the result is the scalar that
-// backward starts from.
-using StageForward = std::function<at::Tensor(int64_t microbatch, const at::Tensor& input)>;
-
-// The tensors that travel between two stages: all of one shape and dtype.
-struct ActivationShape {
-  std::vector<int64_t> sizes;  // [s, b, h], or [s/tp, b, h] with sequence parallelism
-  at::TensorOptions options;
+// What a stage does with a micro-batch in one of its chunks.
+struct StageFunctions {
+  // An empty tensor for what the chunk receives: its shape may differ by micro-batch and chunk.
+  std::function<at::Tensor(int64_t microbatch, int chunk)> empty_input;
+  // `input` is what the virtual stage before sent (undefined on the first); the result goes to the
+  // next one. On the last virtual stage the result is the scalar that backward starts from.
+  std::function<at::Tensor(int64_t microbatch, int chunk, const at::Tensor& input)> forward;
 };
 
-// Collective over `pp`: every stage calls it with its own list for the same micro-batches. Backward
+struct TransferOptions {
+  bool overlap = true;     // receives begin two steps before the one that needs them
+  bool deallocate = true;  // outputs that have gone keep their graph but not their values
+};
+
+// Collective over `pp`: every stage calls it with the same schedule and runs its own list. Backward
 // steps leave the parameters' gradients behind.
-void run_schedule(const std::vector<PipelineStep>& steps, const ProcessGroup& pp,
-                  const ActivationShape& activation, const StageForward& forward);
+void run_schedule(const PipelineSchedule& schedule, const ProcessGroup& pp,
+                  const StageFunctions& functions, const TransferOptions& options = {});
 
 }  // namespace megatron

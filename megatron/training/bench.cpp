@@ -51,10 +51,10 @@ double reduced(const ProcessGroup& world, double value, ReduceOp op) {
 
 nlohmann::json run_bench(const Options& options, const RankContext& rank) {
   check_same_options(options, rank);
-  const ProcessGroupCollection groups = make_model_groups(options.model.transformer, rank);
-  const auto model = build_gpt_model(options.model, groups, rank.device);
-  initialize_weights(*model, options.training.seed);
-  TrainStep step(model, options);
+  const ProcessGroupCollection groups = make_model_groups(options.model, rank);
+  const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
+  initialize_weights(chunks, options.training.seed);
+  TrainStep step(chunks, options);
 
   const int64_t dp = groups.dp->size(), rows = options.batch.micro_batch_size;
   const int64_t global_batch = global_batch_size(options.batch, dp);

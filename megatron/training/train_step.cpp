@@ -10,33 +10,69 @@
 namespace megatron {
 namespace {
 
-std::vector<ParameterPtr> trained(std::vector<ParameterPtr> parameters) {
-  std::erase_if(parameters, [](const ParameterPtr& p) { return !p->data.requires_grad(); });
-  return parameters;
+using ChunkDataParallel = std::unique_ptr<DistributedDataParallel>;
+
+std::vector<ChunkDataParallel> data_parallel_of(const GPTModelChunks& chunks,
+                                                const DistributedDataParallelConfig& config) {
+  std::vector<ChunkDataParallel> result;
+  for (const auto& chunk : chunks) {
+    result.push_back(std::make_unique<DistributedDataParallel>(chunk->parts(), config,
+                                                               chunk->groups().dp_cp));
+  }
+  return result;
+}
+
+std::vector<DistributedDataParallel*> pointers(const std::vector<ChunkDataParallel>& chunks) {
+  std::vector<DistributedDataParallel*> result;
+  for (const auto& chunk : chunks) result.push_back(chunk.get());
+  return result;
 }
 
 }  // namespace
 
-TrainStep::TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
-    : model_(std::move(model)),
+TrainStep::TrainStep(GPTModelChunks chunks, const Options& options)
+    : chunks_(std::move(chunks)),
       seed_(options.training.seed),
       per_token_(options.model.transformer.calculate_per_token_loss),
-      parameters_(trained(model_->parameters())),
-      data_parallel_(model_->parts(), options.ddp, model_->groups().dp_cp),
-      optimizer_(options.optimizer, {&data_parallel_}, model_->groups(),
+      parameters_(trained(parameters_of(chunks_))),
+      data_parallel_(data_parallel_of(chunks_, options.ddp)),
+      optimizer_(options.optimizer, pointers(data_parallel_), groups(),
                  options.model.transformer.mup_width_mult()) {}
 
-ForwardContext TrainStep::forward_context(const MicroBatch& microbatch, bool training) const {
-  const ProcessGroup &tp = *model_->groups().tp, &cp = *model_->groups().cp;
+std::vector<TrainStep::Shape> TrainStep::shapes(const std::vector<MicroBatch>& microbatches) const {
+  std::vector<Shape> shapes;
+  for (const MicroBatch& microbatch : microbatches)
+    shapes.push_back({microbatch.rows(), microbatch.length()});
+  if (chunks_.front()->config().transformer.pipeline.variable_seq_lengths) {
+    const at::Tensor lengths = at::empty({std::ssize(shapes)}, at::kLong);
+    for (size_t i = 0; i < shapes.size(); ++i) lengths[i] = shapes[i].length;
+    groups().pp->broadcast(lengths, /*group_root=*/0);
+    for (size_t i = 0; i < shapes.size(); ++i) shapes[i].length = lengths[i].item<int64_t>();
+    return shapes;
+  }
+  for (const Shape& shape : shapes) {
+    check(groups().pp->size() == 1 ||
+              (shape.rows == shapes[0].rows && shape.length == shapes[0].length),
+          "Expected micro-batches of one shape on a pipeline, but got {} x {} and {} x {}; "
+          "--variable-seq-lengths takes others",
+          shapes[0].rows, shapes[0].length, shape.rows, shape.length);
+  }
+  return shapes;
+}
+
+ForwardContext TrainStep::forward_context(const MicroBatch& microbatch, int64_t length,
+                                          bool training) const {
+  const ProcessGroup &tp = *groups().tp, &cp = *groups().cp;
   return ForwardContext::make(training, seed_, microbatch.sample_ordinals,
-                              token_positions(microbatch.tokens.size(1) * cp.size(), cp),
-                              model_->config().transformer.sequence_parallel, tp.rank(), tp.size());
+                              token_positions(length * cp.size(), cp),
+                              chunks_.front()->config().transformer.sequence_parallel, tp.rank(),
+                              tp.size());
 }
 
 std::vector<MicroBatch> TrainStep::own_parts(const std::vector<MicroBatch>& whole) const {
   std::vector<MicroBatch> parts;
   for (const MicroBatch& microbatch : whole)
-    parts.push_back(context_parallel_part(microbatch, *model_->groups().cp));
+    parts.push_back(context_parallel_part(microbatch, *groups().cp));
   return parts;
 }
 
@@ -48,50 +84,62 @@ template <typename Finish>
 void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bool training,
                                  std::vector<MtpLossRecord>& mtp, const Finish& finish) {
   check(!microbatches.empty(), "Expected at least one micro-batch, but got none");
-  const ProcessGroup& pp = *model_->groups().pp;
-  const auto count = static_cast<int64_t>(microbatches.size());
-  const TransformerConfig& config = model_->config().transformer;
-  const at::Tensor& tokens = microbatches[0].tokens;
-  const int64_t sequence =
-      config.sequence_parallel ? tokens.size(1) / model_->groups().tp->size() : tokens.size(1);
-  const ActivationShape activation{{sequence, tokens.size(0), config.hidden_size},
-                                   model_->activation_options()};
+  const ProcessGroup& pp = *groups().pp;
+  const PipelineConfig& config = chunks_.front()->config().transformer.pipeline;
+  const std::vector<Shape> shape = shapes(microbatches);
   const at::AutoGradMode grad_mode(training);
+  const auto empty_input = [&](int64_t index, int chunk) {
+    const GPTModel& model = *chunks_[chunk];
+    return at::empty(
+        model.input_shape(shape[index].length, shape[index].rows, /*predicts_further=*/training),
+        model.activation_options());
+  };
+  const auto forward = [&](int64_t index, int chunk, const at::Tensor& input) {
+    RECORD_USER_SCOPE(fmt::format("forward of micro-batch {}", index));
+    const MicroBatch& microbatch = microbatches[index];
+    GPTModel& model = *chunks_[chunk];
+    if (input.defined()) model.set_input_tensor(input);
+    const at::Tensor output =
+        model.forward({.input_ids = microbatch.tokens,
+                       .position_ids = microbatch.position_ids,
+                       .attention_mask = microbatch.attention_mask,
+                       .labels = microbatch.labels,
+                       .loss_mask = microbatch.loss_mask,
+                       .mtp_record = mtp.empty() ? nullptr : &mtp[index]},
+                      forward_context(microbatch, shape[index].length, training));
+    const at::Tensor result = model.stage().post_process ? finish(index, output) : output;
+    if (training && index + 1 == std::ssize(microbatches))
+      data_parallel_[chunk]->reduce_with_backward_of(result);
+    return result;
+  };
   run_schedule(
-      training ? one_forward_one_backward(pp.rank(), pp.size(), count) : forward_only(count), pp,
-      activation, [&](int64_t index, const at::Tensor& input) {
-        RECORD_USER_SCOPE(fmt::format("forward of micro-batch {}", index));
-        const MicroBatch& microbatch = microbatches[index];
-        if (input.defined()) model_->set_input_tensor(input);
-        const at::Tensor output =
-            model_->forward({.input_ids = microbatch.tokens,
-                             .position_ids = microbatch.position_ids,
-                             .attention_mask = microbatch.attention_mask,
-                             .labels = microbatch.labels,
-                             .loss_mask = microbatch.loss_mask,
-                             .mtp_record = mtp.empty() ? nullptr : &mtp[index]},
-                            forward_context(microbatch, training));
-        const at::Tensor result = model_->stage().post_process ? finish(index, output) : output;
-        if (training && index + 1 == count) data_parallel_.reduce_with_backward_of(result);
-        return result;
-      });
+      make_schedule({.stages = pp.size(),
+                     .chunks = static_cast<int>(chunks_.size()),
+                     .microbatches = std::ssize(microbatches),
+                     .group = training ? config.microbatch_group_size_per_vp_stage : std::nullopt,
+                     .forward_only = !training}),
+      pp, {empty_input, forward},
+      {.overlap = config.overlap_p2p_comm, .deallocate = config.deallocate_pipeline_outputs});
 }
 
 TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& whole,
                                               BatchSharing sharing) {
-  const ProcessGroupCollection& groups = model_->groups();
-  const TransformerConfig& config = model_->config().transformer;
+  const ProcessGroupCollection& groups = this->groups();
+  const TransformerConfig& config = chunks_.front()->config().transformer;
   const ProcessGroup& dp_cp = *groups.dp_cp;
   const std::vector<MicroBatch> microbatches = own_parts(whole);
   const at::TensorOptions cpu_double = at::TensorOptions().dtype(at::kDouble);
   const auto count = static_cast<int64_t>(microbatches.size());
 
-  data_parallel_.zero_gradients();
+  for (const auto& chunk : data_parallel_) chunk->zero_gradients();
   // Tokens that count, by micro-batch and depth (0: the main loss), of whole sequences: those of
   // all ranks where the ranks share its rows.
   const int64_t depths = config.mtp.mtp_num_layers;
   at::Tensor tokens = at::zeros({count, depths + 1}, cpu_double);
-  for (int64_t i = 0; i < count; ++i) tokens[i] = tokens_by_depth(whole[i].loss_mask, depths);
+  for (int64_t i = 0; i < count; ++i) {
+    // Stages that read no data need no counts.
+    if (whole[i].loss_mask.defined()) tokens[i] = tokens_by_depth(whole[i].loss_mask, depths);
+  }
   if (sharing == BatchSharing::rows) groups.dp->all_reduce(tokens);
 
   // Gradients are summed, not averaged, over the data- and context-parallel ranks, so that divisors
@@ -113,15 +161,19 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& who
         return sum / divisor;
       });
 
-  model_->compute_deferred_weight_gradients();
-  data_parallel_.finish_gradients();
-  finalize_shared_gradients(data_parallel_.owned_parts(), groups);
+  for (const auto& chunk : chunks_) chunk->compute_deferred_weight_gradients();
+  std::vector<ParameterPart> parts;
+  for (const auto& chunk : data_parallel_) {
+    chunk->finish_gradients();
+    parts.insert(parts.end(), chunk->owned_parts().begin(), chunk->owned_parts().end());
+  }
+  finalize_shared_gradients(parts, groups);
   dp_cp.all_reduce(sums);
   groups.pp->broadcast(sums, groups.pp->size() - 1);
   double divisor = 1.0;
   if (per_token_) {
     divisor = std::max(sums[1].item<double>(), 1.0);
-    data_parallel_.scale_gradients(1.0 / divisor);
+    for (const auto& chunk : data_parallel_) chunk->scale_gradients(1.0 / divisor);
   }
   return {sums[0].item<double>() / divisor, reduced(mtp, tokens, microbatches_of_all_ranks)};
 }
@@ -132,15 +184,14 @@ std::vector<MtpRecord> TrainStep::reduced(const std::vector<MtpLossRecord>& mtp,
   if (mtp.empty()) return {};
   const int64_t depths = tokens.size(1) - 1;
   at::Tensor sums = at::zeros({3, depths}, at::TensorOptions().dtype(at::kDouble));
-  for (size_t i = 0; i < mtp.size() && model_->stage().post_process; ++i) {
+  for (size_t i = 0; i < mtp.size() && computes_loss(); ++i) {
     const at::Tensor counts = tokens[i].narrow(0, 1, depths).clamp_min(1);
     sums[0] += mtp[i].loss_sum.cpu() / (counts * microbatches_of_all_ranks);
     sums[1] += mtp[i].tokens.cpu();
     sums[2] += mtp[i].correct.cpu();
   }
-  const ProcessGroupCollection& groups = model_->groups();
-  groups.dp_cp->all_reduce(sums);
-  groups.pp->broadcast(sums, groups.pp->size() - 1);
+  groups().dp_cp->all_reduce(sums);
+  groups().pp->broadcast(sums, groups().pp->size() - 1);
   std::vector<MtpRecord> records;
   for (int64_t depth = 0; depth < depths; ++depth) {
     const double counted = sums[1][depth].item<double>();
@@ -164,6 +215,18 @@ Optimizer::StepResult TrainStep::optimize(double learning_rate) {
   return optimizer_.step(learning_rate);
 }
 
+void TrainStep::hold_parameters() {
+  for (const auto& chunk : data_parallel_) chunk->hold_parameters();
+}
+
+void TrainStep::hold_gradients() {
+  for (const auto& chunk : data_parallel_) chunk->hold_gradients();
+}
+
+void TrainStep::release_parameters() {
+  for (const auto& chunk : data_parallel_) chunk->release_parameters();
+}
+
 TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) {
   const std::vector<MicroBatch> microbatches = own_parts(whole);
   at::Tensor sums = at::zeros({2}, at::TensorOptions().dtype(at::kDouble));
@@ -174,10 +237,9 @@ TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) 
                      sums[1] += microbatches[i].loss_mask.sum(at::kDouble).item<double>();
                      return token_losses;
                    });
-  data_parallel_.release_parameters();
-  const ProcessGroupCollection& groups = model_->groups();
-  groups.dp_cp->all_reduce(sums);
-  groups.pp->broadcast(sums, groups.pp->size() - 1);
+  release_parameters();
+  groups().dp_cp->all_reduce(sums);
+  groups().pp->broadcast(sums, groups().pp->size() - 1);
   return {sums[0].item<double>(), sums[1].item<double>()};
 }
 

@@ -6,7 +6,7 @@
 
 #include "megatron/config/options.h"
 #include "megatron/data_parallel/distributed_data_parallel.h"
-#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/training/micro_batch.h"
 #include "megatron/training/run_records.h"
@@ -15,11 +15,14 @@ namespace megatron {
 
 class TrainStep {
  public:
-  // The model's parameters must be on their device already. Their values may still change until the
-  // first step: in optimizer().states(), or themselves where they are not sharded; then call
-  // optimizer().reload_masters() and publish_parts(). A parameter that requires no gradient by now is
-  // frozen: it gets no main gradient and no optimizer state, and stays as it is.
-  TrainStep(std::shared_ptr<GPTModel> model, const Options& options);
+  // The chunks of this rank's pipeline stage. Their parameters must be on their device already. Their
+  // values may still change until the first step: in optimizer().states(), or themselves where they
+  // are not sharded; then call optimizer().reload_masters() and publish_parts(). A parameter that
+  // requires no gradient by now is frozen: it gets no main gradient and no optimizer state, and stays
+  // as it is.
+  TrainStep(GPTModelChunks chunks, const Options& options);
+  TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
+      : TrainStep(GPTModelChunks{std::move(model)}, options) {}
 
   // The same on every rank.
   struct Losses {
@@ -33,7 +36,8 @@ class TrainStep {
     bool skipped = false;
   };
   // Collective over the world. Every data-parallel rank gives its own micro-batches, as many as the
-  // others; context-parallel ranks give the same whole ones, and each takes its part.
+  // others, of one shape (but with --variable-seq-lengths, where the first stage's shapes hold for
+  // all); context-parallel ranks give the same whole ones, and each takes its part.
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);
 
@@ -50,16 +54,27 @@ class TrainStep {
   };
   Evaluation evaluate(const std::vector<MicroBatch>& microbatches);
 
-  GPTModel& model() { return *model_; }
+  const GPTModelChunks& chunks() const { return chunks_; }
   // Those that are trained.
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
-  DistributedDataParallel& data_parallel() { return data_parallel_; }
+
+  // Whole parameters or gradients in Parameter::data and main_grad, for those who read them between
+  // steps: until the next step, or release_parameters. Collective over the data-parallel group.
+  void hold_parameters();
+  void hold_gradients();
+  void release_parameters();
 
  private:
+  struct Shape {
+    int64_t rows, length;
+  };
+  // Of the micro-batches; collective over the pipeline with --variable-seq-lengths.
+  std::vector<Shape> shapes(const std::vector<MicroBatch>& microbatches) const;
   // This context-parallel rank's parts.
   std::vector<MicroBatch> own_parts(const std::vector<MicroBatch>& whole) const;
-  ForwardContext forward_context(const MicroBatch& microbatch, bool training) const;
+  // `length`: of this context-parallel rank's part of a row.
+  ForwardContext forward_context(const MicroBatch& microbatch, int64_t length, bool training) const;
   at::Tensor loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const;
   // Runs the schedule; `finish` turns the token losses of the last stage into its result. `mtp`
   // holds a record for each micro-batch where multi-token prediction is to run.
@@ -71,11 +86,14 @@ class TrainStep {
   std::vector<MtpRecord> reduced(const std::vector<MtpLossRecord>& mtp, const at::Tensor& tokens,
                                  double microbatches_of_all_ranks) const;
 
-  std::shared_ptr<GPTModel> model_;
+  const ProcessGroupCollection& groups() const { return chunks_.front()->groups(); }
+  bool computes_loss() const { return chunks_.back()->stage().post_process; }
+
+  GPTModelChunks chunks_;
   uint64_t seed_;
   bool per_token_;
   std::vector<ParameterPtr> parameters_;
-  DistributedDataParallel data_parallel_;
+  std::vector<std::unique_ptr<DistributedDataParallel>> data_parallel_;  // of each chunk
   Optimizer optimizer_;
 };
 

@@ -44,15 +44,37 @@ int64_t global_batch_size(const BatchConfig& config, int64_t data_parallel_size)
 
 TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
                            const ProcessGroupCollection& groups, at::Device device,
-                           const std::function<void(const std::string&)>& note)
+                           bool reads_tokens, const std::function<void(const std::string&)>& note)
     : groups_(groups),
       device_(device),
       micro_batch_size_(options.batch.micro_batch_size),
-      vocab_size_(options.model.vocab_size) {
+      vocab_size_(options.model.vocab_size),
+      sequence_length_(options.model.seq_length),
+      reads_tokens_(reads_tokens) {
   const int64_t dp = groups.dp->size();
   const int64_t global_batch = megatron::global_batch_size(options.batch, dp);
   num_microbatches_ = divide(global_batch, micro_batch_size_ * dp, "the global batch size");
 
+  // Mock data has no cache that the first rank could fill for the others.
+  const bool opens_first = groups.world->rank() == 0 || options.data.mock_data;
+  if (reads_tokens_ && opens_first) open_splits(options, tokenizer, global_batch, note);
+  groups.world->barrier();
+  if (reads_tokens_ && !opens_first) open_splits(options, tokenizer, global_batch, note);
+  const at::Tensor sizes = at::zeros({3}, at::kLong);
+  for (size_t i = 0; i < datasets_.size(); ++i) {
+    if (datasets_[i]) sizes[i] = datasets_[i]->size();
+  }
+  groups.world->broadcast(sizes, /*group_root=*/0);
+  for (size_t i = 0; i < sizes_.size(); ++i) sizes_[i] = sizes[i].item<int64_t>();
+  check(
+      options.training.train_iters == 0 || has(Split::train),
+      "Expected training data in the split {}, but its first share is empty; try --split 969,30,1",
+      options.data.split);
+}
+
+void TrainingData::open_splits(const Options& options, const Tokenizer* tokenizer,
+                               int64_t global_batch,
+                               const std::function<void(const std::string&)>& note) {
   const auto documents = open_documents(options, tokenizer);
   path_ = documents->path();
   const GPTSampleOptions sample_options{
@@ -74,7 +96,7 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
                                          .sequence_length = options.model.seq_length,
                                          .num_samples = samples[i],
                                          .seed = options.training.seed};
-    const bool writes = groups.world->rank() == 0;
+    const bool writes = groups_.world->rank() == 0;
     const GPTDatasetCacheRequest cache{
         .folder = options.data.mock_data ? "" : options.data.data_cache_path,
         .description = gpt_dataset_description(documents->path(), request, split,
@@ -85,32 +107,27 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
     datasets_[i] = std::make_shared<GPTDataset>(
         documents, load_or_build_gpt_dataset_index(*documents, request, cache), sample_options);
   };
-  // Mock data has no cache that the first rank could fill for the others.
-  const bool builds_first = groups.world->rank() == 0 || options.data.mock_data;
-  if (builds_first) std::ranges::for_each(kSplits, build);
-  groups.world->barrier();
-  if (!builds_first) std::ranges::for_each(kSplits, build);
-  check(
-      options.training.train_iters == 0 || has(Split::train),
-      "Expected training data in the split {}, but its first share is empty; try --split 969,30,1",
-      options.data.split);
-}
-
-int64_t TrainingData::size(Split split) const {
-  const auto& dataset = datasets_[static_cast<size_t>(split)];
-  return dataset ? dataset->size() : 0;
+  std::ranges::for_each(kSplits, build);
 }
 
 std::vector<MicroBatch> TrainingData::global_batch(Split split, int64_t consumed_samples) const {
-  const MegatronDataset& dataset = *datasets_[static_cast<size_t>(split)];
   const int64_t dp = groups_.dp->size();
   std::vector<MicroBatch> microbatches;
   for (int64_t i = 0; i < num_microbatches_; ++i) {
-    microbatches.push_back(
-        make_microbatch(dataset, batch_sample_indices(consumed_samples + i * micro_batch_size_ * dp,
-                                                      micro_batch_size_, groups_.dp->rank(), dp)));
+    const std::vector<int64_t> ordinals = batch_sample_indices(
+        consumed_samples + i * micro_batch_size_ * dp, micro_batch_size_, groups_.dp->rank(), dp);
+    microbatches.push_back(reads_tokens_
+                               ? make_microbatch(*datasets_[static_cast<size_t>(split)], ordinals)
+                               : unread_microbatch(ordinals));
   }
   return microbatches;
+}
+
+MicroBatch TrainingData::unread_microbatch(const std::vector<int64_t>& ordinals) const {
+  MicroBatch batch;
+  batch.sample_ordinals = at::tensor(ordinals, at::kLong);
+  batch.sequence_length = sequence_length_;
+  return batch;
 }
 
 MicroBatch TrainingData::make_microbatch(const MegatronDataset& dataset,

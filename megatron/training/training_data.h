@@ -20,13 +20,14 @@ class TrainingData {
  public:
   // Opens --data-path, or makes the mock data, and splits it. Collective over the world: the first
   // rank writes the index cache before the others read it. `tokenizer` may be null; `note` is told
-  // what is worth a line.
+  // what is worth a line. A rank that does not read tokens opens no files, and its micro-batches
+  // hold ordinals alone; the first rank must read.
   TrainingData(const Options& options, const Tokenizer* tokenizer,
-               const ProcessGroupCollection& groups, at::Device device,
+               const ProcessGroupCollection& groups, at::Device device, bool reads_tokens,
                const std::function<void(const std::string&)>& note);
 
-  bool has(Split split) const { return datasets_[static_cast<size_t>(split)] != nullptr; }
-  int64_t size(Split split) const;
+  bool has(Split split) const { return size(split) > 0; }
+  int64_t size(Split split) const { return sizes_[static_cast<size_t>(split)]; }
 
   // This rank's micro-batches of one global batch that begins at sample `consumed_samples`.
   // Evaluation starts again at the first sample when the data ends.
@@ -38,13 +39,19 @@ class TrainingData {
   int64_t num_microbatches() const { return num_microbatches_; }
 
  private:
+  void open_splits(const Options& options, const Tokenizer* tokenizer, int64_t global_batch,
+                   const std::function<void(const std::string&)>& note);
+  // What a rank that reads no tokens knows of its samples.
+  MicroBatch unread_microbatch(const std::vector<int64_t>& ordinals) const;
   MicroBatch make_microbatch(const MegatronDataset& dataset,
                              const std::vector<int64_t>& ordinals) const;
 
   ProcessGroupCollection groups_;
   at::Device device_;
-  int64_t micro_batch_size_, vocab_size_, num_microbatches_ = 0;
-  std::string path_;  // of the data, for messages
+  int64_t micro_batch_size_, vocab_size_, sequence_length_, num_microbatches_ = 0;
+  bool reads_tokens_;
+  std::string path_;                // of the data, for messages
+  std::array<int64_t, 3> sizes_{};  // samples by split; 0 where there are none
   std::array<std::shared_ptr<const MegatronDataset>, 3> datasets_;
 };
 

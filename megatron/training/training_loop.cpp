@@ -48,7 +48,7 @@ bool has_checkpoint(const CheckpointConfig& config) {
 // Ranks that were started with other options may want groups of another layout.
 ProcessGroupCollection groups_for(const Options& options, const RankContext& rank) {
   check_same_options(options, rank);
-  return make_model_groups(options.model.transformer, rank);
+  return make_model_groups(options.model, rank);
 }
 
 class TrainingLoop {
@@ -58,7 +58,7 @@ class TrainingLoop {
         tokenizer_(tokenizer),
         rank_(rank),
         groups_(groups_for(options, rank)),
-        model_(build_gpt_model(options.model, groups_, rank.device)),
+        chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)),
         schedule_(options.optimizer, options.training.train_iters),
         profiler_(options.profile, rank, groups_.world),
         resumes_(has_checkpoint(options.checkpoint)) {
@@ -66,9 +66,9 @@ class TrainingLoop {
     // A checkpoint replaces the initial weights, and an optimizer's masters are taken from what is
     // there.
     if (!resumes_) {
-      initialize_weights(*model_, options.training.seed);
+      initialize_weights(chunks_, options.training.seed);
     }
-    step_.emplace(model_, options);
+    step_.emplace(chunks_, options);
     if (tokenizer_ != nullptr)
       byte_lengths_ = at::tensor(tokenizer_->token_byte_lengths(), at::kInt);
   }
@@ -81,10 +81,12 @@ class TrainingLoop {
                            options_.checkpoint.load));
     }
     if (resumes_) {
-      progress_ = load_training_state(options_, rank_, *model_, step_->optimizer(),
+      progress_ = load_training_state(options_, rank_, chunks_, step_->optimizer(),
                                       tokenizer_fingerprint(), remember);
     }
-    TrainingData data(options_, tokenizer_, groups_, rank_.device, remember);
+    const bool reads =
+        std::ranges::any_of(chunks_, [](const auto& chunk) { return chunk->reads_tokens(); });
+    TrainingData data(options_, tokenizer_, groups_, rank_.device, reads, remember);
     check(progress_.iteration <= options_.training.train_iters,
           "Expected --train-iters of at least the checkpoint's {} iterations, but got {}; {} would "
           "do the next, and --finetune begins again with its weights",
@@ -161,13 +163,10 @@ class TrainingLoop {
   std::vector<std::string> describe_stages() const {
     int64_t parameters = 0;
     for (const ParameterPtr& parameter : step_->parameters()) parameters += parameter->data.numel();
-    const PipelineStage& stage = model_->stage();
-    const int64_t depths = options_.model.transformer.mtp.mtp_num_layers;
+    const PipelineLayout layout = PipelineLayout::of(options_.model.transformer);
     const std::string mine = fmt::format(
-        "stage {}: layers {}-{}{}{}{}, {:.2f}M parameters a rank", stage.rank,
-        stage.first_layer + 1, stage.first_layer + stage.num_layers,
-        stage.pre_process ? ", embedding" : "", stage.post_process ? ", output layer" : "",
-        stage.post_process && depths > 0 ? fmt::format(", {} further tokens", depths) : "",
+        "stage {}: {}, {:.2f}M parameters a rank", groups_.pp->rank(),
+        describe_stage(layout, groups_.pp->rank(), options_.model.transformer.mtp.mtp_num_layers),
         double(parameters) / 1e6);
     std::vector<std::string> stages = all_gather_strings(mine, *groups_.pp);
     return stages;
@@ -255,6 +254,7 @@ class TrainingLoop {
     if (!byte_lengths_.defined()) return 0;
     at::Tensor bytes = at::zeros({1}, at::kDouble);
     for (const MicroBatch& microbatch : microbatches) {
+      if (!microbatch.labels.defined()) continue;
       const at::Tensor lengths = byte_lengths_.index_select(0, microbatch.labels.cpu().view(-1));
       bytes += (lengths * microbatch.loss_mask.cpu().view(-1)).sum(at::kDouble);
     }
@@ -288,7 +288,7 @@ class TrainingLoop {
 
   void save() {
     if (options_.checkpoint.save.empty()) return;
-    save_training_state(options_, rank_, *model_, step_->optimizer(), progress_,
+    save_training_state(options_, rank_, chunks_, step_->optimizer(), progress_,
                         tokenizer_fingerprint());
     if (log_) {
       log_->note(
@@ -311,7 +311,7 @@ class TrainingLoop {
   const RankContext& rank_;
   ProcessGroupCollection groups_;
   ShutdownSignal shutdown_signal_;  // before all ranks have met a signal just ends the process
-  std::shared_ptr<GPTModel> model_;
+  GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
   LearningRateSchedule schedule_;
   StepProfiler profiler_;

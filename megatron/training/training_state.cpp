@@ -91,9 +91,9 @@ Fingerprint run_fingerprint(const Options& options, const RankContext& rank) {
 }
 
 void save_training_state(const Options& options, const RankContext& rank,
-                         const LanguageModule& model, Optimizer& optimizer,
+                         const GPTModelChunks& chunks, Optimizer& optimizer,
                          const TrainingProgress& progress, const std::string& tokenizer) {
-  const ShardedStateDict weights = model.sharded_state_dict();
+  const ShardedStateDict weights = sharded_state_dict(chunks);
   ShardedStateDict state = owned_weights(optimizer, weights);
   if (!options.checkpoint.no_save_optim) {
     for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights))
@@ -107,16 +107,16 @@ void save_training_state(const Options& options, const RankContext& rank,
                                  {"tokenizer_fingerprint", tokenizer},
                                  {"fingerprint", to_json(run_fingerprint(options, rank))}};
   save_checkpoint(options.checkpoint.save, progress.iteration, state, common,
-                  *model.groups().world);
+                  *chunks.front()->groups().world);
 }
 
 void load_weights(CheckpointReader& checkpoint, const Options& options,
-                  const LanguageModule& model) {
-  load_weights(checkpoint, options, model.sharded_state_dict());
+                  const GPTModelChunks& chunks) {
+  load_weights(checkpoint, options, sharded_state_dict(chunks));
 }
 
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
-                                     const LanguageModule& model, Optimizer& optimizer,
+                                     const GPTModelChunks& chunks, Optimizer& optimizer,
                                      const std::string& tokenizer,
                                      const std::function<void(const std::string&)>& note) {
   auto checkpoint = CheckpointReader::open(options.checkpoint.load);
@@ -125,7 +125,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   check(stored_tokenizer == tokenizer || stored_tokenizer.empty() || tokenizer.empty(),
         "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
-  const ShardedStateDict weights = model.sharded_state_dict();
+  const ShardedStateDict weights = sharded_state_dict(chunks);
   load_weights(checkpoint, options, owned_weights(optimizer, weights));
   optimizer.publish_parts();
   const Options stored = from_json(common.at("options"));

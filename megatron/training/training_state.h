@@ -8,7 +8,7 @@
 #include "megatron/checkpoint/fingerprint.h"
 #include "megatron/checkpoint/sharded_tensor.h"
 #include "megatron/config/options.h"
-#include "megatron/models/gpt/gpt_model.h"
+#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/parallel/rank_context.h"
 
@@ -34,17 +34,18 @@ Fingerprint run_fingerprint(const Options& options, const RankContext& rank);
 
 // Collective over the world.
 void save_training_state(const Options& options, const RankContext& rank,
-                         const LanguageModule& model, Optimizer& optimizer,
+                         const GPTModelChunks& chunks, Optimizer& optimizer,
                          const TrainingProgress& progress, const std::string& tokenizer);
 
-// Fills the model's parameters. Throws Error where the checkpoint is of another architecture.
+// Fills the parameters of the model's chunks. Throws Error where the checkpoint is of another
+// architecture.
 void load_weights(CheckpointReader& checkpoint, const Options& options,
-                  const LanguageModule& model);
+                  const GPTModelChunks& chunks);
 
 // load_weights, then optimizer and progress as --finetune and --no-load-optim ask. `note` is told
 // in one line when the resumed run will not be bit-identical.
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
-                                     const LanguageModule& model, Optimizer& optimizer,
+                                     const GPTModelChunks& chunks, Optimizer& optimizer,
                                      const std::string& tokenizer,
                                      const std::function<void(const std::string&)>& note);
 

@@ -17,6 +17,20 @@ PipelineStage PipelineStage::even(int64_t num_layers, int rank, int size) {
           .num_layers = layers};
 }
 
+PipelineStage PipelineStage::of(const PipelineLayout& layout, int rank, int chunk) {
+  const PipelineChunk& held = layout.chunk(rank, chunk);
+  return {
+      .rank = rank,
+      .size = layout.stages(),
+      .pre_process = held.embedding,
+      .post_process = held.loss,
+      .first_layer = held.first_layer,
+      .num_layers = held.num_layers,
+      .chunk = chunk,
+      .mtp_process = held.prediction,
+      .receives_predictions = chunk * layout.stages() + rank > layout.prediction_virtual_stage()};
+}
+
 TransformerBlock::TransformerBlock(const TransformerConfig& config,
                                    const TransformerLayerSubmodules& submodules,
                                    const PipelineStage& stage, const LayerOptions& options)
@@ -27,7 +41,7 @@ TransformerBlock::TransformerBlock(const TransformerConfig& config,
                         std::make_shared<TransformerLayer>(config, submodules,
                                                            /*layer_number=*/layer + 1, options)));
   }
-  if (stage.post_process) {
+  if (stage.normalizes(config)) {
     final_layernorm_ = register_module("final_layernorm",
                                        std::make_shared<Norm>(config, config.hidden_size, options));
   }

@@ -1,21 +1,36 @@
-// The layers of one pipeline stage, with the final norm on the last one.
+// The layers of one chunk of a pipeline stage, with the final norm behind the last one.
 #pragma once
 
+#include "megatron/config/pipeline_layout.h"
 #include "megatron/transformer/transformer_layer.h"
 
 namespace megatron {
 
-// Which part of the model a pipeline stage holds.
+// Which part of the model one chunk of a pipeline stage holds.
 struct PipelineStage {
   int rank = 0;
   int size = 1;
   bool pre_process = true;   // holds the embedding
-  bool post_process = true;  // holds the final norm and the output layer
+  bool post_process = true;  // holds the output layer
   int64_t first_layer = 0;   // global, from 0
   int64_t num_layers = 0;
+  int chunk = 0;
+  // Holds the prediction layers, where the model has any; where not given, with the output layer.
+  std::optional<bool> mtp_process = {};
+  // Prediction layers of an earlier chunk send their hidden states along: [(1 + depths) s, b, h].
+  bool receives_predictions = false;
 
+  static PipelineStage of(const PipelineLayout& layout, int rank, int chunk);
   // An even split. Throws Error where the layers do not divide.
   static PipelineStage even(int64_t num_layers, int rank, int size);
+
+  bool predicts(const TransformerConfig& config) const {
+    return config.mtp.mtp_num_layers > 0 && mtp_process.value_or(post_process);
+  }
+  // Holds the final norm: it comes before prediction layers and output layer.
+  bool normalizes(const TransformerConfig& config) const {
+    return config.mtp.mtp_num_layers > 0 ? predicts(config) : post_process;
+  }
 };
 
 class TransformerBlock : public MegatronModule {
@@ -30,7 +45,7 @@ class TransformerBlock : public MegatronModule {
   // The parts of forward, for those who run them one by one.
   const std::vector<std::shared_ptr<TransformerLayer>>& layers() const { return layers_; }
   const std::shared_ptr<Norm>& final_layernorm() const { return final_layernorm_; }
-  // The final norm on the last stage; elsewhere what is given.
+  // The final norm where this chunk holds it; elsewhere what is given.
   at::Tensor normalized(const at::Tensor& hidden_states) const {
     return final_layernorm_ ? final_layernorm_->forward(hidden_states) : hidden_states;
   }
@@ -42,7 +57,7 @@ class TransformerBlock : public MegatronModule {
 
   RecomputeConfig recompute_;
   std::vector<std::shared_ptr<TransformerLayer>> layers_;
-  std::shared_ptr<Norm> final_layernorm_;  // null but on the last stage
+  std::shared_ptr<Norm> final_layernorm_;  // null but behind the last layer
 };
 
 }  // namespace megatron

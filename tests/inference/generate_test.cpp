@@ -61,10 +61,10 @@ void expect_cached_decoding_in_layouts(GPTModelConfig config) {
     config.transformer.tensor_model_parallel_size = tp;
     config.transformer.pipeline_model_parallel_size = pp;
     run_thread_world(world, [&](RankContext& rank) {
-      const auto ours = generate(*build(config, rank), {.prompt = kPrompt,
-                                                        .num_samples = 2,
-                                                        .max_new_tokens = 12,
-                                                        .sampling = {.temperature = 0}});
+      const auto ours = generate({build(config, rank)}, {.prompt = kPrompt,
+                                                         .num_samples = 2,
+                                                         .max_new_tokens = 12,
+                                                         .sampling = {.temperature = 0}});
       EXPECT_EQ(ours.at(0), expected) << "tp " << tp << " pp " << pp;
       EXPECT_EQ(ours.at(1), expected);
     });
@@ -100,10 +100,10 @@ TEST(Generate, EndsWithTheEndToken) {
   run_thread_world(1, [&](RankContext& rank) {
     const auto model = build(config_of(true, 4), rank);
     const std::vector<int64_t> all = continue_without_cache(*model, 6);
-    const auto ours = generate(*model, {.prompt = kPrompt,
-                                        .max_new_tokens = 6,
-                                        .end_token = all[2],
-                                        .sampling = {.temperature = 0}});
+    const auto ours = generate({model}, {.prompt = kPrompt,
+                                         .max_new_tokens = 6,
+                                         .end_token = all[2],
+                                         .sampling = {.temperature = 0}});
     const auto end = std::ranges::find(all, all[2]) + 1;
     EXPECT_EQ(ours.at(0), std::vector<int64_t>(all.begin(), end));
   });
@@ -112,8 +112,8 @@ TEST(Generate, EndsWithTheEndToken) {
 TEST(Generate, MoreTokensThanLearnedPositionsIsAnError) {
   run_thread_world(1, [&](RankContext& rank) {
     const auto model = build(config_of(false, 4), rank);
-    EXPECT_THROW(generate(*model, {.prompt = kPrompt, .max_new_tokens = 20}), Error);
-    EXPECT_THROW(generate(*model, {.prompt = {}, .max_new_tokens = 2}), Error);
+    EXPECT_THROW(generate({model}, {.prompt = kPrompt, .max_new_tokens = 20}), Error);
+    EXPECT_THROW(generate({model}, {.prompt = {}, .max_new_tokens = 2}), Error);
   });
 }
 

@@ -1,43 +1,181 @@
 #include "megatron/pipeline/executor.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
 
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
 namespace {
 
-// Stage r multiplies by its weight w_r = r + 2: the result of micro-batch m is (m + 1) times all
-// weights, and the gradient of w_r is the sum over micro-batches of (m + 1) times the other
-// weights, times the elements.
+struct ChainCase {
+  int stages, chunks;
+  int64_t microbatches;
+  TransferOptions options = {};
+};
+
+// Virtual stage v multiplies by its weight v + 2, in rows of m + 1 elements for micro-batch m. The
+// loss of micro-batch m is (m + 1) * elements times all weights; the gradient of a weight is that
+// over the weight, summed over micro-batches.
+void expect_gradients_of_the_whole_chain(const ChainCase& chain, RankContext& rank) {
+  const auto groups = rank.make_groups({.pp = chain.stages});
+  const int virtual_stages = chain.stages * chain.chunks;
+  double product = 1, loss = 0, expected = 0;
+  for (int v = 0; v < virtual_stages; ++v) product *= v + 2.0;
+  std::vector<at::Tensor> weights;
+  for (int chunk = 0; chunk < chain.chunks; ++chunk) {
+    const int v = chunk * chain.stages + rank.rank;
+    weights.push_back(at::full({}, v + 2.0, at::kDouble).set_requires_grad(true));
+  }
+  const auto shape = [](int64_t microbatch) { return std::vector<int64_t>{2, microbatch + 1}; };
+  run_schedule(
+      make_schedule(
+          {.stages = chain.stages, .chunks = chain.chunks, .microbatches = chain.microbatches}),
+      *groups.pp,
+      {.empty_input = [&](int64_t microbatch,
+                          int) { return at::empty(shape(microbatch), at::kDouble); },
+       .forward =
+           [&](int64_t microbatch, int chunk, const at::Tensor& input) {
+             const int v = chunk * chain.stages + rank.rank;
+             EXPECT_EQ(input.defined(), v > 0);
+             const at::Tensor x =
+                 v == 0 ? at::full(shape(microbatch), microbatch + 1.0, at::kDouble) : input;
+             const at::Tensor output = x * weights[chunk];
+             if (v < virtual_stages - 1) return output;
+             loss += output.sum().item<double>();
+             return output.sum();
+           }},
+      chain.options);
+  for (int64_t m = 0; m < chain.microbatches; ++m) {
+    expected += 2.0 * double((m + 1) * (m + 1)) * product;
+  }
+  for (int chunk = 0; chunk < chain.chunks; ++chunk) {
+    EXPECT_DOUBLE_EQ(weights[chunk].grad().item<double>(),
+                     expected / (chunk * chain.stages + rank.rank + 2.0));
+  }
+  if (groups.pp->is_last()) {
+    EXPECT_DOUBLE_EQ(loss, expected);
+  }
+}
+
 TEST(RunSchedule, GivesTheGradientsOfTheWholeChain) {
-  for (const int stages : {1, 2, 4}) {
-    for (const int64_t microbatches : {1, 3, 6}) {
-      run_thread_world(stages, [&](RankContext& rank) {
-        const auto groups = rank.make_groups({.pp = stages});
-        const at::Tensor weight =
-            at::full({}, rank.rank + 2.0, at::kDouble).set_requires_grad(true);
-        double product = 1, loss = 0, inputs = 0;
-        for (int stage = 0; stage < stages; ++stage) product *= stage + 2.0;
-        run_schedule(one_forward_one_backward(rank.rank, stages, microbatches), *groups.pp,
-                     {{2, 3}, at::TensorOptions().dtype(at::kDouble)},
-                     [&](int64_t microbatch, const at::Tensor& input) {
-                       const at::Tensor x = groups.pp->is_first()
-                                                ? at::full({2, 3}, microbatch + 1.0, at::kDouble)
-                                                : input;
-                       const at::Tensor output = x * weight;
-                       if (!groups.pp->is_last()) return output;
-                       loss += output.sum().item<double>();
-                       return output.sum();
-                     });
-        for (int64_t i = 0; i < microbatches; ++i) inputs += 6.0 * (i + 1);
-        EXPECT_DOUBLE_EQ(weight.grad().item<double>(), inputs * product / (rank.rank + 2.0));
-        if (groups.pp->is_last()) {
-          EXPECT_DOUBLE_EQ(loss, inputs * product);
+  for (const int stages : {1, 2, 3, 4}) {
+    for (const int chunks : {1, 2, 3}) {
+      if (stages == 1 && chunks > 1) continue;
+      for (const int64_t microbatches : {1, 3, 7}) {
+        for (const bool overlap : {false, true}) {
+          const ChainCase chain{
+              stages, chunks, microbatches, {.overlap = overlap, .deallocate = overlap}};
+          SCOPED_TRACE(fmt::format("{} stages, {} chunks, {} micro-batches, overlap {}", stages,
+                                   chunks, microbatches, overlap));
+          run_thread_world(
+              stages, [&](RankContext& rank) { expect_gradients_of_the_whole_chain(chain, rank); });
         }
-      });
+      }
     }
   }
+}
+
+TEST(RunSchedule, EvaluatesWithForwardStepsAlone) {
+  run_thread_world(2, [&](RankContext& rank) {
+    const auto groups = rank.make_groups({.pp = 2});
+    double sum = 0;
+    const at::NoGradGuard no_grad;
+    run_schedule(make_schedule({.stages = 2, .chunks = 2, .microbatches = 5, .forward_only = true}),
+                 *groups.pp,
+                 {.empty_input = [](int64_t, int) { return at::empty({3}, at::kDouble); },
+                  .forward =
+                      [&](int64_t microbatch, int chunk, const at::Tensor& input) {
+                        const int v = chunk * 2 + rank.rank;
+                        const at::Tensor output =
+                            v == 0 ? at::full({3}, double(microbatch), at::kDouble) : input + 1;
+                        if (v == 3) sum += output.sum().item<double>();
+                        return output;
+                      }});
+    EXPECT_EQ(sum, rank.rank == 1 ? 3 * (0 + 1 + 2 + 3 + 4) + 5 * 9 : 0);
+  });
+}
+
+// A stage without layers hands on what it gets, forward and backward.
+TEST(RunSchedule, PassesThroughAnEmptyStage) {
+  run_thread_world(3, [&](RankContext& rank) {
+    const auto groups = rank.make_groups({.pp = 3});
+    const at::Tensor weight = at::full({}, 3.0, at::kDouble).set_requires_grad(true);
+    run_schedule(make_schedule({.stages = 3, .microbatches = 4}), *groups.pp,
+                 {.empty_input = [](int64_t, int) { return at::empty({2}, at::kDouble); },
+                  .forward =
+                      [&](int64_t, int, const at::Tensor& input) {
+                        if (rank.rank == 0) return at::ones({2}, at::kDouble) * weight;
+                        return rank.rank == 1 ? input : (input * input).sum();
+                      }});
+    if (rank.rank == 0) {
+      EXPECT_DOUBLE_EQ(weight.grad().item<double>(), 4 * 2 * 2 * 3.0);
+    }
+  });
+}
+
+// A first stage whose weights are frozen has nothing to differentiate; the others do.
+TEST(RunSchedule, RunsWithAFrozenFirstStage) {
+  run_thread_world(2, [&](RankContext& rank) {
+    const auto groups = rank.make_groups({.pp = 2});
+    const at::Tensor weight = at::full({}, 2.0, at::kDouble).set_requires_grad(rank.rank == 1);
+    run_schedule(make_schedule({.stages = 2, .microbatches = 3}), *groups.pp,
+                 {.empty_input = [](int64_t, int) { return at::empty({2}, at::kDouble); },
+                  .forward =
+                      [&](int64_t, int, const at::Tensor& input) {
+                        if (rank.rank == 0) return at::ones({2}, at::kDouble) * weight;
+                        return (input * weight).sum();
+                      }});
+    EXPECT_EQ(weight.grad().defined(), rank.rank == 1);
+    if (rank.rank == 1) {
+      EXPECT_DOUBLE_EQ(weight.grad().item<double>(), 3 * 2 * 2.0);
+    }
+  });
+}
+
+// The most outputs of the first of four stages that were alive at a time.
+int64_t most_outputs_alive(bool deallocate) {
+  int64_t most = 0;
+  run_thread_world(4, [&](RankContext& rank) {
+    const auto groups = rank.make_groups({.pp = 4});
+    const at::Tensor weight = at::full({}, 2.0, at::kDouble).set_requires_grad(true);
+    std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> outputs;
+    run_schedule(make_schedule({.stages = 4, .microbatches = 8}), *groups.pp,
+                 {.empty_input = [](int64_t, int) { return at::empty({4}, at::kDouble); },
+                  .forward =
+                      [&](int64_t, int, const at::Tensor& input) {
+                        if (rank.rank == 3) return (input * weight).sum();
+                        // Addition keeps no values for backward.
+                        const at::Tensor output =
+                            (rank.rank == 0 ? at::ones({4}, at::kDouble) : input) + weight;
+                        if (rank.rank > 0) return output;
+                        outputs.emplace_back(output.storage().getWeakStorageImpl());
+                        most = std::max<int64_t>(
+                            most, std::ranges::count_if(
+                                      outputs, [](const auto& o) { return !o.expired(); }));
+                        return output;
+                      }},
+                 {.deallocate = deallocate});
+    if (rank.rank < 3) {
+      EXPECT_DOUBLE_EQ(weight.grad().item<double>(), 8 * 4 * 2.0);
+    }
+  });
+  return most;
+}
+
+TEST(RunSchedule, FreesWhatWasSent) {
+  // The one that was made, and the one on its way; else those of all micro-batches in the pipeline.
+  EXPECT_EQ(most_outputs_alive(/*deallocate=*/true), 2);
+  EXPECT_EQ(most_outputs_alive(/*deallocate=*/false), 4);
+}
+
+TEST(RunSchedule, RefusesAScheduleOfOtherStages) {
+  run_thread_world(2, [&](RankContext& rank) {
+    const auto groups = rank.make_groups({.pp = 2});
+    EXPECT_THROW(run_schedule(make_schedule({.stages = 3}), *groups.pp, {}), Error);
+  });
 }
 
 }  // namespace

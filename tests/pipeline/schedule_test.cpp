@@ -1,19 +1,45 @@
+// The lists are Megatron's, hold every step once, and never wait in a circle.
 #include "megatron/pipeline/schedule.h"
 
+#include <deque>
+#include <gmock/gmock.h>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include "megatron/base/error.h"
+#include "megatron/pipeline/timeline.h"
 
 namespace megatron {
 namespace {
 
-// "F0 F1 B0": forward and backward of micro-batches.
+using ::testing::HasSubstr;
+using Kind = PipelineStep::Kind;
+
+// "F0 F1 B0": forward and backward of micro-batches; "F0.1" in chunk 1.
 std::string as_text(const std::vector<PipelineStep>& steps) {
   std::string text;
   for (const PipelineStep& step : steps) {
-    text += (text.empty() ? "" : " ") +
-            std::string(step.kind == PipelineStep::Kind::forward ? "F" : "B") +
-            std::to_string(step.microbatch);
+    text += fmt::format("{}{}{}{}", text.empty() ? "" : " ", step.kind == Kind::forward ? "F" : "B",
+                        step.microbatch, step.chunk > 0 ? fmt::format(".{}", step.chunk) : "");
   }
   return text;
+}
+
+// The passages of one kind alone: "00 10 01", micro-batch and chunk.
+std::string passages(const std::vector<PipelineStep>& steps, Kind kind) {
+  std::string text;
+  for (const PipelineStep& step : steps) {
+    if (step.kind != kind) continue;
+    text += fmt::format("{}{}{}", text.empty() ? "" : " ", step.microbatch, step.chunk);
+  }
+  return text;
+}
+
+TEST(NoPipelining, TakesMicrobatchesInTurn) {
+  EXPECT_EQ(as_text(no_pipelining(3)), "F0 B0 F1 B1 F2 B2");
 }
 
 TEST(OneForwardOneBackward, HandCases) {
@@ -26,49 +52,190 @@ TEST(OneForwardOneBackward, HandCases) {
             "F0 F1 B0 B1");  // fewer micro-batches than stages
 }
 
-TEST(ForwardOnly, RunsMicrobatchesInOrder) {
-  EXPECT_EQ(as_text(forward_only(3)), "F0 F1 F2");
+// Megatron's published example: P = 2, C = 2, M = 4, groups of 2.
+TEST(Interleaved, FollowsMegatronsTable) {
+  const auto first = interleaved_one_forward_one_backward(0, 2, 2, 4, 2);
+  EXPECT_EQ(passages(first, Kind::forward), "00 10 01 11 20 30 21 31");
+  EXPECT_EQ(passages(first, Kind::backward), "01 11 00 10 21 31 20 30");
+  // (P - r - 1) * 2 + (C - 1) * g forward passes come first: 4 on rank 0, 2 on rank 1.
+  EXPECT_EQ(as_text(first), "F0 F1 F0.1 F1.1 F2 B0.1 F3 B1.1 F2.1 B0 F3.1 B1 B2.1 B3.1 B2 B3");
+  EXPECT_EQ(as_text(interleaved_one_forward_one_backward(1, 2, 2, 4, 2)),
+            "F0 F1 F0.1 B0.1 F1.1 B1.1 F2 B0 F3 B1 F2.1 B2.1 F3.1 B3.1 B2 B3");
 }
 
-// Runs the lists of all stages against a model in which a stage waits for what it receives: false
-// where all wait.
-bool completes(int stages, int64_t microbatches) {
-  std::vector<std::vector<PipelineStep>> lists;
-  for (int stage = 0; stage < stages; ++stage) {
-    lists.push_back(one_forward_one_backward(stage, stages, microbatches));
-  }
-  std::vector<size_t> next(stages, 0);
-  std::vector<std::set<int64_t>> forward_done(stages), backward_done(stages);
-  for (bool moved = true; moved;) {
-    moved = false;
-    for (int stage = 0; stage < stages; ++stage) {
-      if (next[stage] == lists[stage].size()) continue;
-      const PipelineStep step = lists[stage][next[stage]];
-      const bool forward = step.kind == PipelineStep::Kind::forward;
-      const bool ready =
-          forward ? stage == 0 || forward_done[stage - 1].contains(step.microbatch)
-                  : forward_done[stage].contains(step.microbatch) &&
-                        (stage == stages - 1 || backward_done[stage + 1].contains(step.microbatch));
-      if (!ready) continue;
-      (forward ? forward_done : backward_done)[stage].insert(step.microbatch);
-      ++next[stage];
-      moved = true;
+TEST(Interleaved, TakesGroupsAsLargeAsAsked) {
+  // P = 2, C = 2, M = 5, groups of 3: the last group holds 2.
+  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 2, 2, 5, 3), Kind::forward),
+            "00 10 20 01 11 21 30 40 31 41");
+  // Groups of all: each chunk takes every micro-batch before the next one begins.
+  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 2, 2, 4, 4), Kind::forward),
+            "00 10 20 30 01 11 21 31");
+}
+
+TEST(Interleaved, AShortRestJoinsTheLastGroup) {
+  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 2, 2, 5), Kind::forward),
+            "00 10 01 11 20 30 40 21 31 41");
+  // Fewer micro-batches than stages are one group.
+  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 4, 2, 3), Kind::forward),
+            "00 10 20 01 11 21");
+}
+
+TEST(Interleaved, RefusesGroupsThatMegatronRefuses) {
+  const auto refusal = [](int stages, int64_t microbatches, int64_t group) -> std::string {
+    try {
+      interleaved_one_forward_one_backward(0, stages, 2, microbatches, group);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_THAT(refusal(4, 8, 3), HasSubstr("groups of 4 to 8 micro-batches"));
+  EXPECT_THAT(refusal(4, 8, 9), HasSubstr("got groups of 9"));
+  EXPECT_THAT(refusal(4, 9, 4), HasSubstr("at least 4 over"));
+  EXPECT_EQ(refusal(4, 12, 8), "accepted");
+  EXPECT_EQ(refusal(4, 8, 4), "accepted");
+}
+
+TEST(ForwardOnly, KeepsTheOrderOfTheForwardSteps) {
+  EXPECT_EQ(as_text(forward_only(one_forward_one_backward(0, 2, 3))), "F0 F1 F2");
+  EXPECT_EQ(as_text(forward_only(interleaved_one_forward_one_backward(1, 2, 2, 2))),
+            "F0 F1 F0.1 F1.1");
+}
+
+// Everything that a schedule may be asked for.
+template <typename Visit>
+void for_all_requests(const Visit& visit) {
+  for (int stages = 1; stages <= 8; ++stages) {
+    for (int chunks = 1; chunks <= (stages == 1 ? 1 : 4); ++chunks) {
+      for (int64_t microbatches = 1; microbatches <= 32; ++microbatches) {
+        visit(ScheduleRequest{.stages = stages, .chunks = chunks, .microbatches = microbatches});
+        if (chunks == 1) continue;
+        for (int64_t group = stages; group <= microbatches; ++group) {
+          const int64_t rest = microbatches % group;
+          if (rest > 0 && rest < stages) continue;
+          visit({.stages = stages, .chunks = chunks, .microbatches = microbatches, .group = group});
+        }
+      }
     }
   }
-  for (int stage = 0; stage < stages; ++stage) {
-    if (next[stage] != lists[stage].size()) return false;
-    if (int64_t(backward_done[stage].size()) != microbatches) return false;
+}
+
+std::string name_of(const ScheduleRequest& request) {
+  return fmt::format("{} stages, {} chunks, {} micro-batches, groups of {}", request.stages,
+                     request.chunks, request.microbatches, request.group.value_or(request.stages));
+}
+
+TEST(Schedule, HoldsEveryStepOnceAndForwardBeforeBackward) {
+  for_all_requests([](const ScheduleRequest& request) {
+    for (const auto& steps : make_schedule(request)) {
+      std::set<std::pair<int64_t, int>> forward, backward;
+      for (const PipelineStep& step : steps) {
+        const std::pair passage(step.microbatch, step.chunk);
+        if (step.kind == Kind::backward) {
+          ASSERT_TRUE(forward.contains(passage)) << name_of(request);
+        }
+        ASSERT_TRUE((step.kind == Kind::forward ? forward : backward).insert(passage).second);
+      }
+      const auto passages = static_cast<size_t>(request.microbatches * request.chunks);
+      ASSERT_EQ(forward.size(), passages) << name_of(request);
+      ASSERT_EQ(backward.size(), passages) << name_of(request);
+    }
+  });
+}
+
+// Runs all lists over a transport without buffers: a message passes when the receiver asks for it,
+// which it does when it comes to the step that takes it in. A stage computes once it has its input;
+// then it waits until at most `in_flight` earlier results of that kind have not passed, and goes
+// on. True where every stage gets through.
+bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
+               int64_t in_flight) {
+  struct Stage {
+    size_t next = 0;
+    bool has_computed = false;
+    std::deque<PlacedStep> sent[2];  // by kind: those that may not have passed yet
+  };
+  std::vector<Stage> stages(schedule.size());
+  std::set<std::tuple<int, Kind, int64_t, int>> results;
+  const auto key = [](const PlacedStep& placed) {
+    return std::tuple(placed.stage, placed.step.kind, placed.step.microbatch, placed.step.chunk);
+  };
+  std::map<std::tuple<int, Kind, int64_t, int>, size_t> places;
+  for (int stage = 0; stage < request.stages; ++stage) {
+    for (size_t i = 0; i < schedule[stage].size(); ++i)
+      places[key({stage, schedule[stage][i]})] = i;
+  }
+  // Whether the stage that takes the message in has come so far.
+  const auto has_passed = [&](const PlacedStep& consumer) {
+    return places.at(key(consumer)) <= stages[consumer.stage].next;
+  };
+  // Whether the stage takes a step forward.
+  const auto advance = [&](int index) {
+    Stage& stage = stages[index];
+    if (stage.next == schedule[index].size()) return false;
+    const PlacedStep placed{index, schedule[index][stage.next]};
+    if (!stage.has_computed) {
+      const auto source = source_of(placed, request.stages, request.chunks);
+      if (source && !results.contains(key(*source))) return false;
+      stage.has_computed = true;
+    }
+    if (const auto to = destination_of(placed, request.stages, request.chunks)) {
+      auto& sent = stage.sent[placed.step.kind == Kind::forward ? 0 : 1];
+      while (!sent.empty() && has_passed(sent.front())) sent.pop_front();
+      if (std::ssize(sent) >= in_flight) return false;
+      sent.push_back(*to);
+    }
+    results.insert(key(placed));
+    stage.next += 1;
+    stage.has_computed = false;
+    return true;
+  };
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (int stage = 0; stage < request.stages; ++stage) {
+      while (advance(stage)) moved = true;
+    }
+  }
+  for (int stage = 0; stage < request.stages; ++stage) {
+    if (stages[stage].next != schedule[stage].size()) return false;
   }
   return true;
 }
 
-TEST(OneForwardOneBackward, NeverDeadlocks) {
-  for (int stages = 1; stages <= 8; ++stages) {
-    for (int64_t microbatches = 1; microbatches <= 32; ++microbatches) {
-      EXPECT_TRUE(completes(stages, microbatches))
-          << stages << " stages, " << microbatches << " micro-batches";
+TEST(Schedule, NeverStopsOverBlockingTransfers) {
+  for_all_requests([](ScheduleRequest request) {
+    for (const bool evaluates : {false, true}) {
+      request.forward_only = evaluates;
+      const PipelineSchedule schedule = make_schedule(request);
+      ASSERT_TRUE(completes(request, schedule, sends_in_flight(schedule))) << name_of(request);
     }
-  }
+  });
+  // Fewer sends on their way do not do for large groups.
+  const ScheduleRequest large{.stages = 2, .chunks = 2, .microbatches = 8, .group = 8};
+  EXPECT_FALSE(completes(large, make_schedule(large), 4));
+}
+
+// Transports match messages of one kind between two stages by their order alone.
+TEST(Schedule, SendsInTheOrderOfReceiving) {
+  for_all_requests([](const ScheduleRequest& request) {
+    const PipelineSchedule schedule = make_schedule(request);
+    for (int stage = 0; stage < request.stages; ++stage) {
+      for (const Kind kind : {Kind::forward, Kind::backward}) {
+        const int step_of = kind == Kind::forward ? 1 : -1;
+        const int other = (stage + step_of + request.stages) % request.stages;
+        std::vector<PlacedStep> sent, received;
+        for (const PipelineStep& step : schedule[stage]) {
+          const auto to = destination_of({stage, step}, request.stages, request.chunks);
+          if (step.kind == kind && to) sent.push_back(*to);
+        }
+        for (const PipelineStep& step : schedule[other]) {
+          const PlacedStep here{other, step};
+          if (step.kind == kind && source_of(here, request.stages, request.chunks))
+            received.push_back(here);
+        }
+        ASSERT_TRUE(sent == received) << name_of(request) << ", stage " << stage;
+      }
+    }
+  });
 }
 
 TEST(OneForwardOneBackward, HoldsAtMostAsManyMicrobatchesAsStagesAreLeft) {
@@ -80,6 +247,29 @@ TEST(OneForwardOneBackward, HoldsAtMostAsManyMicrobatchesAsStagesAreLeft) {
     }
     EXPECT_EQ(most, 4 - stage);
   }
+}
+
+TEST(Timeline, GivesTheKnownBubbles) {
+  for (const int stages : {1, 2, 4, 8}) {
+    for (const int64_t microbatches : {8, 16}) {
+      const auto m = double(microbatches);
+      const ScheduleTimeline plain =
+          time_schedule(make_schedule({.stages = stages, .microbatches = microbatches}));
+      EXPECT_DOUBLE_EQ(plain.efficiency(), m / (m + stages - 1));
+      EXPECT_DOUBLE_EQ(plain.duration, 3 * (m + stages - 1));
+      if (stages == 1) continue;
+      // v chunks make the bubble v times smaller.
+      const ScheduleTimeline chunked = time_schedule(
+          make_schedule({.stages = stages, .chunks = 2, .microbatches = microbatches}));
+      EXPECT_DOUBLE_EQ(chunked.efficiency(), 2 * m / (2 * m + stages - 1));
+    }
+  }
+}
+
+TEST(Timeline, RefusesListsThatWaitForEachOther) {
+  const PipelineSchedule crossed = {{{Kind::forward, 0, 0}, {Kind::forward, 0, 1}},
+                                    {{Kind::forward, 0, 1}, {Kind::forward, 0, 0}}};
+  EXPECT_THROW(time_schedule(crossed), Error);
 }
 
 }  // namespace

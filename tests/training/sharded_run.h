@@ -125,7 +125,7 @@ struct TrainingRun {
       numbers.losses.push_back(
           step->forward_backward(share, BatchSharing::whole_microbatches).loss);
       if (done + 1 == end) {
-        step->data_parallel().hold_gradients();
+        step->hold_gradients();
         for (const ParameterPtr& parameter : step->parameters())
           numbers.gradients[parameter->name] = parameter->main_grad.clone();
       }
@@ -133,10 +133,10 @@ struct TrainingRun {
       const TrainStep::Evaluation evaluation = step->evaluate(share);
       numbers.evaluations.push_back(evaluation.loss_sum / evaluation.tokens);
     }
-    step->data_parallel().hold_parameters();
+    step->hold_parameters();
     for (const ParameterPtr& parameter : step->parameters())
       numbers.weights[parameter->name] = parameter->data.detach().clone();
-    step->data_parallel().release_parameters();
+    step->release_parameters();
     return numbers;
   }
 

@@ -85,7 +85,9 @@ TEST_P(BitwiseResume, EqualsNotHavingStopped) {
 INSTANTIATE_TEST_SUITE_P(
     Layouts, BitwiseResume,
     testing::Values(
-        "", "--bf16", "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
+        "", "--bf16",
+        "--nproc 2 --pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2",
+        "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
 
 TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
@@ -268,14 +270,21 @@ TEST_P(Refused, WithOneLineThatSaysWhatWouldWork) {
   EXPECT_EQ(result.errors.find('\n', last), result.errors.size() - 1) << result.errors;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Refused,
-                         testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
-                                         BadInput{"--nproc 3 --pipeline-model-parallel-size 3",
-                                                  "num-layers"},
-                                         BadInput{"--load /nowhere", "/nowhere"},
-                                         BadInput{"--num-layrs 2", "--num-layers"},
-                                         BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
-                                         BadInput{"--context-parallel-size 2", "x context 2"}));
+INSTANTIATE_TEST_SUITE_P(
+    Cases, Refused,
+    testing::Values(BadInput{"--nproc 3 --tensor-model-parallel-size 2", "2"},
+                    BadInput{"--nproc 3 --pipeline-model-parallel-size 3", "num-layers"},
+                    BadInput{"--nproc 2 --pipeline-model-parallel-size 2 "
+                             "--pipeline-model-parallel-layout \"Et|ttL\"",
+                             "adding 1 't' works"},
+                    BadInput{"--nproc 2 --pipeline-model-parallel-size 2 "
+                             "--num-virtual-stages-per-pipeline-rank 2 "
+                             "--microbatch-group-size-per-virtual-pipeline-stage 3",
+                             "; 4 works"},
+                    BadInput{"--load /nowhere", "/nowhere"},
+                    BadInput{"--num-layrs 2", "--num-layers"},
+                    BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
+                    BadInput{"--context-parallel-size 2", "x context 2"}));
 
 }  // namespace
 }  // namespace megatron

@@ -114,7 +114,7 @@ std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const 
 }
 
 bool LanguageModule::mtp_process() const {
-  return stage_.post_process && config_.transformer.mtp.mtp_num_layers > 0;
+  return stage_.predicts(config_.transformer);
 }
 
 void LanguageModule::setup_embeddings_and_output_layer() {

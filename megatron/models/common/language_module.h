@@ -64,8 +64,8 @@ class LanguageModule : public MegatronModule {
   // The embedding where this stage holds it, else the output weight, else null.
   ParameterPtr shared_embedding_or_output_weight() const;
 
-  // Whether this rank takes part in what the copies of the embedding exchange (Megatron's
-  // _is_in_embd_group): the first and the last stage, and whoever else its embedding group names.
+  // Whether this chunk takes part in what the copies of the embedding exchange (Megatron's
+  // _is_in_embd_group): the first and the last, and whoever else its embedding group names.
   bool is_in_embd_group() const;
 
   // Makes the copies of a shared embedding equal: later ones are zeroed, and all become the sum.
@@ -133,7 +133,7 @@ class LanguageModule : public MegatronModule {
   ProcessGroupCollection groups_;
   LayerOptions options_;
   std::shared_ptr<LanguageModelEmbedding> embedding_;   // null but where this stage embeds tokens
-  std::shared_ptr<MultiTokenPredictionBlock> mtp_;      // null but on the last stage, if anywhere
+  std::shared_ptr<MultiTokenPredictionBlock> mtp_;      // null but where the layout says
   std::shared_ptr<ColumnParallelLinear> output_layer_;  // null but on the last stage
 
  private:

@@ -66,9 +66,9 @@ at::Tensor LanguageModule::likeliest_in_parts(const at::Tensor& hidden_states,
 std::pair<at::Tensor, at::Tensor> LanguageModule::compute_mtp_single_step(
     const at::Tensor& hidden_states, const at::Tensor& next_token_ids,
     const at::Tensor& position_ids, std::optional<int64_t> depth) const {
-  check(mtp_ != nullptr,
-        "Expected a stage with multi-token prediction (the last one, with --mtp-num-layers), but "
-        "got stage {} of {} without",
+  check(mtp_ != nullptr && output_layer_ != nullptr,
+        "Expected a stage with multi-token prediction and the output layer (the last one, with "
+        "--mtp-num-layers), but got stage {} of {} without",
         stage_.rank, stage_.size);
   const auto layers = static_cast<int64_t>(mtp_->layers().size());
   check(depth.value_or(0) >= 0 && depth.value_or(0) < layers,

@@ -1,13 +1,58 @@
 #include "megatron/models/gpt/gpt_builder.h"
 
+#include "megatron/base/error.h"
 #include "megatron/models/gpt/gpt_layer_specs.h"
 
 namespace megatron {
 
+GPTModelChunks build_gpt_model_chunks(const GPTModelConfig& config,
+                                      const ProcessGroupCollection& groups, at::Device device) {
+  TransformerConfig transformer = config.transformer;
+  // The groups say how many stages there are.
+  transformer.pipeline_model_parallel_size = groups.pp->size();
+  const PipelineLayout layout = PipelineLayout::of(transformer);
+  GPTModelChunks chunks;
+  for (int chunk = 0; chunk < layout.chunks(); ++chunk) {
+    chunks.push_back(build_gpt_model_chunk(
+        config, PipelineStage::of(layout, groups.pp->rank(), chunk), groups, device));
+  }
+  return chunks;
+}
+
 std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
                                           const ProcessGroupCollection& groups, at::Device device) {
-  const auto stage =
-      PipelineStage::even(config.transformer.num_layers, groups.pp->rank(), groups.pp->size());
+  const GPTModelChunks chunks = build_gpt_model_chunks(config, groups, device);
+  check(chunks.size() == 1,
+        "Expected one chunk of layers on a rank, but got {} virtual stages; "
+        "build_gpt_model_chunks() gives them all",
+        chunks.size());
+  return chunks.front();
+}
+
+std::vector<ParameterPtr> parameters_of(const GPTModelChunks& chunks) {
+  std::vector<ParameterPtr> parameters;
+  for (const auto& chunk : chunks) {
+    for (const ParameterPtr& parameter : chunk->parameters()) parameters.push_back(parameter);
+  }
+  return parameters;
+}
+
+ShardedStateDict sharded_state_dict(const GPTModelChunks& chunks) {
+  ShardedStateDict state;
+  for (const auto& chunk : chunks) {
+    for (ShardedTensor& tensor : chunk->sharded_state_dict()) state.push_back(std::move(tensor));
+  }
+  return state;
+}
+
+void initialize_weights(const GPTModelChunks& chunks, uint64_t seed) {
+  for (const auto& chunk : chunks) initialize_weights(*chunk, seed);
+}
+
+std::shared_ptr<GPTModel> build_gpt_model_chunk(const GPTModelConfig& config,
+                                                const PipelineStage& stage,
+                                                const ProcessGroupCollection& groups,
+                                                at::Device device) {
   return std::make_shared<GPTModel>(
       config, gpt_layer_local_spec(config.transformer), stage, groups,
       at::TensorOptions().dtype(config.transformer.params_dtype).device(device),
@@ -18,6 +63,7 @@ int64_t count_parameters(const GPTModelConfig& config) {
   // On the meta device: shapes without storage.
   GPTModelConfig whole = config;
   whole.transformer.tensor_model_parallel_size = 1;
+  whole.transformer.pipeline = {};
   int64_t count = 0;
   for (const auto& parameter :
        build_gpt_model(whole, ProcessGroupCollection::single_rank(), at::kMeta)->parameters()) {

@@ -30,7 +30,7 @@ GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodule
   check(mtp_block_spec.has_value() == (config.transformer.mtp.mtp_num_layers > 0),
         "Expected mtp_block_spec together with mtp_num_layers, but got {} with {}",
         mtp_block_spec ? "a spec" : "none", config.transformer.mtp.mtp_num_layers);
-  const bool has_prediction_layers = mtp_block_spec && stage.post_process;
+  const bool has_prediction_layers = stage.predicts(config.transformer);
   if (stage.pre_process || has_prediction_layers) {
     embedding_ =
         register_module("embedding", std::make_shared<LanguageModelEmbedding>(config, options_));
@@ -55,15 +55,17 @@ void GPTModel::set_input_tensor(const std::vector<at::Tensor>& inputs) {
 
 std::vector<ModelPart> GPTModel::parts() const {
   std::vector<ModelPart> parts;
-  std::vector<ParameterPtr> others = parameters();
-  if (stage_.pre_process) parts.push_back({embedding_, embedding_->parameters()});
+  std::vector<ParameterPtr> others = trained(parameters());
+  if (stage_.pre_process) parts.push_back({embedding_, trained(embedding_->parameters())});
   for (const auto& layer : decoder_->layers()) {
-    parts.push_back({layer, layer->parameters(), /*is_layer=*/true});
+    parts.push_back({layer, trained(layer->parameters()), /*is_layer=*/true});
     std::erase_if(others, [&](const ParameterPtr& parameter) {
       return std::ranges::find(parts.back().parameters, parameter) != parts.back().parameters.end();
     });
   }
-  if (stage_.post_process) parts.push_back({decoder_->final_layernorm(), std::move(others)});
+  // An output layer apart from its prediction layers has no norm before it.
+  const bool reads_others = stage_.post_process || stage_.predicts(config_.transformer);
+  if (reads_others) parts.push_back({decoder_->final_layernorm(), std::move(others)});
   return parts;
 }
 
@@ -72,8 +74,24 @@ at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& c
   const at::Tensor decoder_input = preprocess(input, context);
   const LayerInput for_layers = layer_input(input, context);
   const at::Tensor hidden_states = decoder_->forward(decoder_input, for_layers, context);
-  if (!stage_.post_process) return hidden_states;
   return postprocess(input, for_layers, hidden_states, context);
+}
+
+std::vector<int64_t> GPTModel::input_shape(int64_t s, int64_t b, bool predicts_further) const {
+  const TransformerConfig& config = config_.transformer;
+  const int64_t parts =
+      predicts_further && stage_.receives_predictions ? 1 + config.mtp.mtp_num_layers : 1;
+  return {parts * (config.sequence_parallel ? s / groups_.tp->size() : s), b, config.hidden_size};
+}
+
+bool GPTModel::reads_tokens() const {
+  return stage_.pre_process || stage_.post_process || stage_.predicts(config_.transformer) ||
+         config_.position_embedding_type == PositionEmbeddingType::mrope;
+}
+
+bool GPTModel::predicts_further(const GPTModelInput& input) const {
+  const bool trains = at::GradMode::is_enabled() || input.mtp_record != nullptr;
+  return config_.transformer.mtp.mtp_num_layers > 0 && trains && input.inference_context == nullptr;
 }
 
 at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext& context) {
@@ -81,9 +99,10 @@ at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext
     check(input_tensor_.defined(),
           "Expected set_input_tensor before forward on pipeline stage {}, but got no input",
           stage_.rank);
-    const std::vector<int64_t> shape = {context.residual_positions.size(0),
-                                        context.sample_ordinals.size(0),
-                                        config_.transformer.hidden_size};
+    std::vector<int64_t> shape = {context.residual_positions.size(0),
+                                  context.sample_ordinals.size(0), config_.transformer.hidden_size};
+    if (stage_.receives_predictions && predicts_further(input))
+      shape[0] *= 1 + config_.transformer.mtp.mtp_num_layers;
     check(input_tensor_.sizes() == shape, "Expected an input tensor of shape {}, but got {}", shape,
           input_tensor_.sizes().vec());
     return std::exchange(input_tensor_, at::Tensor());
@@ -113,9 +132,16 @@ LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContex
 at::Tensor GPTModel::postprocess(const GPTModelInput& input, const LayerInput& layer_input,
                                  at::Tensor hidden_states, const ForwardContext& context) const {
   const bool gather = input.runtime_gather_output.value_or(!config_.parallel_output);
-  const bool trains = at::GradMode::is_enabled() || input.mtp_record != nullptr;
-  if (mtp_ && trains && input.inference_context == nullptr)
-    hidden_states = predict_further(input, layer_input, hidden_states, context);
+  std::vector<at::Tensor> by_depth;  // the decoder's hidden states, then those of the depths
+  if (mtp_ && predicts_further(input)) {
+    by_depth = predictions(input, layer_input, hidden_states, context);
+    by_depth.insert(by_depth.begin(), hidden_states);
+    if (!stage_.post_process) return at::cat(by_depth);
+  }
+  if (!stage_.post_process) return hidden_states;
+  if (stage_.receives_predictions && predicts_further(input))
+    by_depth = hidden_states.chunk(1 + config_.transformer.mtp.mtp_num_layers);
+  if (!by_depth.empty()) hidden_states = with_prediction_losses(input, by_depth);
   if (input.inference_context != nullptr &&
       input.inference_context->materialize_only_last_token_logits) {
     hidden_states = hidden_states.narrow(0, hidden_states.size(0) - 1, 1);
@@ -125,23 +151,30 @@ at::Tensor GPTModel::postprocess(const GPTModelInput& input, const LayerInput& l
   return compute_logits(hidden_states, gather).transpose(0, 1).contiguous();
 }
 
-at::Tensor GPTModel::predict_further(const GPTModelInput& input, const LayerInput& layer_input,
-                                     const at::Tensor& hidden_states,
-                                     const ForwardContext& context) const {
+std::vector<at::Tensor> GPTModel::predictions(const GPTModelInput& input,
+                                              const LayerInput& layer_input,
+                                              const at::Tensor& hidden_states,
+                                              const ForwardContext& context) const {
   check(input.input_ids.defined(),
         "Expected input_ids for multi-token prediction beside decoder_input, but got none");
   const auto embedding = [&](const at::Tensor& ids, const at::Tensor& positions,
                              const ForwardContext& at_depth) {
     return embed(ids, positions, at_depth);
   };
+  return mtp_->forward(hidden_states, input.input_ids, input.position_ids, embedding, layer_input,
+                       context);
+}
+
+at::Tensor GPTModel::with_prediction_losses(const GPTModelInput& input,
+                                            const std::vector<at::Tensor>& by_depth) const {
+  check(input.input_ids.defined(),
+        "Expected input_ids for the losses of multi-token prediction, but got none");
   const ParameterPtr weight =
       config_.transformer.mtp.mtp_detach_heads ? detached(*output_weight()) : output_weight();
   const auto head = [&](const at::Tensor& predicted, const at::Tensor& labels) {
     return compute_head(predicted, labels, weight, input.mtp_record != nullptr);
   };
-  return process_mtp_loss(hidden_states,
-                          mtp_->forward(hidden_states, input.input_ids, input.position_ids,
-                                        embedding, layer_input, context),
+  return process_mtp_loss(by_depth.front(), {by_depth.begin() + 1, by_depth.end()},
                           {.input_ids = input.input_ids,
                            .labels = input.labels,
                            .loss_mask = input.loss_mask,
@@ -168,7 +201,7 @@ std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan
   for (const auto& layer : decoder_->layers())
     layers.push_back(TransformerLayerSchedulePlan::dense(*layer, pass));
   ScheduleNode post_process;
-  if (stage_.post_process) {
+  if (stage_.post_process || stage_.predicts(config_.transformer)) {
     post_process = ScheduleNode([this, input, pass](const at::Tensor& hidden_states) {
       return postprocess(input, pass->layer_input, decoder_->normalized(hidden_states),
                          pass->context);

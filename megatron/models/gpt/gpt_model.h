@@ -1,4 +1,4 @@
-// GPTModel: embedding, transformer block, output layer; one pipeline stage of it.
+// GPTModel: embedding, transformer block, output layer; one chunk of a pipeline stage of it.
 #pragma once
 
 #include "megatron/data_parallel/model_part.h"
@@ -11,7 +11,7 @@ namespace megatron {
 
 class GPTModel : public LanguageModule {
  public:
-  // `mtp_block_spec` goes with mtp_num_layers; the last stage builds it.
+  // `mtp_block_spec` goes with mtp_num_layers; the stage that predicts builds it.
   GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
            const PipelineStage& stage, const ProcessGroupCollection& groups,
            at::TensorOptions tensor_options,
@@ -22,14 +22,21 @@ class GPTModel : public LanguageModule {
   void set_input_tensor(const at::Tensor& input) { input_tensor_ = input; }
   void set_input_tensor(const std::vector<at::Tensor>& inputs);
 
-  // What this stage reads one after another: the embedding, each layer, all behind the layers. With
+  // What this chunk reads one after another: the embedding, each layer, all behind the layers. With
   // a tied embedding or prediction layers the last reads parameters of the first too.
   std::vector<ModelPart> parts() const;
+  // The shape of what set_input_tensor takes for s positions and b rows. With prediction layers in an
+  // earlier chunk, their hidden states come along where predictions are trained.
+  std::vector<int64_t> input_shape(int64_t s, int64_t b, bool predicts_further) const;
+
+  // Whether this chunk reads tokens, positions, labels or masks; elsewhere they may be undefined.
+  bool reads_tokens() const;
 
   // The rotary tables that the layers share, or null where there are none.
   const ModelRotaryEmbedding* rotary_embedding() const { return rotary_embedding_.get(); }
 
-  // On a stage that is not the last: hidden states for the next one, as in set_input_tensor. On the
+  // On a stage that is not the last: hidden states for the next one, as in set_input_tensor (behind
+  // them those of the prediction layers, where these are in another chunk than the loss). On the
   // last: with labels the loss per token [b, s] in nats, neither masked nor averaged, without them
   // the logits [b, s, v/tp] (padded vocabulary), the whole of it where the output is gathered.
   // Backward from either trains multi-token prediction too; without gradients and without
@@ -48,9 +55,15 @@ class GPTModel : public LanguageModule {
   LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
   at::Tensor postprocess(const GPTModelInput& input, const LayerInput& layer_input,
                          at::Tensor hidden_states, const ForwardContext& context) const;
-  // The hidden states as they are, with the losses of the prediction layers attached.
-  at::Tensor predict_further(const GPTModelInput& input, const LayerInput& layer_input,
-                             const at::Tensor& hidden_states, const ForwardContext& context) const;
+  // Whether this pass trains multi-token prediction.
+  bool predicts_further(const GPTModelInput& input) const;
+  // The hidden states of the prediction layers, by depth.
+  std::vector<at::Tensor> predictions(const GPTModelInput& input, const LayerInput& layer_input,
+                                      const at::Tensor& hidden_states,
+                                      const ForwardContext& context) const;
+  // The first of the hidden states as they are, with the losses of the others attached.
+  at::Tensor with_prediction_losses(const GPTModelInput& input,
+                                    const std::vector<at::Tensor>& by_depth) const;
 
   std::shared_ptr<TransformerBlock> decoder_;
   std::unique_ptr<ModelRotaryEmbedding> rotary_embedding_;

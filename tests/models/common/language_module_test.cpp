@@ -91,17 +91,22 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
   for (int step = 0; step < 10; ++step) {
     gradients.zero();
     run_schedule(
-        one_forward_one_backward(groups.pp->rank(), groups.pp->size(), 1), *groups.pp,
-        {{kBagTokens, kBagRows, config.transformer.hidden_size}, model.activation_options()},
-        [&](int64_t, const at::Tensor& input) {
-          const at::Tensor output = model.forward(
-              ids, ids, input,
-              ForwardContext::make(true, 0, at::arange(kBagRows, at::kLong), kBagTokens, false,
-                                   groups.tp->rank(), groups.tp->size()));
-          if (!model.stage().post_process) return output;
-          losses.push_back(output.mean().item<double>());
-          return output.mean();
-        });
+        make_schedule({.stages = groups.pp->size()}), *groups.pp,
+        {.empty_input =
+             [&](int64_t, int) {
+               return at::empty({kBagTokens, kBagRows, config.transformer.hidden_size},
+                                model.activation_options());
+             },
+         .forward =
+             [&](int64_t, int, const at::Tensor& input) {
+               const at::Tensor output = model.forward(
+                   ids, ids, input,
+                   ForwardContext::make(true, 0, at::arange(kBagRows, at::kLong), kBagTokens, false,
+                                        groups.tp->rank(), groups.tp->size()));
+               if (!model.stage().post_process) return output;
+               losses.push_back(output.mean().item<double>());
+               return output.mean();
+             }});
     finalize_shared_gradients(whole_parts(model.parameters()), groups);
     optimizer.step(optimizer_config.lr);
   }

@@ -1,0 +1,40 @@
+// megatron plan: what a layout would hold and reach, without starting ranks.
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+
+#include "megatron/base/error.h"
+#include "megatron/config/validate.h"
+#include "megatron/training/layout_plan.h"
+
+#include "cli/command.h"
+
+namespace megatron {
+
+int run_plan(const ParsedCommand& command) {
+  Options options = command.options;
+  const TransformerConfig& t = options.model.transformer;
+  constexpr int64_t kMostRanks = 1 << 20;
+  int64_t one_copy = 1;
+  for (const int64_t size :
+       {t.tensor_model_parallel_size, t.pipeline_model_parallel_size, t.context_parallel_size}) {
+    one_copy = std::min(one_copy * std::clamp<int64_t>(size, 1, kMostRanks), kMostRanks + 1);
+  }
+  const int64_t world_size = options.plan.world_size.value_or(one_copy);
+  check(world_size >= 1 && world_size <= kMostRanks,
+        "Expected a plan for 1 to {} ranks, but got {}; --world-size says how many", kMostRanks,
+        world_size);
+  validate(options, static_cast<int>(world_size), Command::plan);
+  const LayoutPlan plan = plan_layout(options, static_cast<int>(world_size));
+  std::cout << format_layout_plan(plan, options);
+  if (const std::string& file = options.plan.draw_schedule; !file.empty()) {
+    const std::string picture = draw_layout_plan(plan);
+    std::ofstream stream(file);
+    stream << picture << std::flush;
+    check(stream.good(), "Expected to write --draw-schedule {}, but could not", file);
+    std::cout << "drawn in " << file << "\n";
+  }
+  return 0;
+}
+
+}  // namespace megatron
