@@ -25,8 +25,8 @@ class GPTModel : public LanguageModule {
   // What this chunk reads one after another: the embedding, each layer, all behind the layers. With
   // a tied embedding or prediction layers the last reads parameters of the first too.
   std::vector<ModelPart> parts() const;
-  // The shape of what set_input_tensor takes for s positions and b rows. With prediction layers in an
-  // earlier chunk, their hidden states come along where predictions are trained.
+  // The shape of what set_input_tensor takes for s positions and b rows. With prediction layers in
+  // an earlier chunk, their hidden states come along where predictions are trained.
   std::vector<int64_t> input_shape(int64_t s, int64_t b, bool predicts_further) const;
 
   // Whether this chunk reads tokens, positions, labels or masks; elsewhere they may be undefined.
