@@ -14,17 +14,16 @@ void check_exchanged_heads(const TransformerConfig& t, Problems& problems) {
   const int64_t heads = t.num_attention_heads / tp;
   const int64_t groups =
       t.mla.multi_latent_attention ? heads : std::max<int64_t>(t.query_groups() / tp, 1);
-  problems.expect(
-      heads % cp == 0,
-      "Expected the {} attention heads of a tensor parallel rank to be divisible by "
-      "--context-parallel-size ({}) with --cp-comm-type a2a, but they are not; {} would "
-      "work, or --cp-comm-type p2p or allgather",
-      heads, cp, nearest_divisors(heads, cp));
+  problems.expect(heads % cp == 0,
+                  "Expected attention heads of a tensor parallel rank divisible by "
+                  "--context-parallel-size ({}) with --cp-comm-type a2a, but got {}; a context "
+                  "parallel size of {} would work, or --cp-comm-type p2p or allgather",
+                  cp, heads, nearest_divisors(heads, cp));
   problems.expect(groups % cp == 0 || cp % groups == 0,
-                  "Expected the {} query groups of a tensor parallel rank and "
-                  "--context-parallel-size ({}), of which one divides the other, with "
-                  "--cp-comm-type a2a; {} would work, or --cp-comm-type p2p or allgather",
-                  groups, cp, nearest_divisors(groups, cp));
+                  "Expected query groups of a tensor parallel rank and --context-parallel-size of "
+                  "which one divides the other with --cp-comm-type a2a, but got {} and {}; "
+                  "--cp-comm-type p2p or allgather works",
+                  groups, cp);
 }
 
 }  // namespace

@@ -66,10 +66,11 @@ at::Tensor exchange_heads(const at::Tensor& q, const at::Tensor& k, const at::Te
                           const WholeAttention& attend) {
   check_attention(q, k, v, "exchange_heads");
   const int64_t ranks = cp->size(), s = q.size(0), b = q.size(1), n = q.size(2), g = k.size(2);
-  check(n % ranks == 0 && (g % ranks == 0 || ranks % g == 0),
-        "exchange_heads: Expected {} query heads and {} key-value heads to be shared out over {} "
-        "ranks, but they do not divide; --cp-comm-type p2p or allgather works",
-        n, g, ranks);
+  check(
+      n % ranks == 0 && (g % ranks == 0 || ranks % g == 0),
+      "exchange_heads: Expected query and key-value heads that {} ranks share out, but got {} and "
+      "{}; --cp-comm-type p2p or allgather works",
+      ranks, n, g);
   auto exchange = c10::make_intrusive<HeadExchange>();
   exchange->cp = cp;
   exchange->gathered = gathered_positions(split);

@@ -270,7 +270,7 @@ TEST(SplitAttention, RefusesWhatDoesNotFit) {
     const auto attend = [](const auto& q, const auto&, const auto&) { return q; };
     test::expect_error(
         [&] { exchange_heads(part(4, 6), part(4, 2), part(4, 2), split, cp, attend); },
-        "6 query heads and 2 key-value heads");
+        "heads that 4 ranks share out, but got 6 and 2");
     test::expect_error(
         [&] { exchange_heads(part(4, 12), part(4, 3), part(4, 3), split, cp, attend); },
         "--cp-comm-type p2p or allgather works");
