@@ -140,7 +140,7 @@ std::vector<FieldDifference> architecture_differences(const Options& left, const
 
 std::vector<FieldDifference> training_differences(const Options& left, const Options& right) {
   // These end or watch a run, or say where it goes on from; the fingerprint of a checkpoint knows
-  // the layout, and that of the tokenizer its files.
+  // the layout's sizes, and that of the tokenizer its files.
   static const std::set<std::string> irrelevant = {
       "eval_interval", "eval_iters",    "exit_interval", "exit_duration_in_mins",
       "finetune",      "no_load_optim", "data_path",     "check_for_nan_in_loss"};
@@ -148,7 +148,8 @@ std::vector<FieldDifference> training_differences(const Options& left, const Opt
   for (const Option& option : option_table().options()) {
     if (option.is_shorthand() || option.architecture || option.differs_between_runs ||
         !contains(option.taken_by, Command::train) || irrelevant.contains(option.name()) ||
-        option.section == "Parallelism" || option.section == "Tokenizer") {
+        (option.section == "Parallelism" && option.name() != "cp_comm_type") ||
+        option.section == "Tokenizer") {
       continue;
     }
     // The run's length matters where the learning rate's decay ends with it.
