@@ -16,8 +16,8 @@ std::vector<ChunkDataParallel> data_parallel_of(const GPTModelChunks& chunks,
                                                 const DistributedDataParallelConfig& config) {
   std::vector<ChunkDataParallel> result;
   for (const auto& chunk : chunks) {
-    result.push_back(std::make_unique<DistributedDataParallel>(chunk->parts(), config,
-                                                               chunk->groups().dp_cp));
+    result.push_back(
+        std::make_unique<DistributedDataParallel>(chunk->parts(), config, chunk->groups().dp_cp));
   }
   return result;
 }
@@ -63,10 +63,9 @@ std::vector<TrainStep::Shape> TrainStep::shapes(const std::vector<MicroBatch>& m
 ForwardContext TrainStep::forward_context(const MicroBatch& microbatch, int64_t length,
                                           bool training) const {
   const ProcessGroup &tp = *groups().tp, &cp = *groups().cp;
-  return ForwardContext::make(training, seed_, microbatch.sample_ordinals,
-                              token_positions(length * cp.size(), cp),
-                              chunks_.front()->config().transformer.sequence_parallel, tp.rank(),
-                              tp.size());
+  return ForwardContext::make(
+      training, seed_, microbatch.sample_ordinals, token_positions(length * cp.size(), cp),
+      chunks_.front()->config().transformer.sequence_parallel, tp.rank(), tp.size());
 }
 
 std::vector<MicroBatch> TrainStep::own_parts(const std::vector<MicroBatch>& whole) const {

@@ -15,11 +15,11 @@ namespace megatron {
 
 class TrainStep {
  public:
-  // The chunks of this rank's pipeline stage. Their parameters must be on their device already. Their
-  // values may still change until the first step: in optimizer().states(), or themselves where they
-  // are not sharded; then call optimizer().reload_masters() and publish_parts(). A parameter that
-  // requires no gradient by now is frozen: it gets no main gradient and no optimizer state, and stays
-  // as it is.
+  // The chunks of this rank's pipeline stage. Their parameters must be on their device already.
+  // Their values may still change until the first step: in optimizer().states(), or themselves
+  // where they are not sharded; then call optimizer().reload_masters() and publish_parts(). A
+  // parameter that requires no gradient by now is frozen: it gets no main gradient and no optimizer
+  // state, and stays as it is.
   TrainStep(GPTModelChunks chunks, const Options& options);
   TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
       : TrainStep(GPTModelChunks{std::move(model)}, options) {}

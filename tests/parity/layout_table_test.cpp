@@ -1,0 +1,367 @@
+// The table of parallel layouts: whatever is combined, the losses and gradients are those of one
+// rank, with dropout and uneven loss masks too. Rows are written as words: tp2 sp cp2 (cp2:a2a,
+// cp2:allgather) pp2 vp2 zero1 fsdp2 fsdp3 overlap full selective dropout masks per-token; data
+// parallelism is what is left of the ranks.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "megatron/config/command_line.h"
+#include "megatron/config/validate.h"
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/parallel/model_groups.h"
+#include "megatron/parity/parity_case.h"
+#include "megatron/training/train_step.h"
+
+#include "tests/parallel/thread_world.h"
+#include "tests/program.h"
+
+namespace megatron {
+namespace {
+
+constexpr int64_t kTableSteps = 5;
+
+struct TableRow {
+  const char* model;
+  int world;
+  const char* words;
+};
+
+constexpr TableRow kTable[] = {
+    // Tensor and sequence parallel.
+    {"gpt2_deep", 2, "tp2"},
+    {"gpt2_deep", 2, "tp2 sp"},
+    {"gpt2_deep", 2, "tp2 sp pieces"},
+    {"gpt2_deep", 4, "tp4 sp"},
+    {"llama_deep", 2, "tp2 sp"},
+    {"llama_deep", 4, "tp4 sp"},
+    {"gpt2_deep", 2, "tp2 sp dropout"},
+    {"gpt2_deep", 2, "tp2 sp full dropout"},
+    {"gpt2_deep", 2, "tp2 sp selective dropout"},
+    {"gpt2_deep", 2, "tp2 masks"},
+    // Pipeline.
+    {"gpt2_deep", 2, "pp2"},
+    {"gpt2_deep", 4, "pp4"},
+    {"gpt2_deep", 2, "pp2 vp2"},
+    {"llama_deep", 2, "pp2"},
+    {"llama_deep", 4, "pp4"},
+    {"llama_deep", 2, "pp2 vp2"},
+    {"gpt2_deep", 2, "pp2 vp2 dropout"},
+    {"gpt2_deep", 4, "pp4 full dropout"},
+    {"gpt2_deep", 2, "pp2 vp2 masks"},
+    {"gpt2_deep", 2, "pp2 masks per-token"},
+    {"mtp1_deep", 2, "pp2"},
+    // Context parallel.
+    {"gpt2_deep", 2, "cp2"},
+    {"gpt2_deep", 2, "cp2:a2a"},
+    {"gpt2_deep", 2, "cp2:allgather"},
+    {"gpt2_deep", 4, "cp4"},
+    {"llama_deep", 2, "cp2"},
+    {"llama_deep", 2, "cp2:a2a"},
+    {"llama_deep", 2, "cp2:allgather"},
+    {"gpt2_deep", 2, "cp2 dropout"},
+    {"gpt2_deep", 2, "cp2:a2a dropout"},
+    {"gpt2_deep", 2, "cp2:allgather dropout"},
+    {"gpt2_deep", 2, "cp2 masks"},
+    {"gpt2_deep", 2, "cp2 masks per-token"},
+    {"gpt2_deep", 2, "cp2 full dropout"},
+    {"mtp1_deep", 2, "cp2"},
+    // Data parallel.
+    {"gpt2_deep", 2, ""},
+    {"gpt2_deep", 4, ""},
+    {"gpt2_deep", 4, "overlap"},
+    {"gpt2_deep", 2, "zero1"},
+    {"gpt2_deep", 4, "zero1 overlap"},
+    {"gpt2_deep", 2, "fsdp2"},
+    {"gpt2_deep", 4, "fsdp2 overlap"},
+    {"gpt2_deep", 2, "fsdp3"},
+    {"gpt2_deep", 4, "fsdp3 overlap"},
+    {"llama_deep", 4, "zero1 overlap"},
+    {"llama_deep", 4, "fsdp3 overlap"},
+    {"gpt2_deep", 4, "fsdp3 overlap full dropout"},
+    {"gpt2_deep", 4, "overlap dropout"},
+    {"gpt2_deep", 4, "masks"},
+    {"gpt2_deep", 4, "zero1 overlap masks per-token"},
+    {"mtp1_deep", 2, "zero1"},
+    // Together.
+    {"gpt2_deep", 4, "tp2 pp2"},
+    {"gpt2_deep", 4, "tp2 sp pp2 vp2"},
+    {"gpt2_deep", 4, "tp2 cp2"},
+    {"gpt2_deep", 4, "tp2 sp cp2"},
+    {"gpt2_deep", 4, "tp2 sp zero1 overlap"},
+    {"gpt2_deep", 4, "tp2 sp fsdp3 overlap"},
+    {"gpt2_deep", 4, "pp2 cp2"},
+    {"gpt2_deep", 4, "pp2 vp2 cp2:allgather"},
+    {"gpt2_deep", 4, "pp2 zero1 overlap"},
+    {"gpt2_deep", 4, "pp2 vp2 zero1 overlap"},
+    {"gpt2_deep", 4, "pp2 fsdp3"},
+    {"gpt2_deep", 4, "cp2 zero1 overlap"},
+    {"gpt2_deep", 4, "cp2:a2a fsdp3 overlap"},
+    {"llama_deep", 4, "tp2 sp pp2 vp2"},
+    {"llama_deep", 4, "tp2 sp cp2:a2a"},
+    {"gpt2_deep", 8, "tp2 sp pp2 cp2"},
+    {"gpt2_deep", 8, "tp2 sp pp2 vp2 zero1 overlap"},
+    {"gpt2_deep", 8, "tp2 sp cp2 zero1 overlap dropout"},
+    {"gpt2_deep", 8, "tp2 sp pp2 vp2 cp2 full dropout"},
+    {"gpt2_deep", 8, "pp2 vp2 cp2 zero1 overlap masks"},
+    {"gpt2_deep", 8, "tp2 pp2 fsdp3 overlap dropout"},
+    {"llama_deep", 8, "tp2 sp pp2 vp2 cp2"},
+    {"llama_deep", 8, "tp2 sp pp4"},
+};
+
+std::vector<std::string> split_words(const char* text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
+// What a row's words are on the command line.
+std::string flags_of(const char* words) {
+  static const std::map<std::string, std::string> flags = {
+      {"tp", "--tensor-model-parallel-size "},
+      {"pp", "--pipeline-model-parallel-size "},
+      {"vp", "--num-virtual-stages-per-pipeline-rank "},
+      {"cp", "--context-parallel-size "},
+      {"sp", "--sequence-parallel"},
+      {"pieces", "--tp-comm-overlap"},
+      {"zero1", "--use-distributed-optimizer"},
+      {"fsdp2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads"},
+      {"fsdp3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params"},
+      {"full", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1"},
+      {"selective", "--recompute-granularity selective"},
+  };
+  const std::vector<std::string> list = split_words(words);
+  const bool shares_update = std::ranges::any_of(
+      list, [](const auto& word) { return word == "zero1" || word.starts_with("fsdp"); });
+  std::string result;
+  for (const std::string& word : list) {
+    if (word == "dropout" || word == "masks" || word == "per-token") continue;
+    if (word == "overlap") {
+      result += "--overlap-grad-reduce ";
+      if (shares_update) result += "--overlap-param-gather ";
+      continue;
+    }
+    if (const auto found = flags.find(word); found != flags.end()) {
+      result += found->second + " ";
+      continue;
+    }
+    const auto colon = word.find(':');
+    result += flags.at(word.substr(0, 2)) + word.substr(2, colon - 2) + " ";
+    if (colon != std::string::npos) result += "--cp-comm-type " + word.substr(colon + 1) + " ";
+  }
+  return result;
+}
+
+bool has_word(const TableRow& row, const char* word) {
+  return std::ranges::count(split_words(row.words), word) > 0;
+}
+
+const ParityCase& case_of(const char* model) {
+  static std::map<std::string, ParityCase> cases;
+  const auto found = cases.find(model);
+  if (found != cases.end()) return found->second;
+  const std::string path = std::string(TEST_DATA_DIR "/megatron_core/") + model + ".json";
+  return cases.emplace(model, ParityCase::open(path)).first->second;
+}
+
+Options table_options(const TableRow& row, at::ScalarType dtype) {
+  const std::vector<std::string> flags = split_words(flags_of(row.words).c_str());
+  Options options = parse_options(Command::parity, flags).options;
+  TransformerConfig& transformer = options.model.transformer;
+  transformer.params_dtype = dtype;
+  case_of(row.model).configure(options, /*keep_params_dtype=*/true);
+  if (has_word(row, "dropout")) transformer.hidden_dropout = transformer.attention_dropout = 0.1;
+  transformer.calculate_per_token_loss = has_word(row, "per-token");
+  options.ddp.bucket_size = 30000;  // several
+  validate(options, row.world, Command::parity);
+  return options;
+}
+
+MicroBatch table_microbatch(const TableRow& row, int64_t step, int64_t index) {
+  const ParityCase& source = case_of(row.model);
+  const ParityCase::Input input = source.input(step % source.steps(), index);
+  MicroBatch microbatch{.tokens = input.tokens,
+                        .position_ids = input.position_ids,
+                        .labels = input.labels,
+                        .loss_mask = input.loss_mask,
+                        .attention_mask = input.attention_mask,
+                        .sample_ordinals = {}};
+  const int64_t rows = input.tokens.size(0);
+  const int64_t first = (step * source.num_microbatches() + index) * rows;
+  microbatch.sample_ordinals = at::arange(first, first + rows, at::kLong);
+  if (has_word(row, "masks"))
+    microbatch.loss_mask = (input.labels % (index + 2) != 0).to(input.loss_mask.scalar_type());
+  return microbatch;
+}
+
+struct TableNumbers {
+  std::vector<double> losses, grad_norms;
+  std::map<std::string, at::Tensor> gradients;  // of the first step; local parts
+};
+
+// Runs a row in this rank; `compare` sees each parameter with its gradient after the first step.
+template <typename Compare>
+TableNumbers run_row(const TableRow& row, const Options& options, const RankContext& rank,
+                     const Compare& compare) {
+  const ParityCase& source = case_of(row.model);
+  const ProcessGroupCollection groups = make_model_groups(options.model, rank);
+  const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
+  {
+    const at::NoGradGuard no_grad;
+    for (const ParameterPtr& parameter : parameters_of(chunks)) {
+      if (parameter->shared) continue;
+      parameter->data.copy_(
+          parameter->local_part(source.weight(parameter->name, parameter->global_shape())));
+    }
+    for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
+  }
+  TrainStep step(chunks, options);
+  TableNumbers numbers;
+  const int64_t share = source.num_microbatches() / groups.dp->size();
+  for (int64_t i = 0; i < kTableSteps; ++i) {
+    std::vector<MicroBatch> microbatches;
+    for (int64_t m = 0; m < share; ++m)
+      microbatches.push_back(table_microbatch(row, i, groups.dp->rank() * share + m));
+    numbers.losses.push_back(
+        step.forward_backward(microbatches, BatchSharing::whole_microbatches).loss);
+    if (i == 0) {
+      step.hold_gradients();
+      for (const ParameterPtr& parameter : step.parameters())
+        if (!parameter->shared) compare(*parameter);
+    }
+    numbers.grad_norms.push_back(step.optimize(source.learning_rate()).grad_norm);
+  }
+  return numbers;
+}
+
+// One rank's numbers for the same model, dropout and masks.
+const TableNumbers& one_rank(const TableRow& row, at::ScalarType dtype) {
+  static std::map<std::string, TableNumbers> known;
+  std::string words;
+  for (const char* word : {"dropout", "masks", "per-token"})
+    if (has_word(row, word)) words += std::string(word) + " ";
+  const std::string key = fmt::format("{} {}{}", row.model, words, c10::toString(dtype));
+  if (const auto found = known.find(key); found != known.end()) return found->second;
+  const TableRow alone{row.model, 1, words.c_str()};
+  TableNumbers numbers;
+  run_thread_world(1, [&](RankContext& rank) {
+    std::map<std::string, at::Tensor> gradients;
+    numbers = run_row(alone, table_options(alone, dtype), rank, [&](const Parameter& parameter) {
+      gradients[parameter.name] = parameter.main_grad.clone();
+    });
+    numbers.gradients = std::move(gradients);
+  });
+  return known.emplace(key, std::move(numbers)).first->second;
+}
+
+struct Differences {
+  double loss = 0, gradient = 0;  // the largest; of a gradient relative to its largest element
+};
+
+Differences differences_of(const TableRow& row, at::ScalarType dtype) {
+  const TableNumbers& want = one_rank(row, dtype);
+  const Options options = table_options(row, dtype);
+  std::vector<Differences> by_rank(row.world);
+  run_thread_world(row.world, [&](RankContext& rank) {
+    Differences& largest = by_rank[rank.rank];
+    const TableNumbers got = run_row(row, options, rank, [&](const Parameter& parameter) {
+      const at::Tensor theirs = parameter.local_part(want.gradients.at(parameter.name));
+      const at::Tensor difference = (parameter.main_grad - theirs).abs().max();
+      const double scale =
+          std::max(1.0, want.gradients.at(parameter.name).abs().max().item<double>());
+      largest.gradient = std::max(largest.gradient, difference.item<double>() / scale);
+    });
+    for (size_t i = 0; i < want.losses.size(); ++i) {
+      largest.loss = std::max(
+          {largest.loss, std::abs(got.losses[i] - want.losses[i]),
+           std::abs(got.grad_norms[i] - want.grad_norms[i]) / std::max(1.0, want.grad_norms[i])});
+    }
+  });
+  Differences all;
+  for (const Differences& one : by_rank) {
+    all.loss = std::max(all.loss, one.loss);
+    all.gradient = std::max(all.gradient, one.gradient);
+  }
+  return all;
+}
+
+TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
+  std::string table =
+      "| model | ranks | layout | losses, fp32 | gradients, fp32 | losses, fp64 | gradients, fp64 "
+      "|\n|---|---|---|---|---|---|---|\n";
+  for (const TableRow& row : kTable) {
+    SCOPED_TRACE(fmt::format("{} on {} ranks: {}", row.model, row.world, row.words));
+    const Differences in_float = differences_of(row, at::kFloat);
+    const Differences in_double = differences_of(row, at::kDouble);
+    table += fmt::format("| {} | {} | {} | {:.0e} | {:.0e} | {:.0e} | {:.0e} |\n", row.model,
+                         row.world, *row.words ? row.words : "data parallel", in_float.loss,
+                         in_float.gradient, in_double.loss, in_double.gradient);
+    EXPECT_LE(in_float.loss, 1e-5);
+    EXPECT_LE(in_float.gradient, 1e-5);
+    EXPECT_LE(in_double.loss, 1e-10);
+    EXPECT_LE(in_double.gradient, 1e-10);
+  }
+  fmt::print("{}", table);
+  // And one rank's losses are those of megatron-core.
+  for (const char* model : {"gpt2_deep", "llama_deep", "mtp1_deep"}) {
+    const auto theirs = case_of(model).json()["step_loss"].get<std::vector<double>>();
+    const std::vector<double>& ours = one_rank({model, 1, ""}, at::kFloat).losses;
+    for (size_t i = 0; i < theirs.size(); ++i) EXPECT_NEAR(ours[i], theirs[i], 1e-5) << model;
+  }
+}
+
+constexpr TableRow kProcessTable[] = {
+    {"", 2, "tp2 sp"},
+    {"", 2, "pp2 vp2"},
+    {"", 2, "cp2"},
+    {"", 2, "cp2:a2a"},
+    {"", 2, "cp2:allgather"},
+    {"", 2, "overlap"},
+    {"", 2, "zero1 overlap"},
+    {"", 2, "fsdp2 overlap"},
+    {"", 2, "fsdp3 overlap"},
+    {"", 4, "tp2 sp pp2 vp2"},
+    {"", 4, "tp2 sp zero1 overlap"},
+    {"", 4, "pp2 cp2"},
+    {"", 4, "cp2 fsdp3 overlap full"},
+};
+
+// The same as processes over gloo, through the program, with dropout.
+TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
+  std::string pattern = testing::TempDir() + "/table-XXXXXX";
+  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const auto losses_of = [&](int world, const std::string& flags) {
+    const std::string log = fmt::format("{}/log.jsonl", pattern);
+    std::remove(log.c_str());
+    const ProgramResult result = run_program(fmt::format(
+        "train --mock-data --vocab-size 96 --make-vocab-size-divisible-by 8 --num-layers 4 "
+        "--hidden-size 32 --num-attention-heads 4 --seq-length 32 --micro-batch-size 1 "
+        "--global-batch-size 8 --train-iters 5 --lr 1e-3 --adam-eps 1e-5 --hidden-dropout 0.1 "
+        "--attention-dropout 0.1 --eval-interval 0 --threads 1 --ddp-bucket-size 9000 "
+        "--log-json {} --nproc {} {}",
+        log, world, flags));
+    EXPECT_EQ(result.status, 0) << flags << '\n' << result.errors;
+    std::vector<double> losses;
+    std::ifstream stream(log);
+    for (std::string line; std::getline(stream, line);)
+      losses.push_back(nlohmann::json::parse(line)["loss"].get<double>());
+    return losses;
+  };
+  const std::vector<double> want = losses_of(1, "");
+  ASSERT_EQ(std::ssize(want), kTableSteps);
+  for (const TableRow& row : kProcessTable) {
+    const std::vector<double> got = losses_of(row.world, flags_of(row.words));
+    ASSERT_EQ(got.size(), want.size()) << row.words;
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-5) << row.words;
+  }
+  std::filesystem::remove_all(pattern);
+}
+
+}  // namespace
+}  // namespace megatron
