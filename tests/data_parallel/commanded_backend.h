@@ -42,6 +42,11 @@ class Script {
     check(happened(event), "Expected '{}', but got [{}]", event, fmt::join(events_, ", "));
     return static_cast<size_t>(std::ranges::find(events_, event) - events_.begin());
   }
+  // How often an event came before the place of another.
+  int64_t count_before(const std::string& event, const std::string& other) const {
+    const auto end = events_.begin() + static_cast<std::ptrdiff_t>(place(other));
+    return std::count(events_.begin(), end, event);
+  }
   // "all_gather 3" for the fourth of its kind, whose start is an event too.
   std::string start(const std::string& kind) {
     const std::string operation = fmt::format("{} {}", kind, counts_[kind]++);

@@ -5,6 +5,7 @@
 
 #include "megatron/data_parallel/distributed_data_parallel.h"
 #include "megatron/ops/linear.h"
+#include "megatron/ops/recompute.h"
 
 #include "tests/data_parallel/commanded_backend.h"
 
@@ -146,6 +147,42 @@ TEST(OverlappedReduction, RefusesAGradientThatComesTooLate) {
   ddp.zero_gradients();
   run_pass(model, ddp, script, /*is_last=*/true);
   EXPECT_THROW(run_pass(model, ddp, script, /*is_last=*/false), std::exception);
+}
+
+// Layer 3 is not used, layer 2 twice: in one pass, or in two that are computed again.
+TEST(OverlappedReduction, WaitsForTheLastOfSeveralGradients) {
+  for (const bool recompute : {false, true}) {
+    Script script;
+    const ScriptedModel model(script);
+    DistributedDataParallel ddp(model.parts(), overlapped(DataParallelShardingStrategy::no_shard),
+                                commanded_group(script));
+    for (int step = 0; step < 3; ++step) {
+      script.restart();
+      ddp.zero_gradients();
+      at::Tensor x = at::ones({2, 16}, at::kDouble).set_requires_grad(true);
+      for (const int layer : {0, 2, 1, 2}) {
+        x = recompute_if(
+            recompute, [&, layer](const at::Tensor& y) { return model.layers[layer]->forward(y); },
+            x);
+      }
+      const at::Tensor loss = x.sum();
+      ddp.reduce_with_backward_of(loss);
+      torch::autograd::backward({loss}, {});
+      script.add("backward over");
+      ddp.finish_gradients();
+      const double expected[] = {2, 2, 4, 0};
+      for (int i = 0; i < kLayers; ++i) {
+        EXPECT_TRUE(at::equal(ddp.owned_parts()[i].main_grad,
+                              at::full({16, 16}, expected[i], at::kDouble)));
+      }
+      EXPECT_FALSE(script.happened(fmt::format("start all_reduce {}", kLayers)));
+      if (step == 0) continue;
+      EXPECT_EQ(script.count_before("backward 2", "start all_reduce 0"), 0);
+      EXPECT_GE(script.count_before("backward 2", "start all_reduce 1"), 1);
+      EXPECT_EQ(script.count_before("backward 1", "start all_reduce 1"), 1);
+      EXPECT_LT(script.place("start all_reduce 2"), script.place("backward 0"));
+    }
+  }
 }
 
 // Each bucket's gather completes only when the layer before has run.
