@@ -1,5 +1,7 @@
 #include "megatron/training/training_state.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "megatron/base/error.h"
@@ -71,6 +73,10 @@ ShardedStateDict owned_weights(Optimizer& optimizer, const ShardedStateDict& wei
   ShardedStateDict state;
   visit_parts(optimizer, weights, [&](const OptimizerState& entry, const auto& shards_of) {
     for (ShardedTensor& shard : shards_of(entry.part.data, "")) state.push_back(std::move(shard));
+  });
+  // Nobody updates a frozen parameter: every rank has it whole.
+  std::ranges::copy_if(weights, std::back_inserter(state), [](const ShardedTensor& weight) {
+    return !weight.parameter->data.requires_grad();
   });
   return state;
 }
