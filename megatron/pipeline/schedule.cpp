@@ -36,12 +36,13 @@ std::vector<PipelineStep> in_turn(const std::vector<Passage>& passages, int chun
 }
 
 std::vector<int64_t> group_sizes(int stages, int64_t microbatches, std::optional<int64_t> given) {
-  const int64_t group = given.value_or(stages);
+  const int64_t group = std::max<int64_t>(given.value_or(stages), 1);
   const int64_t rest = microbatches % group;
-  check(!given || (group >= stages && group <= microbatches && (rest == 0 || rest >= stages)),
+  check(!given || (*given >= stages && group <= microbatches && (rest == 0 || rest >= stages)),
         "Expected groups of {} to {} micro-batches that leave none or at least {} over, but got "
         "groups of {} and {} micro-batches; {} in a group would work",
-        stages, microbatches, stages, group, microbatches, std::max<int64_t>(stages, microbatches));
+        stages, microbatches, stages, given.value_or(group), microbatches,
+        std::max<int64_t>(stages, microbatches));
   std::vector<int64_t> sizes(microbatches / group, group);
   if (rest > 0 && rest < stages && !sizes.empty()) {
     sizes.back() += rest;
