@@ -174,7 +174,7 @@ TEST(CommandLine, FlagsOfOtherSubcommandsSayWhose) {
   EXPECT_EQ(parsing_refusal({"--prompt", "x"}),
             "Expected a flag of megatron train, but got --prompt, which is one of: generate");
   EXPECT_THAT(parsing_refusal({"--num-layers", "2"}, Command::tokenize),
-              HasSubstr("which is one of: train, bench"));
+              HasSubstr("which is one of: train, plan, bench"));
 }
 
 TEST(CommandLine, BadValuesSayWhatWasExpected) {

@@ -3,7 +3,6 @@
 
 #include <deque>
 #include <gmock/gmock.h>
-#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -110,9 +109,10 @@ void for_all_requests(const Visit& visit) {
       for (int64_t microbatches = 1; microbatches <= 32; ++microbatches) {
         visit(ScheduleRequest{.stages = stages, .chunks = chunks, .microbatches = microbatches});
         if (chunks == 1) continue;
-        for (int64_t group = stages; group <= microbatches; ++group) {
+        for (const int64_t group :
+             std::set<int64_t>{stages, stages + 1, 2 * stages, microbatches}) {
           const int64_t rest = microbatches % group;
-          if (rest > 0 && rest < stages) continue;
+          if (group < stages || group > microbatches || (rest > 0 && rest < stages)) continue;
           visit({.stages = stages, .chunks = chunks, .microbatches = microbatches, .group = group});
         }
       }
@@ -155,18 +155,22 @@ bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
     std::deque<PlacedStep> sent[2];  // by kind: those that may not have passed yet
   };
   std::vector<Stage> stages(schedule.size());
-  std::set<std::tuple<int, Kind, int64_t, int>> results;
-  const auto key = [](const PlacedStep& placed) {
-    return std::tuple(placed.stage, placed.step.kind, placed.step.microbatch, placed.step.chunk);
+  const auto key = [&](const PlacedStep& placed) {
+    const int64_t backward = placed.step.kind == Kind::backward ? 1 : 0;
+    return ((placed.stage * 2 + backward) * request.chunks + placed.step.chunk) *
+               request.microbatches +
+           placed.step.microbatch;
   };
-  std::map<std::tuple<int, Kind, int64_t, int>, size_t> places;
+  const int64_t keys = int64_t{2} * request.stages * request.chunks * request.microbatches;
+  std::vector<bool> results(keys, false);
+  std::vector<size_t> places(keys, 0);  // in the stage's list
   for (int stage = 0; stage < request.stages; ++stage) {
     for (size_t i = 0; i < schedule[stage].size(); ++i)
       places[key({stage, schedule[stage][i]})] = i;
   }
   // Whether the stage that takes the message in has come so far.
   const auto has_passed = [&](const PlacedStep& consumer) {
-    return places.at(key(consumer)) <= stages[consumer.stage].next;
+    return places[key(consumer)] <= stages[consumer.stage].next;
   };
   // Whether the stage takes a step forward.
   const auto advance = [&](int index) {
@@ -175,7 +179,7 @@ bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
     const PlacedStep placed{index, schedule[index][stage.next]};
     if (!stage.has_computed) {
       const auto source = source_of(placed, request.stages, request.chunks);
-      if (source && !results.contains(key(*source))) return false;
+      if (source && !results[key(*source)]) return false;
       stage.has_computed = true;
     }
     if (const auto to = destination_of(placed, request.stages, request.chunks)) {
@@ -184,7 +188,7 @@ bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
       if (std::ssize(sent) >= in_flight) return false;
       sent.push_back(*to);
     }
-    results.insert(key(placed));
+    results[key(placed)] = true;
     stage.next += 1;
     stage.has_computed = false;
     return true;

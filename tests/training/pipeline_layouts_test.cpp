@@ -170,9 +170,10 @@ Trained train_steps(const Options& options, const StageLayout& layout, RankConte
     for (const MtpRecord& depth : losses.mtp) trained.numbers.push_back(depth.loss);
     trained.numbers.push_back(step.optimizer().step(1e-3).grad_norm);
   }
-  trained.numbers.push_back(
-      step.evaluate({as_read_by(chunks, text_microbatch(100, 2, options.model.seq_length))})
-          .loss_sum);
+  // Data-parallel ranks evaluate the same rows here: sums grow with them, the mean does not.
+  const auto evaluation =
+      step.evaluate({as_read_by(chunks, text_microbatch(100, 2, options.model.seq_length))});
+  trained.numbers.push_back(evaluation.loss_sum / evaluation.tokens);
   return trained;
 }
 
