@@ -27,7 +27,9 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   transformer.tensor_model_parallel_size = transformer.pipeline_model_parallel_size = 1;
   transformer.context_parallel_size = transformer.expert_model_parallel_size = 1;
   transformer.cp_comm_type = CpCommType::p2p;
-  transformer.sequence_parallel = false;
+  transformer.sequence_parallel = transformer.tp_comm_overlap = false;
+  transformer.defer_embedding_wgrad_compute = false;
+  transformer.wgrad_deferral_limit = 0;
   transformer.mla.cache_mla_latents = false;
   transformer.pipeline = {};
   transformer.pipeline_dtype.reset();
@@ -84,7 +86,7 @@ int run_generate(const ParsedCommand& command) {
                                          .top_p = options.generation.top_p,
                                          .seed = static_cast<uint64_t>(options.training.seed)}};
     if (request.prompt.empty() && tokenizer->eod()) request.prompt = {*tokenizer->eod()};
-    check_request(*model, request);
+    check_request(options.model, request);
     const bool speaks = rank.rank == 0;
     const bool streams = speaks && request.num_samples == 1;
     if (streams) std::cout << options.generation.prompt << std::flush;

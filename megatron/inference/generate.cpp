@@ -61,15 +61,14 @@ class Decoder {
 
 }  // namespace
 
-void check_request(const GPTModel& model, const GenerateRequest& request) {
+void check_request(const GPTModelConfig& config, const GenerateRequest& request) {
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   const int64_t total = prompt_length + request.max_new_tokens,
-                limit = model.config().max_sequence_length();
+                limit = config.max_sequence_length();
   check(prompt_length > 0, "Expected a prompt of at least one token, but got none");
-  check(!model.config().transformer.sequence_parallel,
+  check(!config.transformer.sequence_parallel,
         "Expected generation without sequence parallelism, but got --sequence-parallel");
-  check(model.config().position_embedding_type != PositionEmbeddingType::learned_absolute ||
-            total <= limit,
+  check(config.position_embedding_type != PositionEmbeddingType::learned_absolute || total <= limit,
         "Expected prompt and continuation within the model's {} positions, but got {} + {}; {}",
         limit, prompt_length, request.max_new_tokens,
         prompt_length < limit ? fmt::format("--max-new-tokens {} works", limit - prompt_length)
@@ -77,9 +76,10 @@ void check_request(const GPTModel& model, const GenerateRequest& request) {
 }
 
 std::vector<std::vector<int64_t>> generate(
-    GPTModel& model, const GenerateRequest& request,
+    const GPTModelChunks& chunks, const GenerateRequest& request,
     const std::function<void(const std::vector<int64_t>&)>& on_token) {
-  check_request(model, request);
+  const GPTModel& model = *chunks.front();
+  check_request(model.config(), request);
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   const int64_t batch = request.num_samples;
   const ProcessGroup& pp = *model.groups().pp;

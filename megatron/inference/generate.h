@@ -19,7 +19,7 @@ struct GenerateRequest {
 };
 
 // Throws Error for a request that the model cannot answer: no prompt, or more than its positions.
-void check_request(const GPTModel& model, const GenerateRequest& request);
+void check_request(const GPTModelConfig& config, const GenerateRequest& request);
 
 // `chunks` are this rank's part of the model. Collective over its groups: every rank gives the same
 // request and gets the same continuations (without the prompt; with the end token where it came).
