@@ -13,12 +13,17 @@ void expect_shape(const at::Tensor& tensor, at::IntArrayRef shape, const char* n
         shape.vec(), tensor.sizes().vec());
 }
 
-void check_tokens(const GPTModelInput& input, const GPTModelConfig& config, int64_t s) {
-  if (!input.input_ids.defined()) return;
-  const at::IntArrayRef shape = input.input_ids.sizes();
-  check(shape.size() == 2 && shape[1] == s && input.input_ids.scalar_type() == at::kLong,
-        "Expected input_ids of shape [b, {}] and dtype int64, but got {} and {}", s, shape.vec(),
-        c10::toString(input.input_ids.scalar_type()));
+// With decoder_input there may be no ids, but labels and the like.
+void check_tokens(const GPTModelInput& input, const GPTModelConfig& config, int64_t b, int64_t s) {
+  const at::Tensor& ids = input.input_ids;
+  check(!ids.defined() || (ids.dim() == 2 && ids.size(1) == s && ids.scalar_type() == at::kLong),
+        "Expected input_ids of shape [b, {}] and dtype int64, but got {} and {}", s,
+        ids.defined() ? ids.sizes().vec() : std::vector<int64_t>{},
+        ids.defined() ? c10::toString(ids.scalar_type()) : "");
+  check(!ids.defined() || ids.size(0) == b,
+        "Expected input_ids of the {} samples of the pass, but got {} rows", b,
+        ids.defined() ? ids.size(0) : 0);
+  const std::vector<int64_t> shape = {b, s};
   expect_shape(input.labels, shape, "labels");
   expect_shape(input.loss_mask, shape, "loss_mask");
   const bool by_axis = config.position_embedding_type == PositionEmbeddingType::mrope &&
@@ -115,10 +120,7 @@ GPTModelInput checked_input(GPTModelInput input, const GPTModelConfig& config,
         "differ; leave inference_params out");
   if (input.inference_context == nullptr) input.inference_context = input.inference_params;
   const int64_t s = context.positions.size(0), b = context.sample_ordinals.size(0);
-  check_tokens(input, config, s);
-  check(!input.input_ids.defined() || input.input_ids.size(0) == b,
-        "Expected input_ids of the {} samples of the pass, but got {} rows", b,
-        input.input_ids.defined() ? input.input_ids.size(0) : 0);
+  check_tokens(input, config, b, s);
   check_decoder_input(input, config, stage, context);
   check_attention_arguments(input, config.transformer, context);
   check_inference(input, config, stage);

@@ -47,6 +47,13 @@ const BadInput kBadInputs[] = {
        i.labels = at::zeros({2, 3}, at::kLong);
      },
      {"labels of shape [2, 4]", "[2, 3]"}},
+    {"labels_of_another_shape_without_ids",
+     [](auto& i) {
+       i.decoder_input = at::zeros({4, 2, 12});
+       i.input_ids = at::Tensor();
+       i.labels = at::zeros({3, 4}, at::kLong);
+     },
+     {"labels of shape [2, 4]", "[3, 4]"}},
     {"labels_outside_the_vocabulary",
      [](auto& i) {
        i.labels = at::full({2, 4}, 100, at::kLong);
