@@ -49,6 +49,17 @@ std::vector<std::string> endless_training(const ProcessLayout& layout, const std
   return arguments;
 }
 
+// A rank as other launchers start one.
+std::unique_ptr<ChildProgram> launched_rank(int rank, int world_size, const std::string& port,
+                                            const std::vector<std::string>& arguments) {
+  return std::make_unique<ChildProgram>(
+      arguments, std::map<std::string, std::string>{{"RANK", std::to_string(rank)},
+                                                    {"LOCAL_RANK", std::to_string(rank)},
+                                                    {"WORLD_SIZE", std::to_string(world_size)},
+                                                    {"MASTER_ADDR", "127.0.0.1"},
+                                                    {"MASTER_PORT", port}});
+}
+
 // The children of a process, in the order in which they were started.
 std::vector<pid_t> children_of(pid_t parent) {
   std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", parent));
@@ -111,16 +122,23 @@ TEST_P(RankFailure, StoppedRankEndsTheOthersAfterTheTimeLimit) {
   expect_whole_checkpoint(save_);
 }
 
+// As torchrun, SLURM or Open MPI start ranks: nobody of ours looks after them.
+TEST_P(RankFailure, WithoutOurLauncherTheOthersEndThemselves) {
+  const std::string port = std::to_string(20'000 + getpid() % 20'000);
+  const auto first = launched_rank(0, 2, port, endless_training(GetParam(), save_));
+  const auto second = launched_rank(1, 2, port, endless_training(GetParam(), save_));
+  await_checkpoint(save_, 2);
+  kill(second->pid(), SIGKILL);
+  EXPECT_NE(first->wait(), 0);
+  EXPECT_THAT(first->last_error_line(), HasSubstr("(ranks [0, 1]) on rank 0 failed: "));
+  expect_whole_checkpoint(save_);
+}
+
 TEST_P(RankFailure, OtherOptionsAreNamedAtStart) {
   const auto start = [&](int rank, const std::string& port, const std::string& lr) {
     std::vector<std::string> arguments = endless_training(GetParam(), save_);
     arguments.insert(arguments.end(), {"--min-lr", lr});
-    return std::make_unique<ChildProgram>(
-        arguments, std::map<std::string, std::string>{{"RANK", std::to_string(rank)},
-                                                      {"LOCAL_RANK", std::to_string(rank)},
-                                                      {"WORLD_SIZE", "2"},
-                                                      {"MASTER_ADDR", "127.0.0.1"},
-                                                      {"MASTER_PORT", port}});
+    return launched_rank(rank, 2, port, arguments);
   };
   const std::string port = std::to_string(20'000 + getpid() % 20'000);
   const auto first = start(0, port, "0"), second = start(1, port, "1e-5");
@@ -148,13 +166,8 @@ TEST(RankFailureAtStart, OtherLayoutIsNamed) {
   for (int rank = 0; rank < 4; ++rank) {
     const char* flag =
         rank == 2 ? "--pipeline-model-parallel-size" : "--tensor-model-parallel-size";
-    ranks.push_back(std::make_unique<ChildProgram>(
-        endless_training({"", {flag, "2"}}, folder.file("save")),
-        std::map<std::string, std::string>{{"RANK", std::to_string(rank)},
-                                           {"LOCAL_RANK", std::to_string(rank)},
-                                           {"WORLD_SIZE", "4"},
-                                           {"MASTER_ADDR", "127.0.0.1"},
-                                           {"MASTER_PORT", port}}));
+    ranks.push_back(
+        launched_rank(rank, 4, port, endless_training({"", {flag, "2"}}, folder.file("save"))));
   }
   for (const auto& rank : ranks) {
     EXPECT_NE(rank->wait(), 0);
