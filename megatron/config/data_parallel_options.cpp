@@ -49,8 +49,7 @@ void add_data_parallel_options(OptionTable& table) {
                  .help = "Start to gather a bucket as soon as it is updated, not when all are"});
   ddp.add(&D::use_megatron_fsdp,
           {.flag = "use-megatron-fsdp",
-           .help = "Share out what --data-parallel-sharding-strategy says over the data-parallel "
-                   "ranks"});
+           .help = "Share out over the data-parallel ranks what the sharding strategy says"});
   ddp.add(&D::data_parallel_sharding_strategy,
           {.flag = "data-parallel-sharding-strategy",
            .help = "With --use-megatron-fsdp, what each rank keeps a slice of: nothing, the "

@@ -172,7 +172,7 @@ const ParityCase& case_of(const char* model) {
 
 Options table_options(const TableRow& row, at::ScalarType dtype) {
   const std::vector<std::string> flags = split_words(flags_of(row.words).c_str());
-  Options options = parse_options(Command::parity, flags).options;
+  Options options = parse_options(Command::bench, flags).options;
   TransformerConfig& transformer = options.model.transformer;
   transformer.params_dtype = dtype;
   case_of(row.model).configure(options, /*keep_params_dtype=*/true);

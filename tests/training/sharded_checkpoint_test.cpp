@@ -47,7 +47,7 @@ Options options_of(const Setting& setting, at::ScalarType dtype) {
 RunNumbers save_between(TrainingRun& run, const std::string& folder) {
   run.train(2, kCheckpointMicrobatches);
   run.options.checkpoint.save = folder;
-  save_training_state(run.options, run.rank, *run.model, run.step->optimizer(),
+  save_training_state(run.options, run.rank, {run.model}, run.step->optimizer(),
                       {.iteration = run.done, .consumed_samples = 0}, /*tokenizer=*/"");
   return run.train(2, kCheckpointMicrobatches);
 }
@@ -57,7 +57,7 @@ std::string load(TrainingRun& run, const std::string& folder) {
   std::string notes;
   run.options.checkpoint.load = folder;
   const TrainingProgress progress =
-      load_training_state(run.options, run.rank, *run.model, run.step->optimizer(), "",
+      load_training_state(run.options, run.rank, {run.model}, run.step->optimizer(), "",
                           [&](const std::string& note) { notes += note; });
   run.done = progress.iteration;
   return notes;
