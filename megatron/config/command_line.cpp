@@ -95,6 +95,13 @@ void check_contradictions(const ParsedCommand& parsed) {
         fmt::format("Expected --bf16 or --params-dtype {}, but got both{}; leave one out",
                     dtype_name(config.params_dtype), config.bf16 ? "" : " (bf16 off)"));
   }
+  if (parsed.is_given("pipeline_model_parallel_layout") &&
+      config.pipeline.pipeline_model_parallel_layout.empty()) {
+    throw UsageError(
+        "Expected stages behind --pipeline-model-parallel-layout, as in Et*3|t*3L, but got an "
+        "empty "
+        "text; leave it out for an even split");
+  }
   for (const auto& [name, folder] : {std::pair{"save", &parsed.options.checkpoint.save},
                                      std::pair{"load", &parsed.options.checkpoint.load}}) {
     if (parsed.is_given(name) && folder->empty()) {

@@ -64,7 +64,7 @@ class LayoutParser {
     const char* const begin = text_.data() + place_;
     const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), number);
     expect(error == std::errc{} && number >= 1 && number <= kMostSymbols,
-           "a number of at least 1 behind '*'");
+           fmt::format("a number of 1 to {} behind '*'", kMostSymbols));
     place_ += static_cast<size_t>(end - begin);
     return number;
   }

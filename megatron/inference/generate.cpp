@@ -71,8 +71,9 @@ void check_request(const GPTModelConfig& config, const GenerateRequest& request)
   check(config.position_embedding_type != PositionEmbeddingType::learned_absolute || total <= limit,
         "Expected prompt and continuation within the model's {} positions, but got {} + {}; {}",
         limit, prompt_length, request.max_new_tokens,
-        prompt_length < limit ? fmt::format("--max-new-tokens {} works", limit - prompt_length)
-                              : fmt::format("a prompt of {} tokens works", limit - 1));
+        prompt_length < limit
+            ? fmt::format("--max-new-tokens {} works", limit - prompt_length)
+            : fmt::format("a prompt of {} tokens with --max-new-tokens 1 works", limit - 1));
 }
 
 std::vector<std::vector<int64_t>> generate(

@@ -141,7 +141,7 @@ std::map<std::string, std::string> rank_variables(const LaunchConfig& config, in
       {kLauncherVariable, std::to_string(getpid())},
   };
   // libtorch's warnings about lost connections would bury the error that follows from them.
-  if (!process_environment()("TORCH_CPP_LOG_LEVEL")) variables["TORCH_CPP_LOG_LEVEL"] = "ERROR";
+  if (!process_environment()("TORCH_CPP_LOG_LEVEL")) variables["TORCH_CPP_LOG_LEVEL"] = "FATAL";
   return variables;
 }
 

@@ -27,6 +27,7 @@ constexpr const char* kArrivedKey = "megatron/arrived";
 constexpr const char* kFinishedKey = "megatron/finished";
 constexpr std::chrono::seconds kPatience{5};
 constexpr std::chrono::seconds kFarewell{30};
+constexpr std::chrono::seconds kFarewellOfFailed{3};  // a rank that died says nothing
 
 // The rank that serves the store waits for all others here, and says so where that takes long: a
 // rank that never comes is the commonest mistake of a launch. Throws Error after `timeout`.
@@ -55,11 +56,10 @@ void wait_for_all_ranks(c10d::Store& store, const RankIdentity& identity,
 
 // A rank that serves the store stays until the others are done with it.
 void say_farewell(c10d::Store& store, const RankIdentity& identity,
-                  std::chrono::milliseconds timeout) {
+                  std::chrono::milliseconds limit) {
   try {
     int64_t finished = store.add(kFinishedKey, 1);
     if (!identity.hosts_store) return;
-    const auto limit = std::min<std::chrono::milliseconds>(timeout, kFarewell);
     const auto end = std::chrono::steady_clock::now() + limit;
     while (finished < identity.world_size && std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -86,7 +86,8 @@ void say_farewell(c10d::Store& store, const RankIdentity& identity,
     const std::string prefix = failure.communication ? "" : fmt::format("rank {}: ", identity.rank);
     fmt::print(stderr, "error: {}{}\n", prefix, failure.text);
   }
-  if (store != nullptr) say_farewell(*store, identity, timeout);
+  if (store != nullptr)
+    say_farewell(*store, identity, std::min<std::chrono::milliseconds>(timeout, kFarewellOfFailed));
   std::fflush(nullptr);
   _exit(1);
 }
@@ -108,9 +109,9 @@ std::shared_ptr<Transport> make_transport(const c10::intrusive_ptr<c10d::Store>&
 int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
                      std::chrono::milliseconds timeout,
                      const std::function<int(RankContext&)>& main) {
-  // libtorch's warnings and their stack traces would bury our own last line.
+  // libtorch's messages and their stack traces would bury our own, which says the same.
   if (!process_environment()("TORCH_CPP_LOG_LEVEL")) {
-    setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*overwrite=*/0);
+    setenv("TORCH_CPP_LOG_LEVEL", "FATAL", /*overwrite=*/0);
     c10::initLogging();  // reads it
   }
   c10::intrusive_ptr<c10d::Store> store;
@@ -133,7 +134,7 @@ int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
       std::fflush(nullptr);
       _exit(status & 0xff ? status & 0xff : 1);
     }
-    say_farewell(*store, identity, timeout);
+    say_farewell(*store, identity, std::min<std::chrono::milliseconds>(timeout, kFarewell));
     return 0;
   } catch (const CommunicationError& error) {
     failure = {true, error.what()};

@@ -40,7 +40,7 @@ void set_layout(TransformerConfig& config, int64_t stages, const char* layout) {
   config.pipeline.pipeline_model_parallel_layout = layout;
 }
 
-const StageLayout kOneRank = {"one_rank", 1, [](TransformerConfig&) {}};
+const StageLayout kWithoutStages = {"one_rank", 1, [](TransformerConfig&) {}};
 
 const StageLayout kStageLayouts[] = {
     {"pp4", 4, [](TransformerConfig& c) { set_stages(c, 4); }},
@@ -179,7 +179,7 @@ Trained train_steps(const Options& options, const StageLayout& layout, RankConte
 
 void expect_as_one_rank(bool llama, int64_t depths, const StageLayout& layout) {
   Trained whole;
-  StageLayout alone = kOneRank;
+  StageLayout alone = kWithoutStages;
   alone.microbatches = layout.microbatches;
   run_thread_world(1, [&](RankContext& rank) {
     whole = train_steps(options_of(llama, depths, alone), alone, rank);
@@ -253,7 +253,7 @@ TEST(PredictionLayout, ApartWithATiedOutputLayer) {
     });
     return numbers;
   };
-  const std::vector<double> whole = run(kOneRank);
+  const std::vector<double> whole = run(kWithoutStages);
   const std::vector<double> parts =
       run({"apart", 4, [](TransformerConfig& c) { set_layout(c, 4, "Et*4|t*4|m|L"); }});
   ASSERT_EQ(parts.size(), whole.size());
@@ -283,7 +283,7 @@ TEST(PipelineTransfers, TakeVariableSequenceLengths) {
     return loss;
   };
   const StageLayout interleaved = {"pp4_vp2", 4, [](TransformerConfig& c) { set_stages(c, 4, 2); }};
-  EXPECT_NEAR(losses(interleaved, true), losses(kOneRank, false), 1e-10);
+  EXPECT_NEAR(losses(interleaved, true), losses(kWithoutStages, false), 1e-10);
   try {
     losses(interleaved, false);
     FAIL() << "accepted";
@@ -294,7 +294,7 @@ TEST(PipelineTransfers, TakeVariableSequenceLengths) {
 
 // A run that was saved in one layout goes on in another as if nothing had happened.
 TEST(PipelineCheckpoints, LoadIntoEveryOtherLayout) {
-  const std::vector<StageLayout> layouts = {kOneRank, kStageLayouts[1], kStageLayouts[8],
+  const std::vector<StageLayout> layouts = {kWithoutStages, kStageLayouts[1], kStageLayouts[8],
                                             kStageLayouts[11], kStageLayouts[12]};
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / fmt::format("pipeline_layouts_{}", getpid());

@@ -39,7 +39,7 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-Options options_of(const Setting& setting, at::ScalarType dtype) {
+Options setting_options(const Setting& setting, at::ScalarType dtype) {
   return sharded_options(setting.layout, setting.sharing, dtype);
 }
 
@@ -78,14 +78,14 @@ TEST(ShardedCheckpoint, LoadsIntoEveryOtherSetting) {
   for (const Setting& from : kSettings) {
     const std::string path = folder / (std::string(from.layout.name) + from.sharing.name);
     run_thread_world(from.layout.world, [&](RankContext& rank) {
-      TrainingRun run(options_of(from, at::kDouble), rank);
+      TrainingRun run(setting_options(from, at::kDouble), rank);
       save_between(run, path);
     });
     for (const Setting& to : kSettings) {
       run_thread_world(to.layout.world, [&](RankContext& rank) {
         SCOPED_TRACE(fmt::format("{} {} -> {} {}", from.layout.name, from.sharing.name,
                                  to.layout.name, to.sharing.name));
-        TrainingRun run(options_of(to, at::kDouble), rank);
+        TrainingRun run(setting_options(to, at::kDouble), rank);
         load(run, path);
         const RunNumbers got = run.train(2, kCheckpointMicrobatches);
         expect_near(run, got, want, 1e-10);
@@ -100,7 +100,7 @@ TEST(ShardedCheckpoint, ResumesBitForBitInTheSameSetting) {
     const std::string path = folder / (std::string(setting.layout.name) + setting.sharing.name);
     run_thread_world(setting.layout.world, [&](RankContext& rank) {
       SCOPED_TRACE(fmt::format("{} {}", setting.layout.name, setting.sharing.name));
-      const Options options = options_of(setting, at::kBFloat16);
+      const Options options = setting_options(setting, at::kBFloat16);
       TrainingRun unbroken(options, rank), resumed(options, rank);
       const RunNumbers want = save_between(unbroken, path);
       EXPECT_EQ(load(resumed, path), "");
