@@ -47,8 +47,8 @@ TEST(PipelineLayoutString, RefusesWhatTheGrammarHasNot) {
   EXPECT_THAT(refusal("Et|xL"), AllOf(HasSubstr("'x' at character 4"), HasSubstr("E (embedding)")));
   EXPECT_THAT(refusal("E(t|"), HasSubstr("a ')' for each '('"));
   EXPECT_THAT(refusal("Et)L"), HasSubstr("a '(' before this ')'"));
-  EXPECT_THAT(refusal("Et*|L"), HasSubstr(" behind '*'"));
-  EXPECT_THAT(refusal("Et*0|L"), HasSubstr("a number of at least 1"));
+  EXPECT_THAT(refusal("Et*|L"), HasSubstr("a number of 1 to 100000 behind '*'"));
+  EXPECT_THAT(refusal("Et*0|L"), HasSubstr("a number of 1 to 100000"));
   EXPECT_THAT(refusal("*3"), HasSubstr("'*' at character 1"));
   EXPECT_THAT(refusal("((((t*9999)*9999)*9999)*9999)"), HasSubstr("at most 100000 symbols"));
 }
