@@ -29,7 +29,7 @@ constexpr Exchange kExchanges[] = {{"all_reduce", false, false, false},
                                    {"pieces", true, false, true},
                                    {"pieces_regathered", true, true, true}};
 
-struct LinearSetting {
+struct ExchangeSetting {
   int tp;
   Exchange exchange;
   at::ScalarType dtype;
@@ -112,7 +112,7 @@ struct SplitModel {
   RowParallelLinear row;
 };
 
-class LinearLayouts : public testing::TestWithParam<LinearSetting> {};
+class LinearLayouts : public testing::TestWithParam<ExchangeSetting> {};
 
 TEST_P(LinearLayouts, EqualOneRank) {
   const auto [tp_size, exchange, dtype] = GetParam();
@@ -162,8 +162,8 @@ TEST_P(LinearLayouts, GiveTheSameBitsEachTime) {
   });
 }
 
-std::vector<LinearSetting> settings() {
-  std::vector<LinearSetting> all;
+std::vector<ExchangeSetting> settings() {
+  std::vector<ExchangeSetting> all;
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     all.push_back({1, kExchanges[0], dtype});
     for (const int tp : {2, 4}) {
