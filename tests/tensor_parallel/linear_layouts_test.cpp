@@ -16,7 +16,7 @@
 namespace megatron {
 namespace {
 
-constexpr int64_t kLength = 12, kRows = 2, kHidden = 6, kInner = 16;
+constexpr int64_t kLength = 12, kRows = 2, kExchangeHidden = 6, kInner = 16;
 
 struct Exchange {
   const char* name;
@@ -55,11 +55,11 @@ void expect_near(const at::Tensor& got, const at::Tensor& want, double allowed,
 // tanh(x w1^T + b1) w2^T, and its parameters whole.
 struct WholeModel {
   explicit WholeModel(at::ScalarType dtype, bool bias)
-      : w1(leaf({kInner, kHidden}, 0, dtype)),
+      : w1(leaf({kInner, kExchangeHidden}, 0, dtype)),
         b1(bias ? leaf({kInner}, 1, dtype) : at::Tensor()),
-        w2(leaf({kHidden, kInner}, 2, dtype)),
-        x(leaf({kLength, kRows, kHidden}, 3, dtype)),
-        grad_y(ripple({kLength, kRows, kHidden}, 4, dtype)) {}
+        w2(leaf({kExchangeHidden, kInner}, 2, dtype)),
+        x(leaf({kLength, kRows, kExchangeHidden}, 3, dtype)),
+        grad_y(ripple({kLength, kRows, kExchangeHidden}, 4, dtype)) {}
   static at::Tensor leaf(at::IntArrayRef shape, double phase, at::ScalarType dtype) {
     return ripple(shape, phase, dtype).set_requires_grad(true);
   }
@@ -77,8 +77,9 @@ struct SplitModel {
                 .sequence_parallel = exchange.sequence_parallel,
                 .regathers_input = exchange.regathers_input,
                 .overlaps_pieces = exchange.overlaps_pieces},
-        column({.input_size = kHidden, .output_size = kInner, .bias = whole.b1.defined()}, options),
-        row({.input_size = kInner, .output_size = kHidden, .bias = false}, options) {
+        column({.input_size = kExchangeHidden, .output_size = kInner, .bias = whole.b1.defined()},
+               options),
+        row({.input_size = kInner, .output_size = kExchangeHidden, .bias = false}, options) {
     const at::NoGradGuard no_grad;
     const auto fill = [](const ParameterPtr& parameter, const at::Tensor& values) {
       parameter->data.copy_(parameter->local_part(values));
@@ -287,7 +288,7 @@ TEST(DeferredWeightGradients, EqualThoseComputedAtOnce) {
         const auto groups = rank.make_groups({.tp = 2});
         const SplitModel split(whole, groups.tp, exchange, /*main_grads=*/true);
         const ParameterPtr weight = split.column.weight();
-        ColumnParallelLinear deferring({.input_size = kHidden,
+        ColumnParallelLinear deferring({.input_size = kExchangeHidden,
                                         .output_size = kInner,
                                         .bias = false,
                                         .allocate_weight = false,
