@@ -50,8 +50,11 @@ at::Tensor attention(Backend backend, const Inputs& in, const FusedAttentionOpti
     case Backend::kFused:
       return fused_attention(in.q, in.k, in.v, options);
     case Backend::kPlain:
-      return core_attention(in.q, in.k, in.v, options.scale, {}, options.causal,
-                            options.query_offset, nullptr, options.window);
+      return core_attention(in.q, in.k, in.v,
+                            {.scale = options.scale,
+                             .causal = options.causal,
+                             .query_offset = options.query_offset,
+                             .window = options.window});
     case Backend::kFlash:
       return flash(in);
   }
@@ -158,7 +161,7 @@ MEGATRON_DECODE(kPlain, plain);
 
 int main(int argc, char** argv) {
   // As the program does: freed memory is kept.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   const std::string flag = "--threads=";
   for (int i = 1; i < argc; ++i) {

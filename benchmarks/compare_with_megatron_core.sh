@@ -8,7 +8,7 @@
 # PEER_BENCH   a script that trains it on this device and prints one JSON line with median_step_s and
 #              peak_rss_mib; its flags are in models.sh
 # ROUNDS       times that each model is measured on each side (2)
-# MODEL        names of models.sh (all)
+# MODEL        names of models.sh (those of one rank); "parallel": those of two ranks
 #
 # Prints a table: the median over the rounds on each side, their ratio (above 1: ours is faster), and peak
 # resident memory. Exit status 1 where ours is slower or larger in any row.
@@ -22,7 +22,7 @@ if [ $# -lt 2 ]; then
 fi
 peer_python=$1 peer_bench=$2 rounds=${3:-2}
 shift $(($# < 3 ? $# : 3))
-[ $# -eq 0 ] || model_names=("$@")
+if [ "$*" = parallel ]; then model_names=("${parallel_model_names[@]}"); elif [ $# -gt 0 ]; then model_names=("$@"); fi
 program=${MEGATRON:-build/megatron}
 threads=${OMP_NUM_THREADS:-$(nproc)}
 [ -x "$program" ] || { echo "Expected $program; run \`make build\`, or name another with MEGATRON=" >&2; exit 1; }
@@ -55,9 +55,10 @@ measure() {  # SIDE MODEL COMMAND ...: adds a line to SIDE.MODEL.{ms,mib}
 
 for model in "${model_names[@]}"; do
   [ -n "${our_flags[$model]:-}" ] || { echo "Expected a model of ${!our_flags[*]}, but got '$model'" >&2; exit 2; }
+  rank_threads=$((threads / ${model_ranks[$model]:-1}))
   for ((round = 0; round < rounds; round++)); do
-    measure ours "$model" "$program" bench --threads "$threads" ${our_flags[$model]}
-    measure megatron-core "$model" "$peer_python" "$peer_bench" --threads "$threads" --fused-adam ${peer_flags[$model]}
+    measure ours "$model" "$program" bench --threads "$rank_threads" ${our_flags[$model]}
+    measure megatron-core "$model" "$peer_python" "$peer_bench" --threads "$rank_threads" --fused-adam ${peer_flags[$model]}
   done
 done
 

@@ -10,7 +10,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "megatron/ops/linear.h"
-#include "megatron/ops/wide_product.h"
 #include "megatron/parallel/process_group_collection.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 #include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"
@@ -74,37 +73,12 @@ BENCHMARK_CAPTURE(output_and_loss, chunk_size, Way::chunked)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 
-// The bf16 weight gradient into an fp32 buffer: ours, and libtorch's product in bf16, then added.
-void weight_gradient(benchmark::State& state, bool ours) {
-  const int64_t tokens = state.range(0), out = state.range(1), in = state.range(2);
-  const at::Tensor grad_output = at::randn({tokens, out}).to(at::kBFloat16);
-  const at::Tensor x = at::randn({tokens, in}).to(at::kBFloat16);
-  at::Tensor main_grad = at::zeros({out, in});
-  for (auto _ : state) {
-    if (ours) {
-      add_product(main_grad, grad_output.t(), x);
-    } else {
-      main_grad.add_(at::mm(grad_output.t(), x));
-    }
-  }
-  state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(tokens * out * in),
-                                                 benchmark::Counter::kIsIterationInvariantRate);
-}
-void weight_shapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"tokens", "out", "in"});
-  benchmark->Args({512, 1024, 256})->Args({1024, 3072, 768})->Args({1024, 768, 3072});
-  benchmark->Args({1024, 768, 768})->Args({4096, 4096, 512});
-  benchmark->Unit(benchmark::kMillisecond)->UseRealTime();
-}
-BENCHMARK_CAPTURE(weight_gradient, ours, true)->Apply(weight_shapes);
-BENCHMARK_CAPTURE(weight_gradient, aten, false)->Apply(weight_shapes);
-
 }  // namespace
 }  // namespace megatron
 
 int main(int argc, char** argv) {
   // Freed memory stays with the process, as in a training run whose steps repeat.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -1,7 +1,8 @@
 # The standard models of the benchmarks, sourced by the scripts here: our flags, and the flags of
-# megatron-core's benchmark for the same model. Both take all cores in one rank unless told otherwise.
+# megatron-core's benchmark for the same model. The ranks (1 where none are named) share all cores.
 model_names=(tiny_fp32 tiny_bf16 gpt2_124m_fp32 gpt2_124m_bf16 llama_124m_fp32 llama_124m_bf16)
-declare -A our_flags peer_flags
+parallel_model_names=(tiny_tp2 tiny_pp2 tiny_dp2 tiny_dp2_distopt)
+declare -A our_flags peer_flags model_ranks
 
 _tiny="--num-layers 4 --hidden-size 256 --num-attention-heads 4 --seq-length 128 --micro-batch-size 4
   --vocab-size 8192 --attention-dropout 0 --hidden-dropout 0 --warmup-steps 5 --steps 30"
@@ -25,3 +26,14 @@ our_flags[llama_124m_fp32]=$_llama
 our_flags[llama_124m_bf16]="$_llama --bf16"
 peer_flags[llama_124m_fp32]=$_peer_llama
 peer_flags[llama_124m_bf16]="$_peer_llama --dtype bf16"
+
+# fp32; PP with 4 micro-batches, DP with one on each rank.
+for _name in "${parallel_model_names[@]}"; do model_ranks[$_name]=2; done
+our_flags[tiny_tp2]="$_tiny --nproc 2 --tensor-model-parallel-size 2"
+peer_flags[tiny_tp2]="$_peer_tiny --tp 2"
+our_flags[tiny_pp2]="$_tiny --nproc 2 --pipeline-model-parallel-size 2 --global-batch-size 16"
+peer_flags[tiny_pp2]="$_peer_tiny --pp 2 --microbatches 4"
+our_flags[tiny_dp2]="$_tiny --nproc 2 --global-batch-size 8"
+peer_flags[tiny_dp2]="$_peer_tiny --dp 2"
+our_flags[tiny_dp2_distopt]="${our_flags[tiny_dp2]} --use-distributed-optimizer"
+peer_flags[tiny_dp2_distopt]="${peer_flags[tiny_dp2]} --distopt"

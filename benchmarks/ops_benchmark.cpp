@@ -191,7 +191,7 @@ void causal_attention_step(benchmark::State& state, bool ours) {
   const at::Tensor v = input({kSequence, 1, kHeads, 64}, dtype);
   forward_backward(state, {q, k, v}, [&] {
     return ours ? causal_attention(q, k, v, 0.125)
-                : reference::core_attention(q, k, v, 0.125, {}, true, 0, nullptr);
+                : reference::core_attention(q, k, v, {.scale = 0.125});
   });
 }
 MEGATRON_COMPARE(causal_attention_step);
@@ -204,8 +204,8 @@ void dropout_attention_step(benchmark::State& state, bool ours) {
   const at::Tensor v = input({kSequence, 1, kHeads, 64}, dtype);
   const AttentionDropout dropout{.p = 0.1, .key = {1, 2, 3}, .queries = one_sample()};
   forward_backward(state, {q, k, v}, [&] {
-    return ours ? core_attention(q, k, v, 0.125, {}, true, 0, &dropout)
-                : reference::core_attention(q, k, v, 0.125, {}, true, 0, nullptr);
+    return ours ? core_attention(q, k, v, {.scale = 0.125, .dropout = dropout})
+                : reference::core_attention(q, k, v, {.scale = 0.125});
   });
 }
 MEGATRON_COMPARE(dropout_attention_step);
@@ -260,7 +260,7 @@ MEGATRON_COMPARE(normal_weights);
 int main(int argc, char** argv) {
   // Freed memory stays with the process, as in a training run whose steps repeat: page faults would
   // otherwise take longer than the operators.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];

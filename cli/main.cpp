@@ -94,7 +94,7 @@ int report(const std::string& message, int status) {
 // A training step frees and takes the same large blocks again and again: giving them back to the
 // system in between costs page faults (2-10% of a step on a CPU).
 static void keep_freed_memory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's largest
+  mallopt(M_MMAP_MAX, 0);  // such mappings are given back whatever the threshold below
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   mallopt(M_TOP_PAD, 64 << 20);
 }

@@ -127,25 +127,23 @@ void check_bias(const at::Tensor& bias, const at::Tensor& q, const at::Tensor& k
 // Attention as a chain of differentiable operators; `drop` is applied to the probabilities.
 template <typename Drop>
 at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                           const std::optional<AttentionWindow>& window, const at::Tensor& sink,
-                           const at::Tensor& bias, const Drop& drop) {
+                           const CoreAttentionOptions& o, const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
-  const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * scale;
+  const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * o.scale;
   at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
-  if (bias.defined()) scores = scores + bias.to(scores.scalar_type());
+  if (o.bias.defined()) scores = scores + o.bias.to(scores.scalar_type());
   const at::Tensor fill = at::full({}, -10000.0, scores.options());
-  if (mask.defined()) scores = at::where(mask, fill, scores);
-  const auto options = q.options().dtype(at::kLong);
-  const at::Tensor position = at::arange(sq, options).unsqueeze(1) + query_offset;
-  const at::Tensor key = at::arange(sk, options).unsqueeze(0);
-  const AttentionWindow bounds = window.value_or(AttentionWindow{});
-  if (causal) scores = at::where(key > position, fill, scores);
+  if (o.mask.defined()) scores = at::where(o.mask, fill, scores);
+  const auto whole = q.options().dtype(at::kLong);
+  const at::Tensor position = at::arange(sq, whole).unsqueeze(1) + o.query_offset;
+  const at::Tensor key = at::arange(sk, whole).unsqueeze(0);
+  const AttentionWindow bounds = o.window.value_or(AttentionWindow{});
+  if (o.causal) scores = at::where(key > position, fill, scores);
   if (bounds.left >= 0) scores = at::where(key < position - bounds.left, fill, scores);
   if (bounds.right >= 0) scores = at::where(key > position + bounds.right, fill, scores);
-  if (sink.defined()) {
-    const at::Tensor column = sink.to(scores.scalar_type()).view({1, n, 1, 1});
+  if (o.softmax_offset.defined()) {
+    const at::Tensor column = o.softmax_offset.to(scores.scalar_type()).view({1, n, 1, 1});
     scores = at::cat({scores, column.expand({b, n, sq, 1})}, -1);
   }
   const at::Tensor probs = drop(at::softmax(scores, -1).narrow(-1, 0, sk).to(q.scalar_type()));
@@ -167,18 +165,14 @@ at::Tensor in_libtorch_layout(const at::Tensor& q, const at::Tensor& k, const at
 namespace reference {
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout,
-                          const std::optional<AttentionWindow>& window,
-                          const at::Tensor& softmax_offset, const at::Tensor& bias) {
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset, bias,
-                         [&](const at::Tensor& probs) {
-                           if (dropout == nullptr || dropout->p == 0) return probs;
-                           const at::Tensor factors = reference::attention_dropout_factors(
-                               probs.sizes(), dropout->p, dropout->key, dropout->queries,
-                               dropout->head_offset);
-                           return probs * factors.to(probs.device(), probs.scalar_type());
-                         });
+                          const CoreAttentionOptions& options) {
+  return plain_attention(q, k, v, options, [&](const at::Tensor& probs) {
+    const AttentionDropout& dropout = options.dropout;
+    if (dropout.p == 0) return probs;
+    const at::Tensor factors = reference::attention_dropout_factors(
+        probs.sizes(), dropout.p, dropout.key, dropout.queries, dropout.head_offset);
+    return probs * factors.to(probs.device(), probs.scalar_type());
+  });
 }
 
 }  // namespace reference
@@ -191,7 +185,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
         "takes others",
         k.size(0), q.size(0));
   if (q.numel() == 0 || v.size(3) != q.size(3)) {
-    return core_attention(q, k, v, scale, {}, /*causal=*/true, 0, nullptr);
+    return core_attention(q, k, v, {.scale = scale});
   }
   return in_libtorch_layout(q, k, v, [&](const auto& query, const auto& key, const auto& value) {
     return q.is_cpu() ? std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
@@ -221,43 +215,39 @@ at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::T
 }
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout,
-                          const std::optional<AttentionWindow>& window,
-                          const at::Tensor& softmax_offset, const at::Tensor& bias) {
+                          const CoreAttentionOptions& options) {
   check_attention(q, k, v, "core_attention");
-  check_mask(mask, q, k);
-  check_bias(bias, q, k);
-  check(query_offset >= 0, "core_attention: Expected query_offset of at least 0, but got {}",
-        query_offset);
+  check_mask(options.mask, q, k);
+  check_bias(options.bias, q, k);
+  check(options.query_offset >= 0,
+        "core_attention: Expected query_offset of at least 0, but got {}", options.query_offset);
   check(k.size(0) > 0 || q.numel() == 0, "core_attention: Expected at least 1 key, but got none");
-  check_softmax_offset(softmax_offset, q, "core_attention");
-  const AttentionDropout dropping = dropout == nullptr ? AttentionDropout{} : *dropout;
+  check_softmax_offset(options.softmax_offset, q, "core_attention");
   if (q.numel() == 0 || v.size(3) == 0) {
     // Nothing to compute; still a function of the inputs.
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
-  if (use_cpu_kernel(q) && !bias.defined()) {
+  if (use_cpu_kernel(q) && !options.bias.defined()) {
     const int64_t n = q.size(2);
+    const at::Tensor& mask = options.mask;
     const at::Tensor rows = mask.defined() && mask.stride(3) != 1 ? mask.contiguous() : mask;
-    const AttentionWindow bounds = window.value_or(AttentionWindow{});
+    const AttentionWindow bounds = options.window.value_or(AttentionWindow{});
     auto plan = c10::make_intrusive<CoreAttentionPlan>();
-    plan->scale = scale;
-    plan->query_offset = query_offset;
+    plan->scale = options.scale;
+    plan->query_offset = options.query_offset;
     plan->left = bounds.left;
-    plan->right = causal ? 0 : bounds.right;
-    plan->dropout = dropping;
-    at::Tensor sink = softmax_offset;
+    plan->right = options.causal ? 0 : bounds.right;
+    plan->dropout = options.dropout;
+    at::Tensor sink = options.softmax_offset;
     if (sink.defined()) sink = sink.to(accumulation_dtype(q.scalar_type())).contiguous();
     return CoreAttentionFunction::apply(q, expand_groups(k, n), expand_groups(v, n),
                                         optional_tensor(rows), optional_tensor(sink), plan);
   }
-  return plain_attention(q, k, v, scale, mask, causal, query_offset, window, softmax_offset, bias,
-                         [&](const at::Tensor& probs) {
-                           return attention_dropout(probs, dropping.p, dropping.key,
-                                                    dropping.queries, dropping.head_offset);
-                         });
+  return plain_attention(q, k, v, options, [&](const at::Tensor& probs) {
+    const AttentionDropout& dropout = options.dropout;
+    return attention_dropout(probs, dropout.p, dropout.key, dropout.queries, dropout.head_offset);
+  });
 }
 
 }  // namespace megatron

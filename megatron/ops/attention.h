@@ -33,25 +33,29 @@ struct AttentionWindow {
   int64_t left = -1, right = -1;
 };
 
+struct CoreAttentionOptions {
+  double scale = 1.0;  // of the products q k
+  // Query i stands at position i + query_offset (the number of keys cached before the first query)
+  // and, where causal, sees the keys up to its position; window narrows that.
+  bool causal = true;
+  int64_t query_offset = 0;
+  std::optional<AttentionWindow> window;
+  at::Tensor mask;  // bool, [1 or b, 1, sq, sk], true = masked; or undefined
+  at::Tensor bias;  // floating, [1 or b, 1 or n, sq, sk], added to the scaled scores; or undefined
+  // [n]: the logit of a sink per head, one more term in the denominator; or undefined
+  at::Tensor softmax_offset;
+  AttentionDropout dropout;  // p 0: none
+};
+
 // Attention with the scores held in full (Megatron's DotProductAttention): softmax in
 // accumulation_dtype, hidden scores filled with -10000, so that a row that sees nothing weighs all
-// keys alike. mask: bool, [1 or b, 1, sq, sk], true = masked; or undefined. Query i stands at
-// position i + query_offset (the number of keys cached before the first query). causal: it sees the
-// keys up to its position; window narrows that. dropout may be null. softmax_offset: [n], the logit
-// of a sink per head (one more term in the denominator), or undefined. bias: floating, [1 or b, 1
-// or n, sq, sk], added to the scaled scores; or undefined.
+// keys alike.
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout,
-                          const std::optional<AttentionWindow>& window = {},
-                          const at::Tensor& softmax_offset = {}, const at::Tensor& bias = {});
+                          const CoreAttentionOptions& options);
 
 namespace reference {
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          double scale, const at::Tensor& mask, bool causal, int64_t query_offset,
-                          const AttentionDropout* dropout,
-                          const std::optional<AttentionWindow>& window = {},
-                          const at::Tensor& softmax_offset = {}, const at::Tensor& bias = {});
+                          const CoreAttentionOptions& options);
 }  // namespace reference
 
 }  // namespace megatron

@@ -79,6 +79,15 @@ void block_gemm(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, c
   kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
+bool has_fast_bf16_gemm() {
+#if defined(__x86_64__)
+  static const bool has_instructions = __builtin_cpu_supports("avx512bf16") != 0;
+  return has_instructions && use_brgemm<c10::BFloat16>();
+#else
+  return false;
+#endif
+}
+
 void block_gemm_release() {
   if (use_brgemm<c10::BFloat16>()) brgemm_release(/*is_vnni=*/true);
 }

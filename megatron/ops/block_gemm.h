@@ -19,6 +19,10 @@ template <typename T>
 void block_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
                 lanes::accumulation_t<T>* c, int64_t ldc, bool accumulate);
 
+// Whether the bf16 products run on the processor's bf16 instructions: without these they are exact
+// but slow.
+bool has_fast_bf16_gemm();
+
 // To be called by each thread after its last product: gives the matrix unit's state back.
 void block_gemm_release();
 

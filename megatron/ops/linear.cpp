@@ -1,15 +1,22 @@
-// The linear layer with fused weight-gradient accumulation. The GEMMs are libtorch's.
 #include "megatron/ops/linear.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/ops/dispatch.h"
+#include "megatron/ops/product.h"
 #include "megatron/ops/wide_product.h"
 
 namespace megatron {
 
 namespace {
+
+// rows [..., k] times matrix [k, n] (+ bias) -> [..., n]
+at::Tensor multiply_rows(const at::Tensor& rows, const at::Tensor& matrix, const at::Tensor& bias) {
+  std::vector<int64_t> shape = rows.sizes().vec();
+  shape.back() = matrix.size(1);
+  return product(flatten_rows(rows), matrix, bias).view(shape);
+}
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
@@ -20,7 +27,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     // Not a saved variable: other micro-batches change the buffer before this backward.
     context->saved_data["weight_main_grad"] = weight_main_grad.value_or(at::Tensor());
     context->saved_data["has_bias"] = bias.has_value();
-    return at::linear(x, weight, bias);
+    return linear_forward(x, weight, bias.value_or(at::Tensor()));
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -32,9 +39,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const at::Tensor grad_y = flatten_rows(gradients[0]);
     at::Tensor grad_x, grad_weight, grad_bias;
     if (context->needs_input_grad(0)) {
-      std::vector<int64_t> shape = gradients[0].sizes().vec();
-      shape.back() = weight.size(1);
-      grad_x = at::mm(grad_y, weight).view(shape);
+      grad_x = linear_input_gradient(gradients[0], weight);
     }
     if (context->needs_input_grad(1)) {
       const at::IValue& saved_main_grad = context->saved_data["weight_main_grad"];
@@ -53,6 +58,14 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 };
 
 }  // namespace
+
+at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return multiply_rows(x, weight.t(), bias);
+}
+
+at::Tensor linear_input_gradient(const at::Tensor& grad_output, const at::Tensor& weight) {
+  return multiply_rows(grad_output, weight, {});
+}
 
 void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_output,
                                 const at::Tensor& x) {

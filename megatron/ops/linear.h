@@ -21,8 +21,12 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 // undefined. Throws Error for another shape, dtype or layout.
 std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::Tensor& main_grad);
 
-// main_grad += grad_output^T x, the piece that a layer with its own backward (overlapped
-// communication, say) needs. grad_output [..., out], x [..., in], main_grad [out, in].
+// The pieces of linear() without autograd, for layers with a backward of their own (overlapped
+// communication, say): x weight^T (+ bias), and grad_output [..., out] weight -> [..., in].
+at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor linear_input_gradient(const at::Tensor& grad_output, const at::Tensor& weight);
+
+// main_grad [out, in] += grad_output^T x, for grad_output [..., out] and x [..., in].
 void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_output,
                                 const at::Tensor& x);
 

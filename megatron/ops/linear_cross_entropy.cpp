@@ -7,6 +7,7 @@
 
 #include "megatron/ops/dispatch.h"
 #include "megatron/ops/linear.h"
+#include "megatron/ops/product.h"
 #include "megatron/ops/wide_product.h"
 
 namespace megatron {
@@ -52,7 +53,7 @@ class ChunkedLogits {
     for (int64_t first = 0; first < block.valid; first += chunk_) {
       const int64_t columns = std::min(chunk_, block.valid - first);
       at::Tensor logits = buffer_.narrow(0, 0, x_.size(0) * columns).view({x_.size(0), columns});
-      at::mm_out(logits, x_, weight_.narrow(0, first, columns).t());
+      product_into(logits, x_, weight_.narrow(0, first, columns).t());
       body(first, logits, VocabularyBlock{block.start + first, columns});
     }
   }

@@ -1,37 +1,25 @@
-// bf16 products into fp32 sums on libtorch's block micro-kernel (brgemm).
 #include "megatron/ops/wide_product.h"
 
 #include <algorithm>
 
 #include <ATen/ATen.h>
-#include <ATen/native/CPUBlas.h>
 
+#include "megatron/ops/block_gemm.h"
 #include "megatron/ops/dispatch.h"
+#include "megatron/ops/packing_kernels.h"
 #include "megatron/ops/parallel_for.h"
-#include "megatron/ops/wide_product_kernels.h"
 
 namespace megatron {
 
 namespace {
 
 // A block of rows of the sum stays in the second-level cache while k goes by.
-constexpr int64_t kBlockRows = 64, kBlockDepth = 512;
-
-// What the micro-kernel needs to be fast: without these instructions it refuses or converts.
-bool has_bf16_instructions() {
-#if defined(__x86_64__)
-  static const bool has = __builtin_cpu_supports("avx512bf16") != 0;
-  return has;
-#else
-  return false;
-#endif
-}
+constexpr int64_t kBlockRows = 64, kBlockDepth = 1024;
 
 bool use_micro_kernel(const at::Tensor& sum, const at::Tensor& left, const at::Tensor& right) {
   return sum.is_cpu() && sum.scalar_type() == at::kFloat && right.scalar_type() == at::kBFloat16 &&
          sum.is_contiguous() && right.stride(1) == 1 && right.size(0) % 2 == 0 &&
-         right.size(0) > 0 && (left.stride(0) == 1 || left.stride(1) == 1) &&
-         at::globalContext().userEnabledMkldnn() && has_bf16_instructions();
+         right.size(0) > 0 && (left.stride(0) == 1 || left.stride(1) == 1) && has_fast_bf16_gemm();
 }
 
 // A thread's rows of the sum, block by block; k in one order whatever the number of threads.
@@ -53,14 +41,13 @@ void add_rows(float* sum, const at::Tensor& left, const c10::BFloat16* panels, i
         block_stride = kBlockDepth;
       }
       for (int64_t column = 0; column < n; column += kernels::kPanelColumns) {
-        at::native::cpublas::brgemm(rows, std::min(kernels::kPanelColumns, n - column), depth,
-                                    block_stride, kernels::kPanelColumns, n, /*add_C=*/true, block,
-                                    panels + column * k + at * kernels::kPanelColumns,
-                                    sum + row * n + column);
+        block_gemm(rows, std::min(kernels::kPanelColumns, n - column), depth, block, block_stride,
+                   panels + column * k + at * kernels::kPanelColumns, kernels::kPanelColumns,
+                   sum + row * n + column, n, /*accumulate=*/true);
       }
     }
   }
-  at::native::cpublas::brgemm_release();
+  block_gemm_release();
 }
 
 void add_bf16_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right) {
@@ -68,7 +55,14 @@ void add_bf16_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor&
   const int64_t panels = (n + kernels::kPanelColumns - 1) / kernels::kPanelColumns;
   const at::Tensor packed = at::empty({panels * kernels::kPanelColumns * k}, right.options());
   auto* panel_data = packed.mutable_data_ptr<c10::BFloat16>();
-  kernels::pack_row_pairs(k, n, right.stride(0), right.const_data_ptr<c10::BFloat16>(), panel_data);
+  const auto* right_data = right.const_data_ptr<c10::BFloat16>();
+  parallel_for(0, panels, 1, [&](int64_t first, int64_t last) {
+    for (int64_t column = first * kernels::kPanelColumns;
+         column < std::min(last * kernels::kPanelColumns, n); column += kernels::kPanelColumns) {
+      kernels::pack_panel(k, std::min(kernels::kPanelColumns, n - column), right_data + column,
+                          right.stride(0), panel_data + column * k);
+    }
+  });
   float* data = sum.mutable_data_ptr<float>();
   parallel_for(0, (m + kBlockRows - 1) / kBlockRows, 1, [&](int64_t first, int64_t last) {
     add_rows(data, left, panel_data, first * kBlockRows, std::min(last * kBlockRows, m), n);

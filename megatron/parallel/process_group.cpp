@@ -136,15 +136,13 @@ void ProcessGroup::check_member(int member, std::string_view operation) const {
 
 template <typename Start>
 std::shared_ptr<Pending> ProcessGroup::begin(std::string operation, std::vector<at::Tensor> tensors,
-                                             Start&& start) const {
+                                             Start&& start,
+                                             std::chrono::milliseconds wait_limit) const {
   const at::NoGradGuard no_grad;
   try {
-    // Messages have no options with a time limit; on a GPU a limit here would block the host.
-    const bool is_message = operation.starts_with("send") || operation.starts_with("recv");
     auto range = begin_communication_range(operation, name_, tensors);
     return std::make_shared<WorkPending>(start(), std::move(tensors), operation, description(),
-                                         is_message && device_.is_cpu() ? timeout_ : kNoTimeout,
-                                         std::move(range));
+                                         wait_limit, std::move(range));
   } catch (const std::exception& error) {
     fail_collective(operation, description(), error);
   }
@@ -292,6 +290,10 @@ void ProcessGroup::barrier() const {
   begin("barrier", {}, [&] { return backend_->barrier(options); })->wait();
 }
 
+std::chrono::milliseconds ProcessGroup::message_limit() const {
+  return device_.is_cpu() ? timeout_ : kNoTimeout;
+}
+
 std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group_destination,
                                              int tag) const {
   check_tensor(tensor, "send");
@@ -301,7 +303,9 @@ std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group
   if (tensor.numel() == 0) return std::make_shared<NothingPending>();
   const std::string operation = fmt::format("send to rank {}", ranks_[group_destination]);
   std::vector<at::Tensor> tensors{tensor.detach()};
-  return begin(operation, tensors, [&] { return backend_->send(tensors, group_destination, tag); });
+  return begin(
+      operation, tensors, [&] { return backend_->send(tensors, group_destination, tag); },
+      message_limit());
 }
 
 std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source, int tag) const {
@@ -311,7 +315,9 @@ std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source
   if (tensor.numel() == 0) return std::make_shared<NothingPending>();
   const std::string operation = fmt::format("recv from rank {}", ranks_[group_source]);
   std::vector<at::Tensor> tensors{tensor.detach()};
-  return begin(operation, tensors, [&] { return backend_->recv(tensors, group_source, tag); });
+  return begin(
+      operation, tensors, [&] { return backend_->recv(tensors, group_source, tag); },
+      message_limit());
 }
 
 void ProcessGroup::recv(at::Tensor tensor, int group_source, int tag) const {

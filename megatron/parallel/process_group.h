@@ -79,10 +79,13 @@ class ProcessGroup {
   void check_tensor(const at::Tensor& tensor, std::string_view operation) const;
   void check_member(int member, std::string_view operation) const;
   // Starts an operation on `tensors`; what it throws, then or in wait(), becomes a
-  // CommunicationError.
+  // CommunicationError. The limit is that of wait(), for operations that have none of their own.
   template <typename Start>
   std::shared_ptr<Pending> begin(std::string operation, std::vector<at::Tensor> tensors,
-                                 Start&& start) const;
+                                 Start&& start,
+                                 std::chrono::milliseconds wait_limit = kNoTimeout) const;
+  // Messages have no options with a time limit; on a GPU a limit of wait() would block the host.
+  std::chrono::milliseconds message_limit() const;
 
   std::string name_;
   std::vector<int> ranks_;

@@ -36,14 +36,13 @@ class InputGradient {
       pieces_.emplace(grad_y, weight, *column.tp);
       return;
     }
-    std::vector<int64_t> shape = grad_y.sizes().vec();
-    shape.back() = weight.size(1);
-    const at::Tensor partial = at::mm(flatten_rows(grad_y), weight).view(shape);
+    const at::Tensor partial = linear_input_gradient(grad_y, weight);
     if (!column.splits_sequence()) {
       gradient_ = partial;
       reduction_ = column.tp->iall_reduce(gradient_);
       return;
     }
+    std::vector<int64_t> shape = partial.sizes().vec();
     shape[0] /= column.tp->size();
     gradient_ = at::empty(shape, partial.options());
     reduction_ = column.tp->ireduce_scatter(gradient_, partial);
@@ -73,7 +72,7 @@ class ColumnParallelFunction : public torch::autograd::Function<ColumnParallelFu
       output = std::move(product.output);
     } else {
       if (column.splits_sequence()) whole = column.tp->all_gather(x);
-      output = at::linear(whole, weight, bias);
+      output = linear_forward(whole, weight, bias.value_or(at::Tensor()));
     }
     const at::Tensor kept = column.keeps_part() ? x : whole;
     context->save_for_backward({weight.requires_grad() ? kept : at::Tensor(), weight});

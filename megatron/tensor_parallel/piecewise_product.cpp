@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/ops/dispatch.h"
+#include "megatron/ops/product.h"
 
 namespace megatron {
 namespace {
@@ -14,12 +15,7 @@ constexpr int kPieceTag = 101;
 // rows [s, b, in] matrix (+ bias) -> into `output` [s, b, out], contiguous.
 void multiply_into(const at::Tensor& output, const at::Tensor& rows, const at::Tensor& matrix,
                    const at::Tensor& bias) {
-  at::Tensor flat = output.view({-1, output.size(-1)});
-  if (bias.defined()) {
-    at::addmm_out(flat, bias, flatten_rows(rows), matrix);
-  } else {
-    at::mm_out(flat, flatten_rows(rows), matrix);
-  }
+  product_into(output.view({-1, output.size(-1)}), flatten_rows(rows), matrix, bias);
 }
 
 at::Tensor empty_sequence(const at::Tensor& like, int64_t length, int64_t width) {

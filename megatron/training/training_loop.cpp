@@ -258,7 +258,7 @@ class TrainingLoop {
       const at::Tensor lengths = byte_lengths_.index_select(0, microbatch.labels.cpu().view(-1));
       bytes += (lengths * microbatch.loss_mask.cpu().view(-1)).sum(at::kDouble);
     }
-    groups_.dp_cp->all_reduce(bytes);
+    groups_.dp->all_reduce(bytes);  // context-parallel ranks count the same whole sequences
     return bytes.item<double>();
   }
 

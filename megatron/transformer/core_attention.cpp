@@ -146,10 +146,15 @@ at::Tensor DotProductAttention::attend(const at::Tensor& q, const at::Tensor& k,
     const at::Tensor others = packed->block_diagonal_mask(keys).to(q.device());
     mask = mask.defined() ? mask.logical_or(others) : others;
   }
-  return core_attention(q, k, v, softmax_scale_, mask, /*causal=*/!mask.defined(),
-                        /*query_offset=*/keys - queries,
-                        parts.dropout.p > 0.0 ? &parts.dropout : nullptr, window_, parts.sinks,
-                        input.attention_bias);
+  return core_attention(q, k, v,
+                        {.scale = softmax_scale_,
+                         .causal = !mask.defined(),
+                         .query_offset = keys - queries,
+                         .window = window_,
+                         .mask = mask,
+                         .bias = input.attention_bias,
+                         .softmax_offset = parts.sinks,
+                         .dropout = parts.dropout});
 }
 
 }  // namespace megatron

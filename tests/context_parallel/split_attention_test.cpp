@@ -75,9 +75,14 @@ Operator whole(const Row& row) {
     const AttentionDropout dropout = row.drawn_at(at::arange(row.s, at::kLong));
     at::Tensor out;
     if (row.mask || row.bias) {
-      out = reference::core_attention(in[0], in[1], in[2], kScale, row.masked(),
-                                      /*causal=*/!row.mask, 0, &dropout, row.window,
-                                      sink_of(row, in), bias_of(row, in));
+      out = reference::core_attention(in[0], in[1], in[2],
+                                      {.scale = kScale,
+                                       .causal = !row.mask,
+                                       .window = row.window,
+                                       .mask = row.masked(),
+                                       .bias = bias_of(row, in),
+                                       .softmax_offset = sink_of(row, in),
+                                       .dropout = dropout});
     } else {
       out = reference::fused_attention(in[0], in[1], in[2],
                                        {.scale = kScale,
@@ -111,8 +116,14 @@ Operator split_over(const ProcessGroupPtr& cp, const Row& row, Exchange exchange
       const AttentionDropout dropout = row.drawn_at(at::arange(row.s, at::kLong), 4 + first);
       const auto attend = [&](const auto& q, const auto& k, const auto& v) {
         if (row.mask || row.bias) {
-          return core_attention(q, k, v, kScale, row.masked(), /*causal=*/!row.mask, 0, &dropout,
-                                row.window, sink, bias);
+          return core_attention(q, k, v,
+                                {.scale = kScale,
+                                 .causal = !row.mask,
+                                 .window = row.window,
+                                 .mask = row.masked(),
+                                 .bias = bias,
+                                 .softmax_offset = sink,
+                                 .dropout = dropout});
         }
         return fused_attention(q, k, v,
                                {.scale = kScale,

@@ -5,21 +5,17 @@
 namespace megatron::test {
 namespace {
 
-struct Options {
-  at::Tensor mask;
-  bool causal = false;
-  int64_t query_offset = 0;
-  const AttentionDropout* dropout = nullptr;
-  std::optional<AttentionWindow> window;
-};
+using Options = CoreAttentionOptions;
 
-Operator core(bool plain, const Options& o) {
-  return [=](const std::vector<at::Tensor>& in) {
-    const at::Tensor sink = in.size() > 3 ? in[3] : at::Tensor();
-    return plain ? reference::core_attention(in[0], in[1], in[2], 0.3, o.mask, o.causal,
-                                             o.query_offset, o.dropout, o.window, sink)
-                 : core_attention(in[0], in[1], in[2], 0.3, o.mask, o.causal, o.query_offset,
-                                  o.dropout, o.window, sink);
+constexpr double kScale = 0.3;
+
+Operator core(bool plain, Options options) {
+  options.scale = kScale;
+  return [plain, options](const std::vector<at::Tensor>& in) {
+    Options given = options;
+    if (in.size() > 3) given.softmax_offset = in[3];
+    return plain ? reference::core_attention(in[0], in[1], in[2], given)
+                 : core_attention(in[0], in[1], in[2], given);
   };
 }
 
@@ -51,14 +47,14 @@ TEST(Attention, LikeTheReference) {
     const at::Tensor mask = random_mask(2, 19, 19);
     const at::Tensor shared = random_mask(1, 19, 19);
     for (const Options& o :
-         {Options{}, Options{.causal = true}, Options{.mask = mask}, Options{.mask = shared},
-          Options{.mask = mask, .causal = true}, Options{.causal = true, .dropout = &plan},
-          Options{.mask = mask, .dropout = &plan}}) {
-      expect_like_reference(core(false, o), core(true, o), square, bound,
-                            fmt::format("mask {} causal {} dropout {}", o.mask.defined(), o.causal,
-                                        o.dropout != nullptr));
+         {Options{.causal = false}, Options{}, Options{.causal = false, .mask = mask},
+          Options{.causal = false, .mask = shared}, Options{.mask = mask}, Options{.dropout = plan},
+          Options{.causal = false, .mask = mask, .dropout = plan}}) {
+      expect_like_reference(
+          core(false, o), core(true, o), square, bound,
+          fmt::format("mask {} causal {} dropout {}", o.mask.defined(), o.causal, o.dropout.p > 0));
     }
-    const Options cached{.causal = true, .query_offset = 37};
+    const Options cached{.query_offset = 37};
     expect_like_reference(core(false, cached), core(true, cached), qkv(3, 40, 2, 4, 4, 8, dtype),
                           bound, "cached keys");
   }
@@ -73,10 +69,10 @@ TEST(Attention, WindowsAndSinksLikeTheReference) {
     for (const bool sink : {false, true}) {
       if (sink) inputs.push_back(random_tensor({4}, dtype, 5));
       for (const Options& o :
-           {Options{.causal = true}, Options{.causal = true, .window = AttentionWindow{3, 0}},
-            Options{.dropout = &plan, .window = AttentionWindow{2, 5}},
-            Options{.mask = mask, .window = AttentionWindow{-1, 4}},
-            Options{.query_offset = 30, .window = AttentionWindow{3, 0}}}) {
+           {Options{}, Options{.window = AttentionWindow{3, 0}},
+            Options{.causal = false, .window = AttentionWindow{2, 5}, .dropout = plan},
+            Options{.causal = false, .window = AttentionWindow{-1, 4}, .mask = mask},
+            Options{.causal = false, .query_offset = 30, .window = AttentionWindow{3, 0}}}) {
         const AttentionWindow window = o.window.value_or(AttentionWindow{});
         expect_like_reference(core(false, o), core(true, o), inputs, bound,
                               fmt::format("window {} {} causal {} sink {}", window.left,
@@ -91,9 +87,8 @@ TEST(Attention, CausalLikeTheReference) {
     const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
     for (const int64_t groups : {4, 2, 1}) {
       expect_like_reference(
-          [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); },
-          core(true, {.causal = true}), qkv(45, 45, 2, 4, groups, 16, dtype), bound,
-          fmt::format("{} groups", groups));
+          [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); }, core(true, {}),
+          qkv(45, 45, 2, 4, groups, 16, dtype), bound, fmt::format("{} groups", groups));
     }
   }
 }
@@ -101,11 +96,13 @@ TEST(Attention, CausalLikeTheReference) {
 TEST(Attention, GradientsByDifferences) {
   const auto plan = dropout_plan(1, 4);
   const auto inputs = qkv(4, 4, 1, 2, 1, 3, at::kDouble);
-  expect_gradients_by_differences(core(false, {.causal = true, .dropout = &plan}), inputs);
-  expect_gradients_by_differences(core(false, {.mask = random_mask(1, 4, 4)}), inputs);
+  expect_gradients_by_differences(core(false, {.dropout = plan}), inputs);
+  expect_gradients_by_differences(core(false, {.causal = false, .mask = random_mask(1, 4, 4)}),
+                                  inputs);
   auto with_sink = inputs;
   with_sink.push_back(random_tensor({2}, at::kDouble, 5));
-  expect_gradients_by_differences(core(false, {.window = AttentionWindow{1, 1}}), with_sink);
+  expect_gradients_by_differences(core(false, {.causal = false, .window = AttentionWindow{1, 1}}),
+                                  with_sink);
   expect_gradients_by_differences(
       [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); }, inputs);
 }
@@ -114,54 +111,50 @@ TEST(Attention, RowWhollyMaskedWeighsAllKeysAlike) {
   const auto in = qkv(3, 5, 1, 2, 2, 4, at::kFloat);
   at::Tensor mask = at::zeros({1, 1, 3, 5}, at::kBool);
   mask[0][0][1] = true;
-  const at::Tensor out = core_attention(in[0], in[1], in[2], 0.3, mask, false, 0, nullptr);
+  const at::Tensor out = core_attention(in[0], in[1], in[2], {.causal = false, .mask = mask});
   expect_close(out[1], in[2].mean(0).reshape({1, 8}), 1e-6);
 }
 
 TEST(Attention, QueriesInPiecesAreThoseOfTheWhole) {
   const auto in = qkv(12, 12, 2, 4, 2, 8, at::kDouble);
   const auto plan = dropout_plan(2, 12);
-  const at::Tensor whole = core_attention(in[0], in[1], in[2], 0.3, {}, true, 0, &plan);
+  const at::Tensor whole = core_attention(in[0], in[1], in[2], {.scale = kScale, .dropout = plan});
   const auto late = dropout_plan(2, 5, /*first=*/7);
-  const at::Tensor part =
-      core_attention(in[0].narrow(0, 7, 5), in[1], in[2], 0.3, {}, true, 7, &late);
+  const at::Tensor part = core_attention(in[0].narrow(0, 7, 5), in[1], in[2],
+                                         {.scale = kScale, .query_offset = 7, .dropout = late});
   expect_close(part, whole.narrow(0, 7, 5), 1e-13);
   // Heads apart, as tensor parallelism holds them: query heads 2 and 3 share the second group.
   auto heads = plan;
   heads.head_offset += 2;
-  const at::Tensor second = core_attention(in[0].narrow(2, 2, 2), in[1].narrow(2, 1, 1),
-                                           in[2].narrow(2, 1, 1), 0.3, {}, true, 0, &heads);
+  const at::Tensor second =
+      core_attention(in[0].narrow(2, 2, 2), in[1].narrow(2, 1, 1), in[2].narrow(2, 1, 1),
+                     {.scale = kScale, .dropout = heads});
   expect_close(second, whole.narrow(2, 16, 16), 1e-13);
 }
 
 TEST(Attention, EmptyBatch) {
   const auto in = qkv(3, 3, 0, 2, 2, 4, at::kFloat);
-  EXPECT_EQ(core_attention(in[0], in[1], in[2], 1, {}, true, 0, nullptr).sizes(),
-            (std::vector<int64_t>{3, 0, 8}));
+  EXPECT_EQ(core_attention(in[0], in[1], in[2], {}).sizes(), (std::vector<int64_t>{3, 0, 8}));
   EXPECT_EQ(causal_attention(in[0], in[1], in[2], 1).sizes(), (std::vector<int64_t>{3, 0, 8}));
 }
 
 TEST(Attention, Errors) {
   const auto in = qkv(3, 5, 1, 4, 2, 8, at::kFloat);
   expect_error([&] { causal_attention(in[0], in[1], in[2], 1); }, "as many keys as queries");
-  expect_error(
-      [&] { core_attention(in[0].narrow(2, 0, 3), in[1], in[2], 1, {}, false, 0, nullptr); },
-      "multiple of the key-value heads, but got 3 and 2");
-  expect_error(
-      [&] { core_attention(in[0].narrow(3, 0, 3), in[1], in[2], 1, {}, false, 0, nullptr); },
-      "that agree");
+  expect_error([&] { core_attention(in[0].narrow(2, 0, 3), in[1], in[2], {}); },
+               "multiple of the key-value heads, but got 3 and 2");
+  expect_error([&] { core_attention(in[0].narrow(3, 0, 3), in[1], in[2], {}); }, "that agree");
   expect_error(
       [&] {
-        core_attention(in[0], in[1], in[2], 1, at::zeros({1, 1, 3, 3}, at::kBool), false, 0,
-                       nullptr);
+        core_attention(in[0], in[1], in[2], {.mask = at::zeros({1, 1, 3, 3}, at::kBool)});
       },
       "Expected a mask of shape [1 or 1, 1, 3, 5]");
   expect_error(
       [&] {
-        core_attention(in[0], in[1], in[2], 1, at::zeros({1, 1, 3, 5}), false, 0, nullptr);
+        core_attention(in[0], in[1], in[2], {.mask = at::zeros({1, 1, 3, 5})});
       },
       "dtype bool");
-  expect_error([&] { core_attention(in[0], in[1], in[2], 1, {}, true, -1, nullptr); },
+  expect_error([&] { core_attention(in[0], in[1], in[2], {.query_offset = -1}); },
                "query_offset of at least 0");
 }
 

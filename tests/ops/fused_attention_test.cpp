@@ -193,7 +193,7 @@ TEST(FusedAttention, DropoutDrawsTheMasksOfCoreAttention) {
     expect_like_reference(
         fused({.scale = 0.3, .dropout = plan}),
         [&](const auto& in) {
-          return core_attention(in[0], in[1], in[2], 0.3, {}, /*causal=*/true, 0, &plan);
+          return core_attention(in[0], in[1], in[2], {.scale = 0.3, .dropout = plan});
         },
         inputs, dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype), "core_attention");
     // Columns are the rows of k where sequences are packed.

@@ -2,6 +2,7 @@
 #include <csignal>
 #include <fstream>
 #include <gmock/gmock.h>
+#include <numbers>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -89,6 +90,40 @@ INSTANTIATE_TEST_SUITE_P(
         "--nproc 2 --pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2",
         "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
+
+// A token of the byte tokenizer is one byte, so that bits per byte are the loss in bits, whoever
+// shares the validation's rows or positions.
+TEST_F(TrainProgram, BitsPerByteAreTheSameInEveryLayout) {
+  std::ofstream text(path("text.txt"));
+  for (int i = 0; i < 200; ++i) text << "# document " << i << "\n" << std::string(20, 'a' + i % 26);
+  text.close();
+  const ProgramResult preprocessed =
+      run_program("preprocess --tokenizer-type ByteTokenizer --document-start '^# ' --input " +
+                  path("text.txt") + " --output-prefix " + path("text"));
+  ASSERT_EQ(preprocessed.status, 0) << preprocessed.errors;
+  for (const char* layout :
+       {"--nproc 1", "--nproc 2 --context-parallel-size 2", "--nproc 2",
+        "--nproc 4 --context-parallel-size 2 --pipeline-model-parallel-size 2"}) {
+    const ProgramResult result = run_program(
+        "train --tokenizer-type ByteTokenizer --split 80,20,0 --num-layers 2 --hidden-size 16 "
+        "--num-attention-heads 2 --seq-length 16 --micro-batch-size 2 --global-batch-size 4 "
+        "--train-iters 2 --eval-interval 2 --eval-iters 2 --threads 1 --threads-as-ranks --lr 1e-3 "
+        "--data-path " +
+        path("text_text_document") + " --log-json " + path("log.jsonl") + " " + layout);
+    ASSERT_EQ(result.status, 0) << result.errors;
+    std::ifstream events(path("log.events.jsonl"));
+    int evaluations = 0;
+    for (std::string line; std::getline(events, line);) {
+      const nlohmann::json event = nlohmann::json::parse(line);
+      if (!event.contains("bits_per_byte")) continue;
+      ++evaluations;
+      EXPECT_NEAR(event["bits_per_byte"].get<double>(),
+                  event["loss"].get<double>() / std::numbers::ln2, 1e-6)
+          << layout << ": " << line;
+    }
+    EXPECT_GT(evaluations, 0) << layout;
+  }
+}
 
 TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
   const ProgramResult whole =

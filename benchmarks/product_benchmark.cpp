@@ -1,0 +1,87 @@
+// The matrix products of a linear layer in bf16: ours, and libtorch's. Threads: OMP_NUM_THREADS.
+#include <malloc.h>
+
+#include <ATen/ATen.h>
+#include <benchmark/benchmark.h>
+
+#include "megatron/ops/product.h"
+#include "megatron/ops/wide_product.h"
+
+namespace megatron {
+namespace {
+
+struct Layer {
+  explicit Layer(const benchmark::State& state)
+      : tokens(state.range(0)), out(state.range(1)), in(state.range(2)) {}
+  int64_t tokens, out, in;
+  at::Tensor x = matrix(tokens, in), weight = matrix(out, in), bias = matrix(1, out).view({out});
+  at::Tensor grad_output = matrix(tokens, out);
+
+  static at::Tensor matrix(int64_t rows, int64_t columns) {
+    return at::randn({rows, columns}).to(at::kBFloat16);
+  }
+  void count(benchmark::State& state) const {
+    state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(tokens * out * in),
+                                                   benchmark::Counter::kIsIterationInvariantRate);
+  }
+};
+
+void forward(benchmark::State& state, bool ours) {
+  const Layer layer(state);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ours ? product(layer.x, layer.weight.t(), layer.bias)
+                                  : at::linear(layer.x, layer.weight, layer.bias));
+  }
+  layer.count(state);
+}
+
+void input_gradient(benchmark::State& state, bool ours) {
+  const Layer layer(state);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ours ? product(layer.grad_output, layer.weight)
+                                  : at::mm(layer.grad_output, layer.weight));
+  }
+  layer.count(state);
+}
+
+// Added into an fp32 buffer: with fp32 sums throughout, and libtorch's product rounded to bf16.
+void weight_gradient(benchmark::State& state, bool ours) {
+  const Layer layer(state);
+  at::Tensor main_grad = at::zeros({layer.out, layer.in});
+  for (auto _ : state) {
+    if (ours) {
+      add_product(main_grad, layer.grad_output.t(), layer.x);
+    } else {
+      main_grad.add_(at::mm(layer.grad_output.t(), layer.x));
+    }
+  }
+  layer.count(state);
+}
+
+void shapes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"tokens", "out", "in"});
+  benchmark->Args({1024, 2304, 768})->Args({1024, 768, 768})->Args({1024, 3072, 768});
+  benchmark->Args({1024, 768, 3072})->Args({1024, 50304, 768})->Args({4096, 4096, 512});
+  benchmark->Args({512, 1024, 256})->Args({512, 256, 1024})->Args({128, 768, 768});
+  benchmark->Args({64, 768, 768})->Args({64, 256, 256})->Args({32, 768, 768})->Args({16, 768, 768});
+  benchmark->Unit(benchmark::kMillisecond)->UseRealTime();
+}
+#define MEGATRON_COMPARE_PRODUCTS(name)               \
+  BENCHMARK_CAPTURE(name, ours, true)->Apply(shapes); \
+  BENCHMARK_CAPTURE(name, aten, false)->Apply(shapes)
+MEGATRON_COMPARE_PRODUCTS(forward);
+MEGATRON_COMPARE_PRODUCTS(input_gradient);
+MEGATRON_COMPARE_PRODUCTS(weight_gradient);
+
+}  // namespace
+}  // namespace megatron
+
+int main(int argc, char** argv) {
+  // Freed memory stays with the process, as in a training run whose steps repeat.
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
