@@ -95,7 +95,8 @@ INSTANTIATE_TEST_SUITE_P(
 // shares the validation's rows or positions.
 TEST_F(TrainProgram, BitsPerByteAreTheSameInEveryLayout) {
   std::ofstream text(path("text.txt"));
-  for (int i = 0; i < 200; ++i) text << "# document " << i << "\n" << std::string(20, 'a' + i % 26);
+  for (int i = 0; i < 200; ++i)
+    text << "# document " << i << "\n" << std::string(20, 'a' + i % 26) << "\n";
   text.close();
   const ProgramResult preprocessed =
       run_program("preprocess --tokenizer-type ByteTokenizer --document-start '^# ' --input " +
