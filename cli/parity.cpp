@@ -31,7 +31,7 @@ int run_parity(const ParsedCommand& command) {
       std::cout << comparison.to_json(tolerance).dump(2) << std::endl;
     } else if (rank.rank == 0) {
       std::cout << fmt::format("case {}: {}\n{}", parity_case.name(),
-                               describe_world(options.model.transformer, rank),
+                               describe_world(options.model.transformer, options.ddp, rank),
                                comparison.table(tolerance));
       std::cout << (comparison.holds(tolerance) ? "PASS" : "FAIL") << std::endl;
       if (!file_name.empty()) {

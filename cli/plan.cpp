@@ -5,27 +5,45 @@
 
 #include "megatron/base/error.h"
 #include "megatron/config/validate.h"
+#include "megatron/data/build_tokenizer.h"
 #include "megatron/training/layout_plan.h"
 
 #include "cli/command.h"
 
 namespace megatron {
+namespace {
 
-int run_plan(const ParsedCommand& command) {
-  Options options = command.options;
-  const TransformerConfig& t = options.model.transformer;
+// Those that the options ask for, else as many as one copy of the model takes.
+int planned_ranks(const Options& options) {
   constexpr int64_t kMostRanks = 1 << 20;
+  const auto& asked = options.plan.world_size;
+  const auto& started = options.launch.nproc;
+  check(!asked || !started || *asked == *started,
+        "Expected --world-size to be --nproc ({}), but got {}; leave one out", started.value_or(0),
+        asked.value_or(0));
+  const TransformerConfig& t = options.model.transformer;
   int64_t one_copy = 1;
   for (const int64_t size :
        {t.tensor_model_parallel_size, t.pipeline_model_parallel_size, t.context_parallel_size}) {
     one_copy = std::min(one_copy * std::clamp<int64_t>(size, 1, kMostRanks), kMostRanks + 1);
   }
-  const int64_t world_size = options.plan.world_size.value_or(one_copy);
-  check(world_size >= 1 && world_size <= kMostRanks,
+  const int64_t ranks = asked.value_or(started.value_or(one_copy));
+  check(ranks >= 1 && ranks <= kMostRanks,
         "Expected a plan for 1 to {} ranks, but got {}; --world-size says how many", kMostRanks,
-        world_size);
-  validate(options, static_cast<int>(world_size), Command::plan);
-  const LayoutPlan plan = plan_layout(options, static_cast<int>(world_size));
+        ranks);
+  return static_cast<int>(ranks);
+}
+
+}  // namespace
+
+int run_plan(const ParsedCommand& command) {
+  Options options = command.options;
+  const int world_size = planned_ranks(options);
+  validate(options, world_size, Command::plan);
+  // As for training: the tokenizer may say how large the vocabulary is.
+  build_run_tokenizer(options);
+  validate(options, world_size, Command::plan);
+  const LayoutPlan plan = plan_layout(options, world_size);
   std::cout << format_layout_plan(plan, options);
   if (const std::string& file = options.plan.draw_schedule; !file.empty()) {
     const std::string picture = draw_layout_plan(plan);

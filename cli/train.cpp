@@ -1,5 +1,4 @@
 // megatron train: trains a GPT.
-#include "megatron/base/error.h"
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
 #include "megatron/parallel/launch.h"
@@ -16,16 +15,7 @@ int run_train(const ParsedCommand& command) {
   }
   return launch(command.options.launch, [&](RankContext& rank) {
     Options options = command.options;
-    std::unique_ptr<Tokenizer> tokenizer;
-    const TokenizerConfig& files = options.tokenizer;
-    if (files.tokenizer_type || !files.tokenizer_model.empty() || !files.vocab_file.empty()) {
-      const int64_t vocab_size = options.model.vocab_size;
-      tokenizer = build_tokenizer(files, vocab_size > 0 ? std::optional(vocab_size) : std::nullopt);
-      check(vocab_size == 0 || vocab_size >= tokenizer->vocab_size(),
-            "Expected --vocab-size of at least the tokenizer's {}, but got {}",
-            tokenizer->vocab_size(), vocab_size);
-      if (vocab_size == 0) options.model.vocab_size = tokenizer->vocab_size();
-    }
+    const std::unique_ptr<Tokenizer> tokenizer = build_run_tokenizer(options);
     validate(options, rank.world_size);
     return run_training(options, tokenizer.get(), rank);
   });

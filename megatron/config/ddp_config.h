@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace megatron {
 
@@ -21,5 +22,9 @@ struct DistributedDataParallelConfig {
   DataParallelShardingStrategy data_parallel_sharding_strategy =
       DataParallelShardingStrategy::no_shard;
 };
+
+// To stand behind "DP=2": " (distributed optimizer)", " (FSDP: optim_grads)", or nothing where
+// every rank keeps all.
+std::string describe_sharing(const DistributedDataParallelConfig& config);
 
 }  // namespace megatron

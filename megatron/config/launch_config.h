@@ -7,6 +7,8 @@
 
 namespace megatron {
 
+inline constexpr int64_t kMostLocalRanks = 4096;
+
 struct LaunchConfig {
   std::optional<int64_t> nproc;   // starts that many ranks on this machine
   bool threads_as_ranks = false;  // as threads of this process, instead of processes

@@ -34,6 +34,8 @@ void OptionTable::append(Option option, const std::string& section, CommandSet t
   option.section = section;
   if (option.field.empty()) option.field = with_underscores(option.flag);
   if (option.taken_by == 0) option.taken_by = taken_by;
+  // A plan takes the command line and the file of the run that is planned.
+  if (contains(option.taken_by, Command::train)) option.taken_by |= commands(Command::plan);
   option.differs_between_runs |= defaults.differs_between_runs;
   option.architecture |= defaults.architecture;
   options_.push_back(std::move(option));

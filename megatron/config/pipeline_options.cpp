@@ -89,7 +89,7 @@ void add_pipeline_options(OptionTable& table) {
   plan.add(&PlanConfig::world_size, {.flag = "world-size",
                                      .help = "Ranks of the run that is planned",
                                      .unit = "ranks",
-                                     .otherwise = "one copy of the model"});
+                                     .otherwise = "--nproc, else one copy of the model"});
   plan.add(&PlanConfig::draw_schedule,
            {.flag = "draw-schedule",
             .help = "File for a picture (SVG) of who computes what when",

@@ -1,5 +1,7 @@
 #include "megatron/config/validate.h"
 
+#include <limits>
+
 #include "megatron/base/dtype.h"
 #include "megatron/config/option_table.h"
 #include "megatron/config/problems.h"
@@ -8,7 +10,10 @@ namespace megatron {
 namespace {
 
 void check_launch(const LaunchConfig& config, int world_size, Problems& problems) {
-  if (config.nproc) problems.at_least("--nproc", *config.nproc, 1);
+  if (config.nproc && problems.at_least("--nproc", *config.nproc, 1)) {
+    problems.expect(*config.nproc <= kMostLocalRanks, "Expected --nproc of 1 to {}, but got {}",
+                    kMostLocalRanks, *config.nproc);
+  }
   if (config.threads) problems.at_least("--threads", *config.threads, 1);
   problems.expect(
       !config.threads_as_ranks || config.nproc.has_value(),
@@ -67,6 +72,13 @@ void align_precision(TransformerConfig& config, Problems& problems) {
                   "it out");
 }
 
+// Steps that the run takes at most; a plan may leave that open.
+int64_t steps_of(const Options& options, Command command) {
+  if (command == Command::bench) return options.bench.warmup_steps + options.bench.steps;
+  const int64_t steps = options.training.train_iters;
+  return command == Command::plan && steps == 0 ? std::numeric_limits<int64_t>::max() : steps;
+}
+
 }  // namespace
 
 void validate(Options& options, int world_size, Command command) {
@@ -74,15 +86,12 @@ void validate(Options& options, int world_size, Command command) {
   if (contains(kLayoutCommands, command)) {
     align_precision(options.model.transformer, problems);
     check_launch(options.launch, world_size, problems);
-    check_model(options.model, world_size, problems);
+    check_model(options.model, world_size, command, problems);
     check_data_parallel(options, problems);
   }
-  if (contains(kModelCommands, command)) check_batches(options, world_size, problems);
-  if (contains(commands(Command::train, Command::bench), command)) {
-    const int64_t steps = command == Command::train
-                              ? options.training.train_iters
-                              : options.bench.warmup_steps + options.bench.steps;
-    check_profile(options.profile, steps, world_size, problems);
+  if (contains(kModelCommands, command)) {
+    check_batches(options, world_size, problems);
+    check_profile(options.profile, steps_of(options, command), world_size, problems);
     check_optimizer(options.optimizer, problems);
     check_unused(options, problems);
     problems.expect(
@@ -93,6 +102,11 @@ void validate(Options& options, int world_size, Command command) {
   }
   switch (command) {
     case Command::train:
+      check_can_start(options, problems);
+      check_training(options, problems);
+      break;
+    case Command::plan:
+      problems.at_least("--train-iters", options.training.train_iters, 0);
       check_training(options, problems);
       break;
     case Command::generate:
@@ -102,11 +116,6 @@ void validate(Options& options, int world_size, Command command) {
                       "at a time, but got {}; leave it out",
                       options.model.transformer.context_parallel_size);
       check_tokenizer(options.tokenizer, problems);
-      break;
-    case Command::plan:
-      problems.expect(options.model.vocab_size > 0,
-                      "Expected --vocab-size of at least 1, but got {}; GPT-2 has 50257",
-                      options.model.vocab_size);
       break;
     case Command::bench:
       problems.at_least("--steps", options.bench.steps, 1);

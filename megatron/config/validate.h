@@ -18,7 +18,8 @@ bool same(const YarnConfig& left, const YarnConfig& right);
 
 // The parts of it.
 void check_attention(const GPTModelConfig& config, Problems& problems);
-void check_model(const GPTModelConfig& config, int world_size, Problems& problems);
+// `command` is asked for the ranks that would work.
+void check_model(const GPTModelConfig& config, int world_size, Command command, Problems& problems);
 void check_context_parallel(const GPTModelConfig& config, Problems& problems);
 void check_data_parallel(const Options& options, Problems& problems);
 // The split over pipeline stages; sizes must be checked before.
@@ -34,6 +35,9 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems);
 void check_tensor_parallel_overlap(const TransformerConfig& config, Problems& problems);
 // `steps` that the run takes at most.
 void check_profile(const ProfileConfig& config, int64_t steps, int world_size, Problems& problems);
+// What a run cannot do without, and a plan of it can.
+void check_can_start(const Options& options, Problems& problems);
+// What is given for it.
 void check_training(const Options& options, Problems& problems);
 void check_unused(const Options& options, Problems& problems);
 

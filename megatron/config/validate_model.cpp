@@ -277,23 +277,27 @@ bool check_parallel_sizes(const TransformerConfig& t, Problems& problems) {
          tensor && context;
 }
 
-void check_world(const TransformerConfig& t, int world_size, Problems& problems) {
+void check_world(const TransformerConfig& t, int world_size, Command command, Problems& problems) {
   const int64_t tensor = t.tensor_model_parallel_size;
   const int64_t stages = t.pipeline_model_parallel_size;
   constexpr int64_t kMost = int64_t{1} << 30;  // three sizes beyond it would not fit 64 bits
   const int64_t context = tensor * stages <= kMost ? t.context_parallel_size : 1;
   const int64_t model = tensor * stages * context;
+  const int64_t ranks = std::max<int64_t>(world_size / model, 1) * model;
   problems.expect(world_size >= 1 && world_size % model == 0,
                   "Expected a number of ranks divisible by {} (tensor {} x pipeline {}{}), but got "
-                  "{}; {} ranks would work",
+                  "{}; {} ranks would work: {} {}, or {} {}",
                   model, tensor, stages,
                   context == 1 ? std::string() : fmt::format(" x context {}", context), world_size,
-                  nearest_multiples(model, world_size));
+                  nearest_multiples(model, world_size),
+                  command == Command::plan ? "--world-size" : "--nproc", ranks,
+                  command == Command::plan ? "--nproc" : "torchrun --nproc-per-node", ranks);
 }
 
 }  // namespace
 
-void check_model(const GPTModelConfig& config, int world_size, Problems& problems) {
+void check_model(const GPTModelConfig& config, int world_size, Command command,
+                 Problems& problems) {
   const auto& t = config.transformer;
   const bool sized = check_sizes(config, problems);
   const bool ranked = check_parallel_sizes(t, problems);
@@ -311,7 +315,7 @@ void check_model(const GPTModelConfig& config, int world_size, Problems& problem
     check_pipeline(config, problems);
     check_context_parallel(config, problems);
   }
-  if (ranked) check_world(t, world_size, problems);
+  if (ranked) check_world(t, world_size, command, problems);
   check_activation(t, problems);
   check_recomputation(t, problems);
   check_tensor_parallel_overlap(t, problems);

@@ -32,8 +32,6 @@ bool is_split(const std::string& text) {
 void check_data(const Options& options, Problems& problems) {
   const DataConfig& data = options.data;
   const TokenizerConfig& tokenizer = options.tokenizer;
-  problems.expect(data.mock_data || !data.data_path.empty(),
-                  "Expected --data-path, but got none; --mock-data needs no files");
   problems.expect(!data.mock_data || data.data_path.empty(),
                   "Expected --data-path or --mock-data, but got both; leave one out");
   problems.expect(
@@ -212,9 +210,14 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
   }
 }
 
+void check_can_start(const Options& options, Problems& problems) {
+  problems.at_least("--train-iters", options.training.train_iters, 1);
+  problems.expect(options.data.mock_data || !options.data.data_path.empty(),
+                  "Expected --data-path, but got none; --mock-data needs no files");
+}
+
 void check_training(const Options& options, Problems& problems) {
   const TrainingConfig& training = options.training;
-  problems.at_least("--train-iters", training.train_iters, 1);
   problems.at_least("--eval-interval", training.eval_interval, 0);
   problems.at_least("--eval-iters", training.eval_iters, 0);
   problems.expect(training.eval_interval != 0 || training.eval_iters == TrainingConfig().eval_iters,

@@ -56,4 +56,18 @@ std::unique_ptr<Tokenizer> build_tokenizer(const TokenizerConfig& config,
   fail("Expected a known tokenizer type, but got number {}", static_cast<int>(type));
 }
 
+std::unique_ptr<Tokenizer> build_run_tokenizer(Options& options) {
+  const TokenizerConfig& files = options.tokenizer;
+  if (!files.tokenizer_type && files.tokenizer_model.empty() && files.vocab_file.empty())
+    return nullptr;
+  int64_t& vocab_size = options.model.vocab_size;
+  auto tokenizer =
+      build_tokenizer(files, vocab_size > 0 ? std::optional(vocab_size) : std::nullopt);
+  check(vocab_size == 0 || vocab_size >= tokenizer->vocab_size(),
+        "Expected --vocab-size of at least the tokenizer's {}, but got {}", tokenizer->vocab_size(),
+        vocab_size);
+  if (vocab_size == 0) vocab_size = tokenizer->vocab_size();
+  return tokenizer;
+}
+
 }  // namespace megatron

@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "megatron/config/training_config.h"
+#include "megatron/config/options.h"
 #include "megatron/data/tokenizer.h"
 
 namespace megatron {
@@ -14,5 +14,9 @@ namespace megatron {
 // do not belong to the type.
 std::unique_ptr<Tokenizer> build_tokenizer(const TokenizerConfig& config,
                                            std::optional<int64_t> vocab_size = std::nullopt);
+
+// The tokenizer of a run, or null where the options name none. Gives the model its vocabulary's
+// size where that was not given. Throws Error for a given one that is smaller than the tokenizer's.
+std::unique_ptr<Tokenizer> build_run_tokenizer(Options& options);
 
 }  // namespace megatron

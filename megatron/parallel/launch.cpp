@@ -20,8 +20,6 @@
 namespace megatron {
 namespace {
 
-constexpr int64_t kMostLocalRanks = 4096;
-
 std::chrono::milliseconds collective_timeout(const LaunchConfig& config) {
   const double minutes = config.distributed_timeout_minutes;
   check(std::isfinite(minutes) && minutes >= 0.0001 && minutes <= 1e6,

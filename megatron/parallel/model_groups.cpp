@@ -37,14 +37,15 @@ ProcessGroupCollection make_model_groups(const GPTModelConfig& config, const Ran
   return groups;
 }
 
-std::string describe_world(const TransformerConfig& config, const RankContext& rank) {
+std::string describe_world(const TransformerConfig& config,
+                           const DistributedDataParallelConfig& ddp, const RankContext& rank) {
   const ParallelSizes sizes = parallel_sizes(config, rank.world_size);
   const int chunks = PipelineLayout::of(config).chunks();
-  return fmt::format("TP={}{} x PP={}{}{} x DP={}, {} rank{} ({}), {} thread{} each", sizes.tp,
+  return fmt::format("TP={}{} x PP={}{}{} x DP={}{}, {} rank{} ({}), {} thread{} each", sizes.tp,
                      config.sequence_parallel ? "+SP" : "", sizes.pp,
                      chunks > 1 ? fmt::format(" (x{} virtual)", chunks) : "",
                      sizes.cp == 1 ? "" : fmt::format(" x CP={}", sizes.cp), sizes.dp,
-                     rank.world_size, rank.world_size == 1 ? "" : "s",
+                     describe_sharing(ddp), rank.world_size, rank.world_size == 1 ? "" : "s",
                      rank.transport ? rank.transport->kind() : "one process", rank.threads,
                      rank.threads == 1 ? "" : "s");
 }

@@ -1,6 +1,7 @@
 // The groups of a model's layout.
 #pragma once
 
+#include "megatron/config/ddp_config.h"
 #include "megatron/config/gpt_model_config.h"
 #include "megatron/parallel/rank_context.h"
 
@@ -18,6 +19,7 @@ ProcessGroupCollection make_model_groups(const TransformerConfig& config, const 
 ProcessGroupCollection make_model_groups(const GPTModelConfig& config, const RankContext& rank);
 
 // "TP=2 x PP=2 x DP=1, 4 ranks (gloo), 1 thread each"
-std::string describe_world(const TransformerConfig& config, const RankContext& rank);
+std::string describe_world(const TransformerConfig& config,
+                           const DistributedDataParallelConfig& ddp, const RankContext& rank);
 
 }  // namespace megatron

@@ -105,22 +105,25 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
       seconds.size() % 2 == 1 ? seconds[middle] : 0.5 * (seconds[middle - 1] + seconds[middle]);
   const double slowest = reduced(*groups.world, median, ReduceOp::max);
   const double tflops = model_flops(options.model, global_batch) / slowest / 1e12;
-  return {{"ms_per_step", slowest * 1e3},
-          {"tokens_per_s", double(global_batch * options.model.seq_length) / slowest},
-          {"model_tflops", tflops},
-          {"gemm_peak_tflops", peak_tflops},
-          {"gemm_peak_fraction", tflops / peak_tflops},
-          {"peak_rss_mib", peak_rss},
-          {"parameters_mib", parameters_mib},
-          {"gradients_mib", gradients_mib},
-          {"optimizer_state_mib", optimizer_mib},
-          {"parameters", count_parameters(options.model)},
-          {"global_batch_size", global_batch},
-          {"seq_length", options.model.seq_length},
-          {"dtype", dtype_name(options.model.transformer.params_dtype)},
-          {"layout", describe_world(options.model.transformer, rank)},
-          {"steps", options.bench.steps},
-          {"last_loss", loss}};
+  nlohmann::json result = {
+      {"ms_per_step", slowest * 1e3},
+      {"tokens_per_s", double(global_batch * options.model.seq_length) / slowest},
+      {"model_tflops", tflops},
+      {"gemm_peak_tflops", peak_tflops},
+      {"peak_rss_mib", peak_rss},
+      {"parameters_mib", parameters_mib},
+      {"gradients_mib", gradients_mib},
+      {"optimizer_state_mib", optimizer_mib},
+      {"parameters", count_parameters(options.model)},
+      {"global_batch_size", global_batch},
+      {"seq_length", options.model.seq_length},
+      {"dtype", dtype_name(options.model.transformer.params_dtype)},
+      {"layout", describe_world(options.model.transformer, options.ddp, rank)},
+      {"steps", options.bench.steps},
+      {"last_loss", loss}};
+  if (const double share = share_of_peak(tflops, peak_tflops); share > 0)
+    result["gemm_peak_fraction"] = share;
+  return result;
 }
 
 }  // namespace megatron

@@ -67,6 +67,16 @@ std::string readable_time(std::string time) {
   return time;
 }
 
+// The sizes alone: up to the first comma that does not stand in parentheses.
+std::string short_layout(const std::string& layout) {
+  int depth = 0;
+  for (size_t i = 0; i < layout.size(); ++i) {
+    depth += layout[i] == '(' ? 1 : layout[i] == ')' ? -1 : 0;
+    if (layout[i] == ',' && depth == 0) return layout.substr(0, i);
+  }
+  return layout;
+}
+
 std::vector<ChartMark> resume_marks(const RunHistory& history) {
   std::vector<ChartMark> marks;
   for (const auto& run : history.runs) {
@@ -74,7 +84,7 @@ std::vector<ChartMark> resume_marks(const RunHistory& history) {
     if (description.first_iteration == 0) continue;
     const auto& layout = description.layout;
     marks.push_back({static_cast<double>(description.first_iteration),
-                     "resumed: " + layout.substr(0, layout.find(',')),
+                     "resumed: " + short_layout(layout),
                      fmt::format("resumed after step {} at {} UTC: {}", description.first_iteration,
                                  readable_time(run.time), layout)});
   }
@@ -180,6 +190,7 @@ struct Speed {
 Speed mean_speed(const RunHistory& history, int64_t after, int64_t until) {
   Speed total;
   double milliseconds = 0, count = 0;
+  bool peak_known = true;  // of every step
   std::vector<const StepRecord*> records;
   for (const auto& record : history.steps) {
     if (record.iteration > after && record.iteration <= until) records.push_back(&record);
@@ -191,6 +202,7 @@ Speed mean_speed(const RunHistory& history, int64_t after, int64_t until) {
     ++count;
     total.tokens_per_s += record->tokens_per_s * record->step_ms;
     total.tflops += record->model_tflops * record->step_ms;
+    peak_known &= record->gemm_peak_fraction > 0;
     total.peak_fraction += record->gemm_peak_fraction * record->step_ms;
     total.memory_mib = std::max(total.memory_mib, record->memory_mib);
   }
@@ -198,7 +210,7 @@ Speed mean_speed(const RunHistory& history, int64_t after, int64_t until) {
     total.step_ms = milliseconds / count;
     total.tokens_per_s /= milliseconds;
     total.tflops /= milliseconds;
-    total.peak_fraction /= milliseconds;
+    total.peak_fraction = peak_known ? total.peak_fraction / milliseconds : 0;
   }
   return total;
 }

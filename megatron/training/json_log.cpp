@@ -104,15 +104,18 @@ StepRecord step_from_json(const Json& object) {
 
 std::string run_to_line(const RunStart& run) {
   const auto& description = run.description;
-  return to_line({{"event", "run"},
-                  {"time", run.time},
-                  {"title", description.title},
-                  {"layout", description.layout},
-                  {"world_size", description.world_size},
-                  {"first_iteration", description.first_iteration},
-                  {"train_iters", description.train_iters},
-                  {"stages", description.stages},
-                  {"settings", pairs_to_json(description.settings)}});
+  Json object = {{"event", "run"},
+                 {"time", run.time},
+                 {"title", description.title},
+                 {"layout", description.layout},
+                 {"world_size", description.world_size},
+                 {"first_iteration", description.first_iteration},
+                 {"train_iters", description.train_iters},
+                 {"stages", description.stages},
+                 {"settings", pairs_to_json(description.settings)}};
+  if (description.gemm_peak_tflops != 0)
+    object["gemm_peak_tflops"] = number(description.gemm_peak_tflops);
+  return to_line(object);
 }
 
 RunStart run_from_json(const Json& object) {
@@ -126,6 +129,7 @@ RunStart run_from_json(const Json& object) {
   description.train_iters = object.at("train_iters").get<int64_t>();
   description.stages = object.at("stages").get<std::vector<std::string>>();
   description.settings = pairs_from_json(object.at("settings"));
+  description.gemm_peak_tflops = double_or(object, "gemm_peak_tflops", 0);
   return run;
 }
 

@@ -8,7 +8,7 @@
 // Numbers are written so that they read back as the same double. JSON has no NaN or infinity: these
 // are the strings "NaN", "Infinity" and "-Infinity", which Python's float() and JavaScript's
 // Number() take. Beside it, metrics.events.jsonl (for metrics.jsonl) holds everything else, an
-// object a line with a key "event": "run" (at each start: layout, settings, first_iteration),
+// object a line with a key "event": "run" (at each start: layout, settings, first_iteration, peak),
 // "evaluation", "note", "summary". Both files are only ever appended to.
 #pragma once
 

@@ -66,6 +66,20 @@ std::string percent(double share) {
   return fmt::format("{:.1f}%", 100 * share);
 }
 
+// What every rank of a stage keeps between steps, a line per stage.
+std::string memory_table(const LayoutPlan& plan) {
+  const auto mib = [](int64_t bytes) { return fmt::format("{:.1f}", double(bytes) / (1 << 20)); };
+  std::string text = fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "MiB of a rank", "weights",
+                                 "gradients", "optimizer state", "sum");
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const TrainingMemory& memory = plan.stages[i].memory;
+    text += fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", fmt::format("stage {}", i),
+                        mib(memory.parameters), mib(memory.gradients), mib(memory.optimizer_state),
+                        mib(memory.total()));
+  }
+  return text;
+}
+
 std::string schedule_name(const LayoutPlan& plan) {
   if (plan.stages.size() == 1) return "no pipelining";
   if (plan.chunks == 1) return "1F1B";
@@ -101,6 +115,10 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
         planned.parameters += parameter->data.numel();
       planned.flops_share += flops.of(layout.chunk(stage, chunk)) / all_flops;
     }
+    // Copies of the same parameters: data and context parallel ranks share them out.
+    planned.memory = planned_training_memory(planned.parameters, config.params_dtype, options.ddp,
+                                             options.optimizer.optimizer,
+                                             int64_t{plan.sizes.dp} * plan.sizes.cp);
     plan.stages.push_back(std::move(planned));
   }
 
@@ -119,13 +137,13 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
 std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
   const TransformerConfig& config = options.model.transformer;
   std::string text = fmt::format(
-      "GPT, {} layers x {}, {} parameters, {}\nTP={}{} x PP={} x CP={} x DP={}, {} rank{}; {} "
+      "GPT, {} layers x {}, {} parameters, {}\nTP={}{} x PP={} x CP={} x DP={}{}, {} rank{}; {} "
       "micro-batch{} of {} x {} a step\n\n",
       config.num_layers, config.hidden_size, millions(count_parameters(options.model)),
       dtype_name(config.params_dtype), plan.sizes.tp, config.sequence_parallel ? "+SP" : "",
-      plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, plan.world_size, plan.world_size == 1 ? "" : "s",
-      plan.microbatches, plan.microbatches == 1 ? "" : "es", options.batch.micro_batch_size,
-      options.model.seq_length);
+      plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, describe_sharing(options.ddp), plan.world_size,
+      plan.world_size == 1 ? "" : "s", plan.microbatches, plan.microbatches == 1 ? "" : "es",
+      options.batch.micro_batch_size, options.model.seq_length);
   size_t widest = 5;
   for (const StagePlan& stage : plan.stages) widest = std::max(widest, stage.holds.size());
   text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", "stage", "ranks", "holds", widest,
@@ -138,10 +156,13 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
     text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", i, ranks, stage.holds, widest,
                         millions(stage.parameters), percent(stage.flops_share));
   }
+  text += "\n" + memory_table(plan);
   const auto& fullest = *std::ranges::max_element(plan.stages, {}, &StagePlan::flops_share);
   return text +
          fmt::format(
              "\nparameters are those of one rank; arithmetic is the stage's share of the model's\n"
+             "memory is what stays between steps; activations come on top, and what is gathered or "
+             "not yet summed while a step runs\n"
              "schedule: {}\n"
              "bubble: {} of the ranks' time, where a chunk's forward takes f and its backward 2f\n"
              "schedule's own bound on efficiency: {}\n"

@@ -7,6 +7,7 @@
 
 #include "megatron/config/options.h"
 #include "megatron/config/pipeline_layout.h"
+#include "megatron/optimizer/training_memory.h"
 #include "megatron/parallel/rank_grid.h"
 #include "megatron/pipeline/timeline.h"
 
@@ -17,6 +18,7 @@ struct StagePlan {
   std::string holds;
   int64_t parameters = 0;  // of a rank, copies of tied embeddings included
   double flops_share = 0;  // of the model's arithmetic; the stages' sum is 1
+  TrainingMemory memory;   // of a rank, between steps
 };
 
 struct LayoutPlan {

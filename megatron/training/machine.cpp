@@ -37,6 +37,10 @@ double measure_gemm_tflops(at::ScalarType dtype, at::Device device, double milli
   return 2.0 * n * n * n / best / 1e12;
 }
 
+double share_of_peak(double rate, double peak) {
+  return rate <= peak && peak > 0 ? rate / peak : 0;
+}
+
 double resident_mib() {
   std::ifstream statm("/proc/self/statm");
   double pages = 0, resident = 0;

@@ -10,6 +10,10 @@ namespace megatron {
 // `milliseconds`.
 double measure_gemm_tflops(at::ScalarType dtype, at::Device device, double milliseconds);
 
+// The share of a peak that a rate is; 0, not known, where the rate is above it: then something else
+// had the machine while the peak was measured.
+double share_of_peak(double rate, double peak);
+
 // Resident memory of this process in MiB, now and at its peak.
 double resident_mib();
 double peak_resident_mib();

@@ -100,6 +100,11 @@ std::vector<std::string> run_header(const RunDescription& description, int width
   for (size_t i = 0; i < description.stages.size(); ++i) {
     lines.push_back((i == 0 ? "stages   " : "         ") + description.stages[i]);
   }
+  if (description.gemm_peak_tflops > 0) {
+    lines.push_back(fmt::format(
+        "peak     {:.3g} TFLOP/s in matrix products, measured at the start{}",
+        description.gemm_peak_tflops, description.world_size > 1 ? ", all ranks together" : ""));
+  }
   if (description.settings.empty()) {
     lines.emplace_back("options  all at their defaults");
   } else {

@@ -12,7 +12,8 @@ namespace megatron {
 // too wide for columns gets a line of its own, after the others and whole.
 std::vector<std::string> parameter_columns(const NamedValues& pairs, int width);
 
-// Title, layout, steps to do, stages, and the options that differ from their defaults.
+// Title, layout, steps to do, stages, measured peak, and the options that differ from their
+// defaults.
 std::vector<std::string> run_header(const RunDescription& description, int width);
 
 // A box around a title and aligned rows; with line-drawing characters where `unicode`.

@@ -25,7 +25,7 @@ struct StepRecord {
   double step_ms = 0;          // wall time
   double tokens_per_s = 0;
   double model_tflops = 0;        // TFLOP/s of the whole world; 0: not measured
-  double gemm_peak_fraction = 0;  // of this machine's GEMM rate in the run's dtype; 0: not measured
+  double gemm_peak_fraction = 0;  // of this machine's GEMM rate in the run's dtype; 0: not known
   double memory_mib = 0;          // resident, per rank (the largest); 0: not measured
   int64_t batch_size = 0;         // samples in this step; 0: not given
 };
@@ -48,6 +48,8 @@ struct RunDescription {
   int64_t first_iteration = 0;  // iterations done before this run
   int64_t train_iters = 0;
   int64_t world_size = 1;  // ranks; Megatron's "throughput" is TFLOP/s a rank
+  // The rate of matrix products that was measured at the start, all ranks together; 0: was not.
+  double gemm_peak_tflops = 0;
 };
 
 // A titled list of results, for example the losses in bits per byte beside reference models.

@@ -57,6 +57,7 @@ void StepMeans::add(const StepRecord& record) {
   sum_.step_ms += record.step_ms;
   sum_.tokens_per_s += record.tokens_per_s * record.step_ms;
   sum_.model_tflops += record.model_tflops * record.step_ms;
+  peak_known_ &= record.gemm_peak_fraction > 0;
   sum_.gemm_peak_fraction += record.gemm_peak_fraction * record.step_ms;
   last_ = record;
 }
@@ -70,7 +71,7 @@ StepRecord StepMeans::take() {
     if (sum_.step_ms > 0) {
       mean.tokens_per_s = sum_.tokens_per_s / sum_.step_ms;
       mean.model_tflops = sum_.model_tflops / sum_.step_ms;
-      mean.gemm_peak_fraction = sum_.gemm_peak_fraction / sum_.step_ms;
+      mean.gemm_peak_fraction = peak_known_ ? sum_.gemm_peak_fraction / sum_.step_ms : 0;
     }
   }
   *this = StepMeans();

@@ -32,7 +32,8 @@ class StepMeans {
 
  private:
   double count_ = 0;
-  StepRecord sum_, last_;  // in sum_ rates are multiplied by the step's time
+  StepRecord sum_, last_;   // in sum_ rates are multiplied by the step's time
+  bool peak_known_ = true;  // the share of the peak, of every step
 };
 
 class StepLine {

@@ -13,6 +13,7 @@
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/options_json.h"
+#include "megatron/data/split.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/learning_rate_schedule.h"
 #include "megatron/parallel/model_groups.h"
@@ -146,10 +147,11 @@ class TrainingLoop {
         dtype_name(options_.model.transformer.params_dtype));
     description.settings = differences_from_default(options_, commands(Command::train));
     description.stages = describe_stages();
-    description.layout = describe_world(options_.model.transformer, rank_);
+    description.layout = describe_world(options_.model.transformer, options_.ddp, rank_);
     description.first_iteration = progress_.iteration;
     description.train_iters = options_.training.train_iters;
     description.world_size = rank_.world_size;
+    description.gemm_peak_tflops = gemm_tflops_;
     if (rank_.rank != 0) return;
     log_.emplace(options_.logging, description);
     if (resumes_) {
@@ -178,8 +180,11 @@ class TrainingLoop {
     for (const auto& [split, name] :
          {std::pair{Split::valid, "validation"}, std::pair{Split::test, "test"}}) {
       if (data.has(split)) continue;
-      log_->note(fmt::format("no {} loss: the split {} leaves no documents for it", name,
-                             options_.data.split));
+      const bool too_few = parse_split(options_.data.split)[static_cast<size_t>(split)].has_value();
+      log_->note(fmt::format(
+          "no {} loss: the split {} leaves no documents for it{}", name, options_.data.split,
+          too_few ? "; there are too few: preprocess --document-start cuts a plain text into more"
+                  : ""));
     }
   }
 
@@ -217,7 +222,7 @@ class TrainingLoop {
                 .step_ms = ms,
                 .tokens_per_s = samples * double(options_.model.seq_length) / (ms / 1e3),
                 .model_tflops = tflops,
-                .gemm_peak_fraction = tflops / gemm_tflops_,
+                .gemm_peak_fraction = share_of_peak(tflops, gemm_tflops_),
                 .memory_mib = resident_mib(),
                 .batch_size = data.global_batch_size()});
     if (stepped.skipped) {

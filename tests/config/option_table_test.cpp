@@ -25,6 +25,13 @@ TEST(OptionTable, EveryOptionHasHelpASectionAndASubcommand) {
   }
 }
 
+TEST(OptionTable, APlanTakesWhatTrainingTakes) {
+  for (const Option& option : option_table().options()) {
+    if (!contains(option.taken_by, Command::train)) continue;
+    EXPECT_TRUE(contains(option.taken_by, Command::plan)) << option.flag;
+  }
+}
+
 TEST(OptionTable, EveryNumberHasAUnit) {
   Options options;
   for (const Option& option : option_table().options()) {

@@ -144,7 +144,9 @@ const BadCase kBadCases[] = {
     {{"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2"},
      6,
      {"divisible by 4 (tensor 2 x pipeline 2), but got 6", "4 or 8 ranks"}},
-    {{"--tensor-model-parallel-size", "2"}, 1, {"divisible by 2", "2 ranks would work"}},
+    {{"--tensor-model-parallel-size", "2"},
+     1,
+     {"divisible by 2", "2 ranks would work: --nproc 2, or torchrun --nproc-per-node 2"}},
     {{"--global-batch-size", "6", "--micro-batch-size", "2"},
      2,
      {"--micro-batch-size 2 x data parallel 2), but got 6", "4 or 8"}},
@@ -291,6 +293,8 @@ const BadCase kBadCases[] = {
     {{"--log-interval", "0"}, 1, {"--log-interval of at least 1"}},
     {{"--exit-duration-in-mins", "0"}, 1, {"--exit-duration-in-mins above 0"}},
     {{"--nproc", "0"}, 1, {"--nproc of at least 1"}},
+    {{"--nproc", "4097"}, 1, {"--nproc of 1 to 4096", "but got 4097"}},
+    {{"--pipeline-model-parallel-size", "2"}, 3, {"2 or 4 ranks would work: --nproc 2, or torch"}},
     {{"--threads", "0"}, 1, {"--threads of at least 1"}},
     {{"--threads-as-ranks"}, 1, {"--nproc with --threads-as-ranks"}},
     {{"--master-port", "70000"}, 1, {"--master-port between 1 and 65535"}},
@@ -413,6 +417,39 @@ TEST(Validate, AcceptsWhatWorks) {
                                 "layernorm", "mlp"}),
             "accepted");
   EXPECT_EQ(validation_refusal({"--mtp-num-layers", "2", "--mtp-use-repeated-layer"}), "accepted");
+}
+
+// A plan may leave open how long a run is and on what; what is given is checked as for training.
+TEST(Validate, APlanChecksWhatTrainingChecks) {
+  const Arguments model = {"--num-layers",          "4", "--hidden-size", "64",
+                           "--num-attention-heads", "4", "--seq-length",  "32"};
+  const auto refusal = [&](Arguments arguments) {
+    arguments.insert(arguments.end(), model.begin(), model.end());
+    return message_of([&] {
+      Options options = parse_options(Command::plan, arguments).options;
+      validate(options, /*world_size=*/2, Command::plan);
+    });
+  };
+  EXPECT_EQ(refusal({"--vocab-size", "128"}), "accepted");
+  EXPECT_EQ(refusal({"--tokenizer-model", "tokenizer.json"}), "accepted");
+  EXPECT_EQ(refusal({"--vocab-size", "128", "--profile"}), "accepted");
+  EXPECT_THAT(refusal({}), AllOf(HasSubstr("give --vocab-size"), HasSubstr("--tokenizer-model")));
+  for (const auto& [flags, message] :
+       {std::pair<Arguments, const char*>{{"--train-iters", "-1"}, "--train-iters of at least"},
+        {{"--split", "x"}, "--split as up to three shares"},
+        {{"--lr-warmup-iters", "9", "--train-iters", "9"}, "8 would work"},
+        {{"--sgd-momentum", "0.8"}, "--optimizer sgd"},
+        {{"--grad-reduce-in-bf16"}, "--bf16 with --grad-reduce-in-bf16"},
+        {{"--overlap-param-gather"}, "--use-distributed-optimizer"},
+        {{"--threads-as-ranks"}, "--nproc with --threads-as-ranks"},
+        {{"--profile", "--profile-ranks", "2"}, "--profile-ranks within 0 to 1"},
+        {{"--profile", "--train-iters", "5"}, "at most the run's 5 steps"},
+        {{"--finetune"}, "--load with --finetune"},
+        {{"--tensor-model-parallel-size", "4"}, "4 ranks would work: --world-size 4"}}) {
+    Arguments arguments = flags;
+    arguments.insert(arguments.end(), {"--vocab-size", "128"});
+    EXPECT_THAT(refusal(arguments), HasSubstr(message)) << flags.front();
+  }
 }
 
 TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {

@@ -93,7 +93,8 @@ TEST(JsonLog, NanAndInfinityAreValidJson) {
 
 TEST(JsonLog, EventsComeBack) {
   TemporaryFolder folder;
-  const auto run = example_start(0, "TP=2 \"quoted\" \xff");  // a byte that is not UTF-8
+  auto run = example_start(0, "TP=2 \"quoted\" \xff");  // a byte that is not UTF-8
+  run.description.gemm_peak_tflops = 0.25;
   {
     JsonLog log(folder.file("m.jsonl"), run);
     log.evaluation({10, "validation", 2.5, 1.25});
@@ -110,6 +111,7 @@ TEST(JsonLog, EventsComeBack) {
   EXPECT_EQ(history.runs[0].description.stages, run.description.stages);
   EXPECT_EQ(history.runs[0].description.train_iters, 600);
   EXPECT_EQ(history.runs[0].description.world_size, 4);
+  EXPECT_EQ(history.runs[0].description.gemm_peak_tflops, 0.25);
   ASSERT_EQ(history.evaluations.size(), 2u);
   EXPECT_EQ(history.evaluations[0].bits_per_byte, 1.25);
   EXPECT_EQ(history.evaluations[1].split, "test");

@@ -61,6 +61,10 @@ TEST(ParameterTable, Header) {
                           "         stage 1: layers 2-3, 2.1M parameters",
                           "options that differ from their defaults:",
                           "  num-layers  4    hidden-size  256    seed  42"));
+  description.gemm_peak_tflops = 0.1234;
+  EXPECT_EQ(run_header(description, 80)[5],
+            "peak     0.123 TFLOP/s in matrix products, measured at the start, all ranks together");
+  description.gemm_peak_tflops = 0;
   description.first_iteration = 600;
   description.settings.clear();
   const auto lines = run_header(description, 80);

@@ -78,6 +78,52 @@ TEST(PlanProgram, RefusesWhatTrainingWouldRefuse) {
   }
 }
 
+// The configuration and the flags of a training run are those of its plan.
+TEST(PlanProgram, TakesTheCommandLineOfTraining) {
+  const std::string examples = EXAMPLES_DIR;
+  const ProgramResult result = run_program(
+      "plan --config " + examples + "/quickstart.yaml --tokenizer-model " + examples +
+      "/data/tokenizer.json --nproc 4 --tensor-model-parallel-size 2 --use-distributed-optimizer "
+      "--overlap-grad-reduce --recompute-granularity selective --data-path nowhere --save nowhere");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output,
+              AllOf(HasSubstr(", bf16\n"), HasSubstr("DP=2 (distributed optimizer), 4 ranks"),
+                    HasSubstr("activations come on top")));
+}
+
+TEST(PlanProgram, SaysWhatARankKeepsInMemory) {
+  // 2 bytes of a weight, 4 of its gradient, 12 of the optimizer's state: shared out over dp x cp.
+  const std::string model =
+      "plan --num-layers 4 --hidden-size 1024 --num-attention-heads 8 --seq-length 64 --vocab-size "
+      "1024 --untie-embeddings-and-output-weights --position-embedding-type none "
+      "--disable-bias-linear --normalization RMSNorm --bf16 --world-size 4 "
+      "--context-parallel-size 2 ";
+  // Weights of 12 x 1024^2 a layer and 2 x 1024^2 of the vocabulary: 50 Mi; norms: 9 x 1024.
+  const auto stage = [](const char* weights, const char* gradients, const char* state,
+                        const char* sum) {
+    return HasSubstr(fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "stage 0", weights,
+                                 gradients, state, sum));
+  };
+  const auto output = [&](const std::string& flags) { return run_program(model + flags).output; };
+  EXPECT_THAT(output(""), stage("100.0", "200.0", "600.1", "900.2"));
+  EXPECT_THAT(output("--use-distributed-optimizer"), stage("100.0", "200.0", "150.0", "450.1"));
+  const std::string fsdp = "--use-megatron-fsdp --data-parallel-sharding-strategy ";
+  EXPECT_THAT(output(fsdp + "optim_grads"), stage("100.0", "50.0", "150.0", "300.1"));
+  EXPECT_THAT(output(fsdp + "optim_grads_params"),
+              AllOf(stage("25.0", "50.0", "150.0", "225.0"),
+                    HasSubstr("DP=2 (FSDP: optim_grads_params), 4 ranks")));
+  EXPECT_THAT(output("--use-megatron-fsdp"), HasSubstr("no_shard, nothing is shared out"));
+}
+
+TEST(PlanProgram, RefusesTwoSizesOfTheWorldAndNoVocabulary) {
+  EXPECT_THAT(plan("--world-size 2 --nproc 4").errors,
+              HasSubstr("Expected --world-size to be --nproc (4), but got 2"));
+  EXPECT_THAT(run_program("plan --num-layers 2 --hidden-size 16 --num-attention-heads 2 "
+                          "--seq-length 16")
+                  .errors,
+              AllOf(HasSubstr("give --vocab-size"), HasSubstr("--tokenizer-model")));
+}
+
 // The parameters of the plan are those that ranks make: of one rank alone and of all together.
 TEST(LayoutPlan, CountsTheParametersOfTheModel) {
   Options options;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "megatron/training/machine.h"
+
 #include "tests/training/log_test_tools.h"
 
 namespace megatron {
@@ -60,6 +62,23 @@ TEST(StepLine, LossesOfMultiTokenPredictionFollowTheLoss) {
   means.add(record);
   EXPECT_NE(StepLine(10).format(means.take(), 80).find("loss  2.5000 | mtp  3.5000  5.0000 | grad"),
             std::string::npos);
+}
+
+TEST(StepLine, AShareAboveThePeakIsNone) {
+  EXPECT_EQ(share_of_peak(1, 4), 0.25);
+  EXPECT_EQ(share_of_peak(4, 4), 1);
+  EXPECT_EQ(share_of_peak(4.1, 4), 0);
+  EXPECT_EQ(share_of_peak(1, 0), 0);
+  // A mean over steps of which one has none would not be theirs.
+  StepMeans means;
+  StepRecord record = example_step(1);
+  means.add(record);
+  record.gemm_peak_fraction = 0;
+  means.add(record);
+  EXPECT_EQ(means.take().gemm_peak_fraction, 0);
+  means.add(example_step(2));
+  means.add(example_step(3));
+  EXPECT_NEAR(means.take().gemm_peak_fraction, 0.38, 1e-12);
 }
 
 TEST(StepLine, LeavesOutWhatWasNotMeasured) {

@@ -295,6 +295,29 @@ struct BadInput {
   friend void PrintTo(const BadInput& input, std::ostream* out) { *out << input.flags; }
 };
 
+TEST_F(TrainProgram, TheHeaderNamesWhatIsSharedOutAndThePeak) {
+  const ProgramResult result =
+      train("--nproc 2 --threads-as-ranks --use-distributed-optimizer --exit-interval 1");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, HasSubstr("DP=2 (distributed optimizer), 2 ranks (threads)"));
+  EXPECT_THAT(result.output, HasSubstr(" TFLOP/s in matrix products, measured at the start"));
+}
+
+// A plain text is one document, which leaves none to validate on.
+TEST_F(TrainProgram, OneDocumentSaysHowToGetMore) {
+  std::ofstream(path("text.txt")) << std::string(200, 'a');
+  const ProgramResult data = run_program("preprocess --tokenizer-type ByteTokenizer --input " +
+                                         path("text.txt") + " --output-prefix " + path("data"));
+  ASSERT_EQ(data.status, 0) << data.errors;
+  const ProgramResult result = run_program(
+      "train --tokenizer-type ByteTokenizer --num-layers 1 --hidden-size 16 --num-attention-heads "
+      "2 --seq-length 16 --train-iters 1 --threads 1 --data-path " +
+      path("data_text_document"));
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, HasSubstr("no validation loss: the split 969,30,1 leaves no documents "
+                                       "for it; there are too few: preprocess --document-start"));
+}
+
 class Refused : public TrainProgram, public testing::WithParamInterface<BadInput> {};
 
 TEST_P(Refused, WithOneLineThatSaysWhatWouldWork) {
@@ -320,7 +343,8 @@ INSTANTIATE_TEST_SUITE_P(
                     BadInput{"--load /nowhere", "/nowhere"},
                     BadInput{"--num-layrs 2", "--num-layers"},
                     BadInput{"--tokenizer-model /etc/passwd", "/etc/passwd"},
-                    BadInput{"--context-parallel-size 2", "x context 2"}));
+                    BadInput{"--context-parallel-size 2", "x context 2"},
+                    BadInput{"--tensor-model-parallel-size 2", "--nproc 2, or torchrun"}));
 
 }  // namespace
 }  // namespace megatron
