@@ -117,7 +117,7 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
   if (decay > 0) {
     problems.expect(config.lr_warmup_iters < decay,
                     "Expected --lr-warmup-iters below the iterations of the decay ({}), but got "
-                    "{}; {} would work",
+                    "{}; --lr-warmup-iters {} would work",
                     decay, config.lr_warmup_iters, decay - 1);
   }
   problems.expect(
@@ -144,7 +144,7 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
   if (problems.at_least("--lr-wsd-decay-iters", *config.lr_wsd_decay_iters, 1) && decay > 0) {
     problems.expect(*config.lr_wsd_decay_iters <= decay,
                     "Expected --lr-wsd-decay-iters of at most the iterations of the decay ({}), "
-                    "but got {}; {} would work",
+                    "but got {}; --lr-wsd-decay-iters {} would work",
                     decay, *config.lr_wsd_decay_iters, decay);
   }
 }
@@ -214,7 +214,7 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
 
 void check_training(const Options& options, Problems& problems) {
   const TrainingConfig& training = options.training;
-  problems.at_least("--train-iters", training.train_iters, 1);
+  problems.is_required_size("--train-iters", training.train_iters);
   problems.at_least("--eval-interval", training.eval_interval, 0);
   problems.at_least("--eval-iters", training.eval_iters, 0);
   problems.expect(training.eval_interval != 0 || training.eval_iters == TrainingConfig().eval_iters,
