@@ -252,9 +252,9 @@ tiktoken-special-tokens=* tokenizer-hf-include-special-tokens
 tokenizer-hf-no-include-special-tokens tokenizer-hf-no-use-fast tokenizer-hf-use-fast
 tokenizer-metadata= tokenizer-sentencepiece-legacy tokenizer-special-tokens=* use-gigatoken
 )"},
-      {"a batch that grows",
+      {"batches that change",
        R"(
-rampup-batch-size=3 step-batch-size-schedule=
+decrease-batch-size-if-needed rampup-batch-size=3 step-batch-size-schedule=
 )"},
       {"other optimizers and schedules",
        R"(

@@ -204,7 +204,7 @@ TEST(CommandLine, AllThatIsUnknownIsSaidAtOnce) {
               "--num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists those of "
               "Megatron-LM");
     EXPECT_THAT(error.details(), HasSubstr("always so here"));
-    EXPECT_THAT(error.details(), HasSubstr("a batch that grows\n"));
+    EXPECT_THAT(error.details(), HasSubstr("batches that change\n"));
     EXPECT_THAT(error.details(), HasSubstr("one of: generate\n"));
   }
   EXPECT_THAT(parsing_refusal({"--fp16", "stray"}), HasSubstr("--fp16"));
@@ -223,7 +223,7 @@ TEST(CommandLine, FlagsOfMegatronLmAreListedOnceAndAreNoneOfOurs) {
   for (const MegatronLmFlag& flag : replaced_megatron_lm_flags()) {
     const std::string text(flag.text);
     for (size_t at = text.find("--"); at != std::string::npos; at = text.find("--", at + 2)) {
-      const size_t end = text.find_first_of(" ,:", at);
+      const size_t end = text.find_first_of(" ,:)", at);
       const std::string advised = text.substr(at, end == std::string::npos ? end : end - at);
       EXPECT_NE(option_table().find_flag(advised), nullptr) << flag.name << ": " << advised;
     }
