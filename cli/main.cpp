@@ -112,6 +112,8 @@ int main(int argc, char** argv) {
     }
     return status;
   } catch (const megatron::UsageError& error) {
+    std::cout.flush();
+    std::cerr << error.details();
     return megatron::report(error.what(), 2);
   } catch (const std::exception& error) {
     return megatron::report(megatron::error_message(error), 1);

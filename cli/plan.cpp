@@ -1,5 +1,8 @@
 // megatron plan: what a layout would hold and reach, without starting ranks.
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 
@@ -38,6 +41,10 @@ int planned_ranks(const Options& options) {
 
 int run_plan(const ParsedCommand& command) {
   Options options = command.options;
+  const std::string& file = options.plan.draw_schedule;
+  check(file.empty() || std::filesystem::path(file).extension() == ".svg",
+        "Expected a file that ends with .svg for --draw-schedule, but got '{}'; {} works", file,
+        std::filesystem::path(file).replace_extension(".svg").string());
   const int world_size = planned_ranks(options);
   validate(options, world_size, Command::plan);
   // As for training: the tokenizer may say how large the vocabulary is.
@@ -45,11 +52,13 @@ int run_plan(const ParsedCommand& command) {
   validate(options, world_size, Command::plan);
   const LayoutPlan plan = plan_layout(options, world_size);
   std::cout << format_layout_plan(plan, options);
-  if (const std::string& file = options.plan.draw_schedule; !file.empty()) {
+  if (!file.empty()) {
     const std::string picture = draw_layout_plan(plan);
+    errno = 0;
     std::ofstream stream(file);
     stream << picture << std::flush;
-    check(stream.good(), "Expected to write --draw-schedule {}, but could not", file);
+    check(stream.good(), "Expected to write --draw-schedule {}, but could not: {}", file,
+          errno != 0 ? std::strerror(errno) : "the system gives no reason");
     std::cout << "drawn in " << file << "\n";
   }
   return 0;

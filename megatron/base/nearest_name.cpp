@@ -43,7 +43,10 @@ std::string nearest_hint(std::string_view name, const std::vector<std::string>& 
     return text.substr(std::min(text.find_first_not_of('-'), text.size()));
   };
   const std::string nearest = nearest_name(name, candidates);
-  if (nearest.empty() || 2 * edit_distance(bare(name), bare(nearest)) > bare(name).size())
+  const size_t length = bare(name).size();
+  const size_t distance = edit_distance(bare(name), bare(nearest));
+  // Two letters (neighbours that changed places), or a fifth of a long name.
+  if (nearest.empty() || distance > std::max<size_t>(2, length / 5) || 2 * distance > length)
     return "";
   return "; the nearest is " + nearest;
 }

@@ -10,8 +10,8 @@ namespace megatron {
 // The candidate with the smallest edit distance to `name`; empty where there are no candidates.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
-// "; the nearest is X" for the end of an error; empty where X is another word: where more than half
-// of `name` would have to change.
+// "; the nearest is X" for the end of an error; empty where X is another word: where more than two
+// letters and a fifth of `name`, or half of a short one, would have to change.
 std::string nearest_hint(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace megatron

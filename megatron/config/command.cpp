@@ -36,7 +36,7 @@ std::string_view command_summary(Command command) {
     case Command::train:
       return "Train a GPT model, or go on from a checkpoint, over any number of ranks";
     case Command::generate:
-      return "Generate text from a checkpoint, in any layout";
+      return "Generate text from a checkpoint, over tensor and pipeline parallel ranks";
     case Command::tokenize:
       return "Turn the text on standard input into token ids, or back";
     case Command::preprocess:

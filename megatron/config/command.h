@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "megatron/base/error.h"
@@ -42,6 +43,14 @@ std::string command_list(CommandSet set);
 class UsageError : public Error {
  public:
   using Error::Error;
+  // `details`: lines to be printed before the message, each with its end.
+  UsageError(const std::string& message, std::string details)
+      : Error(message), details_(std::move(details)) {}
+
+  const std::string& details() const { return details_; }
+
+ private:
+  std::string details_;
 };
 
 }  // namespace megatron

@@ -1,6 +1,7 @@
 #include "megatron/config/command_line.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include "megatron/base/nearest_name.h"
 #include "megatron/config/assignments.h"
 #include "megatron/config/megatron_lm_flags.h"
+#include "megatron/config/unknown_options.h"
 #include "megatron/config/yaml_file.h"
 
 namespace megatron {
@@ -41,29 +43,6 @@ std::vector<ParsedFlag> declare_flags(CLI::App& app, Command command) {
   return flags;
 }
 
-[[noreturn]] void fail_unknown(Command command, const std::string& argument) {
-  if (!argument.starts_with('-') || argument.size() < 2) {
-    throw UsageError(fmt::format("Expected a flag of megatron {}, but got '{}'",
-                                 command_name(command), argument));
-  }
-  const std::string flag = argument.substr(0, argument.find('='));
-  if (const Option* other = option_table().find_flag(flag);
-      other != nullptr && flag.starts_with("--") && !contains(other->taken_by, command)) {
-    throw UsageError(fmt::format("Expected a flag of megatron {}, but got {}, which is one of: {}",
-                                 command_name(command), flag, command_list(other->taken_by)));
-  }
-  if (is_megatron_lm_flag(flag)) {
-    throw UsageError(
-        fmt::format("Expected a flag of megatron {}, but got {}, which is Megatron-LM's and not in "
-                    "this version; README.md says what is",
-                    command_name(command), flag));
-  }
-  const std::string hint = nearest_hint(flag, option_table().flags_of(command));
-  throw UsageError(fmt::format(
-      "Expected a flag of megatron {}, but got {}{}", command_name(command), flag,
-      hint.empty() ? fmt::format("; megatron {} --help lists them", command_name(command)) : hint));
-}
-
 void parse_arguments(CLI::App& app, const std::vector<std::string>& arguments) {
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
@@ -77,13 +56,47 @@ void parse_arguments(CLI::App& app, const std::vector<std::string>& arguments) {
   }
 }
 
+// How many of `arguments` from `at` on are the values of a flag. Of one that nobody knows, as of a
+// slip of the pen, what follows up to the next flag.
+size_t values_behind(const std::optional<MegatronLmFlag>& flag,
+                     const std::vector<std::string>& arguments, size_t at) {
+  const bool bounded = flag && flag->values != MegatronLmFlag::kUpToTheNextFlag;
+  const size_t most = bounded ? static_cast<size_t>(flag->values) : arguments.size();
+  size_t count = 0;
+  while (count < most && at + count < arguments.size() &&
+         !arguments[at + count].starts_with("--")) {
+    ++count;
+  }
+  return count;
+}
+
+// All that is unknown is said at once: scripts of Megatron-LM bring many such flags.
 void check_nothing_left(const CLI::App& app, Command command) {
   const std::vector<std::string> extra = app.remaining();
-  if (extra.empty()) return;
-  // A flag that nobody knows leaves its value behind too; the flag is what to talk about.
-  const auto flag = std::find_if(extra.begin(), extra.end(),
-                                 [](const auto& argument) { return argument.starts_with('-'); });
-  fail_unknown(command, flag == extra.end() ? extra.front() : *flag);
+  std::vector<UnknownOption> unknown;
+  std::vector<std::string> stray;
+  for (size_t i = 0; i < extra.size(); ++i) {
+    const std::string& argument = extra[i];
+    if (!argument.starts_with('-') || argument.size() < 2) {
+      stray.push_back(argument);
+      continue;
+    }
+    const std::string flag = argument.substr(0, argument.find('='));
+    const bool again = std::ranges::any_of(unknown, [&](const auto& u) { return u.name == flag; });
+    if (!again) {
+      unknown.push_back({flag, flag, nearest_hint(flag, option_table().flags_of(command))});
+    }
+    if (flag.size() == argument.size())
+      i += values_behind(find_megatron_lm_flag(flag), extra, i + 1);
+  }
+  refuse_unknown_options(command,
+                         {.noun = "a flag",
+                          .one = fmt::format("a flag of megatron {}", command_name(command)),
+                          .many = fmt::format("flags of megatron {}", command_name(command))},
+                         unknown);
+  if (stray.empty()) return;
+  throw UsageError(fmt::format("Expected a flag of megatron {}, but got '{}'",
+                               command_name(command), stray.front()));
 }
 
 // What only the given names tell apart from defaults.
@@ -111,6 +124,15 @@ void check_contradictions(const ParsedCommand& parsed) {
   }
 }
 
+// A flag that turns evaluation off takes what the file says of it along; said twice by one source
+// it is a contradiction, which validation refuses.
+void drop_what_flags_turn_off(Options& options, const std::set<std::string>& in_flags,
+                              std::set<std::string>& in_file) {
+  const bool off = in_flags.contains("eval_interval") && options.training.eval_interval == 0;
+  if (!off || in_flags.contains("eval_iters") || in_file.erase("eval_iters") == 0) return;
+  options.training.eval_iters = TrainingConfig().eval_iters;
+}
+
 void check_required(Command command, const std::set<std::string>& given) {
   for (const Option& option : option_table().options()) {
     if (!contains(option.required_by, command) || given.contains(option.name())) continue;
@@ -127,11 +149,13 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
   app.allow_extras();
   const std::vector<ParsedFlag> flags = declare_flags(app, command);
   parse_arguments(app, arguments);
+  check_nothing_left(app, command);
 
   ParsedCommand result;
   result.command = command;
-  Assignments from_flags(result.options, result.given);
-  Assignments from_file(result.options, result.given);
+  std::set<std::string> in_flags, in_file;
+  Assignments from_flags(result.options, in_flags);
+  Assignments from_file(result.options, in_file);
   for (const auto& [option, parsed] : flags) {
     if (option->name() != "config_file" || parsed->count() == 0) continue;
     from_flags.assign(*option, /*inverted=*/false, parsed->results(), option->display());
@@ -141,7 +165,9 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
     if (parsed->count() == 0) continue;
     from_flags.assign(*option, option->inverted, parsed->results(), option->display());
   }
-  check_nothing_left(app, command);
+  drop_what_flags_turn_off(result.options, in_flags, in_file);
+  result.given = in_flags;
+  result.given.merge(in_file);
   derive_from_shorthands(result.options, result.given);
   check_contradictions(result);
   check_required(command, result.given);

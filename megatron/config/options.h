@@ -58,6 +58,7 @@ struct InspectConfig {
 
 struct OptionListConfig {
   bool markdown = false;
+  bool megatron_lm_flags = false;
 };
 
 struct Options {

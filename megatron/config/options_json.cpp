@@ -164,6 +164,33 @@ std::vector<FieldDifference> training_differences(const Options& left, const Opt
   return result;
 }
 
+std::string shared_options_text(const Options& options) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || option.differs_between_runs) continue;
+    json[option.name()] = to_json(value_in(option, options));
+  }
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::vector<FieldDifference> shared_options_differences(std::string_view left,
+                                                        std::string_view right) {
+  const nlohmann::json a = nlohmann::json::parse(left), b = nlohmann::json::parse(right);
+  const auto text_in = [](const nlohmann::json& json, const std::string& field) {
+    return json.contains(field) && !json.at(field).is_null() ? json.at(field).dump() : "none";
+  };
+  nlohmann::json fields = a;
+  fields.update(b);
+  std::vector<FieldDifference> result;
+  for (const auto& [field, value] : fields.items()) {
+    const std::string in_a = text_in(a, field), in_b = text_in(b, field);
+    if (in_a == in_b) continue;
+    const Option* option = option_table().find_field(field);
+    result.push_back({option != nullptr ? option->display() : field, in_a, in_b});
+  }
+  return result;
+}
+
 uint64_t options_hash(const Options& options) {
   nlohmann::json json = nlohmann::json::object();  // keeps its keys in order
   for (const Option& option : option_table().options()) {

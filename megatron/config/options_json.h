@@ -46,6 +46,14 @@ std::vector<FieldDifference> architecture_differences(const Options& left, const
 // batches, learning rate, ... The layout is not among it.
 std::vector<FieldDifference> training_differences(const Options& left, const Options& right);
 
+// All that goes into options_hash, at its default or not, as one flat object in a text.
+std::string shared_options_text(const Options& options);
+
+// Where two such texts disagree: flags and values. Texts of another build may have other fields,
+// whose value is then "none".
+std::vector<FieldDifference> shared_options_differences(std::string_view left,
+                                                        std::string_view right);
+
 // XXH64 of what is not at its default, apart from paths, addresses and the like, which may differ
 // between the ranks or runs of one training: equal on every rank of a world, or the ranks do not
 // run the same thing.

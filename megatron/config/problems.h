@@ -36,6 +36,16 @@ class Problems {
     return at_least(flag, value, 1) && value <= kMost;
   }
 
+  // A size without a default, 0 where it was not given. Returns whether it is one.
+  bool is_required_size(const char* flag, int64_t value) {
+    expect(
+        value != 0,
+        "Expected {} of at least 1, which is required, but got none (or 0); give it as a flag or "
+        "in a file with --config",
+        flag);
+    return value != 0 && is_size(flag, value);
+  }
+
   bool empty() const { return texts_.empty(); }
 
   // Throws Error with all that was found, in one line; returns where nothing was.

@@ -121,6 +121,10 @@ void add_checks(OptionTable& table) {
   const auto list = table.group("List", commands(Command::options), &option_list_of);
   list.add(&OptionListConfig::markdown,
            {.flag = "markdown", .help = "As the page docs/options.md"});
+  list.add(&OptionListConfig::megatron_lm_flags,
+           {.flag = "megatron-lm-flags",
+            .help = "Flags of Megatron-LM that are not here and what to do about each, as in "
+                    "docs/from_megatron_lm.md"});
 }
 
 }  // namespace

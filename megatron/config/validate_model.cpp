@@ -1,5 +1,9 @@
 // The checks of the model's shape and of how it is shared out over ranks.
 #include <algorithm>
+#include <string>
+#include <vector>
+
+#include <fmt/ranges.h>
 
 #include "megatron/config/problems.h"
 #include "megatron/config/validate.h"
@@ -16,18 +20,10 @@ void expect_probability(const char* flag, double value, Problems& problems) {
 bool check_sizes(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
   bool sound = true;
-  // These have no defaults.
-  const auto required_size = [&](const char* flag, int64_t value) {
-    problems.expect(value != 0,
-                    "Expected {} of at least 1, but got 0; give it as a flag or in a file with "
-                    "--config",
-                    flag);
-    sound &= value != 0 && problems.is_size(flag, value);
-  };
-  required_size("--num-layers", t.num_layers);
-  required_size("--hidden-size", t.hidden_size);
-  required_size("--num-attention-heads", t.num_attention_heads);
-  required_size("--seq-length", config.seq_length);
+  sound &= problems.is_required_size("--num-layers", t.num_layers);
+  sound &= problems.is_required_size("--hidden-size", t.hidden_size);
+  sound &= problems.is_required_size("--num-attention-heads", t.num_attention_heads);
+  sound &= problems.is_size("--seq-length", config.seq_length);
   sound &= config.vocab_size == 0 || problems.is_size("--vocab-size", config.vocab_size);
   sound &= problems.is_size("--make-vocab-size-divisible-by", config.make_vocab_size_divisible_by);
   const auto optional_size = [&](const char* flag, const std::optional<int64_t>& value) {
@@ -139,32 +135,92 @@ void check_activation(const TransformerConfig& t, Problems& problems) {
                   "leave --bias-gelu-fusion out");
 }
 
+// Whether everything is shared out whole over that many tensor parallel ranks.
+bool is_tensor_parallel_size(const GPTModelConfig& config, int64_t tp) {
+  const auto& t = config.transformer;
+  const int64_t groups = t.query_groups();
+  return t.num_attention_heads % tp == 0 && t.ffn_size() % tp == 0 &&
+         (config.should_pad_vocab || config.vocab_size % tp == 0) &&
+         (groups % tp == 0 || tp % groups == 0) &&
+         (!t.sequence_parallel || (tp > 1 && config.seq_length % tp == 0));
+}
+
+// "a tensor parallel size of 2 or 4": those next to the one that does not work; empty where none
+// does.
+std::string tensor_parallel_sizes_that_work(const GPTModelConfig& config) {
+  const int64_t tp = config.transformer.tensor_model_parallel_size;
+  std::vector<std::string> sizes;
+  const int64_t most = config.transformer.num_attention_heads;
+  for (int64_t size = std::min(tp - 1, most); size >= 1 && sizes.empty(); --size) {
+    if (is_tensor_parallel_size(config, size)) sizes.push_back(std::to_string(size));
+  }
+  for (int64_t size = tp + 1; size <= most; ++size) {
+    if (!is_tensor_parallel_size(config, size)) continue;
+    sizes.push_back(std::to_string(size));
+    break;
+  }
+  return sizes.empty() ? "" : fmt::format("a tensor parallel size of {}", fmt::join(sizes, " or "));
+}
+
+// "4 or 12 groups": the numbers next to the one that does not work.
+std::string query_groups_that_work(const TransformerConfig& t) {
+  const int64_t heads = t.num_attention_heads, tp = t.tensor_model_parallel_size;
+  const auto works = [&](int64_t groups) {
+    return heads % groups == 0 && (groups % tp == 0 || tp % groups == 0);
+  };
+  int64_t below = std::min(t.query_groups(), heads), above = t.query_groups();
+  while (!works(below)) --below;  // one group always works
+  while (above <= heads && !works(above)) ++above;
+  return above > heads ? fmt::format("{} groups", below)
+                       : fmt::format("{} or {} groups", below, above);
+}
+
+// The sequence lengths next to the one given that sequence and context parallelism can share out.
+std::string sequence_lengths_that_work(const GPTModelConfig& config) {
+  const auto& t = config.transformer;
+  const int64_t context = t.context_parallel_size > 1 ? 2 * t.context_parallel_size : 1;
+  const int64_t parts = t.tensor_model_parallel_size * context;
+  const bool bounded = config.position_embedding_type == PositionEmbeddingType::learned_absolute &&
+                       config.max_position_embeddings;
+  const int64_t above = (config.seq_length + parts - 1) / parts * parts;
+  const int64_t below = config.seq_length / parts * parts;
+  if (bounded && above > *config.max_position_embeddings && below > 0) return std::to_string(below);
+  return nearest_multiples(parts, config.seq_length);
+}
+
 // What must be shared out whole over the tensor parallel ranks.
 void check_tensor_parallel(const GPTModelConfig& config, Problems& problems) {
   const auto& t = config.transformer;
   const int64_t tp = t.tensor_model_parallel_size;
-  const auto share = [&](const char* what, int64_t value) {
+  const std::string sizes = tensor_parallel_sizes_that_work(config);
+  const auto share = [&](const char* what, int64_t value, const std::string& others) {
+    const std::string advice =
+        others.empty() || sizes.empty() ? others + sizes : fmt::format("{}, or {},", others, sizes);
     problems.expect(value % tp == 0,
-                    "Expected {} divisible by --tensor-model-parallel-size ({}), but got {}; a "
-                    "tensor parallel size of {}, or {}, would work",
-                    what, tp, value, nearest_divisors(value, tp), nearest_multiples(tp, value));
+                    "Expected {} divisible by --tensor-model-parallel-size ({}), but got {}; {}",
+                    what, tp, value,
+                    advice.empty() ? "leave --sequence-parallel out" : advice + " would work");
   };
-  share("--num-attention-heads", t.num_attention_heads);
-  share("--ffn-hidden-size", t.ffn_size());
-  if (!config.should_pad_vocab) share("--vocab-size with --no-pad-vocab", config.vocab_size);
+  share("--num-attention-heads", t.num_attention_heads, "");
+  share("--ffn-hidden-size", t.ffn_size(), nearest_multiples(tp, t.ffn_size()));
+  if (!config.should_pad_vocab)
+    share("--vocab-size with --no-pad-vocab", config.vocab_size,
+          nearest_multiples(tp, config.vocab_size));
   if (t.num_query_groups) {
     const int64_t groups = *t.num_query_groups;
     problems.expect(
         groups % tp == 0 || tp % groups == 0,
         "Expected --num-query-groups and --tensor-model-parallel-size of which one divides the "
-        "other, but got {} and {}; a tensor parallel size of {}, or {} groups, would work",
-        groups, tp, nearest_divisors(groups, tp), nearest_multiples(tp, groups));
+        "other, but got {} and {}; {}{} would work",
+        groups, tp, sizes.empty() ? std::string() : sizes + ", or ", query_groups_that_work(t));
   }
   if (!t.sequence_parallel) return;
   problems.expect(tp > 1,
                   "Expected --tensor-model-parallel-size above 1 with --sequence-parallel, but got "
-                  "1; 2 works, or leave --sequence-parallel out");
-  share("--seq-length with --sequence-parallel", config.seq_length);
+                  "1; {}leave --sequence-parallel out",
+                  sizes.empty() ? std::string() : sizes + " works, or ");
+  share("--seq-length with --sequence-parallel", config.seq_length,
+        "a sequence length of " + sequence_lengths_that_work(config));
 }
 
 void check_recomputation(const TransformerConfig& t, Problems& problems) {

@@ -115,7 +115,7 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
   if (decay > 0) {
     problems.expect(config.lr_warmup_iters < decay,
                     "Expected --lr-warmup-iters below the iterations of the decay ({}), but got "
-                    "{}; {} would work",
+                    "{}; --lr-warmup-iters {} would work",
                     decay, config.lr_warmup_iters, decay - 1);
   }
   problems.expect(
@@ -142,7 +142,7 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
   if (problems.at_least("--lr-wsd-decay-iters", *config.lr_wsd_decay_iters, 1) && decay > 0) {
     problems.expect(*config.lr_wsd_decay_iters <= decay,
                     "Expected --lr-wsd-decay-iters of at most the iterations of the decay ({}), "
-                    "but got {}; {} would work",
+                    "but got {}; --lr-wsd-decay-iters {} would work",
                     decay, *config.lr_wsd_decay_iters, decay);
   }
 }
@@ -211,7 +211,7 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
 }
 
 void check_can_start(const Options& options, Problems& problems) {
-  problems.at_least("--train-iters", options.training.train_iters, 1);
+  problems.is_required_size("--train-iters", options.training.train_iters);
   problems.expect(options.data.mock_data || !options.data.data_path.empty(),
                   "Expected --data-path, but got none; --mock-data needs no files");
 }

@@ -7,6 +7,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "megatron/base/nearest_name.h"
+#include "megatron/config/unknown_options.h"
 
 namespace megatron {
 namespace {
@@ -16,13 +17,13 @@ class YamlReader {
   YamlReader(std::string file, Command command, Assignments& assignments)
       : file_(std::move(file)), command_(command), assignments_(assignments) {}
 
-  void read_top(const YAML::Node& top) const {
+  void read_top(const YAML::Node& top) {
     if (top.IsNull()) return;  // an empty file
     if (!top.IsMap())
       fail_at(top, "Expected keys with values (num_layers: 12), but got no mapping");
     for (const auto& entry : top) {
       if (!entry.second.IsMap()) {
-        read_entry(entry.first, entry.second);
+        find_entry(entry.first, entry.second);
         continue;
       }
       check_section(entry.first);
@@ -32,12 +33,20 @@ class YamlReader {
                   "Expected sections of one level, but got the section '{}' within '{}'",
                   scalar(inner.first), scalar(entry.first));
         }
-        read_entry(inner.first, inner.second);
+        find_entry(inner.first, inner.second);
       }
     }
+    refuse_unknown();
+    for (const Entry& entry : entries_) read_entry(entry);
   }
 
  private:
+  struct Entry {
+    OptionTable::Key option;
+    YAML::Node key;
+    YAML::Node value;
+  };
+
   template <typename... Args>
   [[noreturn]] void fail_at(const YAML::Node& node, fmt::format_string<Args...> text,
                             Args&&... args) const {
@@ -69,20 +78,41 @@ class YamlReader {
             nearest_hint(section, known));
   }
 
-  void read_entry(const YAML::Node& key_node, const YAML::Node& value) const {
+  // Keys come before their values: all that are unknown are said at once.
+  void find_entry(const YAML::Node& key_node, const YAML::Node& value) {
     const std::string key = scalar(key_node);
-    const auto [option, inverted] = option_table().find_key(key);
-    if (option == nullptr) {
-      fail_at(key_node, "Expected the name of an option, but got '{}'{}", key,
-              nearest_hint(with_underscores(key), option_table().keys_of(command_)));
-    }
-    if (option->name() == "config_file") {
+    const OptionTable::Key found = option_table().find_key(key);
+    if (found.option != nullptr && found.option->name() == "config_file") {
       fail_at(key_node, "Expected options, but got '{}': a file cannot read another", key);
     }
-    if (!contains(option->taken_by, command_)) {
-      fail_at(key_node, "Expected an option of megatron {}, but got '{}', which is one of: {}",
-              command_name(command_), key, command_list(option->taken_by));
+    if (found.option != nullptr && contains(found.option->taken_by, command_)) {
+      entries_.push_back({found, key_node, value});
+      return;
     }
+    unknown_.push_back(
+        {.name = key,
+         .shown = fmt::format("'{}'", key),
+         .nearest = nearest_hint(with_underscores(key), option_table().keys_of(command_))});
+    unknown_lines_.push_back(key_node.Mark().line + 1);
+  }
+
+  void refuse_unknown() {
+    const bool one = unknown_.size() == 1;
+    for (size_t i = 0; i < unknown_.size() && !one; ++i)
+      unknown_[i].shown = fmt::format("{} in line {}", unknown_[i].name, unknown_lines_[i]);
+    refuse_unknown_options(
+        command_,
+        {.noun = "an option",
+         .one = "the name of an option",
+         .many = fmt::format("options of megatron {}", command_name(command_)),
+         .where = one ? fmt::format("{}, line {}: ", file_, unknown_lines_.front()) : file_ + ": "},
+        unknown_);
+  }
+
+  void read_entry(const Entry& entry) const {
+    const auto& [found, key_node, value] = entry;
+    const auto [option, inverted] = found;
+    const std::string key = scalar(key_node);
     if (value.IsNull()) {
       // Null is the default of what may stay without a value.
       if (!option->is_shorthand() && to_text(option->value(scratch_)) == "-") return;
@@ -107,6 +137,9 @@ class YamlReader {
   std::string file_;
   Command command_;
   Assignments& assignments_;
+  std::vector<Entry> entries_;
+  std::vector<UnknownOption> unknown_;
+  std::vector<int> unknown_lines_;
   mutable Options scratch_;  // tells the types of fields
 };
 

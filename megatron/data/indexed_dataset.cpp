@@ -30,7 +30,11 @@ std::string resolved_prefix(std::string prefix) {
   for (const std::string& candidate : {prefix, stem, prefix + "_text_document"}) {
     if (std::filesystem::exists(candidate + ".idx")) return candidate;
   }
-  return prefix;
+  fail(
+      "Expected a dataset at --data-path {0}, but there is no {1}.idx and no "
+      "{0}_text_document.idx; "
+      "megatron preprocess makes one",
+      prefix, stem);
 }
 
 }  // namespace

@@ -324,7 +324,9 @@ void ProcessGroup::recv(at::Tensor tensor, int group_source, int tag) const {
   irecv(std::move(tensor), group_source, tag)->wait();
 }
 
-void check_same_on_all_ranks(const ProcessGroup& world, std::string_view what, uint64_t hash) {
+void check_same_on_all_ranks(
+    const ProcessGroup& world, std::string_view what, uint64_t hash,
+    const std::function<std::string(const std::vector<int>& others)>& explain) {
   at::Tensor mine = at::empty({1}, at::kLong);
   mine.data_ptr<int64_t>()[0] = static_cast<int64_t>(hash);
   const at::Tensor all = world.all_gather(mine.to(world.device())).to(at::kCPU);
@@ -333,12 +335,13 @@ void check_same_on_all_ranks(const ProcessGroup& world, std::string_view what, u
   for (int i = 0; i < world.size(); ++i) {
     if (hashes[i] != hashes[0]) others.push_back(world.ranks()[i]);
   }
-  check(others.empty(),
-        "Expected the same {} on all {} ranks, but rank{} [{}] differ{} from rank {}; start every "
-        "rank "
-        "with the same command and the same build",
-        what, world.size(), others.size() == 1 ? "" : "s", fmt::join(others, ", "),
-        others.size() == 1 ? "s" : "", world.ranks().front());
+  if (others.empty()) return;
+  const std::string why = explain ? explain(others) : "";
+  fail(
+      "Expected the same {} on all {} ranks, but rank{} [{}] differ{} from rank {}{}; start every "
+      "rank with the same command and the same build",
+      what, world.size(), others.size() == 1 ? "" : "s", fmt::join(others, ", "),
+      others.size() == 1 ? "s" : "", world.ranks().front(), why.empty() ? "" : ": " + why);
 }
 
 }  // namespace megatron

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -103,7 +104,10 @@ class Pending {
 };
 
 // Throws Error on every rank unless all ranks call it with the same `hash` (of their options, say).
-// The text names `what` and the ranks that differ from the first.
-void check_same_on_all_ranks(const ProcessGroup& world, std::string_view what, uint64_t hash);
+// The text names `what` and the ranks that differ from the first. Where they differ every rank
+// calls `explain` with those ranks, to say in what; it may communicate.
+void check_same_on_all_ranks(
+    const ProcessGroup& world, std::string_view what, uint64_t hash,
+    const std::function<std::string(const std::vector<int>& others)>& explain = {});
 
 }  // namespace megatron

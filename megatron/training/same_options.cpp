@@ -1,12 +1,42 @@
 #include "megatron/training/same_options.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "megatron/config/options_json.h"
+#include "megatron/parallel/object_collectives.h"
 
 namespace megatron {
+namespace {
+
+// In what the first of the ranks that differ does: its flags and both values.
+std::string difference_from_first(const Options& options, const ProcessGroup& world,
+                                  const std::vector<int>& others) {
+  const std::vector<std::string> texts = all_gather_strings(shared_options_text(options), world);
+  const int other = others.front();
+  const auto differences =
+      shared_options_differences(texts.at(0), texts.at(static_cast<size_t>(other)));
+  constexpr size_t kMost = 4;
+  std::vector<std::string> parts;
+  for (const auto& [flag, first, second] : differences) {
+    if (parts.size() == kMost) {
+      parts.push_back(fmt::format("{} more", differences.size() - kMost));
+      break;
+    }
+    parts.push_back(
+        fmt::format("{} is {} on rank 0 and {} on rank {}", flag, first, second, other));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+}  // namespace
 
 void check_same_options(const Options& options, const RankContext& rank) {
   const ProcessGroupCollection groups = rank.make_groups({.dp = rank.world_size});
-  check_same_on_all_ranks(*groups.world, "options", options_hash(options));
+  const ProcessGroup& world = *groups.world;
+  check_same_on_all_ranks(world, "options", options_hash(options), [&](const auto& others) {
+    return difference_from_first(options, world, others);
+  });
 }
 
 }  // namespace megatron

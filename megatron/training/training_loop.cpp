@@ -188,6 +188,12 @@ class TrainingLoop {
     }
   }
 
+  std::string signal_reason() const {
+    return options_.checkpoint.save.empty()
+               ? "asked to by a signal; nothing was saved, --save FOLDER would"
+               : "asked to by a signal";
+  }
+
   // Asked of all ranks, since a signal reaches them at different times.
   bool signal_received() const {
     at::Tensor vote = at::full({1}, ShutdownSignal::received() != 0 ? 1.0 : 0.0, at::kDouble);
@@ -284,7 +290,7 @@ class TrainingLoop {
       return false;
     if (log_) {
       log_->note(fmt::format("stopping after iteration {}: {}", done,
-                             signalled     ? "asked to by a signal"
+                             signalled     ? signal_reason()
                              : out_of_time ? "--exit-duration-in-mins is over"
                                            : "--exit-interval reached"));
     }

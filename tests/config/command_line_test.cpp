@@ -2,6 +2,8 @@
 #include "megatron/config/command_line.h"
 
 #include <gmock/gmock.h>
+#include <set>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -161,13 +163,71 @@ TEST(CommandLine, UnknownFlagsNameTheNearest) {
   EXPECT_THAT(parsing_refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
   EXPECT_THAT(parsing_refusal({"--learning-rate", "1"}),
               EndsWith("got --learning-rate; megatron train --help lists them"));
-  for (const char* flag : {"--fp16", "--num-experts", "--moe-grouped-gemm", "--fp8-format"})
+  EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr(" Megatron-LM's; use --bf16"));
+  EXPECT_THAT(parsing_refusal({"--use-mcore-models"}), HasSubstr(" Megatron-LM's; leave it out"));
+  for (const char* flag :
+       {"--num-experts", "--moe-grouped-gemm", "--fp8-format", "--moe-made-up-tomorrow"})
     EXPECT_THAT(parsing_refusal({flag}), HasSubstr(" Megatron-LM's and not in this version"));
   for (const Option& option : option_table().options())
-    EXPECT_FALSE(is_megatron_lm_flag("--" + option.flag)) << option.flag;
+    EXPECT_FALSE(find_megatron_lm_flag("--" + option.flag)) << option.flag;
   EXPECT_THAT(parsing_refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
   EXPECT_THAT(parsing_refusal({"stray"}), HasSubstr("but got 'stray'"));
   EXPECT_THAT(parsing_refusal({"--bf16", "true"}), HasSubstr("but got 'true'"));
+}
+
+// Values of what is not taken are no strays, and a script needs one run to be answered.
+TEST(CommandLine, AllThatIsUnknownIsSaidAtOnce) {
+  const Arguments script = {"--use-mcore-models",
+                            "--num-layers",
+                            "x",
+                            "--transformer-impl",
+                            "local",
+                            "--fp16",
+                            "--rampup-batch-size",
+                            "16",
+                            "16",
+                            "300",
+                            "--num-layer",
+                            "3",
+                            "--override-opt_param-scheduler",
+                            "--prompt",
+                            "hello"};
+  try {
+    parse_options(Command::train, script);
+    FAIL() << "accepted";
+  } catch (const UsageError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "Expected flags of megatron train, but got 7 others; leave out (always so here, or "
+              "nothing to set): --use-mcore-models, --transformer-impl, "
+              "--override-opt_param-scheduler; use another instead: --fp16 (use --bf16); not in "
+              "this version: --rampup-batch-size; of other subcommands: --prompt; unknown: "
+              "--num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists those of "
+              "Megatron-LM");
+    EXPECT_THAT(error.details(), HasSubstr("always so here"));
+    EXPECT_THAT(error.details(), HasSubstr("batches that change\n"));
+    EXPECT_THAT(error.details(), HasSubstr("one of: generate\n"));
+  }
+  EXPECT_THAT(parsing_refusal({"--fp16", "stray"}), HasSubstr("--fp16"));
+  EXPECT_THAT(parsing_refusal({"--fp8-margin", "-1"}), HasSubstr("not in this version"));
+}
+
+TEST(CommandLine, FlagsOfMegatronLmAreListedOnceAndAreNoneOfOurs) {
+  std::set<std::string_view> names;
+  for (const MegatronLmFlag& flag : megatron_lm_flags()) {
+    EXPECT_TRUE(names.insert(flag.name).second) << flag.name;
+    EXPECT_EQ(option_table().find_flag(flag.name), nullptr) << flag.name;
+    EXPECT_FALSE(flag.text.empty()) << flag.name;
+  }
+  EXPECT_GT(names.size(), 700);
+  // What is advised is there.
+  for (const MegatronLmFlag& flag : replaced_megatron_lm_flags()) {
+    const std::string text(flag.text);
+    for (size_t at = text.find("--"); at != std::string::npos; at = text.find("--", at + 2)) {
+      const size_t end = text.find_first_of(" ,:)", at);
+      const std::string advised = text.substr(at, end == std::string::npos ? end : end - at);
+      EXPECT_NE(option_table().find_flag(advised), nullptr) << flag.name << ": " << advised;
+    }
+  }
 }
 
 TEST(CommandLine, FlagsOfOtherSubcommandsSayWhose) {

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "megatron/config/megatron_lm_flags.h"
 #include "megatron/config/option_table.h"
 
 namespace megatron {
@@ -66,6 +67,14 @@ TEST(Markdown, DocsPageIsInStep) {
   std::ostringstream text;
   text << file.rdbuf();
   EXPECT_EQ(text.str(), options_markdown()) << "run: megatron options --markdown > docs/options.md";
+}
+
+TEST(Markdown, ThePageForMegatronLmIsInStep) {
+  std::ifstream file(DOCS_DIR "/from_megatron_lm.md");
+  std::ostringstream text;
+  text << file.rdbuf();
+  EXPECT_THAT(text.str(), HasSubstr("-->\n" + megatron_lm_flags_markdown() + "<!--"))
+      << "put between the marks: megatron options --megatron-lm-flags";
 }
 
 TEST(Markdown, EveryFlagHasARow) {

@@ -54,6 +54,12 @@ struct BadCase {
   }
 };
 
+TEST(Validation, WithoutIterationsNothingIsSaidOfProfiledSteps) {
+  const std::string message = validation_refusal({"--profile", "--train-iters", "0"});
+  EXPECT_THAT(message, HasSubstr("--train-iters of at least 1, which is required"));
+  EXPECT_THAT(message, Not(HasSubstr("--profile-step-end")));
+}
+
 class Refuses : public ::testing::TestWithParam<BadCase> {};
 
 TEST_P(Refuses, WithTheValuesThatWork) {
@@ -83,7 +89,7 @@ const BadCase kBadCases[] = {
     {{"--mtp-num-layers", "128", "--seq-length", "128"}, 1, {"below --seq-length (128)"}},
     {{"--softmax-scale", "0"}, 1, {"--softmax-scale above 0, but got 0"}},
     {{"--lr", "-1"}, 1, {"Expected --lr of at least 0, but got -1"}},
-    {{"--num-layers", "0"}, 1, {"--num-layers of at least 1, but got 0"}},
+    {{"--num-layers", "0"}, 1, {"--num-layers of at least 1, which is required"}},
     {{"--num-layers", "-3"}, 1, {"--num-layers of at least 1, but got -3"}},
     {{"--hidden-size", "0"}, 1, {"--hidden-size"}},
     {{"--hidden-size", "9223372036854775807"}, 1, {"--hidden-size of at most 1073741824"}},
@@ -101,11 +107,19 @@ const BadCase kBadCases[] = {
     {{"--num-query-groups", "3"}, 1, {"--num-query-groups (3), but got 4", "2 or 4 groups"}},
     {{"--num-attention-heads", "8", "--tensor-model-parallel-size", "3"},
      3,
-     {"--num-attention-heads divisible by", "(3), but got 8", "size of 2 or 4", "6 or 9"}},
+     {"--num-attention-heads divisible by",
+      "(3), but got 8; a tensor parallel size of 2 or 4 would work"}},
     {{"--num-attention-heads", "12", "--num-query-groups", "6", "--kv-channels", "4",
       "--tensor-model-parallel-size", "4"},
      4,
-     {"divides the other, but got 6 and 4", "3 or 6", "4 or 8 groups"}},
+     {"divides the other, but got 6 and 4", "size of 2, or 4 or 12 groups would work"}},
+    {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "63",
+      "--max-position-embeddings", "63"},
+     2,
+     {"(2), but got 63; a sequence length of 62 would work"}},
+    {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "63"},
+     2,
+     {"(2), but got 63; a sequence length of 62 or 64 would work"}},
     {{"--pipeline-model-parallel-size", "3"},
      3,
      {"--num-layers divisible by --pipeline-model-parallel-size (3), but got 4", "size of 2 or 4",
@@ -137,7 +151,8 @@ const BadCase kBadCases[] = {
      {"--pipeline-model-parallel-size above 1 with --no-overlap-p2p", "leave it out"}},
     {{"--ffn-hidden-size", "255", "--tensor-model-parallel-size", "2"},
      2,
-     {"--ffn-hidden-size divisible by", "but got 255", "254 or 256"}},
+     {"--ffn-hidden-size divisible by", "but got 255",
+      "254 or 256, or a tensor parallel size of 1, would work"}},
     {{"--vocab-size", "127", "--no-pad-vocab", "--tensor-model-parallel-size", "2"},
      2,
      {"--vocab-size", "but got 127", "126 or 128"}},
@@ -266,7 +281,7 @@ const BadCase kBadCases[] = {
      {"--lr-warmup-fraction, but got both"}},
     {{"--lr-warmup-iters", "10"},
      1,
-     {"--lr-warmup-iters below", "(10), but got 10", "9 would work"}},
+     {"--lr-warmup-iters below", "(10), but got 10", "--lr-warmup-iters 9 would work"}},
     {{"--lr-warmup-fraction", "1.5"}, 1, {"--lr-warmup-fraction"}},
     {{"--lr-decay-style", "WSD"}, 1, {"--lr-wsd-decay-iters with --lr-decay-style WSD"}},
     {{"--lr-wsd-decay-iters", "2"}, 1, {"--lr-decay-style WSD with --lr-wsd-decay-iters"}},

@@ -114,6 +114,25 @@ TEST_F(YamlFile, RefusalsNameFileLineAndKey) {
   EXPECT_THAT(refusal("[1]: 2\n"), HasSubstr("Expected a single value"));
 }
 
+TEST_F(YamlFile, AllUnknownKeysAreSaidAtOnce) {
+  EXPECT_EQ(refusal("lr: fast\nmodel:\n  num_layer: 3\n  fp16: true\n"),
+            path_.string() +
+                ": Expected options of megatron train, but got 2 others; use another instead: fp16 "
+                "in line 4 (use --bf16); unknown: num_layer in line 3 (the nearest is num_layers); "
+                "docs/from_megatron_lm.md lists those of Megatron-LM");
+}
+
+// What a flag turns off in the file's place is no contradiction.
+TEST_F(YamlFile, AFlagThatTurnsEvaluationOffTakesTheFilesItersAlong) {
+  const ParsedCommand off = parse("eval_interval: 10\neval_iters: 5\n", {"--eval-interval", "0"});
+  EXPECT_EQ(off.options.training.eval_iters, TrainingConfig().eval_iters);
+  EXPECT_FALSE(off.is_given("eval_iters"));
+  EXPECT_EQ(parse("eval_interval: 0\neval_iters: 5\n").options.training.eval_iters, 5);
+  EXPECT_EQ(parse("eval_iters: 5\n", {"--eval-interval", "0", "--eval-iters", "7"})
+                .options.training.eval_iters,
+            7);
+}
+
 TEST_F(YamlFile, AnEmptyFileSetsNothing) {
   EXPECT_EQ(parse("").given, (std::set<std::string>{"config_file"}));
   EXPECT_EQ(parse("# nothing\n").given, (std::set<std::string>{"config_file"}));

@@ -71,7 +71,9 @@ TEST(PlanProgram, RefusesWhatTrainingWouldRefuse) {
         {"--pipeline-model-parallel-size 2 --world-size 0", "1 to"},
         {"--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout \"Et*8|L|\"",
          "E in the first and L in the last"},
-        {"--pipeline-model-parallel-size 2 --draw-schedule /nowhere/x.svg", "/nowhere/x.svg"}}) {
+        {"--pipeline-model-parallel-size 2 --draw-schedule /nowhere/x.svg",
+         "/nowhere/x.svg, but could not: No such file or directory"},
+        {"--pipeline-model-parallel-size 2 --draw-schedule x.png", "'x.png'; x.svg works"}}) {
     const ProgramResult result = plan(std::string(flags));
     EXPECT_NE(result.status, 0) << flags;
     EXPECT_THAT(result.errors, HasSubstr(message)) << flags;

@@ -146,7 +146,8 @@ TEST_P(RankFailure, OtherOptionsAreNamedAtStart) {
   EXPECT_NE(second->wait(), 0);
   for (const auto& rank : {first.get(), second.get()}) {
     EXPECT_THAT(rank->err(),
-                HasSubstr("the same options on all 2 ranks, but rank [1] differs from rank 0"));
+                HasSubstr("the same options on all 2 ranks, but rank [1] differs from rank 0: "
+                          "--min-lr is 0.0 on rank 0 and 1e-05 on rank 1"));
   }
   EXPECT_FALSE(std::filesystem::exists(save_ + "/latest_checkpointed_iteration.txt"));
 }
@@ -171,7 +172,8 @@ TEST(RankFailureAtStart, OtherLayoutIsNamed) {
   }
   for (const auto& rank : ranks) {
     EXPECT_NE(rank->wait(), 0);
-    EXPECT_THAT(rank->err(), HasSubstr("but rank [2] differs from rank 0"));
+    EXPECT_THAT(rank->err(), HasSubstr("but rank [2] differs from rank 0: "
+                                       "--pipeline-model-parallel-size is 1 on rank 0 and 2"));
   }
 }
 
