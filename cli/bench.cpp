@@ -5,6 +5,7 @@
 
 #include "megatron/config/validate.h"
 #include "megatron/parallel/launch.h"
+#include "megatron/training/step_profiler.h"
 
 #include "cli/command.h"
 
@@ -15,6 +16,7 @@ int run_bench(const ParsedCommand& command) {
     Options options = command.options;
     validate(options, *ranks, Command::bench);
   }
+  prepare_step_profiler(command.options);
   return launch(command.options.launch, [&](RankContext& rank) {
     Options options = command.options;
     validate(options, rank.world_size, Command::bench);

@@ -2,6 +2,7 @@
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
 #include "megatron/parallel/launch.h"
+#include "megatron/training/step_profiler.h"
 #include "megatron/training/training_loop.h"
 
 #include "cli/command.h"
@@ -13,6 +14,7 @@ int run_train(const ParsedCommand& command) {
     Options options = command.options;
     validate(options, *ranks);
   }
+  prepare_step_profiler(command.options);
   return launch(command.options.launch, [&](RankContext& rank) {
     Options options = command.options;
     const std::unique_ptr<Tokenizer> tokenizer = build_run_tokenizer(options);

@@ -13,6 +13,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/base/human_bytes.h"
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/checkpoint_reader.h"
 #include "megatron/checkpoint/fingerprint.h"
@@ -127,17 +128,6 @@ json summarize_safetensors(const std::filesystem::path& path) {
   }
   add_totals(summary, 1);
   return summary;
-}
-
-std::string human_bytes(int64_t bytes) {
-  constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < units.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 1, units[unit]);
 }
 
 // 1234567 -> "1,234,567".

@@ -21,11 +21,14 @@ void add_profile_options(OptionTable& table) {
                    .help = "The same as --profile: the profiler is libtorch's",
                    .sets = {{"profile", "true"}}});
   group.add(&P::profile_step_start, {.flag = "profile-step-start",
-                                     .help = "First step of the trace, counted from 0; the "
-                                             "warm-up steps of bench count",
+                                     .help = "Steps done when the trace begins: with 10 its first "
+                                             "step is the log's 11; the warm-up steps of bench "
+                                             "count",
                                      .unit = "step"});
   group.add(&P::profile_step_end,
-            {.flag = "profile-step-end", .help = "First step behind the trace", .unit = "step"});
+            {.flag = "profile-step-end",
+             .help = "Steps done when the trace ends: with 12 its last step is the log's 12",
+             .unit = "step"});
   group.add(&P::profile_ranks, {.flag = "profile-ranks",
                                 .help = "Ranks that are traced; ranks that are threads share "
                                         "one file, with rows for these"});

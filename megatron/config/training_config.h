@@ -50,11 +50,12 @@ struct CheckpointConfig {
   bool no_save_optim = false;
 };
 
-// A trace of a few steps (Megatron's ProfilingConfig). Steps count as iterations do, from 0.
+// A trace of a few steps (Megatron's ProfilingConfig, whose steps are those done before: 10 and 12
+// record what the log calls steps 11 and 12).
 struct ProfileConfig {
   bool profile = false;
-  int64_t profile_step_start = 10;  // the first step that is recorded
-  int64_t profile_step_end = 12;    // the first that is not
+  int64_t profile_step_start = 10;  // steps done when the recording begins
+  int64_t profile_step_end = 12;    // and when it ends
   std::vector<int64_t> profile_ranks = {0};
   std::string profile_dir = "profile";
 };

@@ -6,9 +6,10 @@
 #include <numeric>
 #include <utility>
 
-#include <ATen/record_function.h>
 #include <fmt/ranges.h>
 
+#include "megatron/base/human_bytes.h"
+#include "megatron/base/trace_range.h"
 #include "megatron/parallel/communication_range.h"
 
 namespace megatron {
@@ -45,19 +46,16 @@ c10d::ReduceOp c10d_op(ReduceOp op) {
 }
 
 // In a trace: a range from the start of an operation to the end of its wait, whatever runs between.
-// Null where nothing records.
-std::unique_ptr<at::RecordFunction> begin_communication_range(
-    const std::string& operation, const std::string& group,
-    const std::vector<at::Tensor>& tensors) {
-  auto callbacks = at::getStepCallbacksUnlessEmpty(at::RecordScope::USER_SCOPE);
-  if (!callbacks) return nullptr;
-  auto range = std::make_unique<at::RecordFunction>(std::move(*callbacks));
-  double bytes = 0;
-  for (const at::Tensor& tensor : tensors) bytes = std::max(bytes, double(tensor.nbytes()));
-  range->_setAsync();
-  range->before(
-      fmt::format("{}{} over {}, {:.6g} KiB", kCommunicationRange, operation, group, bytes / 1024));
-  return range;
+TraceRange begin_communication_range(const std::string& operation, const std::string& group,
+                                     int global_rank, const std::vector<at::Tensor>& tensors) {
+  return begin_trace_range([&] {
+    std::string name =
+        fmt::format("{}{}: {} over {}", kCommunicationRange, global_rank, operation, group);
+    size_t bytes = 0;
+    for (const at::Tensor& tensor : tensors) bytes = std::max<size_t>(bytes, tensor.nbytes());
+    if (bytes > 0) name += ", " + human_bytes(static_cast<int64_t>(bytes));
+    return name;
+  });
 }
 
 // A work in flight, with what it reads or writes.
@@ -65,7 +63,7 @@ class WorkPending final : public Pending {
  public:
   WorkPending(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
               std::string operation, std::string group, std::chrono::milliseconds timeout,
-              std::unique_ptr<at::RecordFunction> range)
+              TraceRange range)
       : work_(std::move(work)),
         tensors_(std::move(tensors)),
         operation_(std::move(operation)),
@@ -82,7 +80,7 @@ class WorkPending final : public Pending {
       fail_collective(operation_, group_, error);
     }
     tensors_.clear();
-    if (range_) range_->end();
+    range_.reset();
   }
 
  private:
@@ -91,7 +89,7 @@ class WorkPending final : public Pending {
   std::string operation_;
   std::string group_;
   std::chrono::milliseconds timeout_;
-  std::unique_ptr<at::RecordFunction> range_;
+  TraceRange range_;
 };
 
 class NothingPending final : public Pending {
@@ -140,7 +138,7 @@ std::shared_ptr<Pending> ProcessGroup::begin(std::string operation, std::vector<
                                              std::chrono::milliseconds wait_limit) const {
   const at::NoGradGuard no_grad;
   try {
-    auto range = begin_communication_range(operation, name_, tensors);
+    auto range = begin_communication_range(operation, name_, global_rank_, tensors);
     return std::make_shared<WorkPending>(start(), std::move(tensors), operation, description(),
                                          wait_limit, std::move(range));
   } catch (const std::exception& error) {

@@ -1,14 +1,21 @@
 // --profile: traces of some steps, by libtorch's profiler (Kineto).
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
-#include "megatron/config/training_config.h"
+#include "megatron/config/options.h"
 #include "megatron/parallel/process_group_collection.h"
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {
+
+// Starts libtorch's profiler on the calling thread, which must be the one that the program began
+// on: Kineto complains where another is the first. Only ranks that are threads need it, before they
+// start; a process that starts ranks as processes must not have the profiler's threads.
+void prepare_step_profiler(const Options& options);
 
 class StepProfiler {
  public:
@@ -23,8 +30,9 @@ class StepProfiler {
   // end the recording: there they are collective over the world, so that no rank's step is cut.
   //
   // after_step returns the file that this rank has written, if any: in profile_dir,
-  // rank_R_steps_A-B.json. The profiler is the process's: ranks that are threads write one file,
-  // ranks_..., with rows for each. Throws Error where it cannot be written.
+  // rankR_steps_A-B.json with the first and the last step as the log counts them, from 1. The
+  // profiler is the process's: ranks that are threads write one file, ranks..., with rows for each.
+  // Throws Error where it cannot be written.
   void before_step(int64_t done);
   std::optional<std::string> after_step(int64_t done);
 
@@ -33,12 +41,16 @@ class StepProfiler {
   std::string stop();
   // Of several ranks in a process, the first that is traced records for all.
   bool records() const;
+  // The ranks of this process by the system's number of their thread. Collective where they are
+  // threads.
+  std::map<int64_t, int> ranks_by_thread() const;
 
   ProfileConfig config_;
   RankContext rank_;
   ProcessGroupPtr world_;
   bool ranks_are_threads_;
   bool recording_ = false;
+  std::map<int64_t, int> rank_of_thread_;  // known from the start of a recording
 };
 
 }  // namespace megatron

@@ -202,7 +202,7 @@ class TrainingLoop {
   }
 
   void train_one(const TrainingData& data) {
-    RECORD_USER_SCOPE(fmt::format("step {}", progress_.iteration));
+    RECORD_USER_SCOPE(fmt::format("step {}", progress_.iteration + 1));
     const auto start = Clock::now();
     const double learning_rate = schedule_.learning_rate(step_->optimizer().num_steps());
     const TrainStep::Losses losses =

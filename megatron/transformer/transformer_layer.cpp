@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "megatron/ops/recompute.h"
+#include "megatron/transformer/layer_backward_range.h"
 
 namespace megatron {
 namespace {
@@ -72,8 +73,10 @@ at::Tensor TransformerLayer::forward_mlp(const at::Tensor& hidden_states,
 at::Tensor TransformerLayer::forward(const at::Tensor& hidden_states, const LayerInput& input,
                                      const ForwardContext& context) const {
   RECORD_USER_SCOPE(fmt::format("layer {}", layer_number_));
-  return with_hooks(
+  const at::Tensor output = with_hooks(
       [&] { return forward_mlp(forward_attention(hidden_states, input, context), context); });
+  trace_layer_backward(layer_number_, hidden_states, output);
+  return output;
 }
 
 }  // namespace megatron

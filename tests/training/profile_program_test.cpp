@@ -67,16 +67,27 @@ std::set<std::string> names(const nlohmann::json& events) {
   return all;
 }
 
+std::multiset<std::string> names_of_threads(const nlohmann::json& events) {
+  std::multiset<std::string> all;
+  for (const auto& event : events) {
+    if (event.value("name", "") == "thread_name")
+      all.insert(event["args"]["name"].get<std::string>());
+  }
+  return all;
+}
+
 TEST_F(ProfileProgram, ShowsProductsBesideTheAllReduceOfTheInputGradient) {
   const ProgramResult result = run_program(kBench + "--nproc 2 --tensor-model-parallel-size 2 " +
                                            flags("--profile-ranks 0,1"));
   ASSERT_EQ(result.status, 0) << result.errors;
-  EXPECT_EQ(files(), (std::set<std::string>{"rank0_steps_2-3.json", "rank1_steps_2-3.json"}));
-  const nlohmann::json trace = events("rank1_steps_2-3.json");
+  EXPECT_EQ(files(), (std::set<std::string>{"rank0_steps_3-4.json", "rank1_steps_3-4.json"}));
+  const nlohmann::json trace = events("rank1_steps_3-4.json");
   const std::set<std::string> all = names(trace);
   for (const char* name :
-       {"layer 1", "layer 2", "forward of micro-batch 0", "backward of micro-batch 1", "optimizer"})
+       {"layer 1", "layer 2", "backward of layer 1", "backward of layer 2",
+        "forward of micro-batch 0", "backward of micro-batch 1", "optimizer", "barrier over world"})
     EXPECT_TRUE(all.contains(name)) << name;
+  EXPECT_TRUE(names_of_threads(trace).contains("rank 1"));
   const auto reductions = ranges(trace, [](const auto& event) {
     return event["tid"] == "communication" &&
            event["name"].template get<std::string>().starts_with("all_reduce over tp");
@@ -95,14 +106,42 @@ TEST_F(ProfileProgram, ShowsProductsBesideTheAllReduceOfTheInputGradient) {
   EXPECT_GE(beside, 2 * 2 * 4);
 }
 
+// As the forward ranges, and in the other order: two micro-batches in each of two steps.
+TEST_F(ProfileProgram, LayersHaveBackwardRangesWithinThoseOfTheirMicroBatches) {
+  const ProgramResult result = run_program(kBench + flags());
+  ASSERT_EQ(result.status, 0) << result.errors;
+  const nlohmann::json trace = events("rank0_steps_3-4.json");
+  const auto called = [&](const std::string& name) {
+    return ranges(trace, [&](const auto& event) { return event["name"] == name; });
+  };
+  std::vector<Range> passes = called("backward of micro-batch 0");
+  for (const Range& pass : called("backward of micro-batch 1")) passes.push_back(pass);
+  const std::vector<Range> first = called("backward of layer 1"),
+                           second = called("backward of layer 2");
+  EXPECT_EQ(first.size(), 4);
+  EXPECT_EQ(second.size(), 4);
+  for (const Range& pass : passes) {
+    const auto within = [&](const Range& range) {
+      return pass.begin <= range.begin && range.end <= pass.end;
+    };
+    const auto lower = std::ranges::find_if(first, within),
+               upper = std::ranges::find_if(second, within);
+    ASSERT_NE(lower, first.end());
+    ASSERT_NE(upper, second.end());
+    EXPECT_LT(upper->begin, upper->end);
+    EXPECT_LT(lower->begin, lower->end);
+    EXPECT_LE(upper->end, lower->begin + 0.02);
+  }
+}
+
 TEST_F(ProfileProgram, RowsOfOneThreadNest) {
   const ProgramResult result = run_program(
       kBench + "--nproc 2 --tensor-model-parallel-size 2 --sequence-parallel --tp-comm-overlap " +
       flags());
   ASSERT_EQ(result.status, 0) << result.errors;
-  EXPECT_EQ(files(), std::set<std::string>{"rank0_steps_2-3.json"});
+  EXPECT_EQ(files(), std::set<std::string>{"rank0_steps_3-4.json"});
   std::map<std::string, std::vector<Range>> rows;
-  for (const auto& event : events("rank0_steps_2-3.json")) {
+  for (const auto& event : events("rank0_steps_3-4.json")) {
     if (event.value("cat", "") != "communication") continue;
     const double begin = event["ts"].get<double>();
     rows[event["tid"]].push_back({begin, begin + event.value("dur", 0.0)});
@@ -121,9 +160,9 @@ TEST_F(ProfileProgram, RanksAsThreadsShareOneFileWithRowsForThoseAskedFor) {
                   "--pipeline-model-parallel-size 2 " +
                   flags("--profile-ranks 1,2"));
   ASSERT_EQ(result.status, 0) << result.errors;
-  EXPECT_EQ(files(), std::set<std::string>{"ranks1_2_steps_2-3.json"});
+  EXPECT_EQ(files(), std::set<std::string>{"ranks1_2_steps_3-4.json"});
   std::set<std::string> threads;
-  for (const auto& event : events("ranks1_2_steps_2-3.json")) {
+  for (const auto& event : events("ranks1_2_steps_3-4.json")) {
     if (event.value("name", "") == "thread_name")
       threads.insert(event["args"]["name"].get<std::string>());
   }
@@ -131,11 +170,53 @@ TEST_F(ProfileProgram, RanksAsThreadsShareOneFileWithRowsForThoseAskedFor) {
     return std::ranges::any_of(
         threads, [&](const std::string& name) { return name.find(part) != std::string::npos; });
   };
-  EXPECT_TRUE(has("(rank 1)"));
-  EXPECT_TRUE(has("(rank 2)"));
+  EXPECT_TRUE(threads.contains("rank 1"));
+  EXPECT_TRUE(threads.contains("rank 2"));
   EXPECT_TRUE(has("communication of rank 1"));
   EXPECT_FALSE(has("rank 0"));
   EXPECT_FALSE(has("rank 3"));
+}
+
+// Kineto names threads as they come first, which differs from run to run.
+TEST_F(ProfileProgram, RowsOfRanksAsThreadsAreTheirsInEveryRun) {
+  for (int run = 0; run < 3; ++run) {
+    SCOPED_TRACE(run);
+    const ProgramResult result =
+        run_program(kBench +
+                    "--nproc 4 --threads-as-ranks --pipeline-model-parallel-size 2 "
+                    "--context-parallel-size 2 " +
+                    flags("--profile-ranks 0,2"));
+    ASSERT_EQ(result.status, 0) << result.errors;
+    // Kineto's complaint about the thread that it starts on.
+    EXPECT_THAT(result.errors, testing::Not(HasSubstr("ERROR")));
+    const nlohmann::json trace = events("ranks0_2_steps_3-4.json");
+    std::map<nlohmann::json, std::string> name_of;
+    for (const auto& event : trace) {
+      if (event.value("name", "") != "thread_name") continue;
+      EXPECT_TRUE(name_of.emplace(event["tid"], event["args"]["name"]).second)
+          << event["tid"] << " has two names";
+    }
+    std::set<std::string> layers_of[2], operations_of[2];
+    for (const auto& event : trace) {
+      if (event.value("ph", "") != "X") continue;
+      const std::string name = event["name"], row = name_of[event["tid"]];
+      for (const int i : {0, 1}) {
+        const std::string rank = i == 0 ? "rank 0" : "rank 2";
+        if (row == rank && name.starts_with("layer ")) layers_of[i].insert(name);
+        if (row.starts_with("communication of " + rank) && name.find("rank") != std::string::npos)
+          operations_of[i].insert(name.substr(0, name.find(',')));
+      }
+    }
+    // Ranks 0 and 1 share the sequences of the first stage, 2 and 3 those of the second.
+    EXPECT_EQ(layers_of[0], std::set<std::string>{"layer 1"});
+    EXPECT_EQ(layers_of[1], std::set<std::string>{"layer 2"});
+    EXPECT_EQ(operations_of[0],
+              (std::set<std::string>{"send to rank 1 over cp", "recv from rank 1 over cp",
+                                     "send to rank 2 over pp", "recv from rank 2 over pp"}));
+    EXPECT_EQ(operations_of[1],
+              (std::set<std::string>{"send to rank 3 over cp", "recv from rank 3 over cp",
+                                     "send to rank 0 over pp", "recv from rank 0 over pp"}));
+  }
 }
 
 TEST_F(ProfileProgram, TrainingSaysWhereItsTraceIs) {
@@ -145,11 +226,11 @@ TEST_F(ProfileProgram, TrainingSaysWhereItsTraceIs) {
       "1 --use-pytorch-profiler --profile-step-start 2 --profile-step-end 3 --profile-dir " +
       folder_ + "/traces");
   ASSERT_EQ(result.status, 0) << result.errors;
-  EXPECT_THAT(result.output, HasSubstr("rank0_steps_2-2.json"));
-  const std::set<std::string> all = names(events("rank0_steps_2-2.json"));
-  EXPECT_TRUE(all.contains("step 2"));
-  EXPECT_FALSE(all.contains("step 1"));
-  EXPECT_FALSE(all.contains("step 3"));
+  EXPECT_THAT(result.output, HasSubstr("rank0_step_3.json"));
+  const std::set<std::string> all = names(events("rank0_step_3.json"));
+  EXPECT_TRUE(all.contains("step 3"));
+  EXPECT_FALSE(all.contains("step 2"));
+  EXPECT_FALSE(all.contains("step 4"));
 }
 
 TEST_F(ProfileProgram, RefusesWhatWouldRecordNothing) {
