@@ -1,4 +1,4 @@
-// Text generation with a key-value cache, in any layout.
+// Text generation with a key-value cache, over tensor-, pipeline- and data-parallel ranks.
 #pragma once
 
 #include <functional>
