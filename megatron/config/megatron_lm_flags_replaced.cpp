@@ -34,7 +34,8 @@ const std::vector<MegatronLmFlag>& replaced_megatron_lm_flags() {
       {"check-for-nan-in-loss-and-grad", 0, kLeaveOut,
        "a loss that is not finite ends the run, unless --no-check-for-nan-in-loss-and-grad"},
       {"deterministic-mode", 0, kLeaveOut,
-       "the same layout and number of threads give the same bits: no operator depends on thread timing"},
+       "the same layout and number of threads give the same bits: no operator depends on thread "
+       "timing"},
       {"distributed-backend", 1, kLeaveOut, "it follows --device: gloo on cpu, NCCL on cuda"},
       {"local-rank", 1, kLeaveOut, "torchrun, SLURM and Open MPI say it in the environment"},
       {"local_rank", 1, kLeaveOut, "torchrun, SLURM and Open MPI say it in the environment"},

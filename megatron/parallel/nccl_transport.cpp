@@ -34,4 +34,13 @@ c10::intrusive_ptr<c10d::Backend> NcclTransport::make_backend(const std::string&
   return backend;
 }
 
+c10::intrusive_ptr<c10d::Backend> NcclTransport::make_link(const std::string& name,
+                                                           const std::vector<int>& ranks) {
+  auto backend = make_backend(name, ranks);
+  // Else the first message would connect, which blocks both ranks' host threads: stages that wait
+  // for each other's first message on different links would never get there.
+  backend->eagerConnectSingleDevice(device_);
+  return backend;
+}
+
 }  // namespace megatron

@@ -18,6 +18,10 @@ class NcclTransport final : public Transport {
                 std::chrono::milliseconds timeout);
   c10::intrusive_ptr<c10d::Backend> make_backend(const std::string& name,
                                                  const std::vector<int>& ranks) override;
+  // Unbatched messages of a backend queue on one stream for each pair of ranks, whatever their
+  // tags.
+  c10::intrusive_ptr<c10d::Backend> make_link(const std::string& name,
+                                              const std::vector<int>& ranks) override;
   std::string kind() const override { return "nccl"; }
 
  private:

@@ -101,13 +101,14 @@ class NothingPending final : public Pending {
 
 ProcessGroup::ProcessGroup(std::string name, std::vector<int> ranks, int global_rank,
                            c10::intrusive_ptr<c10d::Backend> backend,
-                           std::chrono::milliseconds timeout, at::Device device)
+                           std::chrono::milliseconds timeout, at::Device device, LinkBackends links)
     : name_(std::move(name)),
       ranks_(std::move(ranks)),
       global_rank_(global_rank),
       backend_(std::move(backend)),
       timeout_(timeout),
-      device_(device) {
+      device_(device),
+      links_(std::move(links)) {
   const auto place = std::find(ranks_.begin(), ranks_.end(), global_rank);
   check(place != ranks_.end(), "Expected rank {} in group {}, but its ranks are [{}]", global_rank,
         name_, fmt::join(ranks_, ", "));
@@ -292,6 +293,18 @@ std::chrono::milliseconds ProcessGroup::message_limit() const {
   return device_.is_cpu() ? timeout_ : kNoTimeout;
 }
 
+ProcessGroup::Route ProcessGroup::route_to(int destination, int tag) const {
+  const auto link = links_.find({rank_, destination, tag});
+  if (link == links_.end()) return {backend_.get(), destination};
+  return {link->second.get(), /*peer=*/1};
+}
+
+ProcessGroup::Route ProcessGroup::route_from(int source, int tag) const {
+  const auto link = links_.find({source, rank_, tag});
+  if (link == links_.end()) return {backend_.get(), source};
+  return {link->second.get(), /*peer=*/0};
+}
+
 std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group_destination,
                                              int tag) const {
   check_tensor(tensor, "send");
@@ -301,9 +314,9 @@ std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group
   if (tensor.numel() == 0) return std::make_shared<NothingPending>();
   const std::string operation = fmt::format("send to rank {}", ranks_[group_destination]);
   std::vector<at::Tensor> tensors{tensor.detach()};
+  const Route to = route_to(group_destination, tag);
   return begin(
-      operation, tensors, [&] { return backend_->send(tensors, group_destination, tag); },
-      message_limit());
+      operation, tensors, [&] { return to.backend->send(tensors, to.peer, tag); }, message_limit());
 }
 
 std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source, int tag) const {
@@ -313,8 +326,9 @@ std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source
   if (tensor.numel() == 0) return std::make_shared<NothingPending>();
   const std::string operation = fmt::format("recv from rank {}", ranks_[group_source]);
   std::vector<at::Tensor> tensors{tensor.detach()};
+  const Route from = route_from(group_source, tag);
   return begin(
-      operation, tensors, [&] { return backend_->recv(tensors, group_source, tag); },
+      operation, tensors, [&] { return from.backend->recv(tensors, from.peer, tag); },
       message_limit());
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 
 #include "megatron/base/error.h"
+#include "megatron/parallel/pipeline_links.h"
 
 namespace megatron {
 
@@ -32,13 +34,17 @@ class CommunicationError : public Error {
 // It keeps the tensors alive until then.
 class Pending;
 
+// Backends of two ranks, source and destination.
+using LinkBackends = std::map<MessageLink, c10::intrusive_ptr<c10d::Backend>>;
+
 class ProcessGroup {
  public:
   // `backend` may be null for a group of one. `ranks` are global ranks in group order and hold
-  // `global_rank`. `device` is the kind of device whose tensors the backend takes.
+  // `global_rank`. `device` is the kind of device whose tensors the backend takes. Messages of
+  // `links` go over their own backends: those that this rank sends or receives.
   ProcessGroup(std::string name, std::vector<int> ranks, int global_rank,
                c10::intrusive_ptr<c10d::Backend> backend, std::chrono::milliseconds timeout,
-               at::Device device = at::kCPU);
+               at::Device device = at::kCPU, LinkBackends links = {});
 
   const std::string& name() const { return name_; }
   const std::vector<int>& ranks() const { return ranks_; }
@@ -69,7 +75,9 @@ class ProcessGroup {
   std::shared_ptr<Pending> ireduce_scatter(at::Tensor output, const at::Tensor& input) const;
 
   // Point to point, by group rank. Messages between two ranks with one tag arrive in the order of
-  // sending. The tensor of isend must not change before wait(); recv fills `tensor`.
+  // sending. Over NCCL all that two ranks send each other, whatever its tag, must begin in the same
+  // order on both sides, except that a link counts for itself. The tensor of isend must not change
+  // before wait(); recv fills `tensor`.
   std::shared_ptr<Pending> isend(const at::Tensor& tensor, int group_destination,
                                  int tag = 0) const;
   std::shared_ptr<Pending> irecv(at::Tensor tensor, int group_source, int tag = 0) const;
@@ -79,6 +87,13 @@ class ProcessGroup {
   std::string description() const;
   void check_tensor(const at::Tensor& tensor, std::string_view operation) const;
   void check_member(int member, std::string_view operation) const;
+  // Where a message goes: a backend, and the other rank's place in it.
+  struct Route {
+    c10d::Backend* backend;
+    int peer;
+  };
+  Route route_to(int destination, int tag) const;
+  Route route_from(int source, int tag) const;
   // Starts an operation on `tensors`; what it throws, then or in wait(), becomes a
   // CommunicationError. The limit is that of wait(), for operations that have none of their own.
   template <typename Start>
@@ -95,6 +110,7 @@ class ProcessGroup {
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::chrono::milliseconds timeout_;
   at::Device device_;
+  LinkBackends links_;
 };
 
 class Pending {

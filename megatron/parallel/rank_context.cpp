@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "megatron/base/error.h"
+#include "megatron/parallel/pipeline_links.h"
 
 namespace megatron {
 
@@ -18,27 +19,50 @@ ProcessGroupCollection RankContext::make_groups(const ParallelSizes& sizes) cons
   const RankGrid grid(sizes);
   std::map<std::vector<int>, c10::intrusive_ptr<c10d::Backend>> backends;
 
-  const auto make_group = [&](const std::string& name, const RankLists& groups) -> ProcessGroupPtr {
+  // What `make` makes for the ranks of a group; its failure says so.
+  const auto made = [&](const std::string& name, const std::vector<int>& members,
+                        const auto& make) {
+    try {
+      return make();
+    } catch (const std::exception& error) {
+      const std::string text = error.what();
+      throw CommunicationError(
+          fmt::format("making group {} (ranks [{}]) failed on rank {}: {}; another rank has "
+                      "ended or hangs, or "
+                      "needs more than --distributed-timeout-minutes",
+                      name, fmt::join(members, ", "), rank, text.substr(0, text.find('\n'))));
+    }
+  };
+  // Those of the links that begin or end at this rank, where the transport makes any.
+  const auto make_links = [&](const std::string& group, const std::vector<int>& members,
+                              const std::vector<MessageLink>& links) {
+    LinkBackends own;
+    for (const MessageLink& link : links) {
+      const std::vector<int> ends = {members[link.source], members[link.destination]};
+      if (std::ranges::find(ends, rank) == ends.end()) continue;
+      const std::string name =
+          fmt::format("{}_{}_to_{}_tag_{}", group, link.source, link.destination, link.tag);
+      if (auto backend = made(name, ends, [&] { return transport->make_link(name, ends); }))
+        own[link] = std::move(backend);
+    }
+    return own;
+  };
+  const auto make_group = [&](const std::string& name, const RankLists& groups,
+                              std::vector<MessageLink> (*links_of)(int) =
+                                  nullptr) -> ProcessGroupPtr {
     for (const auto& members : groups) {
       if (std::find(members.begin(), members.end(), rank) == members.end()) continue;
       c10::intrusive_ptr<c10d::Backend> backend;
+      LinkBackends links;
       if (members.size() > 1) {
         auto& known = backends[members];
-        if (!known) {
-          try {
-            known = transport->make_backend(name, members);
-          } catch (const std::exception& error) {
-            const std::string text = error.what();
-            throw CommunicationError(
-                fmt::format("making group {} (ranks [{}]) failed on rank {}: {}; another rank has "
-                            "ended or hangs, or "
-                            "needs more than --distributed-timeout-minutes",
-                            name, fmt::join(members, ", "), rank, text.substr(0, text.find('\n'))));
-          }
-        }
+        if (!known)
+          known = made(name, members, [&] { return transport->make_backend(name, members); });
         backend = known;
+        if (links_of) links = make_links(name, members, links_of(int(members.size())));
       }
-      return std::make_shared<ProcessGroup>(name, members, rank, backend, timeout, device);
+      return std::make_shared<ProcessGroup>(name, members, rank, backend, timeout, device,
+                                            std::move(links));
     }
     return nullptr;
   };
@@ -52,7 +76,7 @@ ProcessGroupCollection RankContext::make_groups(const ParallelSizes& sizes) cons
   groups.cp = make_group("cp", grid.get_ranks("cp"));
   groups.mp = make_group("mp", grid.get_ranks("tp-pp"));
   groups.tp = make_group("tp", grid.get_ranks("tp"));
-  groups.pp = make_group("pp", grid.get_ranks("pp"));
+  groups.pp = make_group("pp", grid.get_ranks("pp"), &pipeline_links);
   groups.embd = make_group("embd", grid.embedding_ranks());
   groups.pos_embd = make_group("pos_embd", grid.position_embedding_ranks());
   groups.tp_cp = make_group("tp_cp", grid.get_ranks("tp-cp"));

@@ -23,6 +23,13 @@ class Transport {
   // its own.
   virtual c10::intrusive_ptr<c10d::Backend> make_backend(const std::string& name,
                                                          const std::vector<int>& ranks) = 0;
+  // Collective over two ranks, with make_backend's rules: a backend for messages from the first to
+  // the second, connected when it is returned. Null where messages that differ in tag or direction
+  // never wait for each other: then there is no need of it.
+  virtual c10::intrusive_ptr<c10d::Backend> make_link(const std::string& /*name*/,
+                                                      const std::vector<int>& /*ranks*/) {
+    return nullptr;
+  }
   // "gloo", "nccl" or "threads": part of the fingerprint that says what is bit-identical.
   virtual std::string kind() const = 0;
 };
@@ -37,7 +44,8 @@ struct RankContext {
   std::shared_ptr<Transport> transport;  // null in a world of one
 
   // The groups of this rank in a layout, in Megatron's rank order. Collective over the world.
-  // Groups of the same ranks share a backend. Throws Error where the sizes do not multiply to
+  // Groups of the same ranks share a backend; pp has pipeline_links() where the transport makes
+  // links. Throws Error where the sizes do not multiply to
   // world_size.
   ProcessGroupCollection make_groups(const ParallelSizes& sizes) const;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
@@ -9,16 +10,13 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include "megatron/pipeline/stage_actions.h"
 #include "megatron/pipeline/transfers.h"
 
 namespace megatron {
 namespace {
 
 using Kind = PipelineStep::Kind;
-
-// How many steps ahead receives are posted: a steady pipeline receives an activation and a gradient
-// in turn, so that one of each is on its way while a step computes.
-constexpr size_t kStepsAhead = 2;
 
 // A forward pass that waits for its backward.
 struct InFlight {
@@ -40,40 +38,45 @@ class ScheduleRun {
         trains_(std::ranges::any_of(
             steps_, [](const PipelineStep& step) { return step.kind == Kind::backward; })) {}
 
-  void run() {
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      post_receives_until(i + (options_.overlap ? kStepsAhead : 0));
-      steps_[i].kind == Kind::forward ? forward(i) : backward(i);
+  void run(const std::vector<StageAction>& actions) {
+    for (const auto& [kind, step] : actions) {
+      switch (kind) {
+        case StageAction::Kind::begin_receive:
+          transfers_.begin_receive(step, empty_for(steps_[step]));
+          break;
+        case StageAction::Kind::end_receive:
+          received_ = transfers_.end_receive(step);
+          break;
+        case StageAction::Kind::compute:
+          steps_[step].kind == Kind::forward ? forward(step) : backward(step);
+          break;
+        case StageAction::Kind::begin_send:
+          transfers_.begin_send(step, std::exchange(result_, {}));
+          break;
+        case StageAction::Kind::end_send:
+          transfers_.end_send(step);
+          break;
+      }
     }
-    transfers_.finish();
   }
 
  private:
   using Passage = std::pair<int64_t, int>;
   static Passage passage(const PipelineStep& step) { return {step.microbatch, step.chunk}; }
 
-  // In the order of the list, which is that of sending. A gradient waits for its forward pass,
-  // which knows the shape.
-  void post_receives_until(size_t last) {
-    for (; posted_ <= last && posted_ < steps_.size(); ++posted_) {
-      const PipelineStep& step = steps_[posted_];
-      if (!transfers_.receives(posted_)) continue;
-      if (step.kind == Kind::forward) {
-        transfers_.post(posted_, functions_.empty_input(step.microbatch, step.chunk));
-      } else if (const auto known = in_flight_.find(passage(step)); known != in_flight_.end()) {
-        transfers_.post(posted_, at::empty(known->second.sizes, known->second.options));
-      } else {
-        return;
-      }
-    }
+  // For what the step takes in: a gradient has its output's shape.
+  at::Tensor empty_for(const PipelineStep& step) const {
+    if (step.kind == Kind::forward) return functions_.empty_input(step.microbatch, step.chunk);
+    const InFlight& known = in_flight_.at(passage(step));
+    return at::empty(known.sizes, known.options);
   }
 
   void forward(size_t i) {
     const PipelineStep& step = steps_[i];
-    at::Tensor input = transfers_.receives(i) ? transfers_.receive(i) : at::Tensor();
+    at::Tensor input = std::exchange(received_, {});
     if (input.defined()) input.requires_grad_(trains_);
     const at::Tensor output = functions_.forward(step.microbatch, step.chunk, input);
-    if (transfers_.sends(i)) transfers_.send(i, output);
+    if (transfers_.sends(i)) result_ = output.detach();
     if (!trains_) return;
     InFlight& kept = in_flight_[passage(step)];
     kept.input = input;
@@ -86,14 +89,14 @@ class ScheduleRun {
   void backward(size_t i) {
     RECORD_USER_SCOPE(fmt::format("backward of micro-batch {}", steps_[i].microbatch));
     const InFlight kept = std::move(in_flight_.extract(passage(steps_[i])).mapped());
-    const at::Tensor gradient =
-        transfers_.receives(i) ? transfers_.receive(i) : at::ones(kept.sizes, kept.options);
+    at::Tensor gradient = std::exchange(received_, {});
+    if (!gradient.defined()) gradient = at::ones(kept.sizes, kept.options);
     if (kept.edge.is_valid()) {
       torch::autograd::Engine::get_default_engine().execute(
           {kept.edge}, {gradient}, /*keep_graph=*/false, /*create_graph=*/false,
           /*accumulate_grad=*/true);
     }
-    if (transfers_.sends(i)) transfers_.send(i, kept.input.grad());
+    if (transfers_.sends(i)) result_ = kept.input.grad();
   }
 
   const std::vector<PipelineStep>& steps_;
@@ -101,7 +104,8 @@ class ScheduleRun {
   TransferOptions options_;
   Transfers transfers_;
   bool trains_;
-  size_t posted_ = 0;  // receives of steps before this one were posted
+  at::Tensor received_;  // for the step that computes next
+  at::Tensor result_;    // of the step that computed last, to be sent
   std::map<Passage, InFlight> in_flight_;
 };
 
@@ -112,7 +116,8 @@ void run_schedule(const PipelineSchedule& schedule, const ProcessGroup& pp,
   check(static_cast<int>(schedule.size()) == pp.size(),
         "Expected a schedule of the {} stages of group {}, but got one of {}", pp.size(), pp.name(),
         schedule.size());
-  ScheduleRun(schedule, pp, functions, options).run();
+  ScheduleRun(schedule, pp, functions, options)
+      .run(stage_actions(schedule, pp.rank(), options.overlap));
 }
 
 }  // namespace megatron

@@ -1,51 +1,34 @@
 #include "megatron/pipeline/transfers.h"
 
+#include "megatron/pipeline/stage_actions.h"
+
 namespace megatron {
-namespace {
-
-// Activations and gradients may travel between the same two stages.
-int tag_of(const PipelineStep& step) {
-  return step.kind == PipelineStep::Kind::forward ? 1 : 2;
-}
-
-}  // namespace
 
 Transfers::Transfers(const PipelineSchedule& schedule, const ProcessGroup& pp)
-    : steps_(schedule[pp.rank()]),
-      pp_(pp),
-      chunks_(chunks_of(schedule)),
-      in_flight_(static_cast<size_t>(sends_in_flight(schedule))) {}
-
-std::optional<PlacedStep> Transfers::source(size_t step) const {
-  return source_of({pp_.rank(), steps_[step]}, pp_.size(), chunks_);
-}
+    : steps_(schedule[pp.rank()]), pp_(pp), chunks_(chunks_of(schedule)) {}
 
 std::optional<PlacedStep> Transfers::destination(size_t step) const {
   return destination_of({pp_.rank(), steps_[step]}, pp_.size(), chunks_);
 }
 
-void Transfers::post(size_t step, at::Tensor into) {
-  const PlacedStep from = *source(step);
-  posted_[step] = {pp_.irecv(into, from.stage, tag_of(from.step)), into};
+void Transfers::begin_receive(size_t step, at::Tensor into) {
+  const MessageLink link = link_into({pp_.rank(), steps_[step]}, pp_.size(), chunks_);
+  receives_[step] = {pp_.irecv(into, link.source, link.tag), into};
 }
 
-at::Tensor Transfers::receive(size_t step) {
-  const Receive receive = std::move(posted_.extract(step).mapped());
+at::Tensor Transfers::end_receive(size_t step) {
+  const Receive receive = std::move(receives_.extract(step).mapped());
   receive.pending->wait();
   return receive.tensor;
 }
 
-void Transfers::send(size_t step, const at::Tensor& result) {
-  const PlacedStep to = *destination(step);
-  auto& sent = sent_[to.step.kind];
-  for (; sent.size() >= in_flight_; sent.pop_front()) sent.front()->wait();
-  sent.push_back(pp_.isend(result.detach().contiguous(), to.stage, tag_of(to.step)));
+void Transfers::begin_send(size_t step, const at::Tensor& result) {
+  const MessageLink link = link_into(*destination(step), pp_.size(), chunks_);
+  sends_[step] = pp_.isend(result.detach().contiguous(), link.destination, link.tag);
 }
 
-void Transfers::finish() {
-  for (auto& [kind, sent] : sent_) {
-    for (; !sent.empty(); sent.pop_front()) sent.front()->wait();
-  }
+void Transfers::end_send(size_t step) {
+  sends_.extract(step).mapped()->wait();
 }
 
 }  // namespace megatron

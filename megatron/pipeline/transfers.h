@@ -1,7 +1,6 @@
 // What passes between a stage and its neighbours while it runs its list of a schedule.
 #pragma once
 
-#include <deque>
 #include <map>
 #include <memory>
 
@@ -12,24 +11,21 @@
 
 namespace megatron {
 
-// Steps go by their place in this stage's list. Between two stages messages of one kind are sent
-// and received in the same order.
+// Steps go by their place in this stage's list. What begins must end; when is up to
+// stage_actions().
 class Transfers {
  public:
   Transfers(const PipelineSchedule& schedule, const ProcessGroup& pp);
 
-  bool receives(size_t step) const { return source(step).has_value(); }
+  // Whether another stage takes in the step's result.
   bool sends(size_t step) const { return destination(step).has_value(); }
 
-  // Begins to receive what the step takes in.
-  void post(size_t step, at::Tensor into);
-  // What was posted for the step, when it is there.
-  at::Tensor receive(size_t step);
-  // Begins to send the step's result, which is kept until it has gone. Waits only where more than
-  // sends_in_flight() of that kind are on their way.
-  void send(size_t step, const at::Tensor& result);
-  // When all that was sent has gone.
-  void finish();
+  // What the step takes in; the end waits until it is there.
+  void begin_receive(size_t step, at::Tensor into);
+  at::Tensor end_receive(size_t step);
+  // The step's result, which is kept until the end: that waits until it has gone.
+  void begin_send(size_t step, const at::Tensor& result);
+  void end_send(size_t step);
 
  private:
   struct Receive {
@@ -37,15 +33,13 @@ class Transfers {
     at::Tensor tensor;
   };
 
-  std::optional<PlacedStep> source(size_t step) const;
   std::optional<PlacedStep> destination(size_t step) const;
 
   const std::vector<PipelineStep>& steps_;
   const ProcessGroup& pp_;
   int chunks_;
-  size_t in_flight_;
-  std::map<size_t, Receive> posted_;
-  std::map<PipelineStep::Kind, std::deque<std::shared_ptr<Pending>>> sent_;
+  std::map<size_t, Receive> receives_;
+  std::map<size_t, std::shared_ptr<Pending>> sends_;
 };
 
 }  // namespace megatron

@@ -41,8 +41,10 @@ GatheredProduct gathered_product(const at::Tensor& x, const at::Tensor& matrix,
   for (int step = 1; step < size; ++step) {
     const int to = (rank + step) % size, from = (rank - step + size) % size;
     const auto send = [&] { leaving.push_back(tp.isend(own, to, kPieceTag)); };
-    // A pair's two messages start in the same order on both sides: NCCL's pairs need that.
-    const bool receives_first = to == from && rank > to;
+    // NCCL's pairs connect at their first message and wait for each other: all ranks take pairs in
+    // one order, and the two messages of one pair in the order of the ranks.
+    const auto pair_with = [&](int member) { return std::minmax({rank, member}); };
+    const bool receives_first = to == from ? rank > to : pair_with(from) < pair_with(to);
     if (!receives_first) send();
     arriving.push_back(tp.irecv(input_of(from), from, kPieceTag));
     if (receives_first) send();

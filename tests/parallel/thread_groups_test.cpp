@@ -7,6 +7,7 @@
 #include "megatron/base/error.h"
 #include "megatron/parallel/process_group_collection.h"
 
+#include "tests/parallel/commanded_backend.h"
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
@@ -77,6 +78,47 @@ TEST(ProcessGroupCollection, MiddleStagesHaveNoEmbeddingGroup) {
   });
 }
 
+// Threads tell messages apart by themselves; this makes links all the same, and counts them.
+class LinkingTransport final : public Transport {
+ public:
+  explicit LinkingTransport(std::shared_ptr<Transport> threads) : threads_(std::move(threads)) {}
+  c10::intrusive_ptr<c10d::Backend> make_backend(const std::string& name,
+                                                 const std::vector<int>& ranks) override {
+    return threads_->make_backend(name, ranks);
+  }
+  c10::intrusive_ptr<c10d::Backend> make_link(const std::string& name,
+                                              const std::vector<int>& ranks) override {
+    ++links;
+    return threads_->make_backend(name, ranks);
+  }
+  std::string kind() const override { return threads_->kind(); }
+
+  int links = 0;
+
+ private:
+  std::shared_ptr<Transport> threads_;
+};
+
+TEST(ProcessGroupCollection, ThePipelineHasLinksWhereTheTransportMakesThem) {
+  run_thread_world(6, [](RankContext& context) {
+    const auto transport = std::make_shared<LinkingTransport>(context.transport);
+    context.transport = transport;
+    const auto pp = context.make_groups({.dp = 2, .pp = 3}).pp;
+    // Two kinds to and from each of two neighbours, each kind one way.
+    EXPECT_EQ(transport->links, 4);
+    const int next = (pp->rank() + 1) % 3, previous = (pp->rank() + 2) % 3;
+    const at::Tensor activation = at::full({5}, context.rank), gradient = activation + 10;
+    const at::Tensor input = at::empty_like(activation), output_gradient = at::empty_like(gradient);
+    const auto sent = {pp->isend(activation, next, kActivationTag),
+                       pp->isend(gradient, previous, kGradientTag)};
+    pp->recv(output_gradient, next, kGradientTag);
+    pp->recv(input, previous, kActivationTag);
+    for (const auto& message : sent) message->wait();
+    EXPECT_EQ(input[4].item<int64_t>(), pp->ranks()[previous]);
+    EXPECT_EQ(output_gradient[4].item<int64_t>(), pp->ranks()[next] + 10);
+  });
+}
+
 TEST(ProcessGroupCollection, SizesMustMultiplyToTheWorld) {
   EXPECT_THAT(
       [] { run_thread_world(4, [](RankContext& context) { context.make_groups({.tp = 2}); }); },
@@ -142,6 +184,26 @@ TEST(ProcessGroup, AsynchronousForms) {
         },
         ThrowsMessage<Error>(HasSubstr("Expected an output of 4 times [2, 3]")));
   });
+}
+
+TEST(ProcessGroup, MessagesOfALinkGoOverItsBackend) {
+  const CommandedGroup whole(/*rank=*/1, /*size=*/3);
+  whole.backend->complete_all();
+  const auto to = c10::make_intrusive<CommandedBackend>(/*rank=*/0, /*size=*/2);
+  const auto from = c10::make_intrusive<CommandedBackend>(/*rank=*/1, /*size=*/2);
+  const ProcessGroup group("pp", {0, 1, 2}, /*global_rank=*/1, whole.backend,
+                           std::chrono::seconds(60), at::kCPU,
+                           {{{1, 2, kActivationTag}, to}, {{0, 1, kActivationTag}, from}});
+  const at::Tensor tensor = at::ones({2});
+  group.isend(tensor, 2, kActivationTag);
+  group.irecv(tensor, 0, kActivationTag);
+  EXPECT_THAT(to->log(), ElementsAre("start send 0"));
+  EXPECT_THAT(from->log(), ElementsAre("start recv 0"));
+  EXPECT_THAT(whole.backend->log(), ElementsAre());
+  // Another tag, the other direction.
+  group.isend(tensor, 2, kGradientTag);
+  group.irecv(tensor, 2, kActivationTag);
+  EXPECT_THAT(whole.backend->log(), ElementsAre("start send 0", "start recv 1"));
 }
 
 TEST(ProcessGroup, FailureNamesRankGroupAndOperation) {

@@ -11,6 +11,8 @@
 #include "megatron/base/error.h"
 #include "megatron/pipeline/timeline.h"
 
+#include "tests/pipeline/schedule_requests.h"
+
 namespace megatron {
 namespace {
 
@@ -99,30 +101,6 @@ TEST(ForwardOnly, KeepsTheOrderOfTheForwardSteps) {
   EXPECT_EQ(as_text(forward_only(one_forward_one_backward(0, 2, 3))), "F0 F1 F2");
   EXPECT_EQ(as_text(forward_only(interleaved_one_forward_one_backward(1, 2, 2, 2))),
             "F0 F1 F0.1 F1.1");
-}
-
-// Everything that a schedule may be asked for.
-template <typename Visit>
-void for_all_requests(const Visit& visit) {
-  for (int stages = 1; stages <= 8; ++stages) {
-    for (int chunks = 1; chunks <= (stages == 1 ? 1 : 4); ++chunks) {
-      for (int64_t microbatches = 1; microbatches <= 32; ++microbatches) {
-        visit(ScheduleRequest{.stages = stages, .chunks = chunks, .microbatches = microbatches});
-        if (chunks == 1) continue;
-        for (const int64_t group :
-             std::set<int64_t>{stages, stages + 1, 2 * stages, microbatches}) {
-          const int64_t rest = microbatches % group;
-          if (group < stages || group > microbatches || (rest > 0 && rest < stages)) continue;
-          visit({.stages = stages, .chunks = chunks, .microbatches = microbatches, .group = group});
-        }
-      }
-    }
-  }
-}
-
-std::string name_of(const ScheduleRequest& request) {
-  return fmt::format("{} stages, {} chunks, {} micro-batches, groups of {}", request.stages,
-                     request.chunks, request.microbatches, request.group.value_or(request.stages));
 }
 
 TEST(Schedule, HoldsEveryStepOnceAndForwardBeforeBackward) {
