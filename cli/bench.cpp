@@ -5,6 +5,7 @@
 
 #include "megatron/config/validate.h"
 #include "megatron/parallel/launch.h"
+#include "megatron/training/same_options.h"
 #include "megatron/training/step_profiler.h"
 
 #include "cli/command.h"
@@ -18,6 +19,7 @@ int run_bench(const ParsedCommand& command) {
   }
   prepare_step_profiler(command.options);
   return launch(command.options.launch, [&](RankContext& rank) {
+    check_same_options(command.options, rank);
     Options options = command.options;
     validate(options, rank.world_size, Command::bench);
     const nlohmann::json result = run_bench(options, rank);

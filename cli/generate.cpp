@@ -10,6 +10,7 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/parallel/model_groups.h"
+#include "megatron/training/same_options.h"
 #include "megatron/training/training_state.h"
 
 #include "cli/command.h"
@@ -61,6 +62,7 @@ int run_generate(const ParsedCommand& command) {
     validate(options, *ranks, Command::generate);
   }
   return launch(command.options.launch, [&](RankContext& rank) {
+    check_same_options(command.options, rank);
     auto checkpoint = CheckpointReader::open(command.options.checkpoint.load);
     Options options = options_of_checkpoint(checkpoint, command);
     validate(options, rank.world_size, Command::generate);

@@ -2,6 +2,7 @@
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
 #include "megatron/parallel/launch.h"
+#include "megatron/training/same_options.h"
 #include "megatron/training/step_profiler.h"
 #include "megatron/training/training_loop.h"
 
@@ -16,6 +17,7 @@ int run_train(const ParsedCommand& command) {
   }
   prepare_step_profiler(command.options);
   return launch(command.options.launch, [&](RankContext& rank) {
+    check_same_options(command.options, rank);
     Options options = command.options;
     const std::unique_ptr<Tokenizer> tokenizer = build_run_tokenizer(options);
     validate(options, rank.world_size);

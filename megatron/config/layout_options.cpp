@@ -88,7 +88,8 @@ void add_recomputation(OptionTable& table) {
 void add_launch(OptionTable& table) {
   using L = LaunchConfig;
   const auto group =
-      table.group("Launch", kRunCommands, &launch_of, {.differs_between_runs = true});
+      table.group("Launch", kRunCommands, &launch_of,
+                  {.differs_between_runs = true, .between_ranks = RankAgreement::none});
   group.add(&L::nproc, {.flag = "nproc",
                         .help = "Start this many ranks on this machine, without torchrun",
                         .unit = "ranks",

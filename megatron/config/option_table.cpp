@@ -37,6 +37,7 @@ void OptionTable::append(Option option, const std::string& section, CommandSet t
   // A plan takes the command line and the file of the run that is planned.
   if (contains(option.taken_by, Command::train)) option.taken_by |= commands(Command::plan);
   option.differs_between_runs |= defaults.differs_between_runs;
+  if (option.between_ranks == RankAgreement::same) option.between_ranks = defaults.between_ranks;
   option.architecture |= defaults.architecture;
   options_.push_back(std::move(option));
 }

@@ -15,6 +15,13 @@
 
 namespace megatron {
 
+// How the values of an option on the ranks of one world must agree.
+enum class RankAgreement {
+  same,
+  given,  // on all ranks or on none: each may have a path of its own
+  none,   // addresses, threads, what one rank shows
+};
+
 // A field of the options, or a shorthand: a flag without a field of its own that sets others.
 struct Option {
   std::string flag = "";  // Megatron-LM's name, without dashes; for a positional argument its name
@@ -27,8 +34,9 @@ struct Option {
   std::vector<std::string> choices = {};  // of a text, where only these work
   bool inverted = false;                  // the flag sets the field to false
   bool positional = false;
-  bool differs_between_runs = false;  // machine, paths, addresses: not part of the options' hash
-  bool architecture = false;          // decides what the weights are: fixed by a checkpoint
+  bool differs_between_runs = false;  // machine, paths, addresses: a resume may change them
+  RankAgreement between_ranks = RankAgreement::same;
+  bool architecture = false;  // decides what the weights are: fixed by a checkpoint
   CommandSet taken_by = 0;
   CommandSet required_by = 0;
 

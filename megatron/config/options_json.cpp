@@ -76,6 +76,22 @@ void set_value(Options& options, const Option& option, const nlohmann::json& val
   set_from_json(option.value(options), value, option.name());
 }
 
+// What ranks must agree in. Of a path only whether it is given.
+nlohmann::json shared_options(const Options& options) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || option.between_ranks == RankAgreement::none) continue;
+    const nlohmann::json value = to_json(value_in(option, options));
+    const bool as_given = option.between_ranks == RankAgreement::given;
+    json[option.name()] = !as_given ? value : value == "" ? "not given" : "given";
+  }
+  return json;
+}
+
+std::string to_text(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
 nlohmann::json to_json(const Options& options, CommandSet taken_by) {
@@ -165,12 +181,7 @@ std::vector<FieldDifference> training_differences(const Options& left, const Opt
 }
 
 std::string shared_options_text(const Options& options) {
-  nlohmann::json json = nlohmann::json::object();
-  for (const Option& option : option_table().options()) {
-    if (option.is_shorthand() || option.differs_between_runs) continue;
-    json[option.name()] = to_json(value_in(option, options));
-  }
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return to_text(shared_options(options));
 }
 
 std::vector<FieldDifference> shared_options_differences(std::string_view left,
@@ -192,13 +203,12 @@ std::vector<FieldDifference> shared_options_differences(std::string_view left,
 }
 
 uint64_t options_hash(const Options& options) {
+  const nlohmann::json defaults = shared_options(default_options());
   nlohmann::json json = nlohmann::json::object();  // keeps its keys in order
-  for (const Option& option : option_table().options()) {
-    if (option.is_shorthand() || option.differs_between_runs) continue;
-    const nlohmann::json value = to_json(value_in(option, options));
-    if (value != to_json(value_in(option, default_options()))) json[option.name()] = value;
+  for (const auto& [name, value] : shared_options(options).items()) {
+    if (value != defaults.at(name)) json[name] = value;
   }
-  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const std::string text = to_text(json);
   return XXH64(text.data(), text.size(), /*seed=*/0);
 }
 

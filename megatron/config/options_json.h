@@ -54,9 +54,8 @@ std::string shared_options_text(const Options& options);
 std::vector<FieldDifference> shared_options_differences(std::string_view left,
                                                         std::string_view right);
 
-// XXH64 of what is not at its default, apart from paths, addresses and the like, which may differ
-// between the ranks or runs of one training: equal on every rank of a world, or the ranks do not
-// run the same thing.
+// XXH64 of what is not at its default, as far as ranks must agree in it (RankAgreement): equal on
+// every rank of a world, or the ranks do not run the same thing.
 uint64_t options_hash(const Options& options);
 
 }  // namespace megatron

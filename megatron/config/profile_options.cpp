@@ -32,7 +32,9 @@ void add_profile_options(OptionTable& table) {
   group.add(&P::profile_ranks, {.flag = "profile-ranks",
                                 .help = "Ranks that are traced; ranks that are threads share "
                                         "one file, with rows for these"});
-  group.add(&P::profile_dir, {.flag = "profile-dir", .help = "Folder for the traces"});
+  group.add(&P::profile_dir, {.flag = "profile-dir",
+                              .help = "Folder for the traces",
+                              .between_ranks = RankAgreement::none});
 }
 
 }  // namespace megatron

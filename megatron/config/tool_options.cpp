@@ -137,7 +137,7 @@ void add_tool_options(OptionTable& table) {
       table.group("Configuration file",
                   commands(Command::train, Command::generate, Command::bench, Command::parity,
                            Command::plan, Command::preprocess, Command::tokenize),
-                  &all_of, {.differs_between_runs = true});
+                  &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
   file.add(&Options::config_file, {.flag = "config",
                                    .help = "YAML file of options; flags override it",
                                    .field = "config_file",

@@ -81,7 +81,8 @@ void add_data(OptionTable& table) {
   group.add(&D::data_cache_path, {.flag = "data-cache-path",
                                   .help = "Folder for the indices of samples",
                                   .otherwise = "beside the data",
-                                  .differs_between_runs = true});
+                                  .differs_between_runs = true,
+                                  .between_ranks = RankAgreement::none});
   group.add(&D::mock_data,
             {.flag = "mock-data", .help = "Tokens made up from the seed; needs no files"});
   group.add(&D::eod_mask_loss,
@@ -140,7 +141,8 @@ void add_checkpoints(OptionTable& table) {
   group.add(&C::save, {.flag = "save",
                        .help = "Folder for checkpoints",
                        .otherwise = "saves none",
-                       .differs_between_runs = true});
+                       .differs_between_runs = true,
+                       .between_ranks = RankAgreement::given});
   group.add(&C::save_interval, {.flag = "save-interval",
                                 .help = "Save every so many steps",
                                 .unit = "iterations",
@@ -150,6 +152,7 @@ void add_checkpoints(OptionTable& table) {
                        .help = "Folder of checkpoints to go on from, written in any layout",
                        .otherwise = "none",
                        .differs_between_runs = true,
+                       .between_ranks = RankAgreement::given,
                        .taken_by = commands(Command::train, Command::generate),
                        .required_by = commands(Command::generate)});
   group.add(&C::finetune,
@@ -164,7 +167,9 @@ void add_checkpoints(OptionTable& table) {
 
 void add_logging(OptionTable& table) {
   using L = LoggingConfig;
-  const auto group = table.group("Logging", kTrain, &logging_of, {.differs_between_runs = true});
+  const auto group =
+      table.group("Logging", kTrain, &logging_of,
+                  {.differs_between_runs = true, .between_ranks = RankAgreement::none});
   group.add(
       &L::log_interval,
       {.flag = "log-interval", .help = "Print a line every so many steps", .unit = "iterations"});

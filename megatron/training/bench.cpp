@@ -12,7 +12,6 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/flops.h"
 #include "megatron/training/machine.h"
-#include "megatron/training/same_options.h"
 #include "megatron/training/step_profiler.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
@@ -50,7 +49,6 @@ double reduced(const ProcessGroup& world, double value, ReduceOp op) {
 }  // namespace
 
 nlohmann::json run_bench(const Options& options, const RankContext& rank) {
-  check_same_options(options, rank);
   const ProcessGroupCollection groups = make_model_groups(options.model, rank);
   const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
   initialize_weights(chunks, options.training.seed);

@@ -5,9 +5,10 @@
 
 namespace megatron {
 
-// Throws Error on every rank, naming the ranks that differ, unless all were started with the same
-// options (but for paths and addresses). Collective over the world; to be called before the groups
-// of a layout are made, since another layout has other groups.
+// Throws Error on every rank, naming the ranks that differ and in what, unless all were started
+// with options that agree (RankAgreement). Collective over the world; to be called before a rank
+// refuses its own options, which the others would wait for, and before the groups of a layout are
+// made, since another layout has other groups.
 void check_same_options(const Options& options, const RankContext& rank);
 
 }  // namespace megatron

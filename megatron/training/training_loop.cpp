@@ -21,7 +21,6 @@
 #include "megatron/training/flops.h"
 #include "megatron/training/machine.h"
 #include "megatron/training/run_log.h"
-#include "megatron/training/same_options.h"
 #include "megatron/training/shutdown_signal.h"
 #include "megatron/training/step_profiler.h"
 #include "megatron/training/train_step.h"
@@ -46,19 +45,13 @@ bool has_checkpoint(const CheckpointConfig& config) {
   return !same || latest_iteration(config.load) || !stored_iterations(config.load).empty();
 }
 
-// Ranks that were started with other options may want groups of another layout.
-ProcessGroupCollection groups_for(const Options& options, const RankContext& rank) {
-  check_same_options(options, rank);
-  return make_model_groups(options.model, rank);
-}
-
 class TrainingLoop {
  public:
   TrainingLoop(const Options& options, const Tokenizer* tokenizer, const RankContext& rank)
       : options_(options),
         tokenizer_(tokenizer),
         rank_(rank),
-        groups_(groups_for(options, rank)),
+        groups_(make_model_groups(options.model, rank)),
         chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)),
         schedule_(options.optimizer, options.training.train_iters),
         profiler_(options.profile, rank, groups_.world),

@@ -207,7 +207,6 @@ TEST(Hash, IsStableAndIgnoresMachineAndPaths) {
   EXPECT_EQ(options_hash(options), 3320404949056263377ULL);  // XXH64 of "{}"
   options.launch.nproc = 4;
   options.launch.master_port = 1;
-  options.checkpoint.save = "x";
   options.logging.log_json = "y";
   options.config_file = "z";
   EXPECT_EQ(options_hash(options), options_hash(Options{}));
@@ -218,6 +217,26 @@ TEST(Hash, IsStableAndIgnoresMachineAndPaths) {
   EXPECT_NE(options_hash(options), changed);
   options.model.transformer.num_layers = 0;
   EXPECT_EQ(options_hash(options), changed);
+}
+
+// Each rank may have a path of its own, but what makes it save, load or record must be the same.
+TEST(Hash, KnowsWhatStartsCollectiveWork) {
+  Options one, other;
+  one.checkpoint.save = "x";
+  EXPECT_NE(options_hash(one), options_hash(other));
+  other.checkpoint.save = "y";
+  EXPECT_EQ(options_hash(one), options_hash(other));
+  other.checkpoint.save_interval = 3;
+  EXPECT_NE(options_hash(one), options_hash(other));
+  one.checkpoint.save_interval = 3;
+  one.profile.profile_dir = "z";
+  EXPECT_EQ(options_hash(one), options_hash(other));
+  one.profile.profile = true;
+  EXPECT_NE(options_hash(one), options_hash(other));
+  const auto differences =
+      shared_options_differences(shared_options_text(one), shared_options_text(other));
+  ASSERT_EQ(differences.size(), 1);
+  EXPECT_EQ(differences[0].field, "--profile");
 }
 
 }  // namespace

@@ -177,5 +177,31 @@ TEST(RankFailureAtStart, OtherLayoutIsNamed) {
   }
 }
 
+// What one rank alone would do, or refuse, is known to both before the other waits for it.
+TEST(RankFailureAtStart, WhatOneRankAloneWouldDoIsNamed) {
+  const TemporaryFolder folder;
+  int port = 20'000 + (getpid() + 13) % 20'000;
+  for (const auto& [flag, value, text] :
+       {std::tuple{"--tensor-model-parallel-size", "3",
+                   "--tensor-model-parallel-size is 1 on rank 0 and 3 on rank 1"},
+        {"--no-save-optim", "", "--no-save-optim is false on rank 0 and true on rank 1"},
+        {"--profile", "", "--profile is false on rank 0 and true on rank 1"}}) {
+    ++port;
+    std::vector<std::unique_ptr<ChildProgram>> ranks;
+    for (int rank = 0; rank < 2; ++rank) {
+      std::vector<std::string> arguments = endless_training({"", {}}, folder.file("save"));
+      if (rank == 1) {
+        arguments.emplace_back(flag);
+        if (*value != 0) arguments.emplace_back(value);
+      }
+      ranks.push_back(launched_rank(rank, 2, std::to_string(port), arguments));
+    }
+    for (const auto& rank : ranks) {
+      EXPECT_NE(rank->wait(), 0);
+      EXPECT_THAT(rank->err(), HasSubstr(text));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace megatron
