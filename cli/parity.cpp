@@ -7,6 +7,7 @@
 #include "megatron/config/validate.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/parallel/model_groups.h"
+#include "megatron/parity/case_sharing.h"
 #include "megatron/parity/parity_run.h"
 
 #include "cli/command.h"
@@ -19,6 +20,7 @@ int run_parity(const ParsedCommand& command) {
     Options options = command.options;
     parity_case.configure(options, command.is_given("params_dtype") || command.is_given("bf16"));
     validate(options, world_size, Command::parity);
+    check_case_layout(parity_case, options.model.transformer, world_size);
     return options;
   };
   if (const auto ranks = ranks_to_start(command.options.launch)) options_for(*ranks);

@@ -71,17 +71,23 @@ std::vector<int64_t> uneven_ranks(const TransformerConfig& config) {
   return counts;
 }
 
+// `counted`: the layers, and embedding and loss where they count as such.
 std::vector<int64_t> even_ranks(const TransformerConfig& config, int64_t counted) {
   const int64_t stages = config.pipeline_model_parallel_size;
+  if (counted % stages == 0) return std::vector<int64_t>(stages, counted / stages);
   const int64_t extra = counted - config.num_layers;
-  check(counted % stages == 0,
-        "Expected --num-layers{} divisible by --pipeline-model-parallel-size ({}), but got {}; a "
-        "pipeline parallel size of {}, or {} layers{}, or --pipeline-model-parallel-layout, would "
-        "work",
-        extra > 0 ? fmt::format(" and {} for embedding and loss", extra) : "", stages, counted,
-        nearest_divisors(counted, stages), nearest_multiples(stages, counted),
-        extra > 0 ? " with these" : "");
-  return std::vector<int64_t>(stages, counted / stages);
+  const int64_t chunks =
+      std::max<int64_t>(config.pipeline.virtual_pipeline_model_parallel_size.value_or(1), 1);
+  const int64_t below = counted / (stages * chunks) * (stages * chunks) - extra;
+  const int64_t above = below + stages * chunks;
+  fail(
+      "Expected --num-layers{} divisible by --pipeline-model-parallel-size ({}), but got {}; "
+      "{}--num-layers {}{}, or --pipeline-model-parallel-layout, would work",
+      extra > 0 ? fmt::format(" and {} for embedding and loss", extra) : "", stages, counted,
+      chunks > 1
+          ? ""
+          : fmt::format("a pipeline parallel size of {}, or ", nearest_divisors(counted, stages)),
+      below < 1 ? "" : fmt::format("{} or ", below), above);
 }
 
 std::vector<PipelineChunk> chunks_of_numbers(const TransformerConfig& config) {

@@ -24,8 +24,9 @@ void check_context_parallel(const GPTModelConfig& config, Problems& problems);
 void check_data_parallel(const Options& options, Problems& problems);
 // The split over pipeline stages; sizes must be checked before.
 void check_pipeline(const GPTModelConfig& config, Problems& problems);
-// The groups of the interleaved schedule, for the micro-batches of a step.
-void check_microbatch_groups(const PipelineConfig& pipeline, int64_t stages, int64_t microbatches,
+// The groups of the interleaved schedule, for the micro-batches of a step of one data-parallel
+// rank; nothing where the layout is not interleaved.
+void check_microbatch_groups(const TransformerConfig& config, int64_t microbatches,
                              Problems& problems);
 void check_optimizer(const OptimizerConfig& config, Problems& problems);
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems);

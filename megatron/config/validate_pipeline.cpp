@@ -7,6 +7,35 @@
 
 namespace megatron {
 
+namespace {
+
+// ", or give ...": the fewest virtual stages that the other options leave room for; "" where they
+// leave none.
+std::string advice_of_virtual_stages(TransformerConfig config) {
+  constexpr int64_t kMost = 64;
+  for (int64_t chunks = 2; chunks <= kMost; ++chunks) {
+    config.pipeline.virtual_pipeline_model_parallel_size = chunks;
+    try {
+      PipelineLayout::of(config);
+    } catch (const Error&) {
+      continue;
+    }
+    return fmt::format(", or give --num-virtual-stages-per-pipeline-rank {}", chunks);
+  }
+  return "";
+}
+
+bool is_interleaved(const TransformerConfig& config) {
+  if (config.pipeline_model_parallel_size < 2) return false;
+  try {
+    return PipelineLayout::of(config).chunks() > 1;
+  } catch (const Error&) {
+    return false;  // check_pipeline says what is wrong
+  }
+}
+
+}  // namespace
+
 void check_pipeline(const GPTModelConfig& config, Problems& problems) {
   const TransformerConfig& t = config.transformer;
   try {
@@ -32,12 +61,11 @@ void check_pipeline(const GPTModelConfig& config, Problems& problems) {
                       "stage, but got {}; 1 to {} work",
                       most, *recompute.recompute_num_layers, most);
     }
-    const bool interleaved = layout.chunks() > 1;
     problems.expect(
-        interleaved || !t.pipeline.microbatch_group_size_per_vp_stage,
+        layout.chunks() > 1 || !t.pipeline.microbatch_group_size_per_vp_stage,
         "Expected several virtual stages on a rank with "
-        "--microbatch-group-size-per-virtual-pipeline-stage, but got one; leave it out, "
-        "or give --num-virtual-stages-per-pipeline-rank 2");
+        "--microbatch-group-size-per-virtual-pipeline-stage, but got one; leave it out{}",
+        advice_of_virtual_stages(t));
   } catch (const Error& error) {
     problems.expect(false, "{}", error.what());
   }
@@ -54,26 +82,38 @@ void check_pipeline(const GPTModelConfig& config, Problems& problems) {
   unused(t.pipeline.deallocate_pipeline_outputs, "--no-deallocate-pipeline-outputs");
 }
 
-void check_microbatch_groups(const PipelineConfig& pipeline, int64_t stages, int64_t microbatches,
+void check_microbatch_groups(const TransformerConfig& config, int64_t microbatches,
                              Problems& problems) {
-  if (!pipeline.microbatch_group_size_per_vp_stage) return;
-  const int64_t group = *pipeline.microbatch_group_size_per_vp_stage;
-  const int64_t nearest = std::clamp(group, stages, std::max(stages, microbatches));
+  if (!config.pipeline.microbatch_group_size_per_vp_stage || !is_interleaved(config)) return;
+  const int64_t stages = config.pipeline_model_parallel_size;
+  const int64_t group = *config.pipeline.microbatch_group_size_per_vp_stage;
+  const auto rest_fits = [&](int64_t size) {
+    const int64_t rest = microbatches % size;
+    return rest == 0 || rest >= stages;
+  };
+  std::string advice = "leave it out";
+  if (microbatches >= stages) {
+    // The nearest that works: one group of all does at last.
+    const auto works = [&](int64_t size) {
+      return size >= stages && size <= microbatches && rest_fits(size);
+    };
+    const int64_t start = std::clamp(group, stages, microbatches);
+    int64_t away = 0;
+    while (!works(start + away) && !works(start - away)) ++away;
+    advice = fmt::format("{} works", works(start + away) ? start + away : start - away);
+  }
   const bool in_range = group >= stages && group <= microbatches;
   problems.expect(in_range,
                   "Expected --microbatch-group-size-per-virtual-pipeline-stage between "
                   "--pipeline-model-parallel-size ({}) and the {} micro-batches of a step, but got "
                   "{}; {}",
-                  stages, microbatches, group,
-                  microbatches < stages ? "leave it out" : fmt::format("{} works", nearest));
+                  stages, microbatches, group, advice);
   if (!in_range) return;
-  const int64_t rest = microbatches % group;
-  problems.expect(
-      rest == 0 || rest >= stages,
-      "Expected the last group of micro-batches to hold none or at least {} "
-      "(--pipeline-model-parallel-size) of the {}, but got {} with "
-      "--microbatch-group-size-per-virtual-pipeline-stage {}; {} works, or leave it out",
-      stages, microbatches, rest, group, microbatches);
+  problems.expect(rest_fits(group),
+                  "Expected the last group of micro-batches to hold none or at least {} "
+                  "(--pipeline-model-parallel-size) of the {}, but got {} with "
+                  "--microbatch-group-size-per-virtual-pipeline-stage {}; {}, or leave it out",
+                  stages, microbatches, microbatches % group, group, advice);
 }
 
 }  // namespace megatron

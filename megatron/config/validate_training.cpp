@@ -152,8 +152,7 @@ void check_batches(const Options& options, int world_size, Problems& problems) {
   const auto& t = options.model.transformer;
   const bool micro = problems.is_size("--micro-batch-size", batch.micro_batch_size);
   if (!batch.global_batch_size) {
-    check_microbatch_groups(t.pipeline, t.pipeline_model_parallel_size, /*microbatches=*/1,
-                            problems);
+    check_microbatch_groups(t, /*microbatches=*/1, problems);
     return;
   }
   const bool global = problems.is_size("--global-batch-size", *batch.global_batch_size);
@@ -172,7 +171,7 @@ void check_batches(const Options& options, int world_size, Problems& problems) {
                   at_once, batch.micro_batch_size, data_parallel, *batch.global_batch_size,
                   nearest_multiples(at_once, *batch.global_batch_size));
   if (*batch.global_batch_size % at_once == 0)
-    check_microbatch_groups(t.pipeline, stages, *batch.global_batch_size / at_once, problems);
+    check_microbatch_groups(t, *batch.global_batch_size / at_once, problems);
 }
 
 void check_tokenizer(const TokenizerConfig& config, Problems& problems) {

@@ -10,6 +10,7 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/object_collectives.h"
+#include "megatron/parity/case_sharing.h"
 #include "megatron/pipeline/executor.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/train_step.h"
@@ -24,23 +25,17 @@ class ParityRun {
         options_(options),
         groups_(make_model_groups(options.model, rank)),
         device_(rank.device),
+        share_(case_share(parity_case, options.model.transformer, rank.world_size)),
         chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)) {
     load_weights();
     step_.emplace(chunks_, options);
-    const int64_t dp = groups_.dp->size();
-    sharing_ =
-        case_.num_microbatches() % dp == 0 ? BatchSharing::whole_microbatches : BatchSharing::rows;
-    check(sharing_ == BatchSharing::whole_microbatches || case_.micro_batch_size() % dp == 0,
-          "Expected a data-parallel size that divides the case's {} micro-batches or their {} "
-          "rows, but got {}; {} would work",
-          case_.num_microbatches(), case_.micro_batch_size(), dp, fmt::join(working_sizes(), ", "));
   }
 
   Comparison run() {
     compare_forward();
     for (int64_t step = 0; step < case_.steps(); ++step) {
       const std::vector<MicroBatch> microbatches = share_of_step(step);
-      const TrainStep::Losses losses = step_->forward_backward(microbatches, sharing_);
+      const TrainStep::Losses losses = step_->forward_backward(microbatches, share_.sharing);
       if (step == 0) compare_gradients();
       const auto stepped = step_->optimizer().step(case_.learning_rate());
       compare_scalar(ParityKind::step_loss, "step_loss", step, losses.loss);
@@ -55,16 +50,6 @@ class ParityRun {
   }
 
  private:
-  // Data-parallel sizes that share the case out.
-  std::vector<int64_t> working_sizes() const {
-    std::vector<int64_t> sizes;
-    for (int64_t dp = 1; dp <= std::max(case_.num_microbatches(), case_.micro_batch_size()); ++dp) {
-      if (case_.num_microbatches() % dp == 0 || case_.micro_batch_size() % dp == 0)
-        sizes.push_back(dp);
-    }
-    return sizes;
-  }
-
   void load_weights() {
     at::NoGradGuard no_grad;
     for (const ParameterPtr& parameter : parameters_of(chunks_)) {
@@ -101,16 +86,12 @@ class ParityRun {
   }
 
   std::vector<MicroBatch> share_of_step(int64_t step) const {
-    const int64_t dp = groups_.dp->size(), rank = groups_.dp->rank();
+    const int64_t rank = groups_.dp->rank();
     std::vector<MicroBatch> share;
-    if (sharing_ == BatchSharing::whole_microbatches) {
-      const int64_t count = case_.num_microbatches() / dp;
-      for (int64_t i = 0; i < count; ++i) share.push_back(whole_microbatch(step, rank * count + i));
-    } else {
-      const int64_t rows = case_.micro_batch_size() / dp;
-      for (int64_t i = 0; i < case_.num_microbatches(); ++i) {
-        share.push_back(make_microbatch(case_.input(step, i), rank * rows, rows));
-      }
+    for (int64_t i = 0; i < share_.microbatches; ++i) {
+      share.push_back(share_.sharing == BatchSharing::whole_microbatches
+                          ? whole_microbatch(step, rank * share_.microbatches + i)
+                          : make_microbatch(case_.input(step, i), rank * share_.rows, share_.rows));
     }
     return share;
   }
@@ -356,9 +337,9 @@ class ParityRun {
   const Options& options_;
   ProcessGroupCollection groups_;
   at::Device device_;
+  CaseShare share_;
   GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
-  BatchSharing sharing_ = BatchSharing::whole_microbatches;
   std::map<std::string, at::Tensor> initial_weights_;
   std::vector<std::string> parameter_names_;  // of all ranks, with repetitions
   Comparison comparison_;

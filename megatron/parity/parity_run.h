@@ -8,8 +8,8 @@
 namespace megatron {
 
 // Collective over the world. `options` were configured by the case and validated for the layout.
-// Data-parallel ranks take whole micro-batches where their number divides, else rows of each. Every
-// rank returns the merged comparison. Throws Error where the case holds a tensor that no rank has.
+// Data-parallel ranks share the case out as case_share says. Every rank returns the merged
+// comparison. Throws Error where the case holds a tensor that no rank has.
 Comparison run_parity(const ParityCase& parity_case, const Options& options,
                       const RankContext& rank);
 

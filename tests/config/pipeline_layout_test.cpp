@@ -159,7 +159,36 @@ PipelineConfig& pipeline_of(TransformerConfig& config) {
 }
 
 const Refusal kRefusals[] = {
-    {"even", 4, 3, [](TransformerConfig&) {}, {"divisible by", "(3), but got 4", "2 or 4"}},
+    {"even",
+     4,
+     3,
+     [](TransformerConfig&) {},
+     {"divisible by", "(3), but got 4", "size of 2 or 4, or --num-layers 3 or 6, or"}},
+    {"counted",
+     4,
+     4,
+     [](TransformerConfig& c) {
+       pipeline_of(c).account_for_embedding_in_pipeline_split = true;
+       pipeline_of(c).account_for_loss_in_pipeline_split = true;
+     },
+     {"and 2 for embedding and loss", "(4), but got 6", "3 or 6, or --num-layers 2 or 6, or"}},
+    {"counted_of_few_layers",
+     1,
+     2,
+     [](TransformerConfig& c) {
+       pipeline_of(c).account_for_embedding_in_pipeline_split = true;
+       pipeline_of(c).account_for_loss_in_pipeline_split = true;
+     },
+     {"(2), but got 3", "or --num-layers 2, or"}},
+    {"counted_in_virtual_stages",
+     4,
+     4,
+     [](TransformerConfig& c) {
+       pipeline_of(c).account_for_embedding_in_pipeline_split = true;
+       pipeline_of(c).account_for_loss_in_pipeline_split = true;
+       pipeline_of(c).virtual_pipeline_model_parallel_size = 2;
+     },
+     {"(4), but got 6; --num-layers 6, or"}},
     {"first",
      8,
      4,
@@ -287,6 +316,19 @@ TEST_P(PipelineLayoutRefusal, NamesWhatWorks) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts, PipelineLayoutRefusal, testing::ValuesIn(kRefusals),
                          [](const auto& info) { return std::string(info.param.name); });
+
+TEST(PipelineLayout, TakesTheLayersThatARefusalNames) {
+  for (const int64_t layers : {2, 6}) {
+    TransformerConfig config = layers_over(layers, 4);
+    config.pipeline.account_for_embedding_in_pipeline_split = true;
+    config.pipeline.account_for_loss_in_pipeline_split = true;
+    EXPECT_EQ(PipelineLayout::of(config).stages(), 4);
+    config.pipeline.virtual_pipeline_model_parallel_size = 2;
+    if (layers == 6) {
+      EXPECT_EQ(PipelineLayout::of(config).chunks(), 2);
+    }
+  }
+}
 
 }  // namespace
 }  // namespace megatron

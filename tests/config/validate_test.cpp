@@ -44,6 +44,15 @@ std::string validation_refusal(const Arguments& more, int world_size = 1,
   });
 }
 
+// One problem with one way out: without stages there is nothing that groups could be of.
+TEST(MicrobatchGroups, AreLeftOutWhereNothingIsInterleaved) {
+  const Arguments group = {"--microbatch-group-size-per-virtual-pipeline-stage", "2"};
+  const std::string message = validation_refusal(group);
+  EXPECT_THAT(message, AllOf(HasSubstr("several virtual stages"), Not(HasSubstr("problems"))));
+  EXPECT_TRUE(message.ends_with("but got one; leave it out")) << message;
+  EXPECT_EQ(validation_refusal({}), "accepted");
+}
+
 struct BadCase {
   Arguments arguments;
   int world_size;
@@ -123,7 +132,7 @@ const BadCase kBadCases[] = {
     {{"--pipeline-model-parallel-size", "3"},
      3,
      {"--num-layers divisible by --pipeline-model-parallel-size (3), but got 4", "size of 2 or 4",
-      "3 or 6 layers"}},
+      "--num-layers 3 or 6"}},
     {{"--pipeline-model-parallel-size", "2", "--pipeline-model-parallel-layout", "Ett|tL"},
      2,
      {"number of 't'", "to be 4", "adding 1 't' works"}},
@@ -135,9 +144,20 @@ const BadCase kBadCases[] = {
       "--pipeline-model-parallel-layout", "Ett|tt|m|L", "--position-embedding-type", "rope"},
      2,
      {"neither the first nor the last", "on rank 0 of 2", "mL works"}},
-    {{"--microbatch-group-size-per-virtual-pipeline-stage", "2"},
-     1,
-     {"several virtual stages", "--num-virtual-stages-per-pipeline-rank 2"}},
+    {{"--pipeline-model-parallel-size", "2", "--microbatch-group-size-per-virtual-pipeline-stage",
+      "2", "--global-batch-size", "4"},
+     2,
+     {"several virtual stages",
+      "got one; leave it out, or give --num-virtual-stages-per-pipeline-rank 2"}},
+    {{"--pipeline-model-parallel-size", "2", "--microbatch-group-size-per-virtual-pipeline-stage",
+      "2", "--num-layers", "6"},
+     2,
+     {"got one; leave it out, or give --num-virtual-stages-per-pipeline-rank 3"}},
+    {{"--pipeline-model-parallel-size", "4", "--num-virtual-stages-per-pipeline-rank", "2",
+      "--microbatch-group-size-per-virtual-pipeline-stage", "1", "--global-batch-size", "6",
+      "--num-layers", "8"},
+     4,
+     {"between --pipeline-model-parallel-size (4) and the 6 micro-batches", "but got 1; 6 works"}},
     {{"--pipeline-model-parallel-size", "2", "--num-virtual-stages-per-pipeline-rank", "2",
       "--microbatch-group-size-per-virtual-pipeline-stage", "1", "--global-batch-size", "4"},
      2,
@@ -145,7 +165,7 @@ const BadCase kBadCases[] = {
     {{"--pipeline-model-parallel-size", "2", "--num-virtual-stages-per-pipeline-rank", "2",
       "--microbatch-group-size-per-virtual-pipeline-stage", "2", "--global-batch-size", "5"},
      2,
-     {"none or at least 2", "but got 1", "5 works, or leave it out"}},
+     {"none or at least 2", "but got 1", "3 works, or leave it out"}},
     {{"--no-overlap-p2p-communication"},
      1,
      {"--pipeline-model-parallel-size above 1 with --no-overlap-p2p", "leave it out"}},

@@ -1,4 +1,5 @@
 // `megatron parity` as a program: ranks as processes, exit statuses, what it writes.
+#include <algorithm>
 #include <fstream>
 #include <gmock/gmock.h>
 
@@ -107,6 +108,47 @@ TEST_F(WrongNumber, UnsupportedFieldIsAnErrorThatNamesIt) {
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.errors, HasSubstr("num_moe_experts"));
 }
+
+struct RefusedLayout {
+  const char* name;
+  const char* flags;  // for gpt2_deep: 4 micro-batches of 2 rows
+  const char* advice;
+  friend void PrintTo(const RefusedLayout& layout, std::ostream* out) { *out << layout.name; }
+};
+
+class RefusedParityLayout : public testing::TestWithParam<RefusedLayout> {};
+
+// In one message that names no rank: none has started.
+TEST_P(RefusedParityLayout, IsRefusedBeforeRanksStart) {
+  const ProgramResult result =
+      run_program("parity " + case_path("gpt2_deep") + " --threads 1 " + GetParam().flags);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.errors, testing::StartsWith("error: Expected "));
+  EXPECT_THAT(result.errors, testing::EndsWith(std::string(GetParam().advice) + "\n"));
+  EXPECT_EQ(std::ranges::count(result.errors, '\n'), 1) << result.errors;
+  EXPECT_EQ(result.output, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, RefusedParityLayout,
+    testing::Values(
+        RefusedLayout{"data_parallel", "--nproc 8 --threads-as-ranks",
+                      "but got 8 (8 ranks); 4 (4 ranks) would work"},
+        RefusedLayout{"between_two", "--nproc 6 --tensor-model-parallel-size 2",
+                      "but got 3 (6 ranks); 2 (4 ranks) or 4 (8 ranks) would work"},
+        RefusedLayout{"groups",
+                      "--nproc 2 --pipeline-model-parallel-size 2 "
+                      "--num-virtual-stages-per-pipeline-rank 2 "
+                      "--microbatch-group-size-per-virtual-pipeline-stage 3",
+                      "--microbatch-group-size-per-virtual-pipeline-stage 3; 4 works, or leave it "
+                      "out"},
+        // Each of two data-parallel ranks has two of the four.
+        RefusedLayout{"groups_of_a_share",
+                      "--nproc 4 --pipeline-model-parallel-size 2 "
+                      "--num-virtual-stages-per-pipeline-rank 2 "
+                      "--microbatch-group-size-per-virtual-pipeline-stage 4",
+                      "the 2 micro-batches of a step, but got 4; 2 works"}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace megatron
