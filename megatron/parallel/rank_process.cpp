@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <future>
 #include <string>
 #include <thread>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include <c10/util/Logging.h>
+#include <fmt/ranges.h>
 
 #include "megatron/base/device.h"
 #include "megatron/base/error.h"
@@ -58,6 +61,7 @@ void wait_for_all_ranks(c10d::Store& store, const RankIdentity& identity,
 void say_farewell(c10d::Store& store, const RankIdentity& identity,
                   std::chrono::milliseconds limit) {
   try {
+    leave_world(store, identity.rank);
     int64_t finished = store.add(kFinishedKey, 1);
     if (!identity.hosts_store) return;
     const auto end = std::chrono::steady_clock::now() + limit;
@@ -70,11 +74,35 @@ void say_farewell(c10d::Store& store, const RankIdentity& identity,
   }
 }
 
-[[noreturn]] void end_failed_rank(c10d::Store* store, const RankIdentity& identity,
-                                  std::chrono::milliseconds timeout, const RankFailure& failure) {
+// Which ranks the others waited for in vain, where that can be told: an operation's error names
+// only its group, and the rank that hangs may be in none of them. The store may hang as well.
+std::string name_silent_ranks(const c10::intrusive_ptr<c10d::Store>& store,
+                              const RankIdentity& identity) {
+  std::promise<std::vector<int>> answer;
+  std::future<std::vector<int>> silent = answer.get_future();
+  std::thread([store, identity, answer = std::move(answer)]() mutable {
+    try {
+      leave_world(*store, identity.rank);
+      answer.set_value(ranks_still_there(*store, identity.world_size, kFarewellOfFailed));
+    } catch (const std::exception&) {
+      answer.set_value({});
+    }
+  }).detach();  // this process ends by _exit
+  if (silent.wait_for(kFarewellOfFailed + std::chrono::seconds(1)) != std::future_status::ready) {
+    return identity.hosts_store ? "" : "; the process of the ranks' store does not answer";
+  }
+  const std::vector<int> ranks = silent.get();
+  if (ranks.empty()) return "";
+  return fmt::format("; rank{} [{}] had not given up {} s later", ranks.size() == 1 ? "" : "s",
+                     fmt::join(ranks, ", "), kFarewellOfFailed.count());
+}
+
+[[noreturn]] void end_failed_rank(const c10::intrusive_ptr<c10d::Store>& store,
+                                  const RankIdentity& identity, std::chrono::milliseconds timeout,
+                                  const RankFailure& failure) {
   bool reported = false;
   const auto launcher = process_environment()(kLauncherVariable);
-  if (store != nullptr && launcher == std::to_string(getppid())) {
+  if (store && launcher == std::to_string(getppid())) {
     try {
       report_failure(*store, identity.rank, failure);
       reported = true;
@@ -84,9 +112,11 @@ void say_farewell(c10d::Store& store, const RankIdentity& identity,
   }
   if (!reported) {
     const std::string prefix = failure.communication ? "" : fmt::format("rank {}: ", identity.rank);
-    fmt::print(stderr, "error: {}{}\n", prefix, failure.text);
+    const std::string silent =
+        store && failure.communication ? name_silent_ranks(store, identity) : "";
+    fmt::print(stderr, "error: {}{}{}\n", prefix, failure.text, silent);
   }
-  if (store != nullptr)
+  if (store)
     say_farewell(*store, identity, std::min<std::chrono::milliseconds>(timeout, kFarewellOfFailed));
   std::fflush(nullptr);
   _exit(1);
@@ -143,7 +173,7 @@ int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
   } catch (...) {
     failure = {false, "unknown exception"};
   }
-  end_failed_rank(store.get(), identity, timeout, failure);
+  end_failed_rank(store, identity, timeout, failure);
 }
 
 }  // namespace megatron

@@ -7,7 +7,9 @@
 #include <cstring>
 #include <exception>
 #include <netinet/in.h>
+#include <numeric>
 #include <sys/socket.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -58,6 +60,10 @@ std::pair<int, int> bind_local(const std::string& host, int port) {
 
 std::string failure_key(int rank) {
   return fmt::format("megatron/failure/{}", rank);
+}
+
+std::string left_key(int rank) {
+  return fmt::format("megatron/left/{}", rank);
 }
 
 }  // namespace
@@ -114,6 +120,22 @@ std::optional<RankFailure> reported_failure(c10d::Store& store, int rank) {
   const std::string text = store.get_to_str(failure_key(rank));
   if (text.empty()) return std::nullopt;
   return RankFailure{text[0] == 'c', text.substr(1)};
+}
+
+void leave_world(c10d::Store& store, int rank) {
+  store.set(left_key(rank), std::string("left"));
+}
+
+std::vector<int> ranks_still_there(c10d::Store& store, int world_size,
+                                   std::chrono::milliseconds limit) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  std::vector<int> ranks(static_cast<size_t>(world_size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  while (true) {
+    std::erase_if(ranks, [&](int rank) { return store.check({left_key(rank)}); });
+    if (ranks.empty() || std::chrono::steady_clock::now() >= end) return ranks;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
 }
 
 }  // namespace megatron

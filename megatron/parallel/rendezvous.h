@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
@@ -30,5 +31,11 @@ struct RankFailure {
 };
 void report_failure(c10d::Store& store, int rank, const RankFailure& failure);
 std::optional<RankFailure> reported_failure(c10d::Store& store, int rank);
+
+// A rank that ends, for whatever reason, says so. The ranks that have not said it `limit` after the
+// call, which is earlier where all have: those that hang or were killed, if the others gave up.
+void leave_world(c10d::Store& store, int rank);
+std::vector<int> ranks_still_there(c10d::Store& store, int world_size,
+                                   std::chrono::milliseconds limit);
 
 }  // namespace megatron

@@ -177,6 +177,26 @@ TEST(RankFailureAtStart, OtherLayoutIsNamed) {
   }
 }
 
+// Rank 0 waits for rank 1, which waits for the one that hangs: it is in no group of rank 0's.
+TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
+  const TemporaryFolder folder;
+  const std::string port = std::to_string(20'000 + (getpid() + 29) % 20'000);
+  std::vector<std::unique_ptr<ChildProgram>> ranks;
+  for (int rank = 0; rank < 4; ++rank) {
+    ranks.push_back(launched_rank(
+        rank, 4, port,
+        endless_training({"", {"--tensor-model-parallel-size", "2"}}, folder.file("save"))));
+  }
+  await_checkpoint(folder.file("save"), 2);
+  kill(ranks[3]->pid(), SIGSTOP);
+  for (int rank = 0; rank < 3; ++rank) {
+    EXPECT_NE(ranks[rank]->wait(), 0);
+    EXPECT_THAT(ranks[rank]->last_error_line(),
+                AllOf(HasSubstr("failed: "), HasSubstr("; rank [3] had not given up")));
+  }
+  expect_whole_checkpoint(folder.file("save"));
+}
+
 // What one rank alone would do, or refuse, is known to both before the other waits for it.
 TEST(RankFailureAtStart, WhatOneRankAloneWouldDoIsNamed) {
   const TemporaryFolder folder;
