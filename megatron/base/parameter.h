@@ -69,6 +69,8 @@ class Parameter {
   bool is_embedding_parameter = false;  // embeddings and the output layer: MuP keeps their rate
   bool allow_shape_mismatch = false;    // vocabulary padding depends on the layout
   bool expert = false;                  // reduced over the expert-data-parallel group
+  bool gradient_is_deferred =
+      false;  // the backward passes of a step leave some of it for their end
   GradientNormGroup gradient_norm_group = GradientNormGroup::model;
 
   std::vector<int64_t> global_shape() const;

@@ -58,10 +58,6 @@ void check_data_parallel(const Options& options, Problems& problems) {
                     "--overlap-param-gather-with-optimizer-step, but got optim_grads_params, which "
                     "gathers a layer when it runs; leave one out");
   }
-  problems.expect(
-      !ddp.overlap_grad_reduce || !options.model.transformer.defer_embedding_wgrad_compute,
-      "Expected --overlap-grad-reduce or --defer-embedding-wgrad-compute, but got both: a deferred "
-      "gradient comes after its bucket was summed; leave one out");
 }
 
 }  // namespace megatron

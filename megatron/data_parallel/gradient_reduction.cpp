@@ -1,5 +1,8 @@
 #include "megatron/data_parallel/gradient_reduction.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "megatron/base/error.h"
 
 namespace megatron {
@@ -15,6 +18,14 @@ GradientReduction::GradientReduction(GradientBuffer& buffer, const ProcessGroup&
     for (const BucketSlot& slot : buffer.layouts()[bucket].slots)
       arrivals_[slot.parameter.get()].bucket = bucket;
   }
+  order_.resize(buckets_.size());
+  std::iota(order_.begin(), order_.end(), size_t{0});
+  const auto deferred = std::ranges::stable_partition(order_, [&](size_t bucket) {
+    return std::ranges::none_of(buffer.layouts()[bucket].slots, [](const BucketSlot& slot) {
+      return slot.parameter->gradient_is_deferred;
+    });
+  });
+  completed_by_backward_ = order_.size() - deferred.size();
 }
 
 void GradientReduction::start_last_backward() {
@@ -43,7 +54,11 @@ void GradientReduction::gradient_arrived(const Parameter& parameter) {
 
 void GradientReduction::start_full_buckets() {
   if (!learnt_) return;
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(next_++);
+  while (next_ < completed_by_backward_ && buckets_[order_[next_]].missing == 0) start_next();
+}
+
+void GradientReduction::start_next() {
+  start(order_[next_++]);
 }
 
 void GradientReduction::start(size_t index) {
@@ -57,7 +72,7 @@ void GradientReduction::start(size_t index) {
 }
 
 void GradientReduction::finish() {
-  while (next_ < buckets_.size()) start(next_++);
+  while (next_ < order_.size()) start_next();
   for (Bucket& bucket : buckets_) {
     if (bucket.pending) std::exchange(bucket.pending, nullptr)->wait();
     bucket.started = false;

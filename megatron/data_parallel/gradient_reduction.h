@@ -11,7 +11,8 @@ namespace megatron {
 class GradientReduction {
  public:
   // `scatter`: every rank gets the sum of its own slice of a bucket only, in place. `overlap`:
-  // buckets are started as they fill in the last backward pass of a step.
+  // buckets are started as they fill in the last backward pass of a step, but for those of a
+  // parameter whose gradient is deferred: finish() starts these.
   GradientReduction(GradientBuffer& buffer, const ProcessGroup& group, bool scatter, bool overlap);
 
   // The backward pass that begins now is the last of this step.
@@ -33,6 +34,7 @@ class GradientReduction {
   };
 
   void start_full_buckets();
+  void start_next();
   void start(size_t index);
 
   GradientBuffer& buffer_;
@@ -43,7 +45,11 @@ class GradientReduction {
   bool learnt_ = false, last_backward_ = false;
   std::map<const Parameter*, Arrivals> arrivals_;
   std::vector<Bucket> buckets_;
-  size_t next_ = 0;  // buckets are started in their order, which is the same on every rank
+  // Buckets are started in this order, which is the same on every rank: first those that backward
+  // completes.
+  std::vector<size_t> order_;
+  size_t completed_by_backward_ = 0;  // so many of order_
+  size_t next_ = 0;                   // of order_
 };
 
 }  // namespace megatron

@@ -57,7 +57,8 @@ std::vector<BucketLayout> plan_buckets(const std::vector<ParameterPtr>& paramete
   for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
     const ParameterPtr& parameter = *it;
     const at::ScalarType dtype = parameter->data.scalar_type();
-    const bool alone = rules.sharded && parameter->shared_embedding;
+    const bool alone =
+        (rules.sharded && parameter->shared_embedding) || parameter->gradient_is_deferred;
     if (!open || alone || buckets.back().dtype != dtype) {
       buckets.push_back({.slots = {},
                          .numel = 0,

@@ -33,7 +33,8 @@ DataParallelShardingStrategy sharding_strategy(const DistributedDataParallelConf
 // In reverse of the order of `parameters`, which is about the order in which gradients become
 // final. A parameter starts at a multiple of 64 elements; a bucket of a sharded optimizer ends at
 // one of lcm(shards, 128), and a tied embedding has one of its own there, so that stages that hold
-// copies of it divide it alike.
+// copies of it divide it alike. A parameter whose gradient is deferred has a bucket of its own too:
+// it keeps no other from being reduced.
 std::vector<BucketLayout> plan_buckets(const std::vector<ParameterPtr>& parameters,
                                        const BucketRules& rules);
 

@@ -53,6 +53,13 @@ TEST(MicrobatchGroups, AreLeftOutWhereNothingIsInterleaved) {
   EXPECT_EQ(validation_refusal({}), "accepted");
 }
 
+TEST(DeferredWeightGradients, GoWithOverlappedReduction) {
+  EXPECT_EQ(validation_refusal({"--overlap-grad-reduce", "--defer-embedding-wgrad-compute",
+                                "--pipeline-model-parallel-size", "2"},
+                               2),
+            "accepted");
+}
+
 struct BadCase {
   Arguments arguments;
   int world_size;

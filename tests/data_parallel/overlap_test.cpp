@@ -127,6 +127,34 @@ TEST_P(WholeGradients, StartBeforeTheNextLayersAreComputed) {
   }
 }
 
+// Of the last layer a part comes after the backward passes; the others do not wait for it.
+TEST_P(WholeGradients, WithADeferredPartAreReducedAtTheEndOfTheStep) {
+  Script script;
+  const ScriptedModel model(script);
+  const ParameterPtr deferred = model.layers.back()->parameters().front();
+  deferred->gradient_is_deferred = true;
+  DistributedDataParallel ddp(model.parts(), overlapped(GetParam()), commanded_group(script));
+  const std::string kind =
+      GetParam() == DataParallelShardingStrategy::no_shard ? "all_reduce" : "reduce_scatter";
+  for (int step = 0; step < 3; ++step) {
+    script.restart();
+    ddp.zero_gradients();
+    run_pass(model, ddp, script, /*is_last=*/true);
+    EXPECT_EQ(script.happened(fmt::format("start {} {}", kind, kLayers - 2)), step > 0);
+    EXPECT_FALSE(script.happened(fmt::format("start {} {}", kind, kLayers - 1)));
+    if (step > 0) {
+      EXPECT_LT(script.place(fmt::format("start {} 0", kind)), script.place("backward 1"));
+    }
+    deferred->main_grad.add_(1);
+    ddp.finish_gradients();
+    EXPECT_TRUE(script.happened(fmt::format("wait {} {}", kind, kLayers - 1)));
+    const ParameterPart& last = ddp.owned_parts().back();
+    EXPECT_EQ(last.parameter, deferred);
+    EXPECT_TRUE(
+        at::equal(last.main_grad.view(-1).narrow(0, 0, 16), at::full({16}, 3.0, at::kDouble)));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Strategies, WholeGradients,
                          testing::Values(DataParallelShardingStrategy::no_shard,
                                          DataParallelShardingStrategy::optim),

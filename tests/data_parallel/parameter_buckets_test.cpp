@@ -96,6 +96,17 @@ TEST(ParameterBuckets, ATiedEmbeddingIsAloneWhereTheOptimizerIsSharded) {
   }
 }
 
+TEST(ParameterBuckets, ADeferredGradientIsAlone) {
+  for (const bool sharded : {false, true}) {
+    auto parameters = ten_layers(false);
+    parameters.back()->gradient_is_deferred = true;
+    const auto buckets = plan_buckets(parameters, {config_of({}, sharded), 4});
+    ASSERT_EQ(buckets.size(), 2u);
+    ASSERT_EQ(buckets[0].slots.size(), 1u);
+    EXPECT_EQ(buckets[0].slots[0].parameter, parameters.back());
+  }
+}
+
 TEST(ParameterBuckets, ADtypeChangeBeginsANewOne) {
   const std::vector<ParameterPtr> parameters = {parameter_of({8}), parameter_of({8}, at::kBFloat16),
                                                 parameter_of({8}, at::kBFloat16)};

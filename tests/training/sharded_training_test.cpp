@@ -119,5 +119,31 @@ TEST(ShardedTrainingWithPrediction, HasTheNumbersOfOneRank) {
   }
 }
 
+// What the output layer adds at the end of a step is in the sums, with a weight of its own and with
+// a copy of the embedding, deferred for all micro-batches and for some.
+TEST(ShardedTrainingWithDeferral, HasTheNumbersOfOneRank) {
+  for (const auto& [tied, limit] : {std::pair{true, int64_t{0}}, {true, 1}, {false, 0}}) {
+    const auto with_ties = [&](Options options) {
+      options.model.share_embeddings_and_output_weights = tied;
+      return options;
+    };
+    const RunNumbers want = train_in_one_rank(
+        with_ties(sharded_options(kOneRank, kPlain, at::kDouble)), kSteps, kMicrobatches);
+    const ShardedLayout layout = {"pp2_dp2", 4, 1, 2, false};
+    for (const Sharing& sharing : kSharings) {
+      Options options = with_ties(sharded_options(layout, sharing, at::kDouble));
+      options.model.transformer.defer_embedding_wgrad_compute = true;
+      options.model.transformer.wgrad_deferral_limit = limit;
+      validate(options, layout.world, Command::bench);
+      run_thread_world(layout.world, [&](RankContext& rank) {
+        SCOPED_TRACE(fmt::format("{} tied {} limit {}", sharing.name, tied, limit));
+        TrainingRun run(options, rank);
+        const RunNumbers got = run.train(kSteps, kMicrobatches);
+        expect_near(run, got, want, 1e-10);
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace megatron

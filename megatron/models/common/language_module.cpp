@@ -124,6 +124,8 @@ void LanguageModule::setup_embeddings_and_output_layer() {
     weight.is_embedding_or_output_parameter = weight.is_embedding_parameter = true;
     weight.allow_shape_mismatch = true;
   }
+  if (output_layer_ && config_.transformer.defer_embedding_wgrad_compute)
+    output_weight()->gradient_is_deferred = true;
   // The embeddings' other marks are set where they are made. With one stage nothing has a copy;
   // with more, a tied output layer has one of the words, prediction layers of the whole embedding.
   if (stage_.size == 1) return;
