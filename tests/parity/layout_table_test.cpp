@@ -1,7 +1,8 @@
 // The table of parallel layouts: whatever is combined, the losses and gradients are those of one
 // rank, with dropout and uneven loss masks too. Rows are written as words: tp2 sp cp2 (cp2:a2a,
-// cp2:allgather) pp2 vp2 zero1 fsdp2 fsdp3 overlap full selective dropout masks per-token; data
-// parallelism is what is left of the ranks.
+// cp2:allgather) pp2 vp2 first1 account layout:STRING zero1 fsdp2 fsdp3 overlap defer full
+// selective dropout masks per-token; data parallelism is what is left of the ranks. Where it is
+// more than the micro-batches of a case, ranks share out the rows of each.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -17,7 +18,7 @@
 #include "megatron/config/validate.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
-#include "megatron/parity/parity_case.h"
+#include "megatron/parity/case_sharing.h"
 #include "megatron/training/train_step.h"
 
 #include "tests/parallel/thread_world.h"
@@ -50,14 +51,17 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 2, "pp2"},
     {"gpt2_deep", 4, "pp4"},
     {"gpt2_deep", 2, "pp2 vp2"},
-    {"llama_deep", 2, "pp2"},
-    {"llama_deep", 4, "pp4"},
+    {"llama_deep", 2, "pp2 first1"},
+    {"llama_deep", 4, "pp4 layout:Et|t*2||tL"},
+    {"gpt2_deep", 2, "pp2 layout:Et|t|tt|L"},
+    {"gpt2_deep", 3, "pp3 account"},
     {"llama_deep", 2, "pp2 vp2"},
     {"gpt2_deep", 2, "pp2 vp2 dropout"},
     {"gpt2_deep", 4, "pp4 full dropout"},
     {"gpt2_deep", 2, "pp2 vp2 masks"},
     {"gpt2_deep", 2, "pp2 masks per-token"},
     {"mtp1_deep", 2, "pp2"},
+    {"mtp1_deep", 4, "pp4 layout:Et|ttt|m|L"},
     // Context parallel.
     {"gpt2_deep", 2, "cp2"},
     {"gpt2_deep", 2, "cp2:a2a"},
@@ -88,6 +92,8 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 4, "fsdp3 overlap full dropout"},
     {"gpt2_deep", 4, "overlap dropout"},
     {"gpt2_deep", 4, "masks"},
+    {"gpt2_loss_mask", 2, ""},
+    {"gpt2_loss_mask", 2, "zero1 overlap dropout"},
     {"gpt2_deep", 4, "zero1 overlap masks per-token"},
     {"mtp1_deep", 2, "zero1"},
     // Together.
@@ -97,13 +103,17 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 4, "tp2 sp cp2"},
     {"gpt2_deep", 4, "tp2 sp zero1 overlap"},
     {"gpt2_deep", 4, "tp2 sp fsdp3 overlap"},
-    {"gpt2_deep", 4, "pp2 cp2"},
+    {"mtp1_deep", 4, "pp2 cp2"},
     {"gpt2_deep", 4, "pp2 vp2 cp2:allgather"},
-    {"gpt2_deep", 4, "pp2 zero1 overlap"},
+    {"gpt2_deep", 4, "pp2 zero1 overlap defer"},
     {"gpt2_deep", 4, "pp2 vp2 zero1 overlap"},
-    {"gpt2_deep", 4, "pp2 fsdp3"},
+    {"gpt2_deep", 4, "pp2 fsdp3 overlap defer"},
     {"gpt2_deep", 4, "cp2 zero1 overlap"},
     {"gpt2_deep", 4, "cp2:a2a fsdp3 overlap"},
+    {"gpt2_loss_mask", 4, "tp2 sp overlap"},
+    {"mla", 4, "tp2 sp pp2"},
+    {"mla", 4, "pp2 zero1 overlap"},
+    {"mla", 4, "tp2 cp2"},
     {"llama_deep", 4, "tp2 sp pp2 vp2"},
     {"llama_deep", 4, "tp2 sp cp2:a2a"},
     {"gpt2_deep", 8, "tp2 sp pp2 cp2"},
@@ -130,6 +140,9 @@ std::string flags_of(const char* words) {
       {"cp", "--context-parallel-size "},
       {"sp", "--sequence-parallel"},
       {"pieces", "--tp-comm-overlap"},
+      {"first1", "--decoder-first-pipeline-num-layers 1"},
+      {"account", "--account-for-embedding-in-pipeline-split --account-for-loss-in-pipeline-split"},
+      {"defer", "--defer-embedding-wgrad-compute"},
       {"zero1", "--use-distributed-optimizer"},
       {"fsdp2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads"},
       {"fsdp3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params"},
@@ -152,6 +165,10 @@ std::string flags_of(const char* words) {
       continue;
     }
     const auto colon = word.find(':');
+    if (word.starts_with("layout:")) {
+      result += "--pipeline-model-parallel-layout " + word.substr(colon + 1) + " ";
+      continue;
+    }
     result += flags.at(word.substr(0, 2)) + word.substr(2, colon - 2) + " ";
     if (colon != std::string::npos) result += "--cp-comm-type " + word.substr(colon + 1) + " ";
   }
@@ -183,20 +200,24 @@ Options table_options(const TableRow& row, at::ScalarType dtype) {
   return options;
 }
 
-MicroBatch table_microbatch(const TableRow& row, int64_t step, int64_t index) {
+// `rows` of a micro-batch from `first_row` on.
+MicroBatch table_microbatch(const TableRow& row, int64_t step, int64_t index, int64_t first_row,
+                            int64_t rows) {
   const ParityCase& source = case_of(row.model);
   const ParityCase::Input input = source.input(step % source.steps(), index);
-  MicroBatch microbatch{.tokens = input.tokens,
-                        .position_ids = input.position_ids,
-                        .labels = input.labels,
-                        .loss_mask = input.loss_mask,
+  const auto part = [&](const at::Tensor& whole) { return whole.narrow(0, first_row, rows); };
+  MicroBatch microbatch{.tokens = part(input.tokens),
+                        .position_ids = part(input.position_ids),
+                        .labels = part(input.labels),
+                        .loss_mask = part(input.loss_mask),
                         .attention_mask = input.attention_mask,
                         .sample_ordinals = {}};
-  const int64_t rows = input.tokens.size(0);
-  const int64_t first = (step * source.num_microbatches() + index) * rows;
+  const int64_t first =
+      (step * source.num_microbatches() + index) * input.tokens.size(0) + first_row;
   microbatch.sample_ordinals = at::arange(first, first + rows, at::kLong);
-  if (has_word(row, "masks"))
-    microbatch.loss_mask = (input.labels % (index + 2) != 0).to(input.loss_mask.scalar_type());
+  if (has_word(row, "masks")) {
+    microbatch.loss_mask = (microbatch.labels % (index + 2) != 0).to(input.loss_mask.scalar_type());
+  }
   return microbatch;
 }
 
@@ -223,13 +244,17 @@ TableNumbers run_row(const TableRow& row, const Options& options, const RankCont
   }
   TrainStep step(chunks, options);
   TableNumbers numbers;
-  const int64_t share = source.num_microbatches() / groups.dp->size();
+  const CaseShare share = case_share(source, options.model.transformer, rank.world_size);
+  const int64_t place = groups.dp->rank();
   for (int64_t i = 0; i < kTableSteps; ++i) {
     std::vector<MicroBatch> microbatches;
-    for (int64_t m = 0; m < share; ++m)
-      microbatches.push_back(table_microbatch(row, i, groups.dp->rank() * share + m));
-    numbers.losses.push_back(
-        step.forward_backward(microbatches, BatchSharing::whole_microbatches).loss);
+    for (int64_t m = 0; m < share.microbatches; ++m) {
+      microbatches.push_back(
+          share.sharing == BatchSharing::rows
+              ? table_microbatch(row, i, m, place * share.rows, share.rows)
+              : table_microbatch(row, i, place * share.microbatches + m, 0, share.rows));
+    }
+    numbers.losses.push_back(step.forward_backward(microbatches, share.sharing).loss);
     if (i == 0) {
       step.hold_gradients();
       for (const ParameterPtr& parameter : step.parameters())
@@ -260,22 +285,40 @@ const TableNumbers& one_rank(const TableRow& row, at::ScalarType dtype) {
   return known.emplace(key, std::move(numbers)).first->second;
 }
 
+// The largest ones. A gradient's is relative to the tensor's own largest element, or to a
+// thousandth of the largest of all tensors where that is more: below it is what cancellation
+// leaves.
+constexpr double kGradientFloor = 1e-3;
+
 struct Differences {
-  double loss = 0, gradient = 0;  // the largest; of a gradient relative to its largest element
+  double loss = 0, gradient = 0;
+  std::string gradient_of;  // the parameter, with the largest element of its gradient
+
+  void note_gradient(double difference, double largest, double floor, const std::string& name) {
+    const double relative = difference / std::max(largest, floor);
+    if (relative <= gradient) return;
+    gradient = relative;
+    gradient_of = fmt::format("{} (largest {:.1e}, floor {:.1e})", name, largest, floor);
+  }
 };
 
 Differences differences_of(const TableRow& row, at::ScalarType dtype) {
   const TableNumbers& want = one_rank(row, dtype);
   const Options options = table_options(row, dtype);
+  std::map<std::string, double> largest_of;
+  double floor = 0;
+  for (const auto& [name, gradient] : want.gradients) {
+    largest_of[name] = gradient.abs().max().item<double>();
+    floor = std::max(floor, kGradientFloor * largest_of[name]);
+  }
   std::vector<Differences> by_rank(row.world);
   run_thread_world(row.world, [&](RankContext& rank) {
     Differences& largest = by_rank[rank.rank];
     const TableNumbers got = run_row(row, options, rank, [&](const Parameter& parameter) {
       const at::Tensor theirs = parameter.local_part(want.gradients.at(parameter.name));
       const at::Tensor difference = (parameter.main_grad - theirs).abs().max();
-      const double scale =
-          std::max(1.0, want.gradients.at(parameter.name).abs().max().item<double>());
-      largest.gradient = std::max(largest.gradient, difference.item<double>() / scale);
+      largest.note_gradient(difference.item<double>(), largest_of.at(parameter.name), floor,
+                            parameter.name);
     });
     for (size_t i = 0; i < want.losses.size(); ++i) {
       largest.loss = std::max(
@@ -286,12 +329,22 @@ Differences differences_of(const TableRow& row, at::ScalarType dtype) {
   Differences all;
   for (const Differences& one : by_rank) {
     all.loss = std::max(all.loss, one.loss);
-    all.gradient = std::max(all.gradient, one.gradient);
+    if (one.gradient <= all.gradient) continue;
+    all.gradient = one.gradient;
+    all.gradient_of = one.gradient_of;
   }
   return all;
 }
 
+// A cell of a Markdown table.
+std::string cell(std::string text) {
+  for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2)
+    text.insert(at, "\\");
+  return text;
+}
+
 TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
+  std::string gradients_of;  // where each row's fp32 gradients differ most
   std::string table =
       "| model | ranks | layout | losses, fp32 | gradients, fp32 | losses, fp64 | gradients, fp64 "
       "|\n|---|---|---|---|---|---|---|\n";
@@ -300,14 +353,16 @@ TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
     const Differences in_float = differences_of(row, at::kFloat);
     const Differences in_double = differences_of(row, at::kDouble);
     table += fmt::format("| {} | {} | {} | {:.0e} | {:.0e} | {:.0e} | {:.0e} |\n", row.model,
-                         row.world, *row.words ? row.words : "data parallel", in_float.loss,
+                         row.world, *row.words ? cell(row.words) : "data parallel", in_float.loss,
                          in_float.gradient, in_double.loss, in_double.gradient);
+    gradients_of += fmt::format("{:.1e} {} {} {}: {}\n", in_float.gradient, row.model, row.world,
+                                row.words, in_float.gradient_of);
     EXPECT_LE(in_float.loss, 1e-5);
-    EXPECT_LE(in_float.gradient, 1e-5);
+    EXPECT_LE(in_float.gradient, 1e-5) << in_float.gradient_of;
     EXPECT_LE(in_double.loss, 1e-10);
-    EXPECT_LE(in_double.gradient, 1e-10);
+    EXPECT_LE(in_double.gradient, 1e-10) << in_double.gradient_of;
   }
-  fmt::print("{}", table);
+  fmt::print("{}\nWhere fp32 gradients differ most:\n{}", table, gradients_of);
   // And one rank's losses are those of megatron-core.
   for (const char* model : {"gpt2_deep", "llama_deep", "mtp1_deep"}) {
     const auto theirs = case_of(model).json()["step_loss"].get<std::vector<double>>();
@@ -318,17 +373,17 @@ TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
 
 constexpr TableRow kProcessTable[] = {
     {"", 2, "tp2 sp"},
-    {"", 2, "pp2 vp2"},
+    {"", 2, "pp2 vp2 masks"},
     {"", 2, "cp2"},
     {"", 2, "cp2:a2a"},
     {"", 2, "cp2:allgather"},
     {"", 2, "overlap"},
-    {"", 2, "zero1 overlap"},
+    {"", 2, "zero1 overlap masks per-token"},
     {"", 2, "fsdp2 overlap"},
     {"", 2, "fsdp3 overlap"},
     {"", 4, "tp2 sp pp2 vp2"},
     {"", 4, "tp2 sp zero1 overlap"},
-    {"", 4, "pp2 cp2"},
+    {"", 4, "pp2 first1 cp2"},
     {"", 4, "cp2 fsdp3 overlap full"},
 };
 
@@ -336,29 +391,49 @@ constexpr TableRow kProcessTable[] = {
 TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
   std::string pattern = testing::TempDir() + "/table-XXXXXX";
   ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-  const auto losses_of = [&](int world, const std::string& flags) {
+  struct Step {
+    double loss, grad_norm;
+  };
+  const auto steps_of = [&](const TableRow& row) {
+    std::string flags = flags_of(row.words);
+    // An end of a document is one token in 257: some samples of a step have one, others none.
+    flags += has_word(row, "masks") ? "--tokenizer-type ByteTokenizer --eod-mask-loss "
+                                    : "--vocab-size 96 ";
+    if (has_word(row, "per-token")) flags += "--calculate-per-token-loss ";
     const std::string log = fmt::format("{}/log.jsonl", pattern);
     std::remove(log.c_str());
     const ProgramResult result = run_program(fmt::format(
-        "train --mock-data --vocab-size 96 --make-vocab-size-divisible-by 8 --num-layers 4 "
+        "train --mock-data --make-vocab-size-divisible-by 8 --num-layers 4 "
         "--hidden-size 32 --num-attention-heads 4 --seq-length 32 --micro-batch-size 1 "
         "--global-batch-size 8 --train-iters 5 --lr 1e-3 --adam-eps 1e-5 --hidden-dropout 0.1 "
         "--attention-dropout 0.1 --eval-interval 0 --threads 1 --ddp-bucket-size 9000 "
         "--log-json {} --nproc {} {}",
-        log, world, flags));
+        log, row.world, flags));
     EXPECT_EQ(result.status, 0) << flags << '\n' << result.errors;
-    std::vector<double> losses;
+    std::vector<Step> steps;
     std::ifstream stream(log);
-    for (std::string line; std::getline(stream, line);)
-      losses.push_back(nlohmann::json::parse(line)["loss"].get<double>());
-    return losses;
+    for (std::string line; std::getline(stream, line);) {
+      const nlohmann::json step = nlohmann::json::parse(line);
+      steps.push_back({step["loss"].get<double>(), step["grad_norm"].get<double>()});
+    }
+    return steps;
   };
-  const std::vector<double> want = losses_of(1, "");
-  ASSERT_EQ(std::ssize(want), kTableSteps);
+  std::map<std::string, std::vector<Step>> one_rank_by_words;
   for (const TableRow& row : kProcessTable) {
-    const std::vector<double> got = losses_of(row.world, flags_of(row.words));
-    ASSERT_EQ(got.size(), want.size()) << row.words;
-    for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-5) << row.words;
+    SCOPED_TRACE(row.words);
+    std::string words;
+    for (const char* word : {"masks", "per-token"})
+      if (has_word(row, word)) words += std::string(word) + " ";
+    if (!one_rank_by_words.contains(words))
+      one_rank_by_words[words] = steps_of({"", 1, words.c_str()});
+    const std::vector<Step>& want = one_rank_by_words[words];
+    ASSERT_EQ(std::ssize(want), kTableSteps);
+    const std::vector<Step> got = steps_of(row);
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_NEAR(got[i].loss, want[i].loss, 1e-5);
+      EXPECT_NEAR(got[i].grad_norm, want[i].grad_norm, 1e-5 * std::max(1.0, want[i].grad_norm));
+    }
   }
   std::filesystem::remove_all(pattern);
 }
