@@ -383,7 +383,7 @@ constexpr TableRow kProcessTable[] = {
     {"", 2, "fsdp3 overlap"},
     {"", 4, "tp2 sp pp2 vp2"},
     {"", 4, "tp2 sp zero1 overlap"},
-    {"", 4, "pp2 cp2"},
+    {"", 4, "pp2 first1 cp2"},
     {"", 4, "cp2 fsdp3 overlap full"},
 };
 
