@@ -66,7 +66,7 @@ int run_generate(const ParsedCommand& command) {
     auto checkpoint = CheckpointReader::open(command.options.checkpoint.load);
     Options options = options_of_checkpoint(checkpoint, command);
     validate(options, rank.world_size, Command::generate);
-    const auto tokenizer = build_tokenizer(options.tokenizer, options.model.vocab_size);
+    const auto tokenizer = build_model_tokenizer(options);
     const std::string trained_with = checkpoint.common().value("tokenizer_fingerprint", "");
     check(trained_with.empty() || trained_with == tokenizer->fingerprint(),
           "Expected the tokenizer that the checkpoint was trained with ({}), but got another ({})",

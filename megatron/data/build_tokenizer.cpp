@@ -63,11 +63,17 @@ std::unique_ptr<Tokenizer> build_run_tokenizer(Options& options) {
   int64_t& vocab_size = options.model.vocab_size;
   auto tokenizer =
       build_tokenizer(files, vocab_size > 0 ? std::optional(vocab_size) : std::nullopt);
+  if (files.tokenizer_type == TokenizerType::NullTokenizer) vocab_size = tokenizer->vocab_size();
   check(vocab_size == 0 || vocab_size >= tokenizer->vocab_size(),
         "Expected --vocab-size of at least the tokenizer's {}, but got {}", tokenizer->vocab_size(),
         vocab_size);
   if (vocab_size == 0) vocab_size = tokenizer->vocab_size();
   return tokenizer;
+}
+
+std::unique_ptr<Tokenizer> build_model_tokenizer(const Options& options) {
+  const bool null = options.tokenizer.tokenizer_type == TokenizerType::NullTokenizer;
+  return build_tokenizer(options.tokenizer, options.model.vocab_size - (null ? 1 : 0));
 }
 
 }  // namespace megatron

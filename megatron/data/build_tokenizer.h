@@ -16,7 +16,11 @@ std::unique_ptr<Tokenizer> build_tokenizer(const TokenizerConfig& config,
                                            std::optional<int64_t> vocab_size = std::nullopt);
 
 // The tokenizer of a run, or null where the options name none. Gives the model its vocabulary's
-// size where that was not given. Throws Error for a given one that is smaller than the tokenizer's.
+// size where that was not given; with a NullTokenizer one id more than that, the end of a document
+// (as Megatron's). Throws Error for a given one that is smaller than the tokenizer's.
 std::unique_ptr<Tokenizer> build_run_tokenizer(Options& options);
+
+// That of a model whose vocabulary's size is known.
+std::unique_ptr<Tokenizer> build_model_tokenizer(const Options& options);
 
 }  // namespace megatron

@@ -169,7 +169,7 @@ void DistributedDataParallel::scale_gradients(double factor) {
 }
 
 void DistributedDataParallel::begin_update() {
-  if (gather_) gather_->wait_for_all();
+  wait_for_parameters();
 }
 
 void DistributedDataParallel::parts_updated(size_t count) {
@@ -184,8 +184,12 @@ void DistributedDataParallel::finish_update() {
   release_parameters();
 }
 
-void DistributedDataParallel::hold_parameters() {
+void DistributedDataParallel::wait_for_parameters() {
   if (gather_) gather_->wait_for_all();
+}
+
+void DistributedDataParallel::hold_parameters() {
+  wait_for_parameters();
   if (sharded_) sharded_->hold_all_parameters();
 }
 

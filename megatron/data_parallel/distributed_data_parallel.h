@@ -42,6 +42,8 @@ class DistributedDataParallel {
   void parts_updated(size_t count);
   void finish_update();
 
+  // Ends the gathers that finish_update left in flight.
+  void wait_for_parameters();
   // Whole parameters or gradients in Parameter::data and main_grad, for those who read them outside
   // of the model's forward pass and backward: until the next step, or release_parameters.
   void hold_parameters();

@@ -85,7 +85,7 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
     const double spent =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (i >= options.bench.warmup_steps) seconds.push_back(spent);
-    profiler.after_step(i + 1);
+    profiler.after_step(i + 1, [&] { step.wait_for_parameters(); });
   }
   const TrainingMemory memory = held_training_memory(step.parameters(), step.optimizer());
   const auto held_mib = [&](int64_t bytes) {

@@ -85,8 +85,10 @@ void StepProfiler::before_step(int64_t done) {
   world_->barrier();
 }
 
-std::optional<std::string> StepProfiler::after_step(int64_t done) {
+std::optional<std::string> StepProfiler::after_step(int64_t done,
+                                                    const std::function<void()>& settle) {
   if (!config_.profile || done != config_.profile_step_end) return std::nullopt;
+  settle();
   synchronize(rank_.device);
   world_->barrier();
   std::optional<std::string> file;

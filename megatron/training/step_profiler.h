@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -29,12 +30,13 @@ class StepProfiler {
   // To be called around each step with the number of steps done (since iteration 0). They begin and
   // end the recording: there they are collective over the world, so that no rank's step is cut.
   //
-  // after_step returns the file that this rank has written, if any: in profile_dir,
-  // rankR_steps_A-B.json with the first and the last step as the log counts them, from 1. The
-  // profiler is the process's: ranks that are threads write one file, ranks..., with rows for each.
-  // Throws Error where it cannot be written.
+  // after_step first calls `settle` where the recording ends: to wait for what the step left in
+  // flight, whose ranges would be cut. It returns the file that this rank has written, if any: in
+  // profile_dir, rankR_steps_A-B.json with the first and the last step as the log counts them,
+  // from 1. The profiler is the process's: ranks that are threads write one file, ranks..., with
+  // rows for each. Throws Error where it cannot be written.
   void before_step(int64_t done);
-  std::optional<std::string> after_step(int64_t done);
+  std::optional<std::string> after_step(int64_t done, const std::function<void()>& settle);
 
  private:
   void start();

@@ -214,6 +214,10 @@ Optimizer::StepResult TrainStep::optimize(double learning_rate) {
   return optimizer_.step(learning_rate);
 }
 
+void TrainStep::wait_for_parameters() {
+  for (const auto& chunk : data_parallel_) chunk->wait_for_parameters();
+}
+
 void TrainStep::hold_parameters() {
   for (const auto& chunk : data_parallel_) chunk->hold_parameters();
 }

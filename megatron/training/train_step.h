@@ -59,6 +59,8 @@ class TrainStep {
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
 
+  // Ends the gathers of parameters that a step leaves in flight for the next.
+  void wait_for_parameters();
   // Whole parameters or gradients in Parameter::data and main_grad, for those who read them between
   // steps: until the next step, or release_parameters. Collective over the data-parallel group.
   void hold_parameters();

@@ -108,7 +108,8 @@ class TrainingLoop {
     while (progress_.iteration < options_.training.train_iters && !stopped) {
       profiler_.before_step(progress_.iteration);
       train_one(data);
-      const auto trace = profiler_.after_step(progress_.iteration);
+      const auto trace =
+          profiler_.after_step(progress_.iteration, [&] { step_->wait_for_parameters(); });
       if (trace && log_) log_->note(fmt::format("trace of this rank's steps: {}", *trace));
       const int64_t done = progress_.iteration;
       if (interval > 0 && done % interval == 0) evaluate(data, Split::valid);

@@ -398,6 +398,12 @@ TEST(BuildTokenizer, ChoosesByTheFiles) {
   config = {};
   config.tokenizer_type = TokenizerType::NullTokenizer;
   EXPECT_EQ(build_tokenizer(config, 64)->vocab_size(), 65);
+  Options options;
+  options.tokenizer = config;
+  options.model.vocab_size = 64;
+  const std::string trained_with = build_run_tokenizer(options)->fingerprint();
+  EXPECT_EQ(options.model.vocab_size, 65);
+  EXPECT_EQ(build_model_tokenizer(options)->fingerprint(), trained_with);
   EXPECT_THAT(error_of([&] { build_tokenizer(config); }), HasSubstr("--vocab-size"));
 }
 

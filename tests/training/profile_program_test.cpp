@@ -153,6 +153,16 @@ TEST_F(ProfileProgram, RowsOfOneThreadNest) {
   }
 }
 
+// The last step's gathers are still on their way when its recording ends.
+TEST_F(ProfileProgram, NothingIsCutAtTheEnd) {
+  const ProgramResult result = run_program(
+      kBench +
+      "--nproc 2 --use-distributed-optimizer --overlap-grad-reduce --overlap-param-gather " +
+      flags(""));
+  ASSERT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.errors, testing::Not(HasSubstr("Warning")));
+}
+
 TEST_F(ProfileProgram, RanksAsThreadsShareOneFileWithRowsForThoseAskedFor) {
   const ProgramResult result =
       run_program(kBench +
