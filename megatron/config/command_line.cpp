@@ -70,8 +70,9 @@ size_t values_behind(const std::optional<MegatronLmFlag>& flag,
   return count;
 }
 
-// All that is unknown is said at once: scripts of Megatron-LM bring many such flags.
-void check_nothing_left(const CLI::App& app, Command command) {
+// All that is unknown is said at once: scripts of Megatron-LM bring many such flags. Returns the
+// words that belong to no flag.
+std::vector<std::string> refuse_unknown_flags(const CLI::App& app, Command command) {
   const std::vector<std::string> extra = app.remaining();
   std::vector<UnknownOption> unknown;
   std::vector<std::string> stray;
@@ -94,6 +95,11 @@ void check_nothing_left(const CLI::App& app, Command command) {
                           .one = fmt::format("a flag of megatron {}", command_name(command)),
                           .many = fmt::format("flags of megatron {}", command_name(command))},
                          unknown);
+  return stray;
+}
+
+// To be called after the values: a flag that took the next flag for its value leaves words behind.
+void refuse_stray_words(const std::vector<std::string>& stray, Command command) {
   if (stray.empty()) return;
   throw UsageError(fmt::format("Expected a flag of megatron {}, but got '{}'",
                                command_name(command), stray.front()));
@@ -149,7 +155,7 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
   app.allow_extras();
   const std::vector<ParsedFlag> flags = declare_flags(app, command);
   parse_arguments(app, arguments);
-  check_nothing_left(app, command);
+  const std::vector<std::string> stray = refuse_unknown_flags(app, command);
 
   ParsedCommand result;
   result.command = command;
@@ -165,6 +171,7 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
     if (parsed->count() == 0) continue;
     from_flags.assign(*option, option->inverted, parsed->results(), option->display());
   }
+  refuse_stray_words(stray, command);
   drop_what_flags_turn_off(result.options, in_flags, in_file);
   result.given = in_flags;
   result.given.merge(in_file);

@@ -204,8 +204,9 @@ std::vector<FieldDifference> shared_options_differences(std::string_view left,
 
 uint64_t options_hash(const Options& options) {
   const nlohmann::json defaults = shared_options(default_options());
+  const nlohmann::json shared = shared_options(options);
   nlohmann::json json = nlohmann::json::object();  // keeps its keys in order
-  for (const auto& [name, value] : shared_options(options).items()) {
+  for (const auto& [name, value] : shared.items()) {
     if (value != defaults.at(name)) json[name] = value;
   }
   const std::string text = to_text(json);

@@ -164,7 +164,7 @@ const Refusal kRefusals[] = {
      3,
      [](TransformerConfig&) {},
      {"divisible by", "(3), but got 4", "size of 2 or 4, or --num-layers 3 or 6, or"}},
-    {"counted",
+    {"embedding_and_loss_counted",
      4,
      4,
      [](TransformerConfig& c) {

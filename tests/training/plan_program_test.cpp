@@ -66,7 +66,7 @@ TEST(PlanProgram, DrawsTheSchedule) {
 
 TEST(PlanProgram, RefusesWhatTrainingWouldRefuse) {
   for (const auto& [flags, message] :
-       {std::pair{"--pipeline-model-parallel-size 3", "or 9 layers"},
+       {std::pair{"--pipeline-model-parallel-size 3", "--num-layers 6 or 9"},
         {"--pipeline-model-parallel-size 2 --world-size 3", "2 or 4 ranks would work"},
         {"--pipeline-model-parallel-size 2 --world-size 0", "1 to"},
         {"--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout \"Et*8|L|\"",
