@@ -3,11 +3,8 @@
 // and values are views of one projection's output, as in a model. Threads: --threads=N, else
 // libtorch's default.
 #include <cstdlib>
-#include <malloc.h>
-#include <string>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -158,22 +155,3 @@ MEGATRON_DECODE(kPlain, plain);
 
 }  // namespace
 }  // namespace megatron
-
-int main(int argc, char** argv) {
-  // As the program does: freed memory is kept.
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  const std::string flag = "--threads=";
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument.rfind(flag, 0) != 0) continue;
-    at::set_num_threads(std::stoi(argument.substr(flag.size())));
-    std::copy(argv + i + 1, argv + argc, argv + i);
-    --argc;
-    break;
-  }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}

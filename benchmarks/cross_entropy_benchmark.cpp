@@ -3,7 +3,6 @@
 // Arguments: tokens, vocabulary, hidden size, dtype (0 fp32, 1 bf16), columns of a chunk (0: the
 // default). `peak_MiB` counts the tensors allocated on the way, beyond inputs and the weight's
 // gradient.
-#include <malloc.h>
 
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
@@ -75,13 +74,3 @@ BENCHMARK_CAPTURE(output_and_loss, chunk_size, Way::chunked)
 
 }  // namespace
 }  // namespace megatron
-
-int main(int argc, char** argv) {
-  // Freed memory stays with the process, as in a training run whose steps repeat.
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}

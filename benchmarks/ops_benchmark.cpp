@@ -1,12 +1,8 @@
 // The fused operators beside plain ATen, at the shapes of GPT-2 124M (s 1024, b 1, h 768, v 50304).
 // Each takes the dtype as its argument: 0 fp32, 1 bf16. Threads: --threads=N, else libtorch's
 // default.
-#include <cstdlib>
-#include <malloc.h>
-#include <string>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -256,22 +252,3 @@ MEGATRON_COMPARE(normal_weights);
 
 }  // namespace
 }  // namespace megatron
-
-int main(int argc, char** argv) {
-  // Freed memory stays with the process, as in a training run whose steps repeat: page faults would
-  // otherwise take longer than the operators.
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument.rfind("--threads=", 0) != 0) continue;
-    at::set_num_threads(std::atoi(argument.c_str() + 10));
-    std::move(argv + i + 1, argv + argc, argv + i);
-    --argc;
-    --i;
-  }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}

@@ -1,5 +1,4 @@
-// The matrix products of a linear layer in bf16: ours, and libtorch's. Threads: OMP_NUM_THREADS.
-#include <malloc.h>
+// The matrix products of a linear layer in bf16: ours, and libtorch's. Threads: --threads=N.
 
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
@@ -75,13 +74,3 @@ MEGATRON_COMPARE_PRODUCTS(weight_gradient);
 
 }  // namespace
 }  // namespace megatron
-
-int main(int argc, char** argv) {
-  // Freed memory stays with the process, as in a training run whose steps repeat.
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
