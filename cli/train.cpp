@@ -1,6 +1,7 @@
 // megatron train: trains a GPT.
 #include "megatron/config/validate.h"
 #include "megatron/data/build_tokenizer.h"
+#include "megatron/data/indexed_dataset.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/step_profiler.h"
@@ -14,6 +15,8 @@ int run_train(const ParsedCommand& command) {
   if (const auto ranks = ranks_to_start(command.options.launch)) {
     Options options = command.options;
     validate(options, *ranks);
+    // A path that is wrong is said before the ranks make their weights.
+    for (const std::string& path : options.data.data_path) IndexedDataset{path};
   }
   prepare_step_profiler(command.options);
   return launch(command.options.launch, [&](RankContext& rank) {

@@ -32,8 +32,8 @@ int64_t parts(int64_t size, int64_t part) {
 bool use_blocks(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right) {
   return left.is_cpu() && left.scalar_type() == at::kBFloat16 && left.size(0) >= kLeastRows &&
          left.size(1) > 0 && left.size(1) % 2 == 0 && right.size(1) > 0 && left.stride(1) == 1 &&
-         (right.stride(1) == 1 || right.stride(0) == 1) && out.stride(1) == 1 &&
-         has_fast_bf16_gemm();
+         left.stride(0) >= left.size(1) && (right.stride(1) == 1 || right.stride(0) == 1) &&
+         out.stride(1) == 1 && has_fast_bf16_gemm();
 }
 
 // A product of bf16 as tasks, each some rows by one panel of columns.

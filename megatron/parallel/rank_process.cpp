@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <future>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unistd.h>
@@ -74,24 +75,39 @@ void say_farewell(c10d::Store& store, const RankIdentity& identity,
   }
 }
 
-// Which ranks the others waited for in vain, where that can be told: an operation's error names
-// only its group, and the rank that hangs may be in none of them. The store may hang as well.
+// What `ask` returns, or nothing where it takes longer: the store of a rank that hangs does not
+// answer. For a process that ends by _exit, since the question may never end.
+template <typename Ask>
+auto answer_within(std::chrono::milliseconds limit, Ask ask) -> std::optional<decltype(ask())> {
+  std::promise<decltype(ask())> answer;
+  auto answered = answer.get_future();
+  std::thread([ask = std::move(ask), answer = std::move(answer)]() mutable {
+    answer.set_value(ask());
+  }).detach();
+  if (answered.wait_for(limit) != std::future_status::ready) return std::nullopt;
+  return answered.get();
+}
+
+// Which ranks the others waited for in vain: an operation's error names only its group, and the
+// rank that hangs may be in none of them.
 std::string name_silent_ranks(const c10::intrusive_ptr<c10d::Store>& store,
                               const RankIdentity& identity) {
-  std::promise<std::vector<int>> answer;
-  std::future<std::vector<int>> silent = answer.get_future();
-  std::thread([store, identity, answer = std::move(answer)]() mutable {
-    try {
-      leave_world(*store, identity.rank);
-      answer.set_value(ranks_still_there(*store, identity.world_size, kFarewellOfFailed));
-    } catch (const std::exception&) {
-      answer.set_value({});
-    }
-  }).detach();  // this process ends by _exit
-  if (silent.wait_for(kFarewellOfFailed + std::chrono::seconds(1)) != std::future_status::ready) {
-    return identity.hosts_store ? "" : "; the process of the ranks' store does not answer";
+  const auto silent = answer_within(
+      kFarewellOfFailed + std::chrono::seconds(1),
+      [store, rank = identity.rank, world_size = identity.world_size] {
+        try {
+          leave_world(*store, rank);
+          return std::optional(ranks_still_there(*store, world_size, kFarewellOfFailed));
+        } catch (const std::exception&) {
+          return std::optional<std::vector<int>>();
+        }
+      });
+  if (!silent || !*silent) {
+    return fmt::format("; the store at {}:{}, which rank 0 or its launcher serves, {}",
+                       identity.master_addr, identity.master_port,
+                       silent ? "is gone" : "does not answer");
   }
-  const std::vector<int> ranks = silent.get();
+  const std::vector<int>& ranks = **silent;
   if (ranks.empty()) return "";
   return fmt::format("; rank{} [{}] had not given up {} s later", ranks.size() == 1 ? "" : "s",
                      fmt::join(ranks, ", "), kFarewellOfFailed.count());
@@ -116,8 +132,13 @@ std::string name_silent_ranks(const c10::intrusive_ptr<c10d::Store>& store,
         store && failure.communication ? name_silent_ranks(store, identity) : "";
     fmt::print(stderr, "error: {}{}{}\n", prefix, failure.text, silent);
   }
-  if (store)
-    say_farewell(*store, identity, std::min<std::chrono::milliseconds>(timeout, kFarewellOfFailed));
+  if (store) {
+    const auto limit = std::min<std::chrono::milliseconds>(timeout, kFarewellOfFailed);
+    answer_within(limit + std::chrono::seconds(1), [store, identity, limit] {
+      say_farewell(*store, identity, limit);
+      return true;
+    });
+  }
   std::fflush(nullptr);
   _exit(1);
 }

@@ -238,6 +238,10 @@ class TrainingLoop {
                  std::max<int64_t>(data.size(split) / data.global_batch_size(), 1));
     double loss_sum = 0, tokens = 0, bytes = 0;
     for (int64_t i = 0; i < batches; ++i) {
+      if (signal_received()) {
+        if (log_) log_->note("evaluation given up: asked to stop by a signal");
+        return;
+      }
       const std::vector<MicroBatch> microbatches =
           data.global_batch(split, i * data.global_batch_size());
       const TrainStep::Evaluation evaluation = step_->evaluate(microbatches);

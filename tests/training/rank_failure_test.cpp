@@ -27,24 +27,20 @@ struct ProcessLayout {
   std::vector<std::string> flags;
 };
 
-std::vector<std::string> endless_training(const ProcessLayout& layout, const std::string& save) {
+std::vector<std::string> endless_training(const ProcessLayout& layout, const std::string& save,
+                                          int global_batch_size = 8) {
   std::vector<std::string> arguments{MEGATRON_PROGRAM, "train"};
-  for (const char* flag : {"--mock-data", "--vocab-size",
-                           "96",          "--num-layers",
-                           "2",           "--hidden-size",
-                           "32",          "--num-attention-heads",
-                           "4",           "--seq-length",
-                           "16",          "--micro-batch-size",
-                           "2",           "--global-batch-size",
-                           "8",           "--train-iters",
-                           "1000000",     "--lr",
-                           "1e-3",        "--eval-interval",
-                           "0",           "--threads",
-                           "1",           "--save-interval",
-                           "2",           "--distributed-timeout-minutes",
-                           "0.25"})
+  for (const char* flag :
+       {"--mock-data", "--vocab-size",    "96",      "--num-layers",
+        "2",           "--hidden-size",   "32",      "--num-attention-heads",
+        "4",           "--seq-length",    "16",      "--micro-batch-size",
+        "2",           "--train-iters",   "1000000", "--lr",
+        "1e-3",        "--eval-interval", "0",       "--threads",
+        "1",           "--save-interval", "2",       "--distributed-timeout-minutes",
+        "0.25"})
     arguments.push_back(flag);
-  arguments.insert(arguments.end(), {"--save", save});
+  arguments.insert(arguments.end(),
+                   {"--save", save, "--global-batch-size", std::to_string(global_batch_size)});
   arguments.insert(arguments.end(), layout.flags.begin(), layout.flags.end());
   return arguments;
 }
@@ -195,6 +191,29 @@ TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
                 AllOf(HasSubstr("failed: "), HasSubstr("; rank [3] had not given up")));
   }
   expect_whole_checkpoint(folder.file("save"));
+}
+
+// It serves the store at which the others would say farewell.
+TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
+  for (const int signal : {SIGSTOP, SIGKILL}) {
+    const TemporaryFolder folder;
+    const std::string port = std::to_string(20'000 + (getpid() + 37 + signal) % 20'000);
+    std::vector<std::unique_ptr<ChildProgram>> ranks;
+    for (int rank = 0; rank < 3; ++rank) {
+      ranks.push_back(
+          launched_rank(rank, 3, port, endless_training({"", {}}, folder.file("save"), 12)));
+    }
+    await_checkpoint(folder.file("save"), 2);
+    const auto start = std::chrono::steady_clock::now();
+    kill(ranks[0]->pid(), signal);
+    for (int rank = 1; rank < 3; ++rank) {
+      EXPECT_NE(ranks[rank]->wait(), 0);
+      EXPECT_THAT(ranks[rank]->last_error_line(),
+                  AllOf(HasSubstr("failed: "), HasSubstr("which rank 0 or its launcher serves")));
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::minutes(1));
+    expect_whole_checkpoint(folder.file("save"));
+  }
 }
 
 // What one rank alone would do, or refuse, is known to both before the other waits for it.
