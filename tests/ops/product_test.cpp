@@ -1,5 +1,7 @@
 #include "megatron/ops/product.h"
 
+#include <limits>
+
 #include "tests/ops/op_test.h"
 
 namespace megatron::test {
@@ -21,6 +23,9 @@ TEST(Product, LikeTheFp64ProductInEveryLayout) {
                                 {65, 200, 2050},
                                 {64, 16, 33},
                                 {128, 129, 2},
+                                {15, 48, 64},
+                                {16, 48, 64},
+                                {17, 48, 64},
                                 {3, 5, 2},
                                 {1, 1, 1},
                                 {0, 4, 6},
@@ -56,6 +61,18 @@ TEST(Product, RowsMayBeApart) {
     expect_identical(all.narrow(1, 0, 10), at::full({100, 10}, 7.0, at::kBFloat16));
     expect_identical(all.narrow(1, 100, 28), at::full({100, 28}, 7.0, at::kBFloat16));
   }
+}
+
+// A loss that is not finite must be seen, whatever the path.
+TEST(Product, InfinityAndNaNReachTheirRowsAlone) {
+  at::Tensor left = random_tensor({40, 128}, at::kBFloat16, 1);
+  const at::Tensor right = random_tensor({70, 128}, at::kBFloat16, 2).abs().add(1).t();
+  left[3][5] = std::numeric_limits<float>::infinity();
+  left[7][9] = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor out = product(left, right).to(at::kFloat);
+  EXPECT_TRUE(at::isposinf(out[3]).all().item<bool>());
+  EXPECT_TRUE(at::isnan(out[7]).all().item<bool>());
+  EXPECT_EQ(at::isfinite(out).sum().item<int64_t>(), 38 * 70);
 }
 
 TEST(Product, ThreadsDoNotChangeTheBits) {
