@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "megatron/ops/block_gemm.h"
+
 #include "tests/ops/op_test.h"
 
 namespace megatron::test {
@@ -91,7 +93,7 @@ TEST(Product, ThreadsDoNotChangeTheBits) {
 
 // Rows that several ranks or micro-batches hold give what they give together.
 TEST(Product, RowsDoNotDependOnTheirNeighbours) {
-  if (!__builtin_cpu_supports("avx512bf16")) {
+  if (!has_fast_bf16_gemm()) {
     GTEST_SKIP() << "without the processor's bf16 instructions the product is libtorch's";
   }
   const at::Tensor left = random_tensor({512, 600}, at::kBFloat16, 1);

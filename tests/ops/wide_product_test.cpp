@@ -1,5 +1,7 @@
 #include "megatron/ops/wide_product.h"
 
+#include "megatron/ops/block_gemm.h"
+
 #include "tests/ops/op_test.h"
 
 namespace megatron::test {
@@ -44,7 +46,7 @@ TEST(WideProduct, Bf16SumsKeepFp32) {
 }
 
 TEST(WideProduct, Bf16ProductsAreNotRounded) {
-  if (!__builtin_cpu_supports("avx512bf16")) {
+  if (!has_fast_bf16_gemm()) {
     GTEST_SKIP() << "without the processor's bf16 instructions the product is libtorch's, rounded";
   }
   const at::Tensor a = random_tensor({70, 1000}, at::kBFloat16, 1);
