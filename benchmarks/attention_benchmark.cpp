@@ -9,7 +9,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "megatron/ops/fused_attention.h"
+#include "megatron/ops/attention/fused_attention.h"
 
 namespace megatron {
 namespace {

@@ -8,7 +8,7 @@
 #include <benchmark/benchmark.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "megatron/ops/linear.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/parallel/process_group_collection.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 #include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"

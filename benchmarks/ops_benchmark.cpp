@@ -9,14 +9,14 @@
 
 #include "megatron/ops/activation.h"
 #include "megatron/ops/adam.h"
-#include "megatron/ops/attention.h"
-#include "megatron/ops/cross_entropy.h"
-#include "megatron/ops/dropout.h"
+#include "megatron/ops/attention/attention.h"
+#include "megatron/ops/attention/rope.h"
 #include "megatron/ops/embedding.h"
-#include "megatron/ops/linear.h"
+#include "megatron/ops/loss/cross_entropy.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/ops/norm.h"
-#include "megatron/ops/random_weights.h"
-#include "megatron/ops/rope.h"
+#include "megatron/ops/random/dropout.h"
+#include "megatron/ops/random/random_weights.h"
 
 namespace megatron {
 namespace {

@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
 
-#include "megatron/ops/product.h"
-#include "megatron/ops/wide_product.h"
+#include "megatron/ops/matmul/product.h"
+#include "megatron/ops/matmul/wide_product.h"
 
 namespace megatron {
 namespace {

@@ -3,10 +3,10 @@
 
 #include <iostream>
 
-#include "megatron/config/validate.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/parallel/launch.h"
+#include "megatron/reporting/step_profiler.h"
 #include "megatron/training/same_options.h"
-#include "megatron/training/step_profiler.h"
 
 #include "cli/command.h"
 

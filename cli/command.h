@@ -1,7 +1,7 @@
 // What a subcommand's file defines, and what the subcommands share about the terminal.
 #pragma once
 
-#include "megatron/config/command_line.h"
+#include "megatron/config/options/command_line.h"
 
 namespace megatron {
 

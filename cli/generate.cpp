@@ -4,12 +4,12 @@
 #include <iostream>
 
 #include "megatron/base/error.h"
-#include "megatron/config/options_json.h"
-#include "megatron/config/validate.h"
-#include "megatron/data/build_tokenizer.h"
+#include "megatron/config/options/options_json.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/parallel/model_groups.h"
+#include "megatron/tokenizers/build_tokenizer.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/training_state.h"
 

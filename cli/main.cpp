@@ -15,7 +15,7 @@
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
 
-#include "megatron/config/options_help.h"
+#include "megatron/config/options/options_help.h"
 
 #include "cli/command.h"
 

@@ -1,8 +1,8 @@
 // `megatron options`: every option, as help text or as the page docs/options.md.
 #include <iostream>
 
-#include "megatron/config/megatron_lm_flags.h"
-#include "megatron/config/options_help.h"
+#include "megatron/config/megatron_lm/megatron_lm_flags.h"
+#include "megatron/config/options/options_help.h"
 
 #include "cli/command.h"
 

@@ -3,8 +3,8 @@
 #include <iostream>
 
 #include "megatron/base/error.h"
-#include "megatron/config/options_json.h"
-#include "megatron/config/validate.h"
+#include "megatron/config/options/options_json.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parity/case_sharing.h"

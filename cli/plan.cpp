@@ -7,9 +7,9 @@
 #include <iostream>
 
 #include "megatron/base/error.h"
-#include "megatron/config/validate.h"
-#include "megatron/data/build_tokenizer.h"
-#include "megatron/training/layout_plan.h"
+#include "megatron/config/validate/validate.h"
+#include "megatron/planner/layout_plan.h"
+#include "megatron/tokenizers/build_tokenizer.h"
 
 #include "cli/command.h"
 

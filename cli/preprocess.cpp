@@ -5,10 +5,10 @@
 
 #include "megatron/base/error.h"
 #include "megatron/base/progress_bar.h"
-#include "megatron/config/validate.h"
-#include "megatron/data/build_tokenizer.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/data/indexed_dataset.h"
 #include "megatron/data/text_statistics.h"
+#include "megatron/tokenizers/build_tokenizer.h"
 #include "megatron/training/shutdown_signal.h"
 
 #include "cli/command.h"

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "megatron/base/error.h"
-#include "megatron/config/validate.h"
-#include "megatron/data/build_tokenizer.h"
+#include "megatron/config/validate/validate.h"
+#include "megatron/tokenizers/build_tokenizer.h"
 
 #include "cli/command.h"
 

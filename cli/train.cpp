@@ -1,10 +1,10 @@
 // megatron train: trains a GPT.
-#include "megatron/config/validate.h"
-#include "megatron/data/build_tokenizer.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/data/indexed_dataset.h"
 #include "megatron/parallel/launch.h"
+#include "megatron/reporting/step_profiler.h"
+#include "megatron/tokenizers/build_tokenizer.h"
 #include "megatron/training/same_options.h"
-#include "megatron/training/step_profiler.h"
 #include "megatron/training/training_loop.h"
 
 #include "cli/command.h"

@@ -8,7 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
-#include "megatron/checkpoint/file_io.h"
+#include "megatron/formats/file_io.h"
 
 namespace megatron {
 namespace {

@@ -4,8 +4,8 @@
 #include <functional>
 
 #include "megatron/base/error.h"
-#include "megatron/checkpoint/checksum.h"
-#include "megatron/checkpoint/safetensors_format.h"
+#include "megatron/formats/checksum.h"
+#include "megatron/formats/safetensors_format.h"
 
 namespace megatron {
 namespace {

@@ -12,7 +12,7 @@
 #include <c10/core/ScalarType.h>
 #include <nlohmann/json.hpp>
 
-#include "megatron/checkpoint/rectangle.h"
+#include "megatron/formats/rectangle.h"
 
 namespace megatron {
 

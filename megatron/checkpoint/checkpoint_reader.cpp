@@ -6,9 +6,9 @@
 #include "megatron/base/error.h"
 #include "megatron/base/nearest_name.h"
 #include "megatron/checkpoint/checkpoint_directory.h"
-#include "megatron/checkpoint/checksum.h"
 #include "megatron/checkpoint/dtype_conversion.h"
-#include "megatron/checkpoint/file_io.h"
+#include "megatron/formats/checksum.h"
+#include "megatron/formats/file_io.h"
 
 namespace megatron {
 namespace {

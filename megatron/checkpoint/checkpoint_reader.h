@@ -14,8 +14,8 @@
 #include <nlohmann/json.hpp>
 
 #include "megatron/checkpoint/checkpoint_index.h"
-#include "megatron/checkpoint/safetensors_file.h"
 #include "megatron/checkpoint/sharded_tensor.h"
+#include "megatron/formats/safetensors_file.h"
 
 namespace megatron {
 

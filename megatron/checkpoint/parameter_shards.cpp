@@ -1,6 +1,6 @@
 #include "megatron/checkpoint/parameter_shards.h"
 
-#include "megatron/checkpoint/rectangle.h"
+#include "megatron/formats/rectangle.h"
 
 namespace megatron {
 

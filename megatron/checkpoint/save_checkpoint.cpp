@@ -11,8 +11,8 @@
 #include "megatron/base/error.h"
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/checkpoint_index.h"
-#include "megatron/checkpoint/file_io.h"
-#include "megatron/checkpoint/safetensors_writer.h"
+#include "megatron/formats/file_io.h"
+#include "megatron/formats/safetensors_writer.h"
 #include "megatron/parallel/object_collectives.h"
 
 namespace megatron {

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "megatron/ops/attention_shapes.h"
+#include "megatron/ops/attention/attention_shapes.h"
 
 namespace megatron {
 

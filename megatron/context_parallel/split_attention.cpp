@@ -6,7 +6,7 @@
 
 #include "megatron/context_parallel/gathered_attention.h"
 #include "megatron/context_parallel/ring_attention.h"
-#include "megatron/ops/attention_shapes.h"
+#include "megatron/ops/attention/attention_shapes.h"
 
 namespace megatron {
 

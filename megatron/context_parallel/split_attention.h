@@ -3,7 +3,7 @@
 #pragma once
 
 #include "megatron/context_parallel/zigzag.h"
-#include "megatron/ops/attention_block.h"
+#include "megatron/ops/attention/attention_block.h"
 #include "megatron/parallel/process_group_collection.h"
 
 namespace megatron {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "megatron/config/training_config.h"
+#include "megatron/config/model/training_config.h"
 #include "megatron/data/megatron_dataset.h"
 #include "megatron/data/split.h"
 

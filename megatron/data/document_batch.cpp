@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "megatron/base/error.h"
-#include "megatron/data/utf8.h"
+#include "megatron/tokenizers/utf8.h"
 
 namespace megatron {
 namespace {

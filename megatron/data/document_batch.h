@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "megatron/data/pattern.h"
+#include "megatron/tokenizers/pattern.h"
 
 namespace megatron {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "megatron/data/document_batch.h"
-#include "megatron/data/tokenizer.h"
+#include "megatron/tokenizers/tokenizer.h"
 
 namespace megatron {
 

@@ -11,8 +11,8 @@
 
 #include "megatron/base/error.h"
 #include "megatron/data/md5.h"
-#include "megatron/data/npy.h"
-#include "megatron/data/output_file.h"
+#include "megatron/formats/npy.h"
+#include "megatron/formats/output_file.h"
 
 namespace megatron {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "megatron/data/indexed_dataset_format.h"
-#include "megatron/data/output_file.h"
+#include "megatron/formats/output_file.h"
 
 namespace megatron {
 

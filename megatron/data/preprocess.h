@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "megatron/data/tokenizer.h"
+#include "megatron/tokenizers/tokenizer.h"
 
 namespace megatron {
 

@@ -1,7 +1,7 @@
 // How parameters are laid out in contiguous buckets (Megatron's param_and_grad_buffer.py).
 #pragma once
 
-#include "megatron/config/ddp_config.h"
+#include "megatron/config/model/ddp_config.h"
 #include "megatron/data_parallel/model_part.h"
 
 namespace megatron {

@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
-#include "megatron/ops/philox.h"
+#include "megatron/ops/random/philox.h"
 
 namespace megatron {
 namespace {

@@ -4,9 +4,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "megatron/ops/accumulation_type.h"
 #include "megatron/ops/activation_kernels.h"
-#include "megatron/ops/dispatch.h"
+#include "megatron/ops/core/accumulation_type.h"
+#include "megatron/ops/core/dispatch.h"
 
 namespace megatron {
 

@@ -1,7 +1,7 @@
 // Bias and activation in one pass over memory: CPU kernels.
 #include "megatron/ops/activation_kernels.h"
-#include "megatron/ops/parallel_for.h"
-#include "megatron/ops/vector_math.h"
+#include "megatron/ops/core/parallel_for.h"
+#include "megatron/ops/core/vector_math.h"
 
 namespace megatron::kernels {
 

@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/ops/adam_kernels.h"
-#include "megatron/ops/dispatch.h"
+#include "megatron/ops/core/dispatch.h"
 
 namespace megatron {
 

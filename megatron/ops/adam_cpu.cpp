@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "megatron/ops/adam_kernels.h"
-#include "megatron/ops/parallel_for.h"
-#include "megatron/ops/vector_math.h"
+#include "megatron/ops/core/parallel_for.h"
+#include "megatron/ops/core/vector_math.h"
 
 namespace megatron::kernels {
 

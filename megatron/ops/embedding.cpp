@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "megatron/ops/dispatch.h"
+#include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/embedding_kernels.h"
 
 namespace megatron {

@@ -1,9 +1,9 @@
 // Embedding rows: CPU kernels.
 #include <algorithm>
 
+#include "megatron/ops/core/parallel_for.h"
+#include "megatron/ops/core/vector_math.h"
 #include "megatron/ops/embedding_kernels.h"
-#include "megatron/ops/parallel_for.h"
-#include "megatron/ops/vector_math.h"
 
 namespace megatron::kernels {
 

@@ -4,8 +4,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "megatron/ops/accumulation_type.h"
-#include "megatron/ops/dispatch.h"
+#include "megatron/ops/core/accumulation_type.h"
+#include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/norm_kernels.h"
 
 namespace megatron {

@@ -1,7 +1,7 @@
 // LayerNorm and RMSNorm: CPU kernels. A row stays in the first-level cache between its passes.
+#include "megatron/ops/core/parallel_for.h"
+#include "megatron/ops/core/vector_math.h"
 #include "megatron/ops/norm_kernels.h"
-#include "megatron/ops/parallel_for.h"
-#include "megatron/ops/vector_math.h"
 
 namespace megatron::kernels {
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "megatron/ops/column_sum.h"
+#include "megatron/ops/matmul/column_sum.h"
 
 namespace megatron::kernels {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "megatron/config/optimizer_config.h"
+#include "megatron/config/model/optimizer_config.h"
 
 namespace megatron {
 

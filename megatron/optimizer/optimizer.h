@@ -5,7 +5,7 @@
 #include <array>
 #include <vector>
 
-#include "megatron/config/optimizer_config.h"
+#include "megatron/config/model/optimizer_config.h"
 #include "megatron/data_parallel/distributed_data_parallel.h"
 
 namespace megatron {

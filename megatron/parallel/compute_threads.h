@@ -1,7 +1,7 @@
 // How many threads a rank computes with.
 #pragma once
 
-#include "megatron/config/launch_config.h"
+#include "megatron/config/model/launch_config.h"
 #include "megatron/parallel/rank_environment.h"
 
 namespace megatron {

@@ -5,7 +5,7 @@
 #include <functional>
 #include <optional>
 
-#include "megatron/config/launch_config.h"
+#include "megatron/config/model/launch_config.h"
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {

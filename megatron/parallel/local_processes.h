@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "megatron/config/launch_config.h"
+#include "megatron/config/model/launch_config.h"
 
 namespace megatron {
 

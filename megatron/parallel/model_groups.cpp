@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "megatron/config/pipeline_layout.h"
+#include "megatron/config/model/pipeline_layout.h"
 
 namespace megatron {
 

@@ -1,8 +1,8 @@
 // The groups of a model's layout.
 #pragma once
 
-#include "megatron/config/ddp_config.h"
-#include "megatron/config/gpt_model_config.h"
+#include "megatron/config/model/ddp_config.h"
+#include "megatron/config/model/gpt_model_config.h"
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {

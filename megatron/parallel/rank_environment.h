@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "megatron/config/launch_config.h"
+#include "megatron/config/model/launch_config.h"
 
 namespace megatron {
 

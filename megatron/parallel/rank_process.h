@@ -4,7 +4,7 @@
 #include <chrono>
 #include <functional>
 
-#include "megatron/config/launch_config.h"
+#include "megatron/config/model/launch_config.h"
 #include "megatron/parallel/rank_context.h"
 #include "megatron/parallel/rank_environment.h"
 

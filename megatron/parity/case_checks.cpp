@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
-#include "megatron/config/option_table.h"
-#include "megatron/config/options_json.h"
+#include "megatron/config/options/option_table.h"
+#include "megatron/config/options/options_json.h"
 
 namespace megatron {
 namespace {

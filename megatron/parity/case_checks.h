@@ -6,8 +6,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "megatron/checkpoint/safetensors_file.h"
-#include "megatron/config/options.h"
+#include "megatron/config/options/options.h"
+#include "megatron/formats/safetensors_file.h"
 
 namespace megatron {
 

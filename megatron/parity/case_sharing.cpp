@@ -5,8 +5,8 @@
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
-#include "megatron/config/problems.h"
-#include "megatron/config/validate.h"
+#include "megatron/base/problems.h"
+#include "megatron/config/validate/validate.h"
 
 namespace megatron {
 namespace {

@@ -9,7 +9,7 @@
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/base/nearest_name.h"
-#include "megatron/config/options_json.h"
+#include "megatron/config/options/options_json.h"
 #include "megatron/parity/case_checks.h"
 
 namespace megatron {

@@ -5,8 +5,8 @@
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
 
-#include "megatron/ops/dispatch.h"
-#include "megatron/ops/linear.h"
+#include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/matmul/linear.h"
 
 namespace megatron {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <ATen/ATen.h>
 
-#include "megatron/ops/dispatch.h"
-#include "megatron/ops/product.h"
+#include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/matmul/product.h"
 
 namespace megatron {
 namespace {

@@ -1,6 +1,6 @@
 #include "megatron/tensor_parallel/replicated_linear.h"
 
-#include "megatron/ops/linear.h"
+#include "megatron/ops/matmul/linear.h"
 
 namespace megatron {
 

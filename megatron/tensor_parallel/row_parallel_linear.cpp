@@ -1,6 +1,6 @@
 #include "megatron/tensor_parallel/row_parallel_linear.h"
 
-#include "megatron/ops/linear.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/tensor_parallel/row_parallel_product.h"
 

@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "megatron/ops/dispatch.h"
-#include "megatron/ops/linear.h"
+#include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/tensor_parallel/piecewise_product.h"
 
 namespace megatron {

@@ -3,7 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/base/error.h"
-#include "megatron/ops/cross_entropy.h"
+#include "megatron/ops/loss/cross_entropy.h"
 #include "megatron/tensor_parallel/vocab_parallel_loss.h"
 
 namespace megatron {

@@ -4,9 +4,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/base/error.h"
-#include "megatron/ops/dispatch.h"
-#include "megatron/ops/linear.h"
-#include "megatron/ops/linear_cross_entropy.h"
+#include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/loss/linear_cross_entropy.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/tensor_parallel/vocab_parallel_loss.h"
 

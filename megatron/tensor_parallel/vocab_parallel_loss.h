@@ -2,7 +2,7 @@
 // vocabulary from those of each rank's columns.
 #pragma once
 
-#include "megatron/ops/cross_entropy.h"
+#include "megatron/ops/loss/cross_entropy.h"
 #include "megatron/parallel/process_group.h"
 
 namespace megatron {

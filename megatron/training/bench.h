@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "megatron/config/options.h"
+#include "megatron/config/options/options.h"
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "megatron/config/options_json.h"
+#include "megatron/config/options/options_json.h"
 #include "megatron/parallel/object_collectives.h"
 
 namespace megatron {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "megatron/config/options.h"
+#include "megatron/config/options/options.h"
 #include "megatron/parallel/rank_context.h"
 
 namespace megatron {

@@ -4,12 +4,12 @@
 
 #include <memory>
 
-#include "megatron/config/options.h"
+#include "megatron/config/options/options.h"
 #include "megatron/data_parallel/distributed_data_parallel.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
+#include "megatron/reporting/run_records.h"
 #include "megatron/training/micro_batch.h"
-#include "megatron/training/run_records.h"
 
 namespace megatron {
 

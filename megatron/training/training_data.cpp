@@ -38,10 +38,6 @@ std::shared_ptr<const LowLevelDataset> open_documents(const Options& options,
 
 }  // namespace
 
-int64_t global_batch_size(const BatchConfig& config, int64_t data_parallel_size) {
-  return config.global_batch_size.value_or(config.micro_batch_size * data_parallel_size);
-}
-
 TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
                            const ProcessGroupCollection& groups, at::Device device,
                            bool reads_tokens, const std::function<void(const std::string&)>& note)

@@ -6,12 +6,12 @@
 #include <memory>
 #include <vector>
 
-#include "megatron/config/options.h"
+#include "megatron/config/options/options.h"
 #include "megatron/data/megatron_dataset.h"
 #include "megatron/data/split.h"
-#include "megatron/data/tokenizer.h"
 #include "megatron/parallel/process_group_collection.h"
 #include "megatron/tensor_parallel/layer_options.h"
+#include "megatron/tokenizers/tokenizer.h"
 #include "megatron/training/micro_batch.h"
 
 namespace megatron {
@@ -54,8 +54,5 @@ class TrainingData {
   std::array<int64_t, 3> sizes_{};  // samples by split; 0 where there are none
   std::array<std::shared_ptr<const MegatronDataset>, 3> datasets_;
 };
-
-// Samples in a global batch: --global-batch-size, or one micro-batch for every data-parallel rank.
-int64_t global_batch_size(const BatchConfig& config, int64_t data_parallel_size);
 
 }  // namespace megatron

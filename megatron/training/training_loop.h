@@ -1,9 +1,9 @@
 // The training loop of one rank: data, steps, evaluation, checkpoints, log.
 #pragma once
 
-#include "megatron/config/options.h"
-#include "megatron/data/tokenizer.h"
+#include "megatron/config/options/options.h"
 #include "megatron/parallel/rank_context.h"
+#include "megatron/tokenizers/tokenizer.h"
 
 namespace megatron {
 

@@ -7,8 +7,8 @@
 #include "megatron/base/error.h"
 #include "megatron/checkpoint/parameter_shards.h"
 #include "megatron/checkpoint/save_checkpoint.h"
-#include "megatron/config/enum_names.h"
-#include "megatron/config/options_json.h"
+#include "megatron/config/model/enum_names.h"
+#include "megatron/config/options/options_json.h"
 #include "megatron/parallel/model_groups.h"
 
 namespace megatron {

@@ -7,7 +7,7 @@
 #include "megatron/checkpoint/checkpoint_reader.h"
 #include "megatron/checkpoint/fingerprint.h"
 #include "megatron/checkpoint/sharded_tensor.h"
-#include "megatron/config/options.h"
+#include "megatron/config/options/options.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/parallel/rank_context.h"

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "megatron/base/megatron_module.h"
-#include "megatron/config/attention_backend.h"
-#include "megatron/ops/attention.h"
+#include "megatron/config/model/attention_backend.h"
+#include "megatron/ops/attention/attention.h"
 #include "megatron/tensor_parallel/layer_options.h"
 #include "megatron/transformer/forward_context.h"
 #include "megatron/transformer/layer_input.h"

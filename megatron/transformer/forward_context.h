@@ -2,7 +2,7 @@
 // stages and into recomputation, so that dropout draws the same masks in every layout.
 #pragma once
 
-#include "megatron/ops/dropout.h"
+#include "megatron/ops/random/dropout.h"
 
 namespace megatron {
 

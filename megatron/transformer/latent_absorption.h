@@ -6,7 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "megatron/config/transformer_config.h"
+#include "megatron/config/model/transformer_config.h"
 
 namespace megatron {
 

@@ -1,7 +1,7 @@
 // The feed-forward block: linear_fc1, activation (gated or not), linear_fc2.
 #pragma once
 
-#include "megatron/config/transformer_config.h"
+#include "megatron/config/model/transformer_config.h"
 #include "megatron/tensor_parallel/column_parallel_linear.h"
 #include "megatron/tensor_parallel/row_parallel_linear.h"
 #include "megatron/transformer/output_and_bias.h"

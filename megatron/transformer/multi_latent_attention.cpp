@@ -5,8 +5,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 
+#include "megatron/ops/attention/rope.h"
 #include "megatron/ops/recompute.h"
-#include "megatron/ops/rope.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/transformer/latent_absorption.h"
 

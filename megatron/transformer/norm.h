@@ -2,7 +2,7 @@
 #pragma once
 
 #include "megatron/base/hooked_module.h"
-#include "megatron/config/transformer_config.h"
+#include "megatron/config/model/transformer_config.h"
 #include "megatron/tensor_parallel/layer_options.h"
 
 namespace megatron {

@@ -4,8 +4,8 @@
 #include <ATen/ops/sigmoid.h>
 
 #include "megatron/base/dtype.h"
+#include "megatron/ops/attention/rope.h"
 #include "megatron/ops/norm.h"
-#include "megatron/ops/rope.h"
 #include "megatron/parallel/collectives.h"
 
 namespace megatron {

@@ -1,7 +1,7 @@
 // The layers of one chunk of a pipeline stage, with the final norm behind the last one.
 #pragma once
 
-#include "megatron/config/pipeline_layout.h"
+#include "megatron/config/model/pipeline_layout.h"
 #include "megatron/transformer/transformer_layer.h"
 
 namespace megatron {

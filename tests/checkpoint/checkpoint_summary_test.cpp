@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "megatron/checkpoint/fingerprint.h"
-#include "megatron/checkpoint/safetensors_writer.h"
 #include "megatron/checkpoint/save_checkpoint.h"
+#include "megatron/formats/safetensors_writer.h"
 
 #include "tests/checkpoint/checkpoint_fixture.h"
 

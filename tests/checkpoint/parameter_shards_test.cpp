@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "megatron/checkpoint/rectangle.h"
+#include "megatron/formats/rectangle.h"
 
 namespace megatron {
 namespace {

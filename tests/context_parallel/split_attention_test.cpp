@@ -2,7 +2,7 @@
 #include "megatron/context_parallel/split_attention.h"
 
 #include "megatron/context_parallel/head_exchange.h"
-#include "megatron/ops/fused_attention.h"
+#include "megatron/ops/attention/fused_attention.h"
 #include "megatron/parallel/collectives.h"
 
 #include "tests/ops/op_test.h"

@@ -9,7 +9,7 @@
 #include "megatron/base/error.h"
 #include "megatron/data/gpt_dataset_cache.h"
 #include "megatron/data/md5.h"
-#include "megatron/data/npy.h"
+#include "megatron/formats/npy.h"
 
 #include "tests/data/golden.h"
 

@@ -7,11 +7,11 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
-#include "megatron/data/byte_tokenizer.h"
 #include "megatron/data/document_batch.h"
 #include "megatron/data/indexed_dataset.h"
-#include "megatron/data/tokenizer_json.h"
-#include "megatron/data/vocab_merges.h"
+#include "megatron/tokenizers/byte_tokenizer.h"
+#include "megatron/tokenizers/tokenizer_json.h"
+#include "megatron/tokenizers/vocab_merges.h"
 
 #include "tests/data/golden.h"
 

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
-#include "megatron/data/tokenizer_json.h"
+#include "megatron/tokenizers/tokenizer_json.h"
 
 #include "tests/data/golden.h"
 

@@ -4,7 +4,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "megatron/data_parallel/distributed_data_parallel.h"
-#include "megatron/ops/linear.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/ops/recompute.h"
 
 #include "tests/data_parallel/commanded_backend.h"

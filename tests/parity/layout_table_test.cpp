@@ -14,8 +14,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "megatron/config/command_line.h"
-#include "megatron/config/validate.h"
+#include "megatron/config/options/command_line.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parity/case_sharing.h"

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "megatron/config/validate.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/parity/parity_run.h"
 
 #include "tests/parallel/thread_world.h"

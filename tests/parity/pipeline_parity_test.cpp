@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "megatron/config/validate.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/parity/parity_run.h"
 
 #include "tests/parallel/thread_world.h"

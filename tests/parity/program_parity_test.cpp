@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "megatron/checkpoint/safetensors_file.h"
-#include "megatron/checkpoint/safetensors_writer.h"
+#include "megatron/formats/safetensors_file.h"
+#include "megatron/formats/safetensors_writer.h"
 
 #include "tests/program.h"
 

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
-#include "megatron/pipeline/timeline.h"
+#include "megatron/planner/timeline.h"
 
 #include "tests/pipeline/schedule_requests.h"
 

@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "megatron/base/dtype.h"
-#include "megatron/ops/linear.h"
+#include "megatron/ops/matmul/linear.h"
 #include "megatron/ops/recompute.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/tensor_parallel/column_parallel_linear.h"

@@ -13,7 +13,7 @@
 #include "megatron/checkpoint/checkpoint_reader.h"
 
 #include "tests/program.h"
-#include "tests/training/log_test_tools.h"
+#include "tests/reporting/log_test_tools.h"
 
 namespace megatron {
 namespace {

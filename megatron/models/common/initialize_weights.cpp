@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "megatron/ops/random_weights.h"
+#include "megatron/ops/random/random_weights.h"
 
 namespace megatron {
 

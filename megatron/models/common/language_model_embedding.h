@@ -2,7 +2,7 @@
 #pragma once
 
 #include "megatron/base/hooked_module.h"
-#include "megatron/config/gpt_model_config.h"
+#include "megatron/config/model/gpt_model_config.h"
 #include "megatron/tensor_parallel/vocab_parallel_embedding.h"
 #include "megatron/transformer/forward_context.h"
 

@@ -4,7 +4,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
-#include "megatron/config/attention_backend.h"
+#include "megatron/config/model/attention_backend.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 #include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "megatron/checkpoint/sharded_tensor.h"
-#include "megatron/config/gpt_model_config.h"
+#include "megatron/config/model/gpt_model_config.h"
 #include "megatron/models/common/language_model_embedding.h"
 #include "megatron/models/common/multi_token_prediction_loss.h"
 #include "megatron/parallel/process_group_collection.h"

@@ -1,7 +1,7 @@
 // The rotary embedding that a model's configuration asks for.
 #pragma once
 
-#include "megatron/config/gpt_model_config.h"
+#include "megatron/config/model/gpt_model_config.h"
 #include "megatron/transformer/layer_input.h"
 
 namespace megatron {

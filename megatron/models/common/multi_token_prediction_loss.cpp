@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
-#include "megatron/ops/attached_loss.h"
+#include "megatron/ops/loss/attached_loss.h"
 #include "megatron/transformer/roll_left.h"
 
 namespace megatron {

@@ -8,7 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "megatron/config/transformer_config.h"
+#include "megatron/config/model/transformer_config.h"
 #include "megatron/parallel/process_group_collection.h"
 #include "megatron/transformer/packed_seq_params.h"
 

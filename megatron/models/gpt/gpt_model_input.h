@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "megatron/config/gpt_model_config.h"
+#include "megatron/config/model/gpt_model_config.h"
 #include "megatron/models/common/multi_token_prediction_loss.h"
 #include "megatron/transformer/forward_context.h"
 #include "megatron/transformer/layer_input.h"

@@ -6,7 +6,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
-#include "megatron/config/gpt_model_config.h"
+#include "megatron/config/model/gpt_model_config.h"
 
 int main() {
   megatron::GPTModelConfig config;

@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "megatron/config/enum_names.h"
+#include "megatron/config/model/enum_names.h"
 #include "megatron/context_parallel/zigzag.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"

@@ -6,7 +6,7 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/models/gpt/gpt_layer_specs.h"
 #include "megatron/parallel/model_groups.h"
-#include "megatron/training/flops.h"
+#include "megatron/planner/flops.h"
 #include "megatron/training/train_step.h"
 #include "megatron/transformer/roll_left.h"
 

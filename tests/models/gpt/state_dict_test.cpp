@@ -9,7 +9,7 @@
 #include "megatron/base/error.h"
 #include "megatron/checkpoint/checkpoint_reader.h"
 #include "megatron/checkpoint/save_checkpoint.h"
-#include "megatron/config/validate.h"
+#include "megatron/config/validate/validate.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parity/parity_case.h"
 

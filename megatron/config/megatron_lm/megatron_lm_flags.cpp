@@ -1,0 +1,114 @@
+#include "megatron/config/megatron_lm/megatron_lm_flags.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace megatron {
+namespace {
+
+// What newer versions may add to: a flag that begins so is Megatron-LM's, whatever follows.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kFamilies = {
+    {{"moe-", "mixture of experts"},
+     {"fp8-", "FP8 and FP4"},
+     {"fp4-", "FP8 and FP4"},
+     {"rl-", "reinforcement learning"},
+     {"grpo-", "reinforcement learning"},
+     {"inference-", "inference servers and settings of them"},
+     {"mamba-", "Mamba, linear attention and hybrid models"},
+     {"hybrid-", "Mamba, linear attention and hybrid models"},
+     {"retro-", "BERT, T5 and retrieval"},
+     {"vision-", "vision"},
+     {"muon-", "other optimizers and schedules"},
+     {"dist-ckpt-", "other ways of saving and loading"},
+     {"inprocess-", "fault tolerance and health checks"},
+     {"wandb-", "more logs"}}};
+
+MegatronLmFlag absent_flag(std::string_view word, std::string_view theme) {
+  const size_t mark = word.find('=');
+  MegatronLmFlag flag{.name = word.substr(0, mark), .text = theme};
+  if (mark == std::string_view::npos) return flag;
+  const std::string_view count = word.substr(mark + 1);
+  flag.values = count.empty()  ? 1
+                : count == "*" ? MegatronLmFlag::kUpToTheNextFlag
+                               : count.front() - '0';
+  return flag;
+}
+
+std::vector<MegatronLmFlag> all_flags() {
+  std::vector<MegatronLmFlag> flags = replaced_megatron_lm_flags();
+  constexpr std::string_view kBlank = " \n";
+  for (const auto& [theme, text] : absent_megatron_lm_themes()) {
+    for (size_t at = text.find_first_not_of(kBlank); at != std::string_view::npos;) {
+      const size_t end = std::min(text.find_first_of(kBlank, at), text.size());
+      flags.push_back(absent_flag(text.substr(at, end - at), theme));
+      at = text.find_first_not_of(kBlank, end);
+    }
+  }
+  return flags;
+}
+
+std::string with_dashes(std::string_view name) {
+  std::string result(name);
+  std::ranges::replace(result, '_', '-');
+  return result;
+}
+
+std::string rows_of(MegatronLmFate fate, std::string_view heading) {
+  std::string rows = fmt::format("| Megatron-LM | {} |\n|---|---|\n", heading);
+  // Neighbours of one text share a row.
+  std::string_view text;
+  for (const MegatronLmFlag& flag : replaced_megatron_lm_flags()) {
+    if (flag.fate != fate) continue;
+    if (!text.empty() && flag.text == text) {
+      rows.insert(rows.rfind(" | "), fmt::format(", `--{}`", flag.name));
+    } else {
+      rows += fmt::format("| `--{}` | {} |\n", flag.name, flag.text);
+    }
+    text = flag.text;
+  }
+  return rows;
+}
+
+}  // namespace
+
+const std::vector<MegatronLmFlag>& megatron_lm_flags() {
+  static const std::vector<MegatronLmFlag> flags = all_flags();
+  return flags;
+}
+
+std::optional<MegatronLmFlag> find_megatron_lm_flag(std::string_view flag) {
+  flag.remove_prefix(std::min(flag.find_first_not_of('-'), flag.size()));
+  const std::string name = with_dashes(flag);
+  for (const MegatronLmFlag& known : megatron_lm_flags()) {
+    if (with_dashes(known.name) == name) return known;
+  }
+  for (const auto& [begin, theme] : kFamilies) {
+    if (!name.starts_with(begin)) continue;
+    return MegatronLmFlag{.name = flag, .values = MegatronLmFlag::kUpToTheNextFlag, .text = theme};
+  }
+  return std::nullopt;
+}
+
+std::string megatron_lm_flags_markdown() {
+  std::string page = "## To leave out: always so here, or nothing to set\n\n" +
+                     rows_of(MegatronLmFate::leave_out, "here") +
+                     "\n## With another name here\n\n" +
+                     rows_of(MegatronLmFate::use_instead, "here") +
+                     "\n## Not in this version\n\n| what | flags |\n|---|---|\n";
+  std::string_view theme;
+  for (const MegatronLmFlag& flag : megatron_lm_flags()) {
+    if (flag.fate != MegatronLmFate::absent) continue;
+    if (flag.text != theme) {
+      page += fmt::format("{}| {} | `--{}`", theme.empty() ? "" : " |\n", flag.text, flag.name);
+    } else {
+      page += fmt::format(" `--{}`", flag.name);
+    }
+    theme = flag.text;
+  }
+  return page + " |\n";
+}
+
+}  // namespace megatron

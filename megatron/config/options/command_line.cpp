@@ -1,0 +1,184 @@
+#include "megatron/config/options/command_line.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "megatron/base/dtype.h"
+#include "megatron/base/nearest_name.h"
+#include "megatron/config/megatron_lm/megatron_lm_flags.h"
+#include "megatron/config/options/assignments.h"
+#include "megatron/config/options/unknown_options.h"
+#include "megatron/config/options/yaml_file.h"
+
+namespace megatron {
+namespace {
+
+struct ParsedFlag {
+  const Option* option;
+  const CLI::Option* parsed;
+};
+
+std::vector<ParsedFlag> declare_flags(CLI::App& app, Command command) {
+  Options scratch;
+  std::vector<ParsedFlag> flags;
+  for (const Option& option : option_table().options()) {
+    if (!contains(option.taken_by, command)) continue;
+    std::string names = option.positional ? option.flag : "--" + option.flag;
+    for (const auto& alias : option.flag_aliases) names += ",--" + alias;
+    if (option.is_shorthand() || is_bool(option.value(scratch))) {
+      flags.push_back({&option, app.add_flag(names)->take_all()});
+    } else {
+      CLI::Option* parsed = app.add_option(names);
+      if (is_list(option.value(scratch))) {
+        parsed->expected(CLI::detail::expected_max_vector_size);
+      } else {
+        parsed->expected(1);
+      }
+      flags.push_back({&option, parsed->take_all()});
+    }
+  }
+  return flags;
+}
+
+void parse_arguments(CLI::App& app, const std::vector<std::string>& arguments) {
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what();
+    throw UsageError(
+        fmt::format("Expected a value behind {}, but got none", text.substr(0, text.find(':'))));
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(fmt::format("Expected flags with their values, but got: {}", error.what()));
+  }
+}
+
+// How many of `arguments` from `at` on are the values of a flag. Of one that nobody knows, as of a
+// slip of the pen, what follows up to the next flag.
+size_t values_behind(const std::optional<MegatronLmFlag>& flag,
+                     const std::vector<std::string>& arguments, size_t at) {
+  const bool bounded = flag && flag->values != MegatronLmFlag::kUpToTheNextFlag;
+  const size_t most = bounded ? static_cast<size_t>(flag->values) : arguments.size();
+  size_t count = 0;
+  while (count < most && at + count < arguments.size() &&
+         !arguments[at + count].starts_with("--")) {
+    ++count;
+  }
+  return count;
+}
+
+// All that is unknown is said at once: scripts of Megatron-LM bring many such flags. Returns the
+// words that belong to no flag.
+std::vector<std::string> refuse_unknown_flags(const CLI::App& app, Command command) {
+  const std::vector<std::string> extra = app.remaining();
+  std::vector<UnknownOption> unknown;
+  std::vector<std::string> stray;
+  for (size_t i = 0; i < extra.size(); ++i) {
+    const std::string& argument = extra[i];
+    if (!argument.starts_with('-') || argument.size() < 2) {
+      stray.push_back(argument);
+      continue;
+    }
+    const std::string flag = argument.substr(0, argument.find('='));
+    const bool again = std::ranges::any_of(unknown, [&](const auto& u) { return u.name == flag; });
+    if (!again) {
+      unknown.push_back({flag, flag, nearest_hint(flag, option_table().flags_of(command))});
+    }
+    if (flag.size() == argument.size())
+      i += values_behind(find_megatron_lm_flag(flag), extra, i + 1);
+  }
+  refuse_unknown_options(command,
+                         {.noun = "a flag",
+                          .one = fmt::format("a flag of megatron {}", command_name(command)),
+                          .many = fmt::format("flags of megatron {}", command_name(command))},
+                         unknown);
+  return stray;
+}
+
+// To be called after the values: a flag that took the next flag for its value leaves words behind.
+void refuse_stray_words(const std::vector<std::string>& stray, Command command) {
+  if (stray.empty()) return;
+  throw UsageError(fmt::format("Expected a flag of megatron {}, but got '{}'",
+                               command_name(command), stray.front()));
+}
+
+// What only the given names tell apart from defaults.
+void check_contradictions(const ParsedCommand& parsed) {
+  const TransformerConfig& config = parsed.options.model.transformer;
+  if (parsed.is_given("bf16") && parsed.is_given("params_dtype") &&
+      config.bf16 != (config.params_dtype == at::kBFloat16)) {
+    throw UsageError(
+        fmt::format("Expected --bf16 or --params-dtype {}, but got both{}; leave one out",
+                    dtype_name(config.params_dtype), config.bf16 ? "" : " (bf16 off)"));
+  }
+  if (parsed.is_given("pipeline_model_parallel_layout") &&
+      config.pipeline.pipeline_model_parallel_layout.empty()) {
+    throw UsageError(
+        "Expected stages behind --pipeline-model-parallel-layout, as in Et*3|t*3L, but got an "
+        "empty "
+        "text; leave it out for an even split");
+  }
+  for (const auto& [name, folder] : {std::pair{"save", &parsed.options.checkpoint.save},
+                                     std::pair{"load", &parsed.options.checkpoint.load}}) {
+    if (parsed.is_given(name) && folder->empty()) {
+      throw UsageError(fmt::format(
+          "Expected a folder behind --{}, but got an empty text; leave --{} out", name, name));
+    }
+  }
+}
+
+// A flag that turns evaluation off takes what the file says of it along; said twice by one source
+// it is a contradiction, which validation refuses.
+void drop_what_flags_turn_off(Options& options, const std::set<std::string>& in_flags,
+                              std::set<std::string>& in_file) {
+  const bool off = in_flags.contains("eval_interval") && options.training.eval_interval == 0;
+  if (!off || in_flags.contains("eval_iters") || in_file.erase("eval_iters") == 0) return;
+  options.training.eval_iters = TrainingConfig().eval_iters;
+}
+
+void check_required(Command command, const std::set<std::string>& given) {
+  for (const Option& option : option_table().options()) {
+    if (!contains(option.required_by, command) || given.contains(option.name())) continue;
+    throw UsageError(fmt::format("Expected {} for megatron {}, but got none: {}", option.display(),
+                                 command_name(command), option.help));
+  }
+}
+
+}  // namespace
+
+ParsedCommand parse_options(Command command, const std::vector<std::string>& arguments) {
+  CLI::App app;
+  app.set_help_flag("");
+  app.allow_extras();
+  const std::vector<ParsedFlag> flags = declare_flags(app, command);
+  parse_arguments(app, arguments);
+  const std::vector<std::string> stray = refuse_unknown_flags(app, command);
+
+  ParsedCommand result;
+  result.command = command;
+  std::set<std::string> in_flags, in_file;
+  Assignments from_flags(result.options, in_flags);
+  Assignments from_file(result.options, in_file);
+  for (const auto& [option, parsed] : flags) {
+    if (option->name() != "config_file" || parsed->count() == 0) continue;
+    from_flags.assign(*option, /*inverted=*/false, parsed->results(), option->display());
+    read_yaml_file(result.options.config_file, command, from_file);
+  }
+  for (const auto& [option, parsed] : flags) {
+    if (parsed->count() == 0) continue;
+    from_flags.assign(*option, option->inverted, parsed->results(), option->display());
+  }
+  refuse_stray_words(stray, command);
+  drop_what_flags_turn_off(result.options, in_flags, in_file);
+  result.given = in_flags;
+  result.given.merge(in_file);
+  derive_from_shorthands(result.options, result.given);
+  check_contradictions(result);
+  check_required(command, result.given);
+  return result;
+}
+
+}  // namespace megatron

@@ -1,0 +1,91 @@
+// A field of the options by reference, whatever its type: reading it from text or JSON and showing
+// it.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include <c10/core/ScalarType.h>
+#include <nlohmann/json_fwd.hpp>
+
+#include "megatron/config/model/enum_names.h"
+
+namespace megatron {
+
+// A field that is an enumeration, or an optional one: its value as an index into `names`, -1 where
+// not given.
+struct EnumReference {
+  void* field = nullptr;
+  int (*get)(const void* field) = nullptr;
+  void (*set)(void* field, int index) = nullptr;
+  std::span<const std::string_view> names;
+};
+
+using OptionValue =
+    std::variant<bool*, int64_t*, double*, std::string*, at::ScalarType*, std::optional<int64_t>*,
+                 std::optional<double>*, std::optional<at::ScalarType>*, std::vector<std::string>*,
+                 std::vector<int64_t>*, EnumReference>;
+
+template <typename T>
+struct IsOptionalEnum : std::false_type {};
+template <typename T>
+struct IsOptionalEnum<std::optional<T>>
+    : std::bool_constant<std::is_enum_v<T> && !std::is_same_v<T, at::ScalarType>> {};
+
+template <typename T>
+OptionValue option_value(T& field) {
+  if constexpr (std::is_enum_v<T> && !std::is_same_v<T, at::ScalarType>) {
+    return EnumReference{
+        &field, [](const void* f) { return static_cast<int>(*static_cast<const T*>(f)); },
+        [](void* f, int index) { *static_cast<T*>(f) = static_cast<T>(index); }, enum_names<T>};
+  } else if constexpr (IsOptionalEnum<T>::value) {
+    using Enum = typename T::value_type;
+    return EnumReference{&field,
+                         [](const void* f) {
+                           const T& value = *static_cast<const T*>(f);
+                           return value ? static_cast<int>(*value) : -1;
+                         },
+                         [](void* f, int index) {
+                           T& value = *static_cast<T*>(f);
+                           if (index < 0) {
+                             value.reset();
+                           } else {
+                             value = static_cast<Enum>(index);
+                           }
+                         },
+                         enum_names<Enum>};
+  } else {
+    return &field;
+  }
+}
+
+// Sets the field from the text of a flag or a YAML scalar; appends to a list (numbers may also
+// stand in one text: "7,0" or "7 0"). `subject` is how messages name it. Throws UsageError with
+// what was expected.
+void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject);
+
+// Empties a list.
+void clear_list(const OptionValue& value);
+
+// Sets the field from JSON. Null is allowed for optional fields and lists only; a list of numbers
+// may be one number.
+void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject);
+
+nlohmann::json to_json(const OptionValue& value);
+
+// How a value is shown to a reader: 0.1, true, rope, "a b"; a dash where nothing is given.
+std::string to_text(const OptionValue& value);
+
+bool is_bool(const OptionValue& value);
+bool is_number(const OptionValue& value);
+bool is_list(const OptionValue& value);
+
+// What a help text shows behind the flag: N, X, TEXT, or the choices a|b|c.
+std::string type_hint(const OptionValue& value);
+
+}  // namespace megatron

@@ -1,0 +1,216 @@
+#include "megatron/config/options/options_json.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "megatron/base/nearest_name.h"
+#include "megatron/config/options/option_table.h"
+
+namespace megatron {
+namespace {
+
+// Reads only: the table's accessors take a mutable reference because they also serve for writing.
+OptionValue value_in(const Option& option, const Options& options) {
+  return option.value(const_cast<Options&>(options));
+}
+
+const Options& default_options() {
+  static const Options options;
+  return options;
+}
+
+// What Megatron can vary and this version cannot.
+const std::vector<std::pair<std::string, nlohmann::json>>& fixed_fields() {
+  static const std::vector<std::pair<std::string, nlohmann::json>> fields = {
+      {"attention_softmax_in_fp32", true}, {"fp16", false},
+      {"moe_ffn_hidden_size", nullptr},    {"moe_router_pre_softmax", false},
+      {"overlap_grad_reduce", false},      {"overlap_param_gather", false},
+      {"perform_initialization", true},    {"use_distributed_optimizer", false},
+  };
+  return fields;
+}
+
+// Fields that C++ sets, and cases of other systems; no flag does.
+bool* field_without_flag(Options& options, std::string_view field) {
+  if (field == "parallel_output") return &options.model.parallel_output;
+  if (field == "scatter_embedding_sequence_parallel")
+    return &options.model.scatter_embedding_sequence_parallel;
+  return nullptr;
+}
+
+// With what follows from other fields written out, so that 'not given' and its meaning compare as
+// equal.
+Options with_derived_fields(Options options) {
+  GPTModelConfig& model = options.model;
+  TransformerConfig& transformer = model.transformer;
+  if (transformer.num_attention_heads > 0) {
+    transformer.num_query_groups = transformer.query_groups();
+    transformer.kv_channels = transformer.head_dim();
+  }
+  transformer.ffn_hidden_size = transformer.ffn_size();
+  // The table of learned positions is part of the weights; without one this is only a bound.
+  const bool learned = model.position_embedding_type == PositionEmbeddingType::learned_absolute;
+  model.max_position_embeddings = learned ? model.max_sequence_length() : 0;
+  return options;
+}
+
+void set_value(Options& options, const Option& option, const nlohmann::json& value) {
+  if (value.is_null()) {
+    set_from_json(option.value(options), to_json(value_in(option, default_options())),
+                  option.name());
+    return;
+  }
+  if (!option.choices.empty() && value.is_string() &&
+      std::find(option.choices.begin(), option.choices.end(), value.get<std::string>()) ==
+          option.choices.end()) {
+    fail("Expected one of {} for {}, but got '{}'", fmt::join(option.choices, ", "), option.name(),
+         value.get<std::string>());
+  }
+  set_from_json(option.value(options), value, option.name());
+}
+
+// What ranks must agree in. Of a path only whether it is given.
+nlohmann::json shared_options(const Options& options) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || option.between_ranks == RankAgreement::none) continue;
+    const nlohmann::json value = to_json(value_in(option, options));
+    const bool as_given = option.between_ranks == RankAgreement::given;
+    json[option.name()] = !as_given ? value : value == "" ? "not given" : "given";
+  }
+  return json;
+}
+
+std::string to_text(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+nlohmann::json to_json(const Options& options, CommandSet taken_by) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || (option.taken_by & taken_by) == 0) continue;
+    json[option.name()] = to_json(value_in(option, options));
+  }
+  return json;
+}
+
+Options from_json(const nlohmann::json& json) {
+  check(json.is_object(), "Expected options as a JSON object, but got {}", json.type_name());
+  Options options;
+  for (const auto& [field, value] : json.items()) set_field(options, field, value);
+  return options;
+}
+
+void set_field(Options& options, std::string_view field, const nlohmann::json& value) {
+  if (const Option* option = option_table().find_field(field)) {
+    return set_value(options, *option, value);
+  }
+  if (bool* flagless = field_without_flag(options, field)) {
+    if (!value.is_null()) set_from_json(flagless, value, field);
+    return;
+  }
+  for (const auto& [name, only] : fixed_fields()) {
+    if (name != field) continue;
+    check(value.is_null() || value == only,
+          "Expected {} to be {}, but got {}; this version has no other", field, only.dump(),
+          value.dump());
+    return;
+  }
+  fail("Expected a field that this version supports, but got '{}'; the nearest is {}", field,
+       nearest_name(field, option_table().fields()));
+}
+
+std::vector<std::pair<std::string, std::string>> differences_from_default(const Options& options,
+                                                                          CommandSet taken_by) {
+  std::vector<std::pair<std::string, std::string>> result;
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || (option.taken_by & taken_by) == 0) continue;
+    const OptionValue value = value_in(option, options);
+    if (to_json(value) == to_json(value_in(option, default_options()))) continue;
+    result.emplace_back(option.name(), to_text(value));
+  }
+  return result;
+}
+
+std::vector<FieldDifference> architecture_differences(const Options& left, const Options& right) {
+  std::vector<FieldDifference> result;
+  const Options left_derived = with_derived_fields(left);
+  const Options right_derived = with_derived_fields(right);
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || !option.architecture) continue;
+    const OptionValue a = value_in(option, left_derived);
+    const OptionValue b = value_in(option, right_derived);
+    if (to_json(a) != to_json(b)) result.push_back({option.name(), to_text(a), to_text(b)});
+  }
+  return result;
+}
+
+std::vector<FieldDifference> training_differences(const Options& left, const Options& right) {
+  // These end or watch a run, or say where it goes on from; the fingerprint of a checkpoint knows
+  // the layout's sizes, and that of the tokenizer its files.
+  static const std::set<std::string> irrelevant = {
+      "eval_interval", "eval_iters",    "exit_interval", "exit_duration_in_mins",
+      "finetune",      "no_load_optim", "data_path",     "check_for_nan_in_loss"};
+  std::vector<FieldDifference> result;
+  for (const Option& option : option_table().options()) {
+    if (option.is_shorthand() || option.architecture || option.differs_between_runs ||
+        !contains(option.taken_by, Command::train) || irrelevant.contains(option.name()) ||
+        (option.section == "Parallelism" && option.name() != "cp_comm_type") ||
+        option.section == "Tokenizer") {
+      continue;
+    }
+    // The run's length matters where the learning rate's decay ends with it.
+    if (option.name() == "train_iters" &&
+        (right.optimizer.lr_decay_iters ||
+         right.optimizer.lr_decay_style == LrDecayStyle::constant)) {
+      continue;
+    }
+    const OptionValue a = value_in(option, left), b = value_in(option, right);
+    if (to_json(a) != to_json(b)) result.push_back({option.name(), to_text(a), to_text(b)});
+  }
+  return result;
+}
+
+std::string shared_options_text(const Options& options) {
+  return to_text(shared_options(options));
+}
+
+std::vector<FieldDifference> shared_options_differences(std::string_view left,
+                                                        std::string_view right) {
+  const nlohmann::json a = nlohmann::json::parse(left), b = nlohmann::json::parse(right);
+  const auto text_in = [](const nlohmann::json& json, const std::string& field) {
+    return json.contains(field) && !json.at(field).is_null() ? json.at(field).dump() : "none";
+  };
+  nlohmann::json fields = a;
+  fields.update(b);
+  std::vector<FieldDifference> result;
+  for (const auto& [field, value] : fields.items()) {
+    const std::string in_a = text_in(a, field), in_b = text_in(b, field);
+    if (in_a == in_b) continue;
+    const Option* option = option_table().find_field(field);
+    result.push_back({option != nullptr ? option->display() : field, in_a, in_b});
+  }
+  return result;
+}
+
+uint64_t options_hash(const Options& options) {
+  const nlohmann::json defaults = shared_options(default_options());
+  const nlohmann::json shared = shared_options(options);
+  nlohmann::json json = nlohmann::json::object();  // keeps its keys in order
+  for (const auto& [name, value] : shared.items()) {
+    if (value != defaults.at(name)) json[name] = value;
+  }
+  const std::string text = to_text(json);
+  return XXH64(text.data(), text.size(), /*seed=*/0);
+}
+
+}  // namespace megatron

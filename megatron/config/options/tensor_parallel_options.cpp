@@ -1,0 +1,32 @@
+// The table's part about how tensor-parallel layers hide their communication.
+#include "megatron/config/options/option_table.h"
+
+namespace megatron {
+namespace {
+
+TransformerConfig& overlap_of(Options& options) {
+  return options.model.transformer;
+}
+
+}  // namespace
+
+void add_tensor_parallel_options(OptionTable& table) {
+  using T = TransformerConfig;
+  const auto group = table.group(
+      "Tensor parallelism", commands(Command::train, Command::bench, Command::parity), &overlap_of);
+  group.add(&T::tp_comm_overlap,
+            {.flag = "tp-comm-overlap",
+             .help = "With --sequence-parallel: linear layers exchange their activations in "
+                     "pieces, beside the products of the other pieces"});
+  group.add(&T::defer_embedding_wgrad_compute,
+            {.flag = "defer-embedding-wgrad-compute",
+             .help = "Compute the weight gradient of the output layer at the end of a step, while "
+                     "the other pipeline stages finish"});
+  group.add(&T::wgrad_deferral_limit,
+            {.flag = "wgrad-deferral-limit",
+             .help = "With that: only for so many micro-batches of a step, whose inputs and "
+                     "gradients are kept; 0 for all",
+             .unit = "micro-batches"});
+}
+
+}  // namespace megatron

@@ -1,0 +1,95 @@
+// Which micro-kernel multiplies blocks on this machine.
+#include "megatron/ops/matmul/block_gemm.h"
+
+#include <array>
+#include <exception>
+#include <type_traits>
+
+#include <ATen/Context.h>
+#include <ATen/native/CPUBlas.h>
+#include <c10/util/BFloat16.h>
+
+namespace megatron {
+
+namespace {
+
+using at::native::cpublas::brgemm;
+using at::native::cpublas::brgemm_release;
+
+template <typename T>
+inline constexpr bool kInPairs = std::is_same_v<T, c10::BFloat16>;
+
+// Neither libtorch nor oneDNN says beforehand what a machine can do (oneDNN takes bf16 on any
+// AVX-512, then may find no kernel for it), so one small product is tried.
+template <typename T>
+bool try_brgemm() {
+  constexpr int64_t size = 16;
+  std::array<T, size * size> a, b;
+  std::array<float, size * size> c, expected;
+  for (int64_t i = 0; i < size * size; ++i) {
+    a[i] = static_cast<float>(i % 7 - 3);
+    b[i] = static_cast<float>(i % 5 - 2);
+  }
+  kernels::portable_gemm<T>(size, size, size, a.data(), size, b.data(), size, expected.data(), size,
+                            /*accumulate=*/false);
+  try {
+    brgemm(size, size, size, size, size, size, /*add_C=*/false, a.data(), b.data(), c.data(),
+           kInPairs<T>);
+    brgemm_release(kInPairs<T>);
+  } catch (const std::exception&) {  // c10::Error or oneDNN's own
+    return false;
+  }
+  return c == expected;
+}
+
+template <typename T>
+bool use_brgemm() {
+  if (!at::globalContext().userEnabledMkldnn()) return false;  // may change at any time
+  static const bool works = try_brgemm<T>();
+  return works;
+}
+
+template <typename T>
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
+              float* c, int64_t ldc, bool accumulate) {
+  if (use_brgemm<T>()) {
+    brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, kInPairs<T>);
+  } else {
+    kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  }
+}
+
+}  // namespace
+
+template <>
+void block_gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
+                int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+  multiply(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+}
+
+template <>
+void block_gemm(int64_t m, int64_t n, int64_t k, const c10::BFloat16* a, int64_t lda,
+                const c10::BFloat16* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+  multiply(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+}
+
+template <>
+void block_gemm(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, const double* b,
+                int64_t ldb, double* c, int64_t ldc, bool accumulate) {
+  kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+}
+
+bool has_fast_bf16_gemm() {
+#if defined(__x86_64__)
+  static const bool has_instructions = __builtin_cpu_supports("avx512bf16") != 0;
+  return has_instructions && use_brgemm<c10::BFloat16>();
+#else
+  return false;
+#endif
+}
+
+void block_gemm_release() {
+  if (use_brgemm<c10::BFloat16>()) brgemm_release(/*is_vnni=*/true);
+}
+
+}  // namespace megatron

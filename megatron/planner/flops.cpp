@@ -1,0 +1,45 @@
+#include "megatron/planner/flops.h"
+
+namespace megatron {
+namespace {
+
+struct AttentionSize {
+  double weights;   // of a layer's projections
+  double features;  // of queries and values together, all heads: s^2 times that is multiplied
+};
+
+AttentionSize attention_size(const TransformerConfig& t) {
+  const double h = t.hidden_size, n = t.num_attention_heads;
+  const double d = t.head_dim();
+  return {.weights = h * (n * d + 2.0 * t.query_groups() * d) + n * d * h, .features = n * (d + d)};
+}
+
+AttentionSize latent_attention_size(const TransformerConfig& t) {
+  const MultiLatentAttentionConfig& mla = t.mla;
+  const double h = t.hidden_size, n = t.num_attention_heads, dv = mla.v_head_dim;
+  const double query_size = n * mla.query_head_dim();
+  const double queries =
+      mla.q_lora_rank ? double(*mla.q_lora_rank) * (h + query_size) : h * query_size;
+  const double keys_and_values = h * (mla.kv_lora_rank + mla.qk_pos_emb_head_dim) +
+                                 mla.kv_lora_rank * n * (mla.qk_head_dim + dv);
+  return {.weights = queries + keys_and_values + n * dv * h, .features = query_size + n * dv};
+}
+
+}  // namespace
+
+double model_flops(const GPTModelConfig& config, int64_t sequences) {
+  const TransformerConfig& t = config.transformer;
+  const double h = t.hidden_size, s = config.seq_length;
+  const AttentionSize attention =
+      t.mla.multi_latent_attention ? latent_attention_size(t) : attention_size(t);
+  const double mlp_matrices = t.gated_linear_unit ? 3 : 2;
+  const double weights_per_layer = attention.weights + mlp_matrices * h * double(t.ffn_size());
+  // A depth of multi-token prediction: one more layer, eh_proj and the output layer once more.
+  const double depths = double(t.mtp.mtp_num_layers), layers = double(t.num_layers) + depths;
+  const double weights = layers * weights_per_layer + depths * 2 * h * h +
+                         (1 + depths) * h * double(config.padded_vocab_size());
+  const double scores = 3.0 * s * s * attention.features * layers;
+  return sequences * (6.0 * s * weights + scores);
+}
+
+}  // namespace megatron

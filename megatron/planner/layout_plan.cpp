@@ -1,0 +1,191 @@
+#include "megatron/planner/layout_plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <fmt/format.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include "megatron/base/dtype.h"
+#include "megatron/base/error.h"
+#include "megatron/config/model/batch_size.h"
+#include "megatron/models/gpt/gpt_builder.h"
+#include "megatron/parallel/model_groups.h"
+#include "megatron/planner/flops.h"
+#include "megatron/planner/schedule_picture.h"
+
+namespace megatron {
+namespace {
+
+// Stands where a model asks how many share its layers, and communicates nothing.
+class PlannedBackend final : public c10d::Backend {
+ public:
+  explicit PlannedBackend(int size) : Backend(/*rank=*/0, size) {}
+  const std::string getBackendName() const override { return "planned"; }
+};
+
+ProcessGroupCollection planned_groups(int tensor_parallel) {
+  ProcessGroupCollection groups = ProcessGroupCollection::single_rank();
+  std::vector<int> ranks(tensor_parallel);
+  std::iota(ranks.begin(), ranks.end(), 0);
+  groups.tp = std::make_shared<ProcessGroup>("tp", ranks, /*global_rank=*/0,
+                                             c10::make_intrusive<PlannedBackend>(tensor_parallel),
+                                             std::chrono::seconds(1));
+  return groups;
+}
+
+// The arithmetic of a model's parts, from the difference that each makes to the whole.
+struct PartFlops {
+  explicit PartFlops(GPTModelConfig config) {
+    TransformerConfig& t = config.transformer;
+    const int64_t depths = std::exchange(t.mtp.mtp_num_layers, 0);
+    t.num_layers = 1;
+    const double one = model_flops(config, 1);
+    t.num_layers = 2;
+    layer = model_flops(config, 1) - one;
+    output = one - layer;
+    t.num_layers = 1;
+    t.mtp.mtp_num_layers = depths;
+    further = model_flops(config, 1) - one;
+    // The output layer's part in a further token is with the loss.
+    head_further = output * double(depths);
+    further -= head_further;
+  }
+  double of(const PipelineChunk& chunk) const {
+    return layer * double(chunk.num_layers) + (chunk.prediction ? further : 0) +
+           (chunk.loss ? output + head_further : 0);
+  }
+  double layer, output, further, head_further;
+};
+
+std::string millions(int64_t count) {
+  return fmt::format("{:.2f}M", double(count) / 1e6);
+}
+
+std::string percent(double share) {
+  return fmt::format("{:.1f}%", 100 * share);
+}
+
+// What every rank of a stage keeps between steps, a line per stage.
+std::string memory_table(const LayoutPlan& plan) {
+  const auto mib = [](int64_t bytes) { return fmt::format("{:.1f}", double(bytes) / (1 << 20)); };
+  std::string text = fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "MiB of a rank", "weights",
+                                 "gradients", "optimizer state", "sum");
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const TrainingMemory& memory = plan.stages[i].memory;
+    text += fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", fmt::format("stage {}", i),
+                        mib(memory.parameters), mib(memory.gradients), mib(memory.optimizer_state),
+                        mib(memory.total()));
+  }
+  return text;
+}
+
+std::string schedule_name(const LayoutPlan& plan) {
+  if (plan.stages.size() == 1) return "no pipelining";
+  if (plan.chunks == 1) return "1F1B";
+  return fmt::format("interleaved 1F1B, {} chunks a rank, groups of {}", plan.chunks, plan.group);
+}
+
+}  // namespace
+
+LayoutPlan plan_layout(const Options& options, int world_size) {
+  const TransformerConfig& config = options.model.transformer;
+  const PipelineLayout layout = PipelineLayout::of(config);
+  LayoutPlan plan;
+  plan.sizes = parallel_sizes(config, world_size);
+  plan.world_size = world_size;
+  plan.chunks = layout.chunks();
+  plan.microbatches = divide(global_batch_size(options.batch, plan.sizes.dp),
+                             options.batch.micro_batch_size * plan.sizes.dp, "the global batch");
+  plan.group = config.pipeline.microbatch_group_size_per_vp_stage.value_or(layout.stages());
+
+  const ProcessGroupCollection groups = planned_groups(plan.sizes.tp);
+  const PartFlops flops(options.model);
+  double all_flops = 0;
+  for (const PipelineChunk& chunk : layout.virtual_stages()) all_flops += flops.of(chunk);
+  const int ranks_of_stage = world_size / layout.stages();
+  for (int stage = 0; stage < layout.stages(); ++stage) {
+    StagePlan planned{.first_rank = stage * ranks_of_stage,
+                      .last_rank = (stage + 1) * ranks_of_stage - 1,
+                      .holds = describe_stage(layout, stage, config.mtp.mtp_num_layers)};
+    for (int chunk = 0; chunk < layout.chunks(); ++chunk) {
+      const auto model = build_gpt_model_chunk(
+          options.model, PipelineStage::of(layout, stage, chunk), groups, at::kMeta);
+      for (const ParameterPtr& parameter : model->parameters())
+        planned.parameters += parameter->data.numel();
+      planned.flops_share += flops.of(layout.chunk(stage, chunk)) / all_flops;
+    }
+    // Copies of the same parameters: data and context parallel ranks share them out.
+    planned.memory = planned_training_memory(planned.parameters, config.params_dtype, options.ddp,
+                                             options.optimizer.optimizer,
+                                             int64_t{plan.sizes.dp} * plan.sizes.cp);
+    plan.stages.push_back(std::move(planned));
+  }
+
+  const PipelineSchedule schedule =
+      make_schedule({.stages = layout.stages(),
+                     .chunks = layout.chunks(),
+                     .microbatches = plan.microbatches,
+                     .group = config.pipeline.microbatch_group_size_per_vp_stage});
+  plan.timeline = time_schedule(schedule);
+  plan.split_timeline = time_schedule(schedule, [&](int stage, const PipelineStep& step) {
+    return unit_cost(stage, step) * flops.of(layout.chunk(stage, step.chunk)) / all_flops;
+  });
+  return plan;
+}
+
+std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
+  const TransformerConfig& config = options.model.transformer;
+  std::string text = fmt::format(
+      "GPT, {} layers x {}, {} parameters, {}\nTP={}{} x PP={} x CP={} x DP={}{}, {} rank{}; {} "
+      "micro-batch{} of {} x {} a step\n\n",
+      config.num_layers, config.hidden_size, millions(count_parameters(options.model)),
+      dtype_name(config.params_dtype), plan.sizes.tp, config.sequence_parallel ? "+SP" : "",
+      plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, describe_sharing(options.ddp), plan.world_size,
+      plan.world_size == 1 ? "" : "s", plan.microbatches, plan.microbatches == 1 ? "" : "es",
+      options.batch.micro_batch_size, options.model.seq_length);
+  size_t widest = 5;
+  for (const StagePlan& stage : plan.stages) widest = std::max(widest, stage.holds.size());
+  text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", "stage", "ranks", "holds", widest,
+                      "parameters", "arithmetic");
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& stage = plan.stages[i];
+    const std::string ranks = stage.first_rank == stage.last_rank
+                                  ? fmt::format("{}", stage.first_rank)
+                                  : fmt::format("{}-{}", stage.first_rank, stage.last_rank);
+    text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", i, ranks, stage.holds, widest,
+                        millions(stage.parameters), percent(stage.flops_share));
+  }
+  text += "\n" + memory_table(plan);
+  const auto& fullest = *std::ranges::max_element(plan.stages, {}, &StagePlan::flops_share);
+  return text +
+         fmt::format(
+             "\nparameters are those of one rank; arithmetic is the stage's share of the model's\n"
+             "memory is what stays between steps; activations come on top, and what is gathered or "
+             "not yet summed while a step runs\n"
+             "schedule: {}\n"
+             "bubble: {} of the ranks' time, where a chunk's forward takes f and its backward 2f\n"
+             "schedule's own bound on efficiency: {}\n"
+             "with this split: {}, where steps take as long as their arithmetic (the fullest stage "
+             "has {:.2f} times the mean)\n",
+             schedule_name(plan), percent(plan.timeline.bubble()),
+             percent(plan.timeline.efficiency()), percent(plan.split_timeline.efficiency()),
+             fullest.flops_share * double(plan.stages.size()));
+}
+
+std::string draw_layout_plan(const LayoutPlan& plan) {
+  PictureText text{.title = fmt::format(
+                       "{}: {} micro-batch{} over {} stage{}, bubble {}", schedule_name(plan),
+                       plan.microbatches, plan.microbatches == 1 ? "" : "es", plan.stages.size(),
+                       plan.stages.size() == 1 ? "" : "s", percent(plan.timeline.bubble())),
+                   .unit = "time in forward passes of a chunk; numbers are micro-batches",
+                   .stages = {}};
+  for (const StagePlan& stage : plan.stages) {
+    text.stages.push_back(stage.first_rank == stage.last_rank
+                              ? fmt::format("rank {}", stage.first_rank)
+                              : fmt::format("ranks {}-{}", stage.first_rank, stage.last_rank));
+  }
+  return schedule_picture(plan.timeline, text);
+}
+
+}  // namespace megatron

@@ -1,0 +1,51 @@
+// Byte-level BPE tokenizers (GPT-2 and its descendants). The files are read elsewhere:
+// tokenizer_json.h and vocab_merges.h.
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "megatron/tokenizers/added_tokens.h"
+#include "megatron/tokenizers/byte_pair_encoding.h"
+#include "megatron/tokenizers/pre_tokenizer.h"
+#include "megatron/tokenizers/tokenizer.h"
+
+namespace megatron {
+
+struct BpeTokenizerParts {
+  std::string kind;  // Megatron's name: GPT2BPETokenizer, HuggingFaceTokenizer
+  std::string path;
+  std::unordered_map<std::string, int32_t> vocabulary;  // spelling in the byte alphabet -> id
+  std::vector<std::pair<std::string, std::string>> merges;
+  BytePairEncoding::Options bpe;
+  std::vector<PreTokenizerStep> steps;
+  std::vector<AddedToken> added;             // found in the raw text, first
+  std::vector<AddedToken> added_normalized;  // found in what those leave
+  std::optional<int64_t> eod;
+};
+
+class BpeTokenizer : public Tokenizer {
+ public:
+  explicit BpeTokenizer(BpeTokenizerParts parts);
+
+  std::unique_ptr<TokenEncoder> make_encoder() const override;
+  std::string_view token_bytes(int64_t id) const override;
+  int64_t vocab_size() const override { return static_cast<int64_t>(bytes_.size()); }
+  std::optional<int64_t> eod() const override { return eod_; }
+  std::string identifiers() const override;
+
+ private:
+  friend class BpeEncoder;
+  std::string kind_;
+  std::string path_;
+  BytePairEncoding bpe_;
+  std::vector<PreTokenizerStep> steps_;
+  AddedTokenFinder added_;
+  AddedTokenFinder added_normalized_;
+  std::optional<int64_t> eod_;
+  std::vector<std::string> bytes_;  // by id; empty for an id that is not used
+};
+
+}  // namespace megatron

@@ -1,0 +1,566 @@
+// What cannot work is refused with the values that would.
+#include "megatron/config/validate/validate.h"
+
+#include <algorithm>
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "megatron/base/problems.h"
+#include "megatron/config/options/command_line.h"
+
+#include "tests/config/usage_message.h"
+
+namespace megatron {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+using Arguments = std::vector<std::string>;
+
+// Arguments that work, with `more` in place of those that it gives again.
+Arguments good_arguments(const Arguments& more) {
+  const std::vector<Arguments> good = {
+      {"--num-layers", "4"},  {"--hidden-size", "64"}, {"--num-attention-heads", "4"},
+      {"--seq-length", "32"}, {"--vocab-size", "128"}, {"--train-iters", "10"},
+      {"--mock-data"}};
+  Arguments arguments = more;
+  for (const Arguments& flag : good) {
+    const bool replaced = std::any_of(more.begin(), more.end(), [&](const auto& argument) {
+      return argument.substr(0, argument.find('=')) == flag.front();
+    });
+    if (!replaced) arguments.insert(arguments.end(), flag.begin(), flag.end());
+  }
+  return arguments;
+}
+
+std::string validation_refusal(const Arguments& more, int world_size = 1,
+                               Command command = Command::train) {
+  return message_of([&] {
+    Options options = parse_options(Command::train, good_arguments(more)).options;
+    validate(options, world_size, command);
+  });
+}
+
+// One problem with one way out: without stages there is nothing that groups could be of.
+TEST(MicrobatchGroups, AreLeftOutWhereNothingIsInterleaved) {
+  const Arguments group = {"--microbatch-group-size-per-virtual-pipeline-stage", "2"};
+  const std::string message = validation_refusal(group);
+  EXPECT_THAT(message, AllOf(HasSubstr("several virtual stages"), Not(HasSubstr("problems"))));
+  EXPECT_TRUE(message.ends_with("but got one; leave it out")) << message;
+  EXPECT_EQ(validation_refusal({}), "accepted");
+}
+
+TEST(DeferredWeightGradients, GoWithOverlappedReduction) {
+  EXPECT_EQ(validation_refusal({"--overlap-grad-reduce", "--defer-embedding-wgrad-compute",
+                                "--pipeline-model-parallel-size", "2"},
+                               2),
+            "accepted");
+}
+
+struct BadCase {
+  Arguments arguments;
+  int world_size;
+  std::vector<std::string> parts;  // of the message, the working value among them
+
+  friend void PrintTo(const BadCase& bad, std::ostream* out) {
+    for (const auto& argument : bad.arguments) *out << argument << ' ';
+  }
+};
+
+TEST(Validation, WithoutIterationsNothingIsSaidOfProfiledSteps) {
+  const std::string message = validation_refusal({"--profile", "--train-iters", "0"});
+  EXPECT_THAT(message, HasSubstr("--train-iters of at least 1, which is required"));
+  EXPECT_THAT(message, Not(HasSubstr("--profile-step-end")));
+}
+
+class Refuses : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(Refuses, WithTheValuesThatWork) {
+  const BadCase& bad = GetParam();
+  const std::string message = validation_refusal(bad.arguments, bad.world_size);
+  for (const auto& part : bad.parts) EXPECT_THAT(message, HasSubstr(part));
+  EXPECT_THAT(message, HasSubstr("Expected "));
+  EXPECT_THAT(message, HasSubstr(", but got "));
+  EXPECT_THAT(message, Not(HasSubstr("\n")));
+}
+
+const BadCase kBadCases[] = {
+    {{"--yarn-mscale", "2"}, 1, {"--position-embedding-type yarn with the --yarn-* options"}},
+    {{"--qk-clip-threshold", "3"}, 1, {"--qk-clip with --qk-clip-threshold"}},
+    {{"--cross-entropy-fusion-impl", "linear"}, 1, {"Expected --cross-entropy-loss-fusion with"}},
+    {{"--mtp-loss-scaling-factor", "0.3"}, 1, {"Expected --mtp-num-layers with"}},
+    {{"--fp32-residual-connection"}, 1, {"Expected --bf16 with --fp32-residual-connection"}},
+    {{"--weight-decay", "0", "--apply-wd-to-1d-parameters"}, 1, {"--weight-decay above 0 with"}},
+    {{"--lr-decay-style", "constant", "--lr-decay-iters", "5"}, 1, {"style that decays with"}},
+    {{"--window-size", "3,3"}, 1, {"0 or -1 on the right", "but got 3,3"}},
+    {{"--position-embedding-type", "yarn", "--rotary-percent", "0.5"},
+     1,
+     {"leave --rotary-percent"}},
+    {{"--position-embedding-type", "yarn", "--use-rope-scaling"}, 1, {"leave --use-rope-scaling"}},
+    {{"--position-embedding-type", "yarn", "--rotary-base", "1"}, 1, {"--rotary-base above 1"}},
+    {{"--no-mup-learning-rates"}, 1, {"Expected --use-mup with --no-mup-learning-rates"}},
+    {{"--mtp-num-layers", "128", "--seq-length", "128"}, 1, {"below --seq-length (128)"}},
+    {{"--softmax-scale", "0"}, 1, {"--softmax-scale above 0, but got 0"}},
+    {{"--lr", "-1"}, 1, {"Expected --lr of at least 0, but got -1"}},
+    {{"--num-layers", "0"}, 1, {"--num-layers of at least 1, which is required"}},
+    {{"--num-layers", "-3"}, 1, {"--num-layers of at least 1, but got -3"}},
+    {{"--hidden-size", "0"}, 1, {"--hidden-size"}},
+    {{"--hidden-size", "9223372036854775807"}, 1, {"--hidden-size of at most 1073741824"}},
+    {{"--num-attention-heads", "0"}, 1, {"--num-attention-heads of at least 1"}},
+    {{"--seq-length", "0"}, 1, {"--seq-length of at least 1"}},
+    {{"--num-query-groups", "0"}, 1, {"--num-query-groups of at least 1"}},
+    {{"--micro-batch-size", "0"}, 1, {"--micro-batch-size of at least 1"}},
+    {{"--global-batch-size", "-1"}, 1, {"--global-batch-size of at least 1"}},
+    {{"--train-iters", "0"}, 1, {"--train-iters of at least 1"}},
+    {{"--tensor-model-parallel-size", "0"}, 1, {"--tensor-model-parallel-size of at least 1"}},
+    {{"--num-attention-heads", "5"},
+     1,
+     {"--hidden-size divisible by --num-attention-heads (5), but got 64", "60 or 65",
+      "4 or 8 heads"}},
+    {{"--num-query-groups", "3"}, 1, {"--num-query-groups (3), but got 4", "2 or 4 groups"}},
+    {{"--num-attention-heads", "8", "--tensor-model-parallel-size", "3"},
+     3,
+     {"--num-attention-heads divisible by",
+      "(3), but got 8; a tensor parallel size of 2 or 4 would work"}},
+    {{"--num-attention-heads", "12", "--num-query-groups", "6", "--kv-channels", "4",
+      "--tensor-model-parallel-size", "4"},
+     4,
+     {"divides the other, but got 6 and 4", "size of 2, or 4 or 12 groups would work"}},
+    {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "63",
+      "--max-position-embeddings", "63"},
+     2,
+     {"(2), but got 63; a sequence length of 62 would work"}},
+    {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "63"},
+     2,
+     {"(2), but got 63; a sequence length of 62 or 64 would work"}},
+    {{"--pipeline-model-parallel-size", "3"},
+     3,
+     {"--num-layers divisible by --pipeline-model-parallel-size (3), but got 4", "size of 2 or 4",
+      "--num-layers 3 or 6"}},
+    {{"--pipeline-model-parallel-size", "2", "--pipeline-model-parallel-layout", "Ett|tL"},
+     2,
+     {"number of 't'", "to be 4", "adding 1 't' works"}},
+    {{"--pipeline-model-parallel-size", "4", "--mtp-num-layers", "1",
+      "--pipeline-model-parallel-layout", "Ett|t|tm|L", "--micro-batch-size", "1"},
+     4,
+     {"learned positions", "mL works"}},
+    {{"--pipeline-model-parallel-size", "2", "--mtp-num-layers", "1",
+      "--pipeline-model-parallel-layout", "Ett|tt|m|L", "--position-embedding-type", "rope"},
+     2,
+     {"neither the first nor the last", "on rank 0 of 2", "mL works"}},
+    {{"--pipeline-model-parallel-size", "2", "--microbatch-group-size-per-virtual-pipeline-stage",
+      "2", "--global-batch-size", "4"},
+     2,
+     {"several virtual stages",
+      "got one; leave it out, or give --num-virtual-stages-per-pipeline-rank 2"}},
+    {{"--pipeline-model-parallel-size", "2", "--microbatch-group-size-per-virtual-pipeline-stage",
+      "2", "--num-layers", "6"},
+     2,
+     {"got one; leave it out, or give --num-virtual-stages-per-pipeline-rank 3"}},
+    {{"--pipeline-model-parallel-size", "4", "--num-virtual-stages-per-pipeline-rank", "2",
+      "--microbatch-group-size-per-virtual-pipeline-stage", "1", "--global-batch-size", "6",
+      "--num-layers", "8"},
+     4,
+     {"between --pipeline-model-parallel-size (4) and the 6 micro-batches", "but got 1; 6 works"}},
+    {{"--pipeline-model-parallel-size", "2", "--num-virtual-stages-per-pipeline-rank", "2",
+      "--microbatch-group-size-per-virtual-pipeline-stage", "1", "--global-batch-size", "4"},
+     2,
+     {"between --pipeline-model-parallel-size (2) and the 4 micro-batches", "but got 1; 2 works"}},
+    {{"--pipeline-model-parallel-size", "2", "--num-virtual-stages-per-pipeline-rank", "2",
+      "--microbatch-group-size-per-virtual-pipeline-stage", "2", "--global-batch-size", "5"},
+     2,
+     {"none or at least 2", "but got 1", "3 works, or leave it out"}},
+    {{"--no-overlap-p2p-communication"},
+     1,
+     {"--pipeline-model-parallel-size above 1 with --no-overlap-p2p", "leave it out"}},
+    {{"--ffn-hidden-size", "255", "--tensor-model-parallel-size", "2"},
+     2,
+     {"--ffn-hidden-size divisible by", "but got 255",
+      "254 or 256, or a tensor parallel size of 1, would work"}},
+    {{"--vocab-size", "127", "--no-pad-vocab", "--tensor-model-parallel-size", "2"},
+     2,
+     {"--vocab-size", "but got 127", "126 or 128"}},
+    {{"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2"},
+     6,
+     {"divisible by 4 (tensor 2 x pipeline 2), but got 6", "4 or 8 ranks"}},
+    {{"--tensor-model-parallel-size", "2"},
+     1,
+     {"divisible by 2", "2 ranks would work: --nproc 2, or torchrun --nproc-per-node 2"}},
+    {{"--global-batch-size", "6", "--micro-batch-size", "2"},
+     2,
+     {"--micro-batch-size 2 x data parallel 2), but got 6", "4 or 8"}},
+    {{"--sequence-parallel"}, 1, {"--tensor-model-parallel-size above 1 with --sequence-parallel"}},
+    {{"--tp-comm-overlap", "--tensor-model-parallel-size", "2"},
+     2,
+     {"--sequence-parallel with --tp-comm-overlap, but got none"}},
+    {{"--defer-embedding-wgrad-compute"},
+     1,
+     {"--pipeline-model-parallel-size above 1 with --defer-embedding-wgrad-compute, but got 1"}},
+    {{"--defer-embedding-wgrad-compute", "--pipeline-model-parallel-size", "2",
+      "--wgrad-deferral-limit", "-1"},
+     2,
+     {"--wgrad-deferral-limit of at least 0, but got -1"}},
+    {{"--wgrad-deferral-limit", "2"},
+     1,
+     {"--defer-embedding-wgrad-compute with --wgrad-deferral-limit 2, but got none"}},
+    {{"--defer-embedding-wgrad-compute", "--pipeline-model-parallel-size", "2",
+      "--cross-entropy-loss-fusion", "--cross-entropy-fusion-impl", "linear"},
+     2,
+     {"--cross-entropy-fusion-impl native with --defer-embedding-wgrad-compute, but got linear"}},
+    {{"--profile", "--profile-step-end", "11", "--profile-step-start", "11", "--train-iters", "99"},
+     1,
+     {"--profile-step-end above --profile-step-start (11), but got 11; 12 records one step"}},
+    {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "33"},
+     2,
+     {"--seq-length with --sequence-parallel divisible by", "but got 33", "32 or 34"}},
+    {{"--context-parallel-size", "0"}, 1, {"--context-parallel-size of at least 1, but got 0"}},
+    {{"--context-parallel-size", "2"}, 3, {"divisible by 2", "x context 2), but got 3", "2 or 4"}},
+    {{"--context-parallel-size", "2", "--seq-length", "34"},
+     2,
+     {"--seq-length divisible by 4 (2 x context parallel 2), but got 34", "32 or 36"}},
+    {{"--context-parallel-size", "2", "--seq-length", "36", "--tensor-model-parallel-size", "2",
+      "--sequence-parallel"},
+     4,
+     {"divisible by 8 (2 x context parallel 2 x tensor parallel 2 with --sequence-parallel)",
+      "but got 36", "32 or 40"}},
+    {{"--cp-comm-type", "a2a"}, 1, {"--context-parallel-size above 1 with --cp-comm-type"}},
+    {{"--context-parallel-size", "4", "--cp-comm-type", "a2a", "--tensor-model-parallel-size", "2"},
+     8,
+     {"divisible by --context-parallel-size (4)", "but got 2", "--cp-comm-type p2p or allgather"}},
+    {{"--context-parallel-size", "2", "--cp-comm-type", "a2a", "--num-attention-heads", "18",
+      "--hidden-size", "72", "--num-query-groups", "3"},
+     2,
+     {"with --cp-comm-type a2a, but got 3 and 2", "--cp-comm-type p2p or allgather works"}},
+    {{"--context-parallel-size", "2", "--attention-backend", "flash", "--attention-dropout", "0"},
+     2,
+     {"--cp-comm-type p2p or allgather, but got flash", "auto works"}},
+    {{"--tensor-model-parallel-size", "1073741824", "--pipeline-model-parallel-size", "1073741824",
+      "--context-parallel-size", "1073741824"},
+     1,
+     {"number of ranks divisible by"}},
+    {{"--context-parallel-size", "2", "--global-batch-size", "3", "--micro-batch-size", "1"},
+     4,
+     {"data parallel 2), but got 3"}},
+    {{"--expert-model-parallel-size", "2"},
+     2,
+     {"--expert-model-parallel-size 1", "not in this version"}},
+    {{"--position-embedding-type", "rope", "--kv-channels", "15"}, 1, {"even width", "14 or 16"}},
+    {{"--position-embedding-type", "rope", "--rotary-percent", "0"},
+     1,
+     {"--rotary-percent above 0"}},
+    {{"--position-embedding-type", "rope", "--rotary-percent", "0.2"},
+     1,
+     {"--rotary-percent", "0.25 would work"}},
+    {{"--position-embedding-type", "rope", "--rotary-seq-len-interpolation-factor", "0.5"},
+     1,
+     {"--rotary-seq-len-interpolation-factor of at least 1"}},
+    {{"--position-embedding-type", "rope", "--rope-scaling-factor", "4"},
+     1,
+     {"--use-rope-scaling"}},
+    {{"--rotary-interleaved"},
+     1,
+     {"--position-embedding-type rope, yarn or mrope with --rotary-interleaved"}},
+    {{"--rotary-base", "500000"}, 1, {"rope with --rotary-base"}},
+    {{"--max-position-embeddings", "16"},
+     1,
+     {"--seq-length of at most", "(16), but got 32", "16 would work"}},
+    {{"--kv-lora-rank", "16"}, 1, {"--multi-latent-attention with --kv-lora-rank, but got none"}},
+    {{"--rope-type", "yarn"}, 1, {"--multi-latent-attention with --rope-type yarn"}},
+    {{"--multi-latent-attention"}, 1, {"--position-embedding-type rope with --multi-latent"}},
+    {{"--multi-latent-attention", "--position-embedding-type", "rope", "--qk-pos-emb-head-dim",
+      "7"},
+     1,
+     {"even width", "--qk-pos-emb-head-dim of 6 or 8"}},
+    {{"--multi-latent-attention", "--position-embedding-type", "rope", "--v-head-dim", "0"},
+     1,
+     {"--v-head-dim of at least 1"}},
+    {{"--multi-latent-attention", "--position-embedding-type", "rope", "--num-query-groups", "2",
+      "--softmax-scale", "1", "--mscale", "2"},
+     1,
+     {"--multi-latent-attention or --num-query-groups, but got both",
+      "--multi-latent-attention or --softmax-scale, but got both",
+      "--rope-type yarn with the options of YaRN, but got rope"}},
+    {{"--multi-latent-attention", "--position-embedding-type", "rope", "--rope-type", "yarn",
+      "--rotary-percent", "0.5"},
+     1,
+     {"--rotary-percent 1 with --rope-type yarn, but got 0.5"}},
+    {{"--bias-gelu-fusion", "--squared-relu"}, 1, {"--bias-gelu-fusion"}},
+    {{"--hidden-dropout", "1"}, 1, {"--hidden-dropout of at least 0 and below 1"}},
+    {{"--attention-dropout", "-0.1"}, 1, {"--attention-dropout of at least 0 and below 1"}},
+    {{"--norm-epsilon", "0"}, 1, {"--norm-epsilon above 0"}},
+    {{"--init-method-std", "-1"}, 1, {"--init-method-std"}},
+    {{"--bf16", "--params-dtype", "fp64"}, 1, {"--bf16 or --params-dtype fp64, but got both"}},
+    {{"--pipeline-dtype", "bf16"}, 1, {"--pipeline-dtype"}},
+    {{"--lr", "-1"}, 1, {"--lr of at least 0"}},
+    {{"--min-lr", "1"}, 1, {"--min-lr between 0 and --lr"}},
+    {{"--lr-warmup-init", "1"}, 1, {"--lr-warmup-init between 0 and --lr"}},
+    {{"--adam-beta1", "1"}, 1, {"--adam-beta1 of at least 0 and below 1"}},
+    {{"--adam-beta2", "-1"}, 1, {"--adam-beta2 of at least 0 and below 1"}},
+    {{"--adam-eps", "0"}, 1, {"--adam-eps above 0"}},
+    {{"--sgd-momentum", "1.5"}, 1, {"--sgd-momentum"}},
+    {{"--clip-grad", "-1"}, 1, {"--clip-grad of at least 0"}},
+    {{"--weight-decay", "-1"}, 1, {"--weight-decay of at least 0"}},
+    {{"--lr-warmup-iters", "2", "--lr-warmup-fraction", "0.1"},
+     1,
+     {"--lr-warmup-fraction, but got both"}},
+    {{"--lr-warmup-iters", "10"},
+     1,
+     {"--lr-warmup-iters below", "(10), but got 10", "--lr-warmup-iters 9 would work"}},
+    {{"--lr-warmup-fraction", "1.5"}, 1, {"--lr-warmup-fraction"}},
+    {{"--lr-decay-style", "WSD"}, 1, {"--lr-wsd-decay-iters with --lr-decay-style WSD"}},
+    {{"--lr-wsd-decay-iters", "2"}, 1, {"--lr-decay-style WSD with --lr-wsd-decay-iters"}},
+    {{"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "20"},
+     1,
+     {"(10), but got 20", "10 would work"}},
+    {{"--data-path", "x"}, 1, {"--data-path or --mock-data, but got both"}},
+    {{"--mock-data=false"}, 1, {"Expected --data-path, but got none; --mock-data"}},
+    {{"--vocab-size", "0"}, 1, {"--vocab-size of at least 1, or a tokenizer"}},
+    {{"--split", "a,b"}, 1, {"--split", "969,30,1"}},
+    {{"--split", "1,2,3,4"}, 1, {"--split"}},
+    {{"--split", "0,0"}, 1, {"--split"}},
+    {{"--split", ""}, 1, {"--split"}},
+    {{"--split", "9,-1"}, 1, {"--split"}},
+    {{"--vocab-file", "v"}, 1, {"both --vocab-file and --merge-file"}},
+    {{"--vocab-file", "v", "--merge-file", "m", "--tokenizer-model", "t"}, 1, {"but got both"}},
+    {{"--tokenizer-type", "GPT2BPETokenizer"}, 1, {"--vocab-file and --merge-file with"}},
+    {{"--tokenizer-type", "HuggingFaceTokenizer"}, 1, {"--tokenizer-model with"}},
+    {{"--tokenizer-type", "ByteTokenizer", "--tokenizer-model", "t"}, 1, {"no tokenizer files"}},
+    {{"--save-interval", "5"}, 1, {"--save with --save-interval"}},
+    {{"--finetune"}, 1, {"--load with --finetune"}},
+    {{"--no-load-optim"}, 1, {"--load with --no-load-optim"}},
+    {{"--eval-interval", "-1"}, 1, {"--eval-interval of at least 0"}},
+    {{"--log-interval", "0"}, 1, {"--log-interval of at least 1"}},
+    {{"--exit-duration-in-mins", "0"}, 1, {"--exit-duration-in-mins above 0"}},
+    {{"--nproc", "0"}, 1, {"--nproc of at least 1"}},
+    {{"--nproc", "4097"}, 1, {"--nproc of 1 to 4096", "but got 4097"}},
+    {{"--pipeline-model-parallel-size", "2"}, 3, {"2 or 4 ranks would work: --nproc 2, or torch"}},
+    {{"--threads", "0"}, 1, {"--threads of at least 1"}},
+    {{"--threads-as-ranks"}, 1, {"--nproc with --threads-as-ranks"}},
+    {{"--master-port", "70000"}, 1, {"--master-port between 1 and 65535"}},
+    {{"--distributed-timeout-minutes", "0"}, 1, {"--distributed-timeout-minutes above 0"}},
+    {{"--ddp-bucket-size", "0"}, 1, {"--ddp-bucket-size of at least 1"}},
+    {{"--overlap-param-gather"},
+     1,
+     {"--use-distributed-optimizer, or", "--overlap-grad-reduce with --overlap-param-gather"}},
+    {{"--use-distributed-optimizer", "--overlap-grad-reduce",
+      "--overlap-param-gather-with-optimizer-step"},
+     1,
+     {"--overlap-param-gather with --overlap-param-gather-with-optimizer-step"}},
+    {{"--data-parallel-sharding-strategy", "optim_grads"},
+     1,
+     {"--use-megatron-fsdp with --data-parallel-sharding-strategy optim_grads"}},
+    {{"--use-megatron-fsdp", "--use-distributed-optimizer"}, 1, {"but got no_shard"}},
+    {{"--use-megatron-fsdp", "--data-parallel-sharding-strategy", "optim_grads_params",
+      "--overlap-grad-reduce", "--overlap-param-gather",
+      "--overlap-param-gather-with-optimizer-step"},
+     1,
+     {"but got optim_grads_params", "leave one out"}},
+    {{"--recompute-granularity", "full"},
+     1,
+     {"--recompute-method and --recompute-num-layers with", "uniform and 1 work"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "block"},
+     1,
+     {"--recompute-method and --recompute-num-layers with", "uniform and 1 work"}},
+    {{"--recompute-activations", "--recompute-method", "uniform"},
+     1,
+     {"--recompute-granularity full with --recompute-method", "leave them out"}},
+    {{"--recompute-num-layers", "1"}, 1, {"--recompute-granularity full with", "leave them out"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers",
+      "0"},
+     1,
+     {"--recompute-num-layers of at least 1, but got 0"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers",
+      "5"},
+     1,
+     {"--recompute-num-layers of at most the 4 layers", "but got 5", "1 to 4 work"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "block", "--recompute-num-layers",
+      "3", "--pipeline-model-parallel-size", "2"},
+     2,
+     {"--recompute-num-layers of at most the 2 layers", "but got 3", "1 to 2 work"}},
+    {{"--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers",
+      "1", "--recompute-modules", "mlp"},
+     1,
+     {"--recompute-granularity selective with --recompute-modules", "leave them out"}},
+    {{"--recompute-modules", "mlp"}, 1, {"--recompute-granularity selective with"}},
+    {{"--recompute-activations", "--recompute-modules", "moe"},
+     1,
+     {"core_attn, layernorm, mlp or mla_up_proj", "but got 'moe'"}},
+    {{"--recompute-activations", "--recompute-modules", "mla_up_proj"},
+     1,
+     {"--multi-latent-attention with --recompute-modules mla_up_proj", "leave mla_up_proj out"}},
+    {{"--mtp-num-layers", "-1"}, 1, {"--mtp-num-layers of at least 0"}},
+    {{"--mtp-use-repeated-layer"}, 1, {"--mtp-num-layers of at least 1", "1 works"}},
+    {{"--mtp-detach-heads"}, 1, {"--mtp-num-layers of at least 1", "1 works"}},
+    {{"--mtp-num-layers", "1", "--mtp-loss-scaling-factor", "-0.1"},
+     1,
+     {"--mtp-loss-scaling-factor of at least 0", "0.1 is usual"}},
+    {{"--cuda-graph-impl", "local"}, 1, {"--cuda-graph-impl none"}},
+    // What would be accepted and change nothing.
+    {{"--bf16", "--params-dtype", "fp32"}, 1, {"--bf16 or --params-dtype fp32, but got both"}},
+    {{"--grad-reduce-in-bf16"}, 1, {"--bf16 with --grad-reduce-in-bf16"}},
+    {{"--rope-scaling-factor", "4"}, 1, {"--rope-scaling-factor", "leave"}},
+    {{"--master-port", "29500"}, 1, {"--master-port, but got one rank"}},
+    {{"--master-addr", "node1"}, 1, {"--master-addr, but got one rank"}},
+    {{"--nproc", "2", "--threads-as-ranks", "--master-port", "29500"},
+     2,
+     {"--master-port, but got threads"}},
+    {{"--sgd-momentum", "0.8"}, 1, {"--optimizer sgd with --sgd-momentum, but got adam"}},
+    {{"--optimizer", "sgd", "--adam-eps", "1e-6"}, 1, {"--optimizer adam with --adam-eps"}},
+    {{"--lr-wsd-decay-style", "cosine"}, 1, {"--lr-decay-style WSD with --lr-wsd-decay-style"}},
+    {{"--lr-warmup-init", "1e-5"}, 1, {"--lr-warmup-iters", "leave --lr-warmup-init out"}},
+    {{"--lr-decay-style", "constant", "--min-lr", "1e-5"}, 1, {"--min-lr, but got constant"}},
+    {{"--eval-interval", "0", "--eval-iters", "5"}, 1, {"--eval-interval above 0"}},
+    {{"--data-cache-path", "x"}, 1, {"--data-path with --data-cache-path"}},
+    {{"--no-pad-vocab", "--make-vocab-size-divisible-by", "8"},
+     1,
+     {"--no-pad-vocab, but got both"}},
+    {{"--save", ""}, 1, {"a folder behind --save"}},
+    {{"--load", ""}, 1, {"a folder behind --load"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {
+  std::string name = std::to_string(info.index);
+  for (const char c : info.param.arguments.front()) name += std::isalnum(c) != 0 ? c : '_';
+  return name;
+});
+
+TEST(Validate, AcceptsWhatWorks) {
+  EXPECT_EQ(validation_refusal({}), "accepted");
+  EXPECT_EQ(validation_refusal(
+                {"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
+                 "--sequence-parallel", "--global-batch-size", "8", "--micro-batch-size", "2"},
+                8),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--vocab-size", "127", "--tensor-model-parallel-size", "2"}, 2),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--multi-latent-attention", "--position-embedding-type", "rope",
+                                "--hidden-size", "66", "--rope-type", "yarn", "--mscale-all-dim",
+                                "1", "--qk-layernorm"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--num-query-groups", "1", "--tensor-model-parallel-size", "4"}, 4),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--position-embedding-type", "rope", "--rotary-percent", "0.5",
+                                "--use-rope-scaling", "--rope-scaling-factor", "4",
+                                "--rotary-seq-len-interpolation-factor", "2",
+                                "--max-position-embeddings", "16"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--recompute-granularity", "full", "--recompute-method", "uniform",
+                                "--recompute-num-layers", "3"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--recompute-activations", "--recompute-modules", "core_attn",
+                                "layernorm", "mlp"}),
+            "accepted");
+  EXPECT_EQ(validation_refusal({"--mtp-num-layers", "2", "--mtp-use-repeated-layer"}), "accepted");
+}
+
+// A plan may leave open how long a run is and on what; what is given is checked as for training.
+TEST(Validate, APlanChecksWhatTrainingChecks) {
+  const Arguments model = {"--num-layers",          "4", "--hidden-size", "64",
+                           "--num-attention-heads", "4", "--seq-length",  "32"};
+  const auto refusal = [&](Arguments arguments) {
+    arguments.insert(arguments.end(), model.begin(), model.end());
+    return message_of([&] {
+      Options options = parse_options(Command::plan, arguments).options;
+      validate(options, /*world_size=*/2, Command::plan);
+    });
+  };
+  EXPECT_EQ(refusal({"--vocab-size", "128"}), "accepted");
+  EXPECT_EQ(refusal({"--tokenizer-model", "tokenizer.json"}), "accepted");
+  EXPECT_EQ(refusal({"--vocab-size", "128", "--profile"}), "accepted");
+  EXPECT_THAT(refusal({}), AllOf(HasSubstr("give --vocab-size"), HasSubstr("--tokenizer-model")));
+  for (const auto& [flags, message] :
+       {std::pair<Arguments, const char*>{{"--train-iters", "-1"}, "--train-iters of at least"},
+        {{"--split", "x"}, "--split as up to three shares"},
+        {{"--lr-warmup-iters", "9", "--train-iters", "9"}, "8 would work"},
+        {{"--sgd-momentum", "0.8"}, "--optimizer sgd"},
+        {{"--grad-reduce-in-bf16"}, "--bf16 with --grad-reduce-in-bf16"},
+        {{"--overlap-param-gather"}, "--use-distributed-optimizer"},
+        {{"--threads-as-ranks"}, "--nproc with --threads-as-ranks"},
+        {{"--profile", "--profile-ranks", "2"}, "--profile-ranks within 0 to 1"},
+        {{"--profile", "--train-iters", "5"}, "at most the run's 5 steps"},
+        {{"--finetune"}, "--load with --finetune"},
+        {{"--tensor-model-parallel-size", "4"}, "4 ranks would work: --world-size 4"}}) {
+    Arguments arguments = flags;
+    arguments.insert(arguments.end(), {"--vocab-size", "128"});
+    EXPECT_THAT(refusal(arguments), HasSubstr(message)) << flags.front();
+  }
+}
+
+TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
+  for (const Arguments& flags : {Arguments{"--bf16"}, Arguments{"--params-dtype", "bf16"}}) {
+    Options options = parse_options(Command::train, good_arguments(flags)).options;
+    validate(options, 1);
+    EXPECT_TRUE(options.model.transformer.bf16);
+    EXPECT_EQ(options.model.transformer.params_dtype, at::kBFloat16);
+  }
+}
+
+TEST(Validate, ListsAllProblemsInOneLine) {
+  const std::string message = validation_refusal(
+      {"--num-attention-heads", "5", "--lr", "-1", "--pipeline-model-parallel-size", "3"}, 4);
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("(1) "), HasSubstr("--num-attention-heads (5), but got 64"),
+                    HasSubstr("--lr of at least 0"), HasSubstr("--num-layers divisible by"),
+                    HasSubstr("3 or 6 ranks"), Not(HasSubstr("\n"))));
+}
+
+TEST(Validate, OtherSubcommandsAreCheckedForWhatTheyTake) {
+  const auto refusal_of = [](Command command, const Arguments& arguments) {
+    return message_of([&] {
+      Options options = parse_options(command, arguments).options;
+      options.model.transformer.num_layers = 2;
+      options.model.transformer.hidden_size = 64;
+      options.model.transformer.num_attention_heads = 4;
+      validate(options, 1, command);
+    });
+  };
+  const Arguments generate = {"--load", "x", "--tokenizer-model", "t"};
+  const auto with = [&](Arguments more) {
+    more.insert(more.begin(), generate.begin(), generate.end());
+    return more;
+  };
+  EXPECT_EQ(refusal_of(Command::generate, generate), "accepted");
+  EXPECT_THAT(refusal_of(Command::generate, with({"--max-new-tokens", "0"})),
+              HasSubstr("--max-new-tokens"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--temperature", "-1"})),
+              HasSubstr("--temperature"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--top-p", "1.5"})), HasSubstr("--top-p"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--top-p", "0.5", "--top-k", "3"})),
+              HasSubstr("but got both"));
+  EXPECT_THAT(refusal_of(Command::generate, with({"--num-samples", "0"})),
+              HasSubstr("--num-samples"));
+  EXPECT_THAT(refusal_of(Command::bench, {}), HasSubstr("--vocab-size of at least 1"));
+  EXPECT_THAT(refusal_of(Command::bench, {"--vocab-size", "9", "--steps", "0"}),
+              HasSubstr("--steps"));
+  EXPECT_EQ(refusal_of(Command::bench, {"--vocab-size", "9"}), "accepted");
+  EXPECT_THAT(refusal_of(Command::parity, {"c.json", "--tolerance", "0"}),
+              HasSubstr("--tolerance"));
+  EXPECT_THAT(
+      refusal_of(Command::preprocess, {"--input", "a", "--output-prefix", "b", "--workers", "0"}),
+      HasSubstr("--workers"));
+  EXPECT_THAT(refusal_of(Command::tokenize, {"--vocab-file", "v"}), HasSubstr("--merge-file"));
+}
+
+TEST(Nearest, DivisorsAndMultiples) {
+  EXPECT_EQ(nearest_divisors(12, 5), "4 or 6");
+  EXPECT_EQ(nearest_divisors(12, 4), "4");
+  EXPECT_EQ(nearest_divisors(12, 50), "12");
+  EXPECT_EQ(nearest_divisors(12, 0), "1");
+  EXPECT_EQ(nearest_divisors(7, 3), "1 or 7");
+  EXPECT_EQ(nearest_divisors(int64_t{1} << 40, 3), "2 or 4");
+  EXPECT_EQ(nearest_multiples(4, 6), "4 or 8");
+  EXPECT_EQ(nearest_multiples(4, 3), "4");
+  EXPECT_EQ(nearest_multiples(4, 0), "4");
+  EXPECT_EQ(nearest_multiples(4, 8), "8");
+}
+
+}  // namespace
+}  // namespace megatron

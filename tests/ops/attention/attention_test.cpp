@@ -1,0 +1,162 @@
+#include "megatron/ops/attention/attention.h"
+
+#include "tests/ops/op_test.h"
+
+namespace megatron::test {
+namespace {
+
+using Options = CoreAttentionOptions;
+
+constexpr double kScale = 0.3;
+
+Operator core(bool plain, Options options) {
+  options.scale = kScale;
+  return [plain, options](const std::vector<at::Tensor>& in) {
+    Options given = options;
+    if (in.size() > 3) given.softmax_offset = in[3];
+    return plain ? reference::core_attention(in[0], in[1], in[2], given)
+                 : core_attention(in[0], in[1], in[2], given);
+  };
+}
+
+std::vector<at::Tensor> qkv(int64_t sq, int64_t sk, int64_t b, int64_t n, int64_t g, int64_t d,
+                            at::ScalarType dtype) {
+  return {random_tensor({sq, b, n, d}, dtype, 1), random_tensor({sk, b, g, d}, dtype, 2),
+          random_tensor({sk, b, g, d}, dtype, 3)};
+}
+
+at::Tensor random_mask(int64_t b, int64_t sq, int64_t sk) {
+  return at::randint(2, {b, 1, sq, sk}, at::detail::createCPUGenerator(4),
+                     at::TensorOptions(at::kLong))
+      .to(at::kBool);
+}
+
+AttentionDropout dropout_plan(int64_t b, int64_t sq, int64_t first = 0) {
+  return {
+      .p = 0.3,
+      .key = {.seed = 99, .layer = 3, .site = 1},
+      .queries = {at::arange(500, 500 + b, at::kLong), at::arange(first, first + sq, at::kLong)},
+      .head_offset = 4};
+}
+
+TEST(Attention, LikeTheReference) {
+  const auto plan = dropout_plan(2, 19);
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
+    const auto square = qkv(19, 19, 2, 4, 2, 8, dtype);
+    const at::Tensor mask = random_mask(2, 19, 19);
+    const at::Tensor shared = random_mask(1, 19, 19);
+    for (const Options& o :
+         {Options{.causal = false}, Options{}, Options{.causal = false, .mask = mask},
+          Options{.causal = false, .mask = shared}, Options{.mask = mask}, Options{.dropout = plan},
+          Options{.causal = false, .mask = mask, .dropout = plan}}) {
+      expect_like_reference(
+          core(false, o), core(true, o), square, bound,
+          fmt::format("mask {} causal {} dropout {}", o.mask.defined(), o.causal, o.dropout.p > 0));
+    }
+    const Options cached{.query_offset = 37};
+    expect_like_reference(core(false, cached), core(true, cached), qkv(3, 40, 2, 4, 4, 8, dtype),
+                          bound, "cached keys");
+  }
+}
+
+TEST(Attention, WindowsAndSinksLikeTheReference) {
+  const auto plan = dropout_plan(2, 19);
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
+    auto inputs = qkv(19, 19, 2, 4, 2, 8, dtype);
+    const at::Tensor mask = random_mask(2, 19, 19);
+    for (const bool sink : {false, true}) {
+      if (sink) inputs.push_back(random_tensor({4}, dtype, 5));
+      for (const Options& o :
+           {Options{}, Options{.window = AttentionWindow{3, 0}},
+            Options{.causal = false, .window = AttentionWindow{2, 5}, .dropout = plan},
+            Options{.causal = false, .window = AttentionWindow{-1, 4}, .mask = mask},
+            Options{.causal = false, .query_offset = 30, .window = AttentionWindow{3, 0}}}) {
+        const AttentionWindow window = o.window.value_or(AttentionWindow{});
+        expect_like_reference(core(false, o), core(true, o), inputs, bound,
+                              fmt::format("window {} {} causal {} sink {}", window.left,
+                                          window.right, o.causal, sink));
+      }
+    }
+  }
+}
+
+TEST(Attention, CausalLikeTheReference) {
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
+    for (const int64_t groups : {4, 2, 1}) {
+      expect_like_reference(
+          [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); }, core(true, {}),
+          qkv(45, 45, 2, 4, groups, 16, dtype), bound, fmt::format("{} groups", groups));
+    }
+  }
+}
+
+TEST(Attention, GradientsByDifferences) {
+  const auto plan = dropout_plan(1, 4);
+  const auto inputs = qkv(4, 4, 1, 2, 1, 3, at::kDouble);
+  expect_gradients_by_differences(core(false, {.dropout = plan}), inputs);
+  expect_gradients_by_differences(core(false, {.causal = false, .mask = random_mask(1, 4, 4)}),
+                                  inputs);
+  auto with_sink = inputs;
+  with_sink.push_back(random_tensor({2}, at::kDouble, 5));
+  expect_gradients_by_differences(core(false, {.causal = false, .window = AttentionWindow{1, 1}}),
+                                  with_sink);
+  expect_gradients_by_differences(
+      [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); }, inputs);
+}
+
+TEST(Attention, RowWhollyMaskedWeighsAllKeysAlike) {
+  const auto in = qkv(3, 5, 1, 2, 2, 4, at::kFloat);
+  at::Tensor mask = at::zeros({1, 1, 3, 5}, at::kBool);
+  mask[0][0][1] = true;
+  const at::Tensor out = core_attention(in[0], in[1], in[2], {.causal = false, .mask = mask});
+  expect_close(out[1], in[2].mean(0).reshape({1, 8}), 1e-6);
+}
+
+TEST(Attention, QueriesInPiecesAreThoseOfTheWhole) {
+  const auto in = qkv(12, 12, 2, 4, 2, 8, at::kDouble);
+  const auto plan = dropout_plan(2, 12);
+  const at::Tensor whole = core_attention(in[0], in[1], in[2], {.scale = kScale, .dropout = plan});
+  const auto late = dropout_plan(2, 5, /*first=*/7);
+  const at::Tensor part = core_attention(in[0].narrow(0, 7, 5), in[1], in[2],
+                                         {.scale = kScale, .query_offset = 7, .dropout = late});
+  expect_close(part, whole.narrow(0, 7, 5), 1e-13);
+  // Heads apart, as tensor parallelism holds them: query heads 2 and 3 share the second group.
+  auto heads = plan;
+  heads.head_offset += 2;
+  const at::Tensor second =
+      core_attention(in[0].narrow(2, 2, 2), in[1].narrow(2, 1, 1), in[2].narrow(2, 1, 1),
+                     {.scale = kScale, .dropout = heads});
+  expect_close(second, whole.narrow(2, 16, 16), 1e-13);
+}
+
+TEST(Attention, EmptyBatch) {
+  const auto in = qkv(3, 3, 0, 2, 2, 4, at::kFloat);
+  EXPECT_EQ(core_attention(in[0], in[1], in[2], {}).sizes(), (std::vector<int64_t>{3, 0, 8}));
+  EXPECT_EQ(causal_attention(in[0], in[1], in[2], 1).sizes(), (std::vector<int64_t>{3, 0, 8}));
+}
+
+TEST(Attention, Errors) {
+  const auto in = qkv(3, 5, 1, 4, 2, 8, at::kFloat);
+  expect_error([&] { causal_attention(in[0], in[1], in[2], 1); }, "as many keys as queries");
+  expect_error([&] { core_attention(in[0].narrow(2, 0, 3), in[1], in[2], {}); },
+               "multiple of the key-value heads, but got 3 and 2");
+  expect_error([&] { core_attention(in[0].narrow(3, 0, 3), in[1], in[2], {}); }, "that agree");
+  expect_error(
+      [&] {
+        core_attention(in[0], in[1], in[2], {.mask = at::zeros({1, 1, 3, 3}, at::kBool)});
+      },
+      "Expected a mask of shape [1 or 1, 1, 3, 5]");
+  expect_error(
+      [&] {
+        core_attention(in[0], in[1], in[2], {.mask = at::zeros({1, 1, 3, 5})});
+      },
+      "dtype bool");
+  expect_error([&] { core_attention(in[0], in[1], in[2], {.query_offset = -1}); },
+               "query_offset of at least 0");
+}
+
+}  // namespace
+}  // namespace megatron::test

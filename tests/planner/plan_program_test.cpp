@@ -1,0 +1,155 @@
+// `megatron plan`: who holds what, the schedule's bound, and its picture.
+#include <filesystem>
+#include <fstream>
+#include <gmock/gmock.h>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include "megatron/config/validate/validate.h"
+#include "megatron/planner/layout_plan.h"
+
+#include "tests/program.h"
+
+namespace megatron {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const std::string kPlanned =
+    "plan --num-layers 8 --hidden-size 64 --num-attention-heads 4 --seq-length 32 --vocab-size 96 "
+    "--make-vocab-size-divisible-by 8 ";
+
+ProgramResult plan(const std::string& flags) {
+  return run_program(kPlanned + flags);
+}
+
+TEST(PlanProgram, SaysWhoHoldsWhatAndWhatTheScheduleReaches) {
+  const ProgramResult result =
+      plan("--pipeline-model-parallel-size 4 --micro-batch-size 2 --global-batch-size 32");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output,
+              AllOf(HasSubstr("TP=1 x PP=4 x CP=1 x DP=1, 4 ranks; 16 micro-batches of 2 x 32"),
+                    HasSubstr("layers 1-2, embedding"), HasSubstr("layers 7-8, output layer"),
+                    HasSubstr("bubble: 15.8%"),  // 3 / (16 + 3)
+                    HasSubstr("schedule's own bound on efficiency: 84.2%")));
+}
+
+TEST(PlanProgram, KnowsVirtualStagesAndTheWorldsSize) {
+  const ProgramResult result = plan(
+      "--pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2 "
+      "--world-size 8 --tensor-model-parallel-size 2 --global-batch-size 16");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, AllOf(HasSubstr("DP=2, 8 ranks; 8 micro-batches"),
+                                   HasSubstr("0-3       layers 1-2, embedding; layers 5-6"),
+                                   HasSubstr("interleaved 1F1B, 2 chunks a rank, groups of 2"),
+                                   HasSubstr("bubble: 5.9%")));  // 1 / (2 * 8 + 1)
+}
+
+TEST(PlanProgram, DrawsTheSchedule) {
+  const std::string file = testing::TempDir() + "/plan.svg";
+  const ProgramResult result = plan(
+      "--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout \"Et*3|t*2||t*3L\" "
+      "--global-batch-size 4 --draw-schedule " +
+      file);
+  EXPECT_EQ(result.status, 0) << result.errors;
+  std::stringstream picture;
+  picture << std::ifstream(file).rdbuf();
+  EXPECT_THAT(picture.str(),
+              AllOf(HasSubstr("<svg xmlns"), HasSubstr("prefers-color-scheme: dark"),
+                    HasSubstr("stage 1: backward of micro-batch 3, chunk 1"), HasSubstr("</svg>"),
+                    Not(HasSubstr("http://www.w3.org/1999/xlink"))));
+  std::filesystem::remove(file);
+}
+
+TEST(PlanProgram, RefusesWhatTrainingWouldRefuse) {
+  for (const auto& [flags, message] :
+       {std::pair{"--pipeline-model-parallel-size 3", "--num-layers 6 or 9"},
+        {"--pipeline-model-parallel-size 2 --world-size 3", "2 or 4 ranks would work"},
+        {"--pipeline-model-parallel-size 2 --world-size 0", "1 to"},
+        {"--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout \"Et*8|L|\"",
+         "E in the first and L in the last"},
+        {"--pipeline-model-parallel-size 2 --draw-schedule /nowhere/x.svg",
+         "/nowhere/x.svg, but could not: No such file or directory"},
+        {"--pipeline-model-parallel-size 2 --draw-schedule x.png", "'x.png'; x.svg works"}}) {
+    const ProgramResult result = plan(std::string(flags));
+    EXPECT_NE(result.status, 0) << flags;
+    EXPECT_THAT(result.errors, HasSubstr(message)) << flags;
+  }
+}
+
+// The configuration and the flags of a training run are those of its plan.
+TEST(PlanProgram, TakesTheCommandLineOfTraining) {
+  const std::string examples = EXAMPLES_DIR;
+  const ProgramResult result = run_program(
+      "plan --config " + examples + "/quickstart.yaml --tokenizer-model " + examples +
+      "/data/tokenizer.json --nproc 4 --tensor-model-parallel-size 2 --use-distributed-optimizer "
+      "--overlap-grad-reduce --recompute-granularity selective --data-path nowhere --save nowhere");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output,
+              AllOf(HasSubstr(", bf16\n"), HasSubstr("DP=2 (distributed optimizer), 4 ranks"),
+                    HasSubstr("activations come on top")));
+}
+
+TEST(PlanProgram, SaysWhatARankKeepsInMemory) {
+  // 2 bytes of a weight, 4 of its gradient, 12 of the optimizer's state: shared out over dp x cp.
+  const std::string model =
+      "plan --num-layers 4 --hidden-size 1024 --num-attention-heads 8 --seq-length 64 --vocab-size "
+      "1024 --untie-embeddings-and-output-weights --position-embedding-type none "
+      "--disable-bias-linear --normalization RMSNorm --bf16 --world-size 4 "
+      "--context-parallel-size 2 ";
+  // Weights of 12 x 1024^2 a layer and 2 x 1024^2 of the vocabulary: 50 Mi; norms: 9 x 1024.
+  const auto stage = [](const char* weights, const char* gradients, const char* state,
+                        const char* sum) {
+    return HasSubstr(fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "stage 0", weights,
+                                 gradients, state, sum));
+  };
+  const auto output = [&](const std::string& flags) { return run_program(model + flags).output; };
+  EXPECT_THAT(output(""), stage("100.0", "200.0", "600.1", "900.2"));
+  EXPECT_THAT(output("--use-distributed-optimizer"), stage("100.0", "200.0", "150.0", "450.1"));
+  const std::string fsdp = "--use-megatron-fsdp --data-parallel-sharding-strategy ";
+  EXPECT_THAT(output(fsdp + "optim_grads"), stage("100.0", "50.0", "150.0", "300.1"));
+  EXPECT_THAT(output(fsdp + "optim_grads_params"),
+              AllOf(stage("25.0", "50.0", "150.0", "225.0"),
+                    HasSubstr("DP=2 (FSDP: optim_grads_params), 4 ranks")));
+  EXPECT_THAT(output("--use-megatron-fsdp"), HasSubstr("no_shard, nothing is shared out"));
+}
+
+TEST(PlanProgram, RefusesTwoSizesOfTheWorldAndNoVocabulary) {
+  EXPECT_THAT(plan("--world-size 2 --nproc 4").errors,
+              HasSubstr("Expected --world-size to be --nproc (4), but got 2"));
+  EXPECT_THAT(run_program("plan --num-layers 2 --hidden-size 16 --num-attention-heads 2 "
+                          "--seq-length 16")
+                  .errors,
+              AllOf(HasSubstr("give --vocab-size"), HasSubstr("--tokenizer-model")));
+}
+
+// The parameters of the plan are those that ranks make: of one rank alone and of all together.
+TEST(LayoutPlan, CountsTheParametersOfTheModel) {
+  Options options;
+  options.model.vocab_size = 96;
+  options.model.make_vocab_size_divisible_by = 8;
+  options.model.seq_length = 32;
+  options.model.share_embeddings_and_output_weights = false;
+  options.model.position_embedding_type = PositionEmbeddingType::rope;
+  TransformerConfig& transformer = options.model.transformer;
+  transformer.num_layers = 8;
+  transformer.hidden_size = 64;
+  transformer.num_attention_heads = 4;
+  const int64_t whole = plan_layout(options, 1).stages.at(0).parameters;
+  transformer.pipeline_model_parallel_size = 4;
+  transformer.pipeline.virtual_pipeline_model_parallel_size = 2;
+  int64_t parts = 0;
+  double share = 0;
+  for (const StagePlan& stage : plan_layout(options, 4).stages) {
+    parts += stage.parameters;
+    share += stage.flops_share;
+  }
+  EXPECT_EQ(parts, whole);
+  EXPECT_NEAR(share, 1, 1e-12);
+}
+
+}  // namespace
+}  // namespace megatron
