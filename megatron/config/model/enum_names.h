@@ -4,6 +4,7 @@
 #include <array>
 #include <string_view>
 
+#include "megatron/config/model/ddp_config.h"
 #include "megatron/config/model/gpt_model_config.h"
 #include "megatron/config/model/optimizer_config.h"
 #include "megatron/config/model/training_config.h"
