@@ -13,7 +13,7 @@ if [ "$version" != "$expected" ]; then
     "nothing checked" >&2
   exit 77
 fi
-mapfile -d '' -t sources < <(find megatron cli tests benchmarks -type f \
+mapfile -d '' -t sources < <(find megatron cli tests benchmarks examples -type f \
   \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 | sort -z)
 if [ "${1:-}" = --fix ]; then
   "$program" -i "${sources[@]}"
