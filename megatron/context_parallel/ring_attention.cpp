@@ -32,7 +32,7 @@ class RingTransfer {
 
  private:
   at::Tensor sent_, received_;
-  std::vector<std::shared_ptr<Pending>> pending_;
+  std::vector<std::shared_ptr<Work>> pending_;
 };
 
 constexpr int kKeysTag = 0, kGradientsTag = 1;

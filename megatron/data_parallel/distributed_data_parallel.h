@@ -1,72 +1,51 @@
-// Data parallelism of one model chunk: gradients summed over the ranks, and with a sharded
-// optimizer parameters of which every rank updates a slice (Megatron's DistributedDataParallel).
+// Data parallelism of one model chunk (Megatron's DistributedDataParallel): gradients are summed
+// over the ranks, and a sharding strategy decides what each rank keeps.
 #pragma once
 
-#include "megatron/data_parallel/fully_sharded.h"
-#include "megatron/data_parallel/gradient_reduction.h"
-#include "megatron/data_parallel/parameter_gather.h"
-#include "megatron/data_parallel/parameter_part.h"
-#include "megatron/parallel/process_group_collection.h"
+#include "megatron/data_parallel/data_parallel_strategy.h"
 
 namespace megatron {
 
 // A step: zero_gradients, the backward passes (the last one announced), finish_gradients; then the
-// optimizer updates owned_parts between begin_update and finish_update. All are collective over the
-// group, whose ranks take the same steps.
+// optimizer updates owned_slices between begin_update and finish_update. All are collective over
+// the data-parallel group.
 class DistributedDataParallel {
  public:
-  // Takes over the gradients of all parameters, with a sharded optimizer their values too; these
-  // must be on their device. `data_parallel` holds the ranks with copies of the parameters
-  // (ProcessGroupCollection::dp_cp).
-  DistributedDataParallel(std::vector<ModelPart> parts, const DistributedDataParallelConfig& config,
+  // The parameters must be on their device, and `groups` in forward order. `data_parallel` holds
+  // the ranks with copies of the parameters (ProcessGroupCollection::dp_cp).
+  DistributedDataParallel(const std::vector<ModuleGroup>& groups,
+                          const DistributedDataParallelConfig& config,
                           ProcessGroupPtr data_parallel);
-  ~DistributedDataParallel();
-  DistributedDataParallel(const DistributedDataParallel&) = delete;
-  DistributedDataParallel& operator=(const DistributedDataParallel&) = delete;
 
-  void zero_gradients();
+  void zero_gradients() { strategy_->zero_gradients(); }
   // The backward pass of `output` will be the last of this step.
   void reduce_with_backward_of(const at::Tensor& output);
-  // Gradients are complete in owned_parts: sums over the ranks.
-  void finish_gradients();
+  // Completes the gradients of owned_slices: sums over the ranks.
+  void finish_gradients() { strategy_->finish_gradients(); }
   void scale_gradients(double factor);
 
-  // What this rank updates: every parameter, in the order of registration, or its slices of the
-  // buckets, in the order of use.
-  const std::vector<ParameterPart>& owned_parts() const { return owned_parts_; }
-  bool is_sharded() const { return strategy_ != DataParallelShardingStrategy::no_shard; }
+  // What this rank updates, in forward order: every parameter, or this rank's slices.
+  const std::vector<ParameterSlice>& owned_slices() const { return strategy_->owned_slices(); }
+  bool is_sharded() const { return strategy_->is_sharded(); }
   const ProcessGroup& group() const { return *group_; }
 
-  void begin_update();
-  // Everything up to owned_parts()[count - 1] has its new values, which may go out to the others.
-  void parts_updated(size_t count);
-  void finish_update();
+  void begin_update() { wait_for_parameters(); }
+  // The first `count` of owned_slices have their new values: their gathers may start.
+  void slices_updated(size_t count) { strategy_->slices_updated(count); }
+  void finish_update() { strategy_->finish_update(); }
 
   // Ends the gathers that finish_update left in flight.
-  void wait_for_parameters();
-  // Whole parameters or gradients in Parameter::data and main_grad, for those who read them outside
-  // of the model's forward pass and backward: until the next step, or release_parameters.
-  void hold_parameters();
-  void hold_gradients();
-  // Frees the parameters that are sharded between their uses.
-  void release_parameters();
+  void wait_for_parameters() { strategy_->wait_for_parameters(); }
+  // For readers outside of forward and backward: completes Parameter::data or main_grad on every
+  // rank, until the next step or reshard_parameters.
+  void unshard_parameters() { strategy_->unshard_parameters(); }
+  void unshard_gradients() { strategy_->unshard_gradients(); }
+  // Frees full parameters where the ranks keep shards only.
+  void reshard_parameters() { strategy_->reshard_parameters(); }
 
  private:
-  std::vector<BucketLayout> plan(const DistributedDataParallelConfig& config);
-  void list_owned_parts();
-  void set_hooks();
-
-  std::vector<ModelPart> parts_;
   ProcessGroupPtr group_;
-  DataParallelShardingStrategy strategy_;
-  std::vector<ShardedUnit> units_;
-  std::unique_ptr<GradientBuffer> gradients_;
-  std::unique_ptr<ParameterBuffer> parameters_;   // null where not sharded
-  std::unique_ptr<GradientReduction> reduction_;  // of whole gradients
-  std::unique_ptr<ParameterGather> gather_;       // of parameters that stay whole
-  std::unique_ptr<FullySharded> sharded_;         // ZeRO-2 and -3
-  std::vector<ParameterPart> owned_parts_;
-  std::vector<size_t> parts_behind_;  // by bucket: owned parts up to and with its own
+  std::unique_ptr<DataParallelStrategy> strategy_;
 };
 
 }  // namespace megatron

@@ -12,18 +12,18 @@ at::Tensor FlatBuffer::shard(int rank, int count) const {
   return tensor_.narrow(0, rank * length, length);
 }
 
-void FlatBuffer::hold() {
-  if (held_) return;
+void FlatBuffer::allocate() {
+  if (allocated_) return;
   c10::Storage storage = tensor_.storage();
   storage.set_data_ptr_noswap(storage.allocator()->allocate(storage.nbytes()));
-  held_ = true;
+  allocated_ = true;
 }
 
-void FlatBuffer::release() {
-  if (!held_) return;
+void FlatBuffer::free() {
+  if (!allocated_) return;
   c10::Storage storage = tensor_.storage();
   storage.set_data_ptr_noswap({nullptr, storage.device()});
-  held_ = false;
+  allocated_ = false;
 }
 
 }  // namespace megatron

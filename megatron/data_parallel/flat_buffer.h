@@ -1,27 +1,29 @@
-// Flat memory that can be given back and taken again while views of it stay.
+// A flat buffer whose memory can be freed and allocated again while views of it stay valid.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace megatron {
 
-// Views of tensor() keep their shapes; they may be read and written only while the memory is held.
+// Views of tensor() keep their shapes. Their elements may be accessed only while the buffer is
+// allocated.
 class FlatBuffer {
  public:
-  // Holds its memory, uninitialised.
+  // Allocated, with uninitialised elements.
   FlatBuffer(int64_t numel, at::TensorOptions options);
 
   const at::Tensor& tensor() const { return tensor_; }
-  // Part `rank` of `count` equal ones; numel must divide.
+  // A view of shard `rank` of `count` equal shards. `count` must divide the number of elements.
   at::Tensor shard(int rank, int count) const;
 
-  bool is_held() const { return held_; }
-  void hold();  // uninitialised where it was not held
-  void release();
+  bool is_allocated() const { return allocated_; }
+  // Does nothing where the buffer is allocated; otherwise its elements are uninitialised.
+  void allocate();
+  void free();
 
  private:
   at::Tensor tensor_;
-  bool held_ = true;
+  bool allocated_ = true;
 };
 
 }  // namespace megatron

@@ -7,14 +7,14 @@
 namespace megatron {
 namespace {
 
-// Moves a finished gradient into the main gradient.
+// Adds a parameter's completed gradient to its main gradient.
 class AccumulateIntoMainGrad : public torch::autograd::PostAccumulateGradHook {
  public:
   AccumulateIntoMainGrad(const Parameter& parameter, const GradientBuffer::OnGradient& on_gradient)
       : parameter_(parameter), on_gradient_(on_gradient) {}
   void operator()(const at::Tensor& tensor) override {
     at::NoGradGuard no_grad;
-    // Undefined where an operator added the gradient itself (linear, embedding).
+    // Undefined where an operator (linear, embedding) added to main_grad itself.
     if (tensor.grad().defined()) {
       parameter_.main_grad.add_(tensor.grad());
       tensor.mutable_grad().reset();

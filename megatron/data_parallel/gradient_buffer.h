@@ -1,4 +1,4 @@
-// Main gradients of parameters in contiguous buckets.
+// The main gradients of parameters in contiguous buckets.
 #pragma once
 
 #include <functional>
@@ -10,13 +10,14 @@ namespace megatron {
 
 class GradientBuffer {
  public:
-  // Told after every gradient that a backward pass left, whoever added it to main_grad.
+  // Called each time that a backward pass has completed a parameter's gradient, also where an
+  // operator added it to main_grad itself.
   using OnGradient = std::function<void(const Parameter& parameter)>;
 
-  // Gives every parameter its main_grad, a view of a bucket that starts at zero. A gradient that
-  // autograd computes is added to main_grad and freed; operators may add theirs directly.
+  // Makes main_grad of every parameter a view of its bucket, set to zero. A gradient that autograd
+  // computes is added to main_grad and freed; operators may add to main_grad directly.
   explicit GradientBuffer(std::vector<BucketLayout> layouts, OnGradient on_gradient = nullptr);
-  // The buckets of plan_buckets.
+  // With the layout of plan_buckets.
   GradientBuffer(const std::vector<ParameterPtr>& parameters,
                  const DistributedDataParallelConfig& config, int data_parallel_size);
   ~GradientBuffer();
@@ -25,6 +26,7 @@ class GradientBuffer {
 
   const std::vector<BucketLayout>& layouts() const { return layouts_; }
   FlatBuffer& bucket(size_t index) { return buckets_[index]; }
+  const FlatBuffer& bucket(size_t index) const { return buckets_[index]; }
   size_t num_buckets() const { return buckets_.size(); }
   void zero();
 

@@ -7,21 +7,20 @@
 
 namespace megatron {
 
-GradientReduction::GradientReduction(GradientBuffer& buffer, const ProcessGroup& group,
-                                     bool scatter, bool overlap)
-    : buffer_(buffer),
+GradientReduction::GradientReduction(const std::vector<BucketLayout>& layouts,
+                                     const ProcessGroup& group, Options options)
+    : buffer_(layouts, [this](const Parameter& parameter) { gradient_arrived(parameter); }),
       group_(group),
-      scatter_(scatter),
-      overlap_(overlap),
-      buckets_(buffer.num_buckets()) {
-  for (size_t bucket = 0; bucket < buckets_.size(); ++bucket) {
-    for (const BucketSlot& slot : buffer.layouts()[bucket].slots)
+      options_(options),
+      buckets_(layouts.size()) {
+  for (size_t bucket = 0; bucket < layouts.size(); ++bucket) {
+    for (const BucketSlot& slot : layouts[bucket].slots)
       arrivals_[slot.parameter.get()].bucket = bucket;
   }
-  order_.resize(buckets_.size());
+  order_.resize(layouts.size());
   std::iota(order_.begin(), order_.end(), size_t{0});
   const auto deferred = std::ranges::stable_partition(order_, [&](size_t bucket) {
-    return std::ranges::none_of(buffer.layouts()[bucket].slots, [](const BucketSlot& slot) {
+    return std::ranges::none_of(layouts[bucket].slots, [](const BucketSlot& slot) {
       return slot.parameter->gradient_is_deferred;
     });
   });
@@ -29,7 +28,7 @@ GradientReduction::GradientReduction(GradientBuffer& buffer, const ProcessGroup&
 }
 
 void GradientReduction::start_last_backward() {
-  if (!overlap_) return;
+  if (!options_.overlap) return;
   last_backward_ = true;
   for (Bucket& bucket : buckets_) bucket.missing = 0;
   for (auto& [parameter, arrivals] : arrivals_) {
@@ -45,7 +44,7 @@ void GradientReduction::gradient_arrived(const Parameter& parameter) {
   Bucket& bucket = buckets_[arrivals.bucket];
   check(!bucket.started,
         "Expected {} gradients of {} in a step's last backward pass, as in the step before, but "
-        "got another after they were reduced; without --overlap-grad-reduce it works",
+        "got another one after their reduction had started; without --overlap-grad-reduce it works",
         arrivals.expected, parameter.name);
   if (++arrivals.seen > arrivals.expected) return;
   --bucket.missing;
@@ -53,7 +52,7 @@ void GradientReduction::gradient_arrived(const Parameter& parameter) {
 }
 
 void GradientReduction::start_full_buckets() {
-  if (!learnt_) return;
+  if (!learned_) return;
   while (next_ < completed_by_backward_ && buckets_[order_[next_]].missing == 0) start_next();
 }
 
@@ -65,22 +64,27 @@ void GradientReduction::start(size_t index) {
   Bucket& bucket = buckets_[index];
   bucket.started = true;
   if (group_.size() == 1) return;
-  const FlatBuffer& gradients = buffer_.bucket(index);
-  bucket.pending = scatter_ ? group_.ireduce_scatter(gradients.shard(group_.rank(), group_.size()),
-                                                     gradients.tensor())
-                            : group_.iall_reduce(gradients.tensor());
+  const at::Tensor& gradients = buffer_.bucket(index).tensor();
+  bucket.work = options_.scatter ? group_.ireduce_scatter(shard(index), gradients)
+                                 : group_.iall_reduce(gradients);
 }
 
 void GradientReduction::finish() {
   while (next_ < order_.size()) start_next();
   for (Bucket& bucket : buckets_) {
-    if (bucket.pending) std::exchange(bucket.pending, nullptr)->wait();
+    if (bucket.work) std::exchange(bucket.work, nullptr)->wait();
     bucket.started = false;
   }
   next_ = 0;
   if (!std::exchange(last_backward_, false)) return;
   for (auto& [parameter, arrivals] : arrivals_) arrivals.expected = arrivals.seen;
-  learnt_ = true;
+  learned_ = true;
+}
+
+void GradientReduction::all_gather() {
+  if (group_.size() == 1) return;
+  for (size_t bucket = 0; bucket < buffer_.num_buckets(); ++bucket)
+    group_.iall_gather(buffer_.bucket(bucket).tensor(), shard(bucket))->wait();
 }
 
 }  // namespace megatron

@@ -16,7 +16,7 @@ at::ScalarType gradient_dtype(const Parameter& parameter, const BucketRules& rul
   return rules.grad_reduce_in_fp32 && dtype == at::kBFloat16 ? at::kFloat : dtype;
 }
 
-// The elements up to the end of the last parameter.
+// Elements up to the end of the last slot.
 int64_t filled(const BucketLayout& bucket) {
   if (bucket.slots.empty()) return 0;
   return bucket.slots.back().start + bucket.slots.back().parameter->data.numel();
@@ -24,11 +24,11 @@ int64_t filled(const BucketLayout& bucket) {
 
 }  // namespace
 
-std::vector<ParameterPtr> parameters_of(const std::vector<ModelPart>& parts) {
+std::vector<ParameterPtr> parameters_of(const std::vector<ModuleGroup>& groups) {
   std::vector<ParameterPtr> all;
   std::set<const Parameter*> known;
-  for (const ModelPart& part : parts) {
-    for (const ParameterPtr& parameter : part.parameters) {
+  for (const ModuleGroup& group : groups) {
+    for (const ParameterPtr& parameter : group.parameters) {
       if (known.insert(parameter.get()).second) all.push_back(parameter);
     }
   }
@@ -53,7 +53,7 @@ std::vector<BucketLayout> plan_buckets(const std::vector<ParameterPtr>& paramete
   constexpr int64_t kStart = 64;
   const int64_t end = rules.sharded ? std::lcm(int64_t{rules.shards}, int64_t{128}) : kStart;
   std::vector<BucketLayout> buckets;
-  bool open = false;  // whether the last bucket takes more
+  bool open = false;  // the last bucket accepts another parameter
   for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
     const ParameterPtr& parameter = *it;
     const at::ScalarType dtype = parameter->data.scalar_type();

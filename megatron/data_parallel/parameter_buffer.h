@@ -8,11 +8,12 @@ namespace megatron {
 
 class ParameterBuffer {
  public:
-  // Moves the parameters' values into buckets: from then on `data` of each is a view of one.
+  // Copies the parameters into buckets and makes Parameter::data a view of its bucket.
   explicit ParameterBuffer(std::vector<BucketLayout> layouts);
 
   const std::vector<BucketLayout>& layouts() const { return layouts_; }
   FlatBuffer& bucket(size_t index) { return buckets_[index]; }
+  const FlatBuffer& bucket(size_t index) const { return buckets_[index]; }
   size_t num_buckets() const { return buckets_.size(); }
 
  private:

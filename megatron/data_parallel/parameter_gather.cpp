@@ -1,16 +1,27 @@
 #include "megatron/data_parallel/parameter_gather.h"
 
+#include <exception>
+
 namespace megatron {
 
-ParameterGather::ParameterGather(ParameterBuffer& buffer, const ProcessGroup& group, bool overlap)
-    : buffer_(buffer),
+ParameterGather::ParameterGather(const std::vector<BucketLayout>& layouts,
+                                 const ProcessGroup& group, bool overlap)
+    : buffer_(layouts),
       group_(group),
       overlap_(overlap),
-      pending_(buffer.num_buckets()),
-      started_(buffer.num_buckets()) {
-  for (size_t bucket = 0; bucket < buffer.num_buckets(); ++bucket) {
-    for (const BucketSlot& slot : buffer.layouts()[bucket].slots)
-      bucket_of_[slot.parameter.get()] = bucket;
+      work_(layouts.size()),
+      started_(layouts.size()) {
+  for (size_t bucket = 0; bucket < layouts.size(); ++bucket) {
+    for (const BucketSlot& slot : layouts[bucket].slots) bucket_of_[slot.parameter.get()] = bucket;
+  }
+}
+
+ParameterGather::~ParameterGather() {
+  if (std::uncaught_exceptions() > 0) return;
+  try {
+    wait_for_all();
+  } catch (const std::exception&) {
+    // The rank that caused the failure reports it.
   }
 }
 
@@ -19,9 +30,7 @@ void ParameterGather::start_down_to(size_t end) {
     const size_t bucket = started_ - 1;
     wait(bucket);
     if (group_.size() == 1) continue;
-    const FlatBuffer& values = buffer_.bucket(bucket);
-    pending_[bucket] =
-        group_.iall_gather(values.tensor(), values.shard(group_.rank(), group_.size()));
+    work_[bucket] = group_.iall_gather(buffer_.bucket(bucket).tensor(), shard(bucket));
   }
 }
 
@@ -32,7 +41,7 @@ void ParameterGather::finish_update() {
 }
 
 void ParameterGather::wait(size_t bucket) {
-  if (pending_[bucket]) std::exchange(pending_[bucket], nullptr)->wait();
+  if (work_[bucket]) std::exchange(work_[bucket], nullptr)->wait();
 }
 
 void ParameterGather::wait_for(const std::vector<ParameterPtr>& parameters) {
@@ -40,7 +49,7 @@ void ParameterGather::wait_for(const std::vector<ParameterPtr>& parameters) {
 }
 
 void ParameterGather::wait_for_all() {
-  for (size_t bucket = pending_.size(); bucket > 0; --bucket) wait(bucket - 1);
+  for (size_t bucket = work_.size(); bucket > 0; --bucket) wait(bucket - 1);
 }
 
 }  // namespace megatron

@@ -1,5 +1,5 @@
-// The gather of parameters that every rank has updated a slice of, ahead of the parts of the model
-// that read them.
+// Unsharded parameters of which each rank updates a shard, gathered before the modules that read
+// them run.
 #pragma once
 
 #include <map>
@@ -11,29 +11,40 @@ namespace megatron {
 
 class ParameterGather {
  public:
-  // `overlap`: gathers are started together and waited for one by one, where a part reads them.
-  ParameterGather(ParameterBuffer& buffer, const ProcessGroup& group, bool overlap);
+  // `overlap`: all gathers start at the end of an update, and each is waited for when a module
+  // reads its parameters.
+  ParameterGather(const std::vector<BucketLayout>& layouts, const ProcessGroup& group,
+                  bool overlap);
+  // Waits for the gathers in flight, except while an exception unwinds: the other ranks may be gone
+  // then.
+  ~ParameterGather();
+  ParameterGather(const ParameterGather&) = delete;
+  ParameterGather& operator=(const ParameterGather&) = delete;
 
-  // Starts the gathers of the buckets from `end` (not included) on that have not been started yet:
-  // 0 starts all. Buckets are started from the last, which is read first, in the same order on
-  // every rank.
+  // This rank's shard of a bucket.
+  at::Tensor shard(size_t bucket) const {
+    return buffer_.bucket(bucket).shard(group_.rank(), group_.size());
+  }
+
+  // Starts the gathers of buckets [end, num_buckets) that have not started in this update: 0 starts
+  // all. The order is from the last bucket, which is read first, to the first, on every rank.
   void start_down_to(size_t end);
-  // The end of an update: starts what is left, and waits for it where nothing is to overlap.
+  // Ends an update: starts the remaining gathers, and waits for all where they do not overlap.
   void finish_update();
 
-  // Waits for what holds these parameters.
+  // Waits for the buckets that hold these parameters.
   void wait_for(const std::vector<ParameterPtr>& parameters);
   void wait_for_all();
 
  private:
   void wait(size_t bucket);
 
-  ParameterBuffer& buffer_;
+  ParameterBuffer buffer_;
   const ProcessGroup& group_;
   bool overlap_;
   std::map<const Parameter*, size_t> bucket_of_;
-  std::vector<std::shared_ptr<Pending>> pending_;
-  size_t started_;  // buckets from this one on have been started in this update
+  std::vector<std::shared_ptr<Work>> work_;  // by bucket
+  size_t started_;  // the gathers of buckets from this one on have started in this update
 };
 
 }  // namespace megatron

@@ -4,12 +4,12 @@
 
 namespace megatron {
 
-void finalize_shared_gradients(const std::vector<ParameterPart>& parts,
+void finalize_shared_gradients(const std::vector<ParameterSlice>& slices,
                                const ProcessGroupCollection& groups) {
   if (groups.tp->size() > 1) {
     std::vector<at::Tensor> partial;
-    for (const ParameterPart& part : parts) {
-      if (part.parameter->sequence_parallel) partial.push_back(part.main_grad.view(-1));
+    for (const ParameterSlice& slice : slices) {
+      if (slice.parameter->sequence_parallel) partial.push_back(slice.main_grad.view(-1));
     }
     if (!partial.empty()) {
       const at::Tensor flat = at::cat(partial);
@@ -22,8 +22,8 @@ void finalize_shared_gradients(const std::vector<ParameterPart>& parts,
     }
   }
   if (groups.embd && groups.embd->size() > 1) {
-    for (const ParameterPart& part : parts) {
-      if (part.parameter->shared_embedding) groups.embd->all_reduce(part.main_grad);
+    for (const ParameterSlice& slice : slices) {
+      if (slice.parameter->shared_embedding) groups.embd->all_reduce(slice.main_grad);
     }
   }
 }

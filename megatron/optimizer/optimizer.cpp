@@ -13,22 +13,22 @@ Optimizer::Optimizer(const OptimizerConfig& config, std::vector<DistributedDataP
                      const ProcessGroupCollection& groups, double mup_width_mult)
     : config_(config), groups_(groups), chunks_(std::move(chunks)) {
   for (const DistributedDataParallel* chunk : chunks_) {
-    for (const ParameterPart& part : chunk->owned_parts()) add_state(part, mup_width_mult);
+    for (const ParameterSlice& slice : chunk->owned_slices()) add_state(slice, mup_width_mult);
   }
 }
 
 Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<ParameterPtr>& parameters,
                      const ProcessGroupCollection& groups, double mup_width_mult)
     : config_(config), groups_(groups) {
-  for (const ParameterPart& part : whole_parts(parameters)) add_state(part, mup_width_mult);
+  for (const ParameterSlice& slice : full_slices(parameters)) add_state(slice, mup_width_mult);
 }
 
-void Optimizer::add_state(const ParameterPart& part, double mup_width_mult) {
-  const Parameter& parameter = *part.parameter;
-  const at::Tensor data = part.data.detach();
+void Optimizer::add_state(const ParameterSlice& slice, double mup_width_mult) {
+  const Parameter& parameter = *slice.parameter;
+  const at::Tensor data = slice.data.detach();
   const at::ScalarType dtype = accumulation_dtype(data.scalar_type());
   OptimizerState state;
-  state.part = part;
+  state.slice = slice;
   const bool is_vector = parameter.data.dim() <= 1;
   state.decays = !is_vector || config_.apply_wd_to_1d_parameters;
   const bool is_vector_like = is_vector || parameter.is_embedding_parameter;
@@ -36,7 +36,7 @@ void Optimizer::add_state(const ParameterPart& part, double mup_width_mult) {
     state.lr_mult = state.eps_mult = 1 / mup_width_mult;
   if (config_.optimizer == OptimizerType::sgd && is_vector_like) state.lr_mult = mup_width_mult;
   if (!config_.mup_scales_learning_rate) state.lr_mult = 1;
-  state.master = dtype == data.scalar_type() ? part.data : data.to(dtype);
+  state.master = dtype == data.scalar_type() ? slice.data : data.to(dtype);
   state.exp_avg = at::zeros(data.sizes(), data.options().dtype(dtype));
   if (config_.optimizer == OptimizerType::adam) state.exp_avg_sq = at::zeros_like(state.exp_avg);
   states_.push_back(std::move(state));
@@ -45,22 +45,21 @@ void Optimizer::add_state(const ParameterPart& part, double mup_width_mult) {
 void Optimizer::reload_masters() {
   at::NoGradGuard no_grad;
   for (OptimizerState& state : states_) {
-    if (state.has_own_master()) state.master.copy_(state.part.data);
+    if (state.has_separate_master()) state.master.copy_(state.slice.data);
   }
 }
 
-void Optimizer::publish_parts() {
+void Optimizer::gather_parameters() {
   for (DistributedDataParallel* chunk : chunks_) chunk->finish_update();
 }
 
-// Megatron clip_grads.py: each element of the model counts once, so copies on other ranks are left
-// out.
+// Each element of the model counts once, so copies are skipped (Megatron clip_grads.py).
 Optimizer::GradNorms Optimizer::global_grad_norms() const {
   GradNorms sums = {};
   for (const OptimizerState& state : states_) {
-    const Parameter& parameter = *state.part.parameter;
+    const Parameter& parameter = *state.slice.parameter;
     if (!parameter.is_main_copy()) continue;
-    sums[static_cast<size_t>(parameter.gradient_norm_group)] += squared_norm(state.part.main_grad);
+    sums[static_cast<size_t>(parameter.gradient_norm_group)] += squared_norm(state.slice.main_grad);
   }
   const at::Tensor total = at::tensor({sums[0], sums[1]}, at::kDouble);
   if (is_sharded()) chunks_[0]->group().all_reduce(total);
@@ -70,10 +69,11 @@ Optimizer::GradNorms Optimizer::global_grad_norms() const {
 
 void Optimizer::update(OptimizerState& state, double learning_rate, double grad_scale) {
   at::Tensor master = state.master.detach();
-  const at::Tensor model_copy = state.has_own_master() ? state.part.data.detach() : at::Tensor();
+  const at::Tensor model_copy =
+      state.has_separate_master() ? state.slice.data.detach() : at::Tensor();
   const double weight_decay = state.decays ? config_.weight_decay : 0.0;
   if (config_.optimizer == OptimizerType::adam) {
-    adam_step(master, state.exp_avg, state.exp_avg_sq, state.part.main_grad, model_copy,
+    adam_step(master, state.exp_avg, state.exp_avg_sq, state.slice.main_grad, model_copy,
               {.lr = learning_rate * state.lr_mult,
                .beta1 = config_.adam_beta1,
                .beta2 = config_.adam_beta2,
@@ -83,7 +83,7 @@ void Optimizer::update(OptimizerState& state, double learning_rate, double grad_
                .step = num_steps_,
                .grad_scale = grad_scale});
   } else {
-    sgd_step(master, state.exp_avg, state.part.main_grad, model_copy,
+    sgd_step(master, state.exp_avg, state.slice.main_grad, model_copy,
              {.lr = learning_rate * state.lr_mult,
               .momentum = config_.sgd_momentum,
               .weight_decay = weight_decay,
@@ -103,15 +103,15 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
   }
   ++num_steps_;
   const auto update_next = [&](OptimizerState& state) {
-    const auto group = static_cast<size_t>(state.part.parameter->gradient_norm_group);
+    const auto group = static_cast<size_t>(state.slice.parameter->gradient_norm_group);
     update(state, learning_rate, grad_scales[group]);
   };
   auto state = states_.begin();
   for (DistributedDataParallel* chunk : chunks_) {
     chunk->begin_update();
-    for (size_t count = 1; count <= chunk->owned_parts().size(); ++count) {
+    for (size_t count = 1; count <= chunk->owned_slices().size(); ++count) {
       update_next(*state++);
-      if (config_.overlap_param_gather_with_optimizer_step) chunk->parts_updated(count);
+      if (config_.overlap_param_gather_with_optimizer_step) chunk->slices_updated(count);
     }
     chunk->finish_update();
   }

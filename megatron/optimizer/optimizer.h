@@ -1,5 +1,5 @@
-// Adam and SGD over the main gradients, with fp32 masters of bf16 parameters and clipping by the
-// global norm.
+// Adam and SGD on main gradients, with fp32 masters of bf16 parameters and clipping by the global
+// norm.
 #pragma once
 
 #include <array>
@@ -10,44 +10,44 @@
 
 namespace megatron {
 
-// What the optimizer keeps for a part of a parameter. All tensors have the part's shape.
+// The optimizer state of a parameter slice. All tensors have the slice's shape.
 struct OptimizerState {
-  ParameterPart part;
+  ParameterSlice slice;
   bool decays = false;  // weight decay applies
   double lr_mult = 1;   // MuP's factors
   double eps_mult = 1;
-  at::Tensor master;      // the part itself where its dtype is fp32 or fp64
+  at::Tensor master;      // the slice itself where its dtype is fp32 or fp64
   at::Tensor exp_avg;     // Adam: first moment; SGD: momentum
   at::Tensor exp_avg_sq;  // Adam: second moment; undefined for SGD
-  bool has_own_master() const { return !master.is_same(part.data); }
+  bool has_separate_master() const { return !master.is_same(slice.data); }
 };
 
 class Optimizer {
  public:
-  // Updates what the rank owns of each of its model chunks, which must outlive the optimizer. With
-  // MuP the width multiplier m divides the learning rate and epsilon of matrices that are no
-  // embedding (Adam), or multiplies the learning rate of all others (SGD).
+  // Updates the owned slices of each model chunk; the chunks must outlive the optimizer. With MuP
+  // and width multiplier m, Adam divides the learning rate and epsilon of matrices outside of
+  // embeddings by m; SGD multiplies the learning rate of all other parameters by m.
   Optimizer(const OptimizerConfig& config, std::vector<DistributedDataParallel*> chunks,
             const ProcessGroupCollection& groups, double mup_width_mult = 1);
-  // Whole parameters, whose main_grad others fill.
+  // Updates full parameters; the caller fills their main_grad.
   Optimizer(const OptimizerConfig& config, const std::vector<ParameterPtr>& parameters,
             const ProcessGroupCollection& groups, double mup_width_mult = 1);
 
   struct StepResult {
-    double grad_norm = 0;  // before clipping, over the whole model but detached prediction layers
-    bool skipped = false;  // the gradients hold an infinity or a NaN: nothing was changed
+    double grad_norm = 0;  // before clipping, over the entire model without detached MTP layers
+    bool skipped = false;  // a gradient is infinite or NaN: nothing was changed
   };
-  // One step from the main gradients, which must be complete. Collective over the model-parallel
-  // group, and over the data-parallel one where the state is sharded.
+  // One step from complete main gradients. Collective over the model-parallel group, and over the
+  // data-parallel group where the state is sharded.
   StepResult step(double learning_rate);
 
-  // Takes the masters from the parts, after these were loaded without optimizer state.
+  // Copies the slices into the masters; needed after a load without optimizer state.
   void reload_masters();
-  // To be called after the parts were changed by others: brings them to all ranks. Collective as
-  // step.
-  void publish_parts();
+  // Gathers the parameters after something other than step() changed the owned slices. Collective
+  // as step().
+  void gather_parameters();
 
-  // Whether every data-parallel rank keeps a part of the state.
+  // Whether each data-parallel rank keeps a shard of the state.
   bool is_sharded() const { return !chunks_.empty() && chunks_[0]->is_sharded(); }
 
   std::vector<OptimizerState>& states() { return states_; }
@@ -58,7 +58,7 @@ class Optimizer {
   // By GradientNormGroup.
   using GradNorms = std::array<double, 2>;
   GradNorms global_grad_norms() const;
-  void add_state(const ParameterPart& part, double mup_width_mult);
+  void add_state(const ParameterSlice& slice, double mup_width_mult);
   void update(OptimizerState& state, double learning_rate, double grad_scale);
 
   OptimizerConfig config_;

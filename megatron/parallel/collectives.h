@@ -1,6 +1,6 @@
-// Collectives with gradients over the tensor-parallel group, by Megatron's names
-// (core/tensor_parallel/mappings.py). All are the identity in a group of one. The group must
-// outlive the graph: backward uses it.
+// Collectives with gradients over the tensor-parallel group, with Megatron's names
+// (core/tensor_parallel/mappings.py). In a group of one each is the identity. The group must
+// outlive the graph, because backward uses it.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -14,9 +14,9 @@ at::Tensor copy_to_tensor_model_parallel_region(const at::Tensor& input, const P
 // Forward all-reduce, backward identity.
 at::Tensor reduce_from_tensor_model_parallel_region(const at::Tensor& input,
                                                     const ProcessGroup& tp);
-// Forward this rank's part of the last dimension, backward all-gather along it.
+// Forward this rank's shard of the last dimension, backward all-gather along it.
 at::Tensor scatter_to_tensor_model_parallel_region(const at::Tensor& input, const ProcessGroup& tp);
-// Forward all-gather along the last dimension, backward this rank's part of it.
+// Forward all-gather along the last dimension, backward this rank's shard of it.
 at::Tensor gather_from_tensor_model_parallel_region(const at::Tensor& input,
                                                     const ProcessGroup& tp);
 // Forward all-gather along the last dimension, backward reduce-scatter along it.
@@ -24,10 +24,10 @@ at::Tensor all_gather_last_dim_from_tensor_parallel_region(const at::Tensor& inp
                                                            const ProcessGroup& tp);
 
 // Sequence parallelism: dimension 0 is the sequence.
-// Forward this rank's part of dimension 0, backward all-gather.
+// Forward this rank's shard of dimension 0, backward all-gather.
 at::Tensor scatter_to_sequence_parallel_region(const at::Tensor& input, const ProcessGroup& tp);
-// Forward all-gather along dimension 0; backward reduce-scatter, or this rank's part where what
-// follows is the same on every rank (`tensor_parallel_output_grad` false).
+// Forward all-gather along dimension 0, backward reduce-scatter. With `tensor_parallel_output_grad`
+// false every rank has the same output gradient, and backward takes this rank's shard of it.
 at::Tensor gather_from_sequence_parallel_region(const at::Tensor& input, const ProcessGroup& tp,
                                                 bool tensor_parallel_output_grad = true);
 // Forward reduce-scatter along dimension 0, backward all-gather.

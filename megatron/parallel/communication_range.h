@@ -1,14 +1,13 @@
-// How a trace of libtorch's profiler names communication.
+// Names of communication in traces of libtorch's profiler.
 #pragma once
 
 #include <string_view>
 
 namespace megatron {
 
-// The ranges of a group's operations are called this, the rank in the world, ": " and the
-// operation; they last from the start of the operation to the end of the wait for it. The rank is
-// in the name because the thread does not always tell it: ranks that are threads share autograd's
-// thread of a GPU.
+// Prefix of the range of a collective or message: this, the global rank, ": ", the operation. A
+// range lasts from the start of the operation to the end of its wait. The name holds the rank
+// because the thread does not identify it: ranks as threads share autograd's thread of a GPU.
 inline constexpr std::string_view kCommunicationRange = "communication of rank ";
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// How many threads a rank computes with.
+// The number of compute threads of a rank.
 #pragma once
 
 #include "megatron/config/model/launch_config.h"
@@ -6,13 +6,13 @@
 
 namespace megatron {
 
-// --threads, else OMP_NUM_THREADS (its first number), else the physical cores that this process may
-// use over the ranks on this machine, at least 1. Throws Error for numbers below 1.
+// --threads, else the first number of OMP_NUM_THREADS, else the physical cores available to this
+// process divided by the ranks on this machine, at least 1. Throws Error for a number below 1.
 int choose_compute_threads(const LaunchConfig& config, int local_world_size,
                            const Environment& environment);
 
-// Sets the number for operators called from the calling thread. Every rank thread calls it: OpenMP
-// and MKL keep the number by thread.
+// Sets the number for operators called from the calling thread. Every rank thread must call it,
+// because OpenMP and MKL keep the number per thread.
 void set_compute_threads(int threads);
 
 }  // namespace megatron

@@ -19,8 +19,8 @@ namespace megatron {
 
 class GlooTransport final : public Transport {
  public:
-  // `loopback`: all ranks are on this machine. Otherwise the interface is GLOO_SOCKET_IFNAME's, or
-  // the one that this machine's name resolves to.
+  // `loopback`: all ranks are on this machine. Otherwise gloo uses the interface that
+  // GLOO_SOCKET_IFNAME names, or the one that this machine's name resolves to.
   GlooTransport(c10::intrusive_ptr<c10d::Store> store, int rank, std::chrono::milliseconds timeout,
                 bool loopback);
   c10::intrusive_ptr<c10d::Backend> make_backend(const std::string& name,
@@ -34,7 +34,7 @@ class GlooTransport final : public Transport {
   bool loopback_;
   std::shared_ptr<gloo::transport::Device> device_;  // shared by all groups
   std::map<std::string, int> made_;
-  // Kept until the rank is done: ending a group waits for its operations in flight.
+  // Kept until the rank ends, because destroying a group waits for its operations in flight.
   std::vector<c10::intrusive_ptr<c10d::Backend>> backends_;
 };
 

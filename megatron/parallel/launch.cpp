@@ -1,4 +1,4 @@
-// Chooses how the ranks come to be.
+// Chooses how the ranks are started.
 #include "megatron/parallel/launch.h"
 
 #include <cmath>
@@ -31,7 +31,7 @@ int print_error(const std::exception_ptr& error, int rank, int world_size) {
   std::string prefix = world_size > 1 ? fmt::format("rank {}: ", rank) : "";
   try {
     std::rethrow_exception(error);
-  } catch (const CommunicationError& failure) {  // names the rank itself
+  } catch (const CommunicationError& failure) {  // its text names the rank
     fmt::print(stderr, "error: {}\n", failure.what());
   } catch (const std::exception& failure) {
     fmt::print(stderr, "error: {}{}\n", prefix, error_message(failure));
@@ -77,14 +77,14 @@ int launch_single(const LaunchConfig& config, std::chrono::milliseconds timeout,
 
 std::optional<int> ranks_to_start(const LaunchConfig& config) {
   const int64_t count = config.nproc.value_or(1);
-  if (count < 1 || count > kMostLocalRanks) return std::nullopt;  // launch() refuses it
+  if (count < 1 || count > kMostLocalRanks) return std::nullopt;  // refused by launch()
   if (identity_from_environment(config, process_environment())) return std::nullopt;
   return static_cast<int>(count);
 }
 
 int launch(const LaunchConfig& config, const std::function<int(RankContext&)>& main) {
-  // Writing to a rank that has died is an error of the operation, which names it, not the end of
-  // this process. (Python, under which these transports usually run, ignores the signal as well.)
+  // A write to a rank that has ended must fail as an operation, which names the rank, instead of
+  // ending this process. (Python ignores the signal as well.)
   std::signal(SIGPIPE, SIG_IGN);
   const auto timeout = collective_timeout(config);
   if (config.nproc) {
@@ -96,23 +96,19 @@ int launch(const LaunchConfig& config, const std::function<int(RankContext&)>& m
           "Expected --master-port of 1 to 65535, but got {}", *config.master_port);
   }
   check(!config.threads_as_ranks || config.nproc,
-        "Expected --nproc N with --threads-as-ranks, but it is not there; it says how many ranks "
-        "to start");
+        "Expected --nproc N with --threads-as-ranks, but got none; --nproc 2 starts two ranks");
 
-  choose_compute_threads(config, /*local_world_size=*/1,
-                         process_environment());  // refuses bad numbers
+  choose_compute_threads(config, /*local_world_size=*/1, process_environment());  // checks numbers
 
   const auto identity = identity_from_environment(config, process_environment());
   if (identity) {
     check(!config.nproc || *config.nproc == identity->world_size,
           "Expected --nproc to be the world size of the launcher, {} ({}), but got {}; leave "
-          "--nproc out "
-          "under a launcher, or unset its variables",
+          "--nproc out under a launcher, or unset its variables",
           identity->world_size, identity->launcher, *config.nproc);
     check(!config.threads_as_ranks || identity->world_size == 1,
-          "Expected no launcher with --threads-as-ranks, but {} started {} processes; leave one of "
-          "the "
-          "two out",
+          "Expected no launcher with --threads-as-ranks, but {} started {} processes; leave one "
+          "of the two out",
           identity->launcher, identity->world_size);
     if (identity->world_size > 1) return run_rank_process(config, *identity, timeout, main);
   }

@@ -1,4 +1,4 @@
-// Fork, wait, and the report of what went wrong.
+// Starts the processes, waits for them and reports their failures.
 #include "megatron/parallel/local_processes.h"
 
 #include <algorithm>
@@ -26,19 +26,19 @@
 namespace megatron {
 namespace {
 
-// For the other ranks to notice a failure themselves: 2 s, counted in waits of this process, so
-// that a pause of the whole program (a stopped job, a busy machine) does not use it up.
+// Grace period for the other ranks to notice a failure: 2 s, counted in waits of this process, so
+// that it does not elapse while the entire job is stopped.
 constexpr std::chrono::milliseconds kProcessPoll{50};
 constexpr int kProcessGracePolls = 40;
 
-// Signals that this process takes one by one with sigtimedwait while it looks after the ranks.
+// Blocks the signals that the supervisor takes one by one with sigtimedwait.
 class WatchedSignals {
  public:
   WatchedSignals() {
     sigemptyset(&set_);
     for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&set_, number);
     pthread_sigmask(SIG_BLOCK, &set_, &before_);
-    // Where the parent of this process ignored SIGCHLD, statuses of children would be lost.
+    // A parent that ignored SIGCHLD would make us lose the children's exit statuses.
     struct sigaction action {};
     action.sa_handler = SIG_DFL;
     sigaction(SIGCHLD, &action, &child_before_);
@@ -51,7 +51,7 @@ class WatchedSignals {
   WatchedSignals& operator=(const WatchedSignals&) = delete;
 
   const sigset_t& before() const { return before_; }
-  // The next signal, or 0 after `time`.
+  // The next signal, or 0 where none comes within `time`.
   int next(std::chrono::milliseconds time, siginfo_t* info) const {
     const timespec limit{time.count() / 1000, time.count() % 1000 * 1'000'000};
     const int number = sigtimedwait(&set_, info, &limit);
@@ -63,7 +63,7 @@ class WatchedSignals {
   struct sigaction child_before_ {};
 };
 
-// What exec needs, made before the fork: between the two only system calls are safe.
+// The arguments of execve, prepared before fork: after it only system calls are safe.
 class ProgramImage {
  public:
   explicit ProgramImage(const std::map<std::string, std::string>& variables) {
@@ -96,7 +96,7 @@ struct RankProcess {
   int rank = 0;
   pid_t pid = 0;
   bool running = true;
-  bool ended_by_us = false;
+  bool killed_by_us = false;
   int wait_status = 0;
   std::optional<RankFailure> failure;
 
@@ -112,7 +112,7 @@ pid_t start_process(const ProgramImage& image, int rank, const sigset_t& signal_
   if (pid != 0) return pid;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
-  // One reader of standard input: the first rank.
+  // Only the first rank reads standard input.
   if (rank > 0) {
     const int nothing = open("/dev/null", O_RDONLY);
     if (nothing >= 0) {
@@ -140,7 +140,7 @@ std::map<std::string, std::string> rank_variables(const LaunchConfig& config, in
       {"TORCHELASTIC_RESTART_COUNT", ""},
       {kLauncherVariable, std::to_string(getpid())},
   };
-  // libtorch's warnings about lost connections would bury the error that follows from them.
+  // libtorch's warnings about lost connections would bury our error.
   if (!process_environment()("TORCH_CPP_LOG_LEVEL")) variables["TORCH_CPP_LOG_LEVEL"] = "FATAL";
   return variables;
 }
@@ -149,7 +149,7 @@ void signal_running(std::vector<RankProcess>& ranks, int number, bool ours) {
   for (auto& rank : ranks) {
     if (!rank.running) continue;
     kill(rank.pid, number);
-    rank.ended_by_us = rank.ended_by_us || ours;
+    rank.killed_by_us = rank.killed_by_us || ours;
   }
 }
 
@@ -158,18 +158,18 @@ void reap(std::vector<RankProcess>& ranks, c10d::Store& store) {
     if (!rank.running) continue;
     const pid_t pid = waitpid(rank.pid, &rank.wait_status, WNOHANG);
     if (pid == 0 || (pid < 0 && errno == EINTR)) continue;
-    if (pid < 0) rank.wait_status = 1 << 8;  // lost by the system: counts as a failure
+    if (pid < 0) rank.wait_status = 1 << 8;  // its status is lost: counts as a failure
     rank.running = false;
     if (rank.wait_status != 0) rank.failure = reported_failure(store, rank.rank);
   }
 }
 
 void watch(std::vector<RankProcess>& ranks, const WatchedSignals& signals, c10d::Store& store) {
-  std::optional<int> polls_left;  // once a rank has failed
+  std::optional<int> polls_left;  // of the grace period, once a rank has failed
   while (std::any_of(ranks.begin(), ranks.end(), [](const auto& rank) { return rank.running; })) {
     siginfo_t info{};
     const int number = signals.next(polls_left ? kProcessPoll : std::chrono::seconds(1), &info);
-    // A terminal sends its signals to the ranks itself; those have the kernel as their sender.
+    // A terminal signals the ranks itself; its signals have the kernel as their sender.
     if (number != 0 && number != SIGCHLD && info.si_code != SI_KERNEL) {
       signal_running(ranks, number, /*ours=*/false);
     }
@@ -193,47 +193,59 @@ std::string describe_end(const RankProcess& rank) {
                      WEXITSTATUS(rank.wait_status));
 }
 
-// Prints what is known of the failed ranks, the likeliest cause last, and returns its exit status.
+// "rank 1: ", "ranks [1, 2]: ", or "" for all ranks of the world.
+std::string prefix_of(const std::vector<const RankProcess*>& failed, size_t world_size) {
+  std::vector<int> numbers;
+  for (const RankProcess* rank : failed) numbers.push_back(rank->rank);
+  if (numbers.size() == world_size) return "";
+  if (numbers.size() == 1) return fmt::format("rank {}: ", numbers[0]);
+  return fmt::format("ranks [{}]: ", fmt::join(numbers, ", "));
+}
+
+// Prints the failures of the ranks, the likeliest cause last, and returns its exit status. The
+// order does not depend on timing: by the kind of failure, and within a kind the lowest rank last.
 int report(const std::vector<RankProcess>& ranks) {
-  std::vector<int> ended;
-  std::vector<const RankProcess*> communication, exits, signals;
-  std::map<std::string, std::vector<const RankProcess*>> own;  // failures of a rank itself, by text
+  struct Line {
+    std::string text;
+    int status;
+  };
+  std::vector<int> killed;
+  std::vector<Line> peer_ended, communication, exits, signals, own;
+  std::map<std::string, std::vector<const RankProcess*>> own_by_text;
   for (const auto& rank : ranks) {
     if (!rank.failed()) continue;
-    if (rank.failure && rank.failure->communication) {
-      communication.push_back(&rank);
+    const bool by_signal = WIFSIGNALED(rank.wait_status);
+    if (rank.failure && rank.failure->kind == FailureKind::own) {
+      own_by_text[rank.failure->text].push_back(&rank);
     } else if (rank.failure) {
-      own[rank.failure->text].push_back(&rank);
-    } else if (rank.ended_by_us && WIFSIGNALED(rank.wait_status)) {
-      ended.push_back(rank.rank);
+      const bool lost_peer = rank.failure->kind == FailureKind::peer_ended;
+      (lost_peer ? peer_ended : communication).push_back({rank.failure->text, rank.exit_status()});
+    } else if (rank.killed_by_us && by_signal) {
+      killed.push_back(rank.rank);
     } else {
-      (WIFSIGNALED(rank.wait_status) ? signals : exits).push_back(&rank);
+      (by_signal ? signals : exits).push_back({describe_end(rank), rank.exit_status()});
     }
   }
-  std::vector<std::pair<std::string, int>> lines;
-  if (!ended.empty()) {
-    lines.emplace_back(fmt::format("rank{} [{}] did not end by {} in time and {} ended",
-                                   ended.size() == 1 ? "" : "s", fmt::join(ended, ", "),
-                                   ended.size() == 1 ? "itself" : "themselves",
-                                   ended.size() == 1 ? "was" : "were"),
-                       1);
+  // Ranks that fail for the same reason share a line, at the place of the lowest.
+  for (const auto& rank : ranks) {
+    if (!rank.failed() || !rank.failure || rank.failure->kind != FailureKind::own) continue;
+    const auto& [text, failed] = *own_by_text.find(rank.failure->text);
+    if (failed.front() != &rank) continue;
+    own.push_back({prefix_of(failed, ranks.size()) + text, rank.exit_status()});
   }
-  for (const auto* rank : communication)
-    lines.emplace_back(rank->failure->text, rank->exit_status());
-  for (const auto* rank : exits) lines.emplace_back(describe_end(*rank), rank->exit_status());
-  for (const auto* rank : signals) lines.emplace_back(describe_end(*rank), rank->exit_status());
-  for (const auto& [text, failed] : own) {
-    std::vector<int> numbers;
-    for (const auto* rank : failed) numbers.push_back(rank->rank);
-    const std::string who = numbers.size() == ranks.size() ? ""
-                            : numbers.size() == 1
-                                ? fmt::format("rank {}: ", numbers[0])
-                                : fmt::format("ranks [{}]: ", fmt::join(numbers, ", "));
-    lines.emplace_back(who + text, failed.front()->exit_status());
+  std::vector<Line> lines;
+  if (!killed.empty()) {
+    lines.push_back({fmt::format("rank{} [{}] did not end by {} in time and {} ended",
+                                 killed.size() == 1 ? "" : "s", fmt::join(killed, ", "),
+                                 killed.size() == 1 ? "itself" : "themselves",
+                                 killed.size() == 1 ? "was" : "were"),
+                     1});
   }
+  for (const auto& kind : {peer_ended, communication, exits, signals, own})
+    lines.insert(lines.end(), kind.rbegin(), kind.rend());
   if (lines.empty()) return 0;
-  for (const auto& [line, status] : lines) fmt::print(stderr, "error: {}\n", line);
-  return lines.back().second;
+  for (const Line& line : lines) fmt::print(stderr, "error: {}\n", line.text);
+  return lines.back().status;
 }
 
 }  // namespace

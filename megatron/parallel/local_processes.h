@@ -1,4 +1,4 @@
-// Starts the ranks of a world as processes of this machine and looks after them.
+// Starts the ranks of a world as processes on this machine and supervises them.
 #pragma once
 
 #include <chrono>
@@ -7,12 +7,12 @@
 
 namespace megatron {
 
-// Runs this program again, with the same arguments, config.nproc times, with the variables that
-// torchrun sets, and waits for all. The ranks end when this process does. When one fails the others
-// have two seconds to notice before they are ended too; what happened is printed on standard error,
-// the cause last. SIGTERM, SIGINT and SIGHUP go on to the ranks. Returns 0 if all ranks did, else
-// the status of the rank that failed (128 + signal where a signal ended it). Throws Error where the
-// port is in use.
+// Runs this program config.nproc times with the same arguments and torchrun's variables, and waits
+// for all. The ranks end when this process does. After a failure the other ranks have two seconds
+// to end before they are killed; the failures are printed on standard error, the likeliest cause
+// last. SIGTERM, SIGINT and SIGHUP are forwarded to the ranks. Returns 0 where all ranks did, else
+// the exit status of the cause (128 + signal where a signal ended it). Throws Error where the port
+// is in use.
 int run_local_processes(const LaunchConfig& config, std::chrono::milliseconds timeout);
 
 }  // namespace megatron

@@ -7,15 +7,15 @@
 
 namespace megatron {
 
-// The configuration's sizes, with data parallelism over what is left of the world. Throws Error
-// where nothing whole is left.
+// The configuration's sizes; the remaining ranks form the data-parallel group. Throws Error where
+// the sizes do not divide the world.
 ParallelSizes parallel_sizes(const TransformerConfig& config, int world_size);
 
-// Collective over the world.
+// Creates the groups of this rank. Collective over the world.
 ProcessGroupCollection make_model_groups(const TransformerConfig& config, const RankContext& rank);
 
-// The same, with an embedding group of all stages that hold a copy of the embedding: the stage of
-// the prediction layers too, where a layout keeps them apart from the loss.
+// Also adds the MTP stage to the embedding group where a pipeline layout places the MTP layers and
+// the loss on different stages: the MTP stage holds a copy of the embedding.
 ProcessGroupCollection make_model_groups(const GPTModelConfig& config, const RankContext& rank);
 
 // "TP=2 x PP=2 x DP=1, 4 ranks (gloo), 1 thread each"

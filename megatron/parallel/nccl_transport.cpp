@@ -1,5 +1,4 @@
-// Compiled only in a build with CUDA. A hang is ended by NCCL's watchdog thread after the time
-// limit.
+// Built only with CUDA. NCCL's watchdog thread ends an operation that exceeds the time limit.
 #include "megatron/parallel/nccl_transport.h"
 
 #include <algorithm>
@@ -37,8 +36,8 @@ c10::intrusive_ptr<c10d::Backend> NcclTransport::make_backend(const std::string&
 c10::intrusive_ptr<c10d::Backend> NcclTransport::make_link(const std::string& name,
                                                            const std::vector<int>& ranks) {
   auto backend = make_backend(name, ranks);
-  // Else the first message would connect, which blocks both ranks' host threads: stages that wait
-  // for each other's first message on different links would never get there.
+  // Without this the first message connects, which blocks the host threads of both ranks: stages
+  // that wait for each other's first messages on different links would deadlock.
   backend->eagerConnectSingleDevice(device_);
   return backend;
 }

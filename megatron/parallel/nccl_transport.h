@@ -1,4 +1,4 @@
-// Groups of processes over NCCL, for CUDA tensors. Only in a build with CUDA.
+// Groups of processes over NCCL, for CUDA tensors. Built only with CUDA.
 #pragma once
 
 #include <chrono>
@@ -18,8 +18,7 @@ class NcclTransport final : public Transport {
                 std::chrono::milliseconds timeout);
   c10::intrusive_ptr<c10d::Backend> make_backend(const std::string& name,
                                                  const std::vector<int>& ranks) override;
-  // Unbatched messages of a backend queue on one stream for each pair of ranks, whatever their
-  // tags.
+  // NCCL runs the messages between two ranks of a backend in one queue, whatever their tags.
   c10::intrusive_ptr<c10d::Backend> make_link(const std::string& name,
                                               const std::vector<int>& ranks) override;
   std::string kind() const override { return "nccl"; }

@@ -1,4 +1,4 @@
-// Collectives of small objects: texts of any length, packed into byte tensors.
+// Collectives of strings, packed into byte tensors.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace megatron {
 
-// Collective: every rank's text, in group order. Made for tables and messages, not for bulk data:
-// each rank receives size() times the longest text.
+// Every rank's text, in group order. For tables and messages, not for bulk data: each rank receives
+// size() times the longest text.
 std::vector<std::string> all_gather_strings(std::string_view text, const ProcessGroup& group);
 
 }  // namespace megatron

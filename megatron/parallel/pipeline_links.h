@@ -1,6 +1,6 @@
-// The queues that a pipeline's messages stand in. Some transports (NCCL) go by order alone:
-// whatever two ranks send each other in one group waits for what was started before it, on both
-// sides and in both directions. A message that must not wait for others needs a link of its own.
+// The message queues of a pipeline. Some transports (NCCL) have one queue for each pair of ranks of
+// a group: a message waits for all messages between them that started before it, in both
+// directions. Messages that must not wait for each other go over different links.
 #pragma once
 
 #include <compare>
@@ -14,12 +14,13 @@ struct MessageLink {
   auto operator<=>(const MessageLink&) const = default;
 };
 
-// Activations go to the next stage, gradients to the one before; virtual stages go on from the last
-// stage to the first.
+// Activations go to the next stage, gradients to the previous one. With virtual stages the last
+// stage also sends activations to the first.
 constexpr int kActivationTag = 1, kGradientTag = 2;
 
-// What a pipeline of that many stages sends, a link for each direction and kind: with two stages
-// both kinds go both ways. In an order in which all stages may make them. Empty for one stage.
+// The links of a pipeline: one for each pair of neighbours, direction and kind of message. Between
+// two stages both kinds go both ways. All stages can create them in this order without deadlock.
+// Empty for one stage.
 std::vector<MessageLink> pipeline_links(int stages);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// ProcessGroup over a c10d backend: shapes and checks here, transport there.
+// Checks and shapes of the collectives; a c10d backend moves the data.
 #include "megatron/parallel/process_group.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace megatron {
 namespace {
 
-// The first line of a transport's complaint, without the source location that it may start with.
+// The first line of a transport's error text, without a leading source location.
 std::string short_reason(const std::exception& error) {
   std::string text = error_message(error);
   if (const auto end = text.find("] "); text.starts_with("[") && end != std::string::npos) {
@@ -27,10 +27,11 @@ std::string short_reason(const std::exception& error) {
 
 [[noreturn]] void fail_collective(std::string_view operation, const std::string& group,
                                   const std::exception& error) {
-  throw CommunicationError(fmt::format(
-      "{} {} failed: {}; another rank has ended, hangs or does something else, or needs more "
-      "than --distributed-timeout-minutes",
-      operation, group, short_reason(error)));
+  throw CommunicationError(
+      transport_failure_kind(error),
+      fmt::format("{} {} failed: {}; another rank has ended, hangs or does something else, or "
+                  "needs more than --distributed-timeout-minutes",
+                  operation, group, short_reason(error)));
 }
 
 c10d::ReduceOp c10d_op(ReduceOp op) {
@@ -45,7 +46,7 @@ c10d::ReduceOp c10d_op(ReduceOp op) {
   fail("Expected a reduction of sum, max or min, but got number {}", static_cast<int>(op));
 }
 
-// In a trace: a range from the start of an operation to the end of its wait, whatever runs between.
+// A trace range from the start of an operation to the end of its wait.
 TraceRange begin_communication_range(const std::string& operation, const std::string& group,
                                      int global_rank, const std::vector<at::Tensor>& tensors) {
   return begin_trace_range([&] {
@@ -58,10 +59,10 @@ TraceRange begin_communication_range(const std::string& operation, const std::st
   });
 }
 
-// A work in flight, with what it reads or writes.
-class WorkPending final : public Pending {
+// An operation in flight and the tensors that it reads or writes.
+class BackendWork final : public Work {
  public:
-  WorkPending(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
+  BackendWork(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
               std::string operation, std::string group, std::chrono::milliseconds timeout,
               TraceRange range)
       : work_(std::move(work)),
@@ -92,7 +93,7 @@ class WorkPending final : public Pending {
   TraceRange range_;
 };
 
-class NothingPending final : public Pending {
+class CompletedWork final : public Work {
  public:
   void wait() override {}
 };
@@ -125,7 +126,7 @@ std::string ProcessGroup::description() const {
 void ProcessGroup::check_tensor(const at::Tensor& tensor, std::string_view operation) const {
   check(tensor.defined() && tensor.is_contiguous(),
         "Expected a contiguous tensor for {} {}, but got {}; .contiguous() makes one", operation,
-        description(), tensor.defined() ? "one with gaps" : "none");
+        description(), tensor.defined() ? "a strided one" : "none");
 }
 
 void ProcessGroup::check_member(int member, std::string_view operation) const {
@@ -134,13 +135,13 @@ void ProcessGroup::check_member(int member, std::string_view operation) const {
 }
 
 template <typename Start>
-std::shared_ptr<Pending> ProcessGroup::begin(std::string operation, std::vector<at::Tensor> tensors,
-                                             Start&& start,
-                                             std::chrono::milliseconds wait_limit) const {
+std::shared_ptr<Work> ProcessGroup::begin(std::string operation, std::vector<at::Tensor> tensors,
+                                          Start&& start,
+                                          std::chrono::milliseconds wait_limit) const {
   const at::NoGradGuard no_grad;
   try {
     auto range = begin_communication_range(operation, name_, global_rank_, tensors);
-    return std::make_shared<WorkPending>(start(), std::move(tensors), operation, description(),
+    return std::make_shared<BackendWork>(start(), std::move(tensors), operation, description(),
                                          wait_limit, std::move(range));
   } catch (const std::exception& error) {
     fail_collective(operation, description(), error);
@@ -150,15 +151,15 @@ std::shared_ptr<Pending> ProcessGroup::begin(std::string operation, std::vector<
 void ProcessGroup::all_reduce(at::Tensor tensor, ReduceOp op) const {
   check_tensor(tensor, "all_reduce");
   if (size() == 1 || tensor.numel() == 0) return;
-  // Small sums on the CPU go over a GPU transport by way of its device.
+  // A GPU backend reduces CPU tensors (a few numbers) by way of its device.
   const at::Tensor there = tensor.detach().to(device_);
   iall_reduce(there, op)->wait();
   if (!there.is_alias_of(tensor)) tensor.detach().copy_(there);
 }
 
-std::shared_ptr<Pending> ProcessGroup::iall_reduce(at::Tensor tensor, ReduceOp op) const {
+std::shared_ptr<Work> ProcessGroup::iall_reduce(at::Tensor tensor, ReduceOp op) const {
   check_tensor(tensor, "all_reduce");
-  if (size() == 1 || tensor.numel() == 0) return std::make_shared<NothingPending>();
+  if (size() == 1 || tensor.numel() == 0) return std::make_shared<CompletedWork>();
   std::vector<at::Tensor> tensors{tensor.detach()};
   c10d::AllreduceOptions options;
   options.reduceOp = c10d_op(op);
@@ -190,8 +191,7 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& tensor) const {
   return output;
 }
 
-std::shared_ptr<Pending> ProcessGroup::iall_gather(at::Tensor output,
-                                                   const at::Tensor& input) const {
+std::shared_ptr<Work> ProcessGroup::iall_gather(at::Tensor output, const at::Tensor& input) const {
   check_tensor(input, "all_gather");
   check_tensor(output, "all_gather");
   check(output.numel() == size() * input.numel() && output.scalar_type() == input.scalar_type(),
@@ -203,7 +203,7 @@ std::shared_ptr<Pending> ProcessGroup::iall_gather(at::Tensor output,
     const at::NoGradGuard no_grad;
     to.view(-1).copy_(from.view(-1));
   }
-  if (size() == 1 || from.numel() == 0) return std::make_shared<NothingPending>();
+  if (size() == 1 || from.numel() == 0) return std::make_shared<CompletedWork>();
   c10d::AllgatherOptions options;
   options.timeout = timeout_;
   return begin("all_gather", {to, from},
@@ -223,8 +223,8 @@ at::Tensor ProcessGroup::reduce_scatter(const at::Tensor& tensor) const {
   return output;
 }
 
-std::shared_ptr<Pending> ProcessGroup::ireduce_scatter(at::Tensor output,
-                                                       const at::Tensor& input) const {
+std::shared_ptr<Work> ProcessGroup::ireduce_scatter(at::Tensor output,
+                                                    const at::Tensor& input) const {
   check_tensor(input, "reduce_scatter");
   check_tensor(output, "reduce_scatter");
   check(input.numel() == size() * output.numel() && output.scalar_type() == input.scalar_type(),
@@ -236,7 +236,7 @@ std::shared_ptr<Pending> ProcessGroup::ireduce_scatter(at::Tensor output,
     const at::NoGradGuard no_grad;
     to.view(-1).copy_(from.view(-1));
   }
-  if (size() == 1 || from.numel() == 0) return std::make_shared<NothingPending>();
+  if (size() == 1 || from.numel() == 0) return std::make_shared<CompletedWork>();
   c10d::ReduceScatterOptions options;
   options.timeout = timeout_;
   return begin("reduce_scatter", {to, from},
@@ -250,8 +250,8 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& tensor, std::vector<int64_
   const int64_t rows = tensor.size(0);
   if (output_splits.empty() && input_splits.empty()) {
     check(rows % size() == 0,
-          "Expected dimension 0 divisible by {} for all_to_all {}, but got {}; give the splits of "
-          "uneven parts",
+          "Expected dimension 0 divisible by {} for all_to_all {}, but got {}; pass the splits "
+          "where they are uneven",
           size(), description(), rows);
     output_splits.assign(ranks_.size(), rows / size());
     input_splits = output_splits;
@@ -265,8 +265,7 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& tensor, std::vector<int64_
   check(sent == rows && std::none_of(input_splits.begin(), input_splits.end(), negative) &&
             std::none_of(output_splits.begin(), output_splits.end(), negative),
         "Expected input splits that sum to the {} rows of all_to_all {} and no negative split, but "
-        "got "
-        "[{}] to send and [{}] to receive",
+        "got [{}] to send and [{}] to receive",
         rows, description(), fmt::join(input_splits, ", "), fmt::join(output_splits, ", "));
   if (size() == 1) return tensor;
   at::Tensor input = tensor.detach().contiguous();
@@ -305,13 +304,13 @@ ProcessGroup::Route ProcessGroup::route_from(int source, int tag) const {
   return {link->second.get(), /*peer=*/0};
 }
 
-std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group_destination,
-                                             int tag) const {
+std::shared_ptr<Work> ProcessGroup::isend(const at::Tensor& tensor, int group_destination,
+                                          int tag) const {
   check_tensor(tensor, "send");
   check_member(group_destination, "send");
   check(group_destination != rank_, "Expected another rank as the destination of send {}",
         description());
-  if (tensor.numel() == 0) return std::make_shared<NothingPending>();
+  if (tensor.numel() == 0) return std::make_shared<CompletedWork>();
   const std::string operation = fmt::format("send to rank {}", ranks_[group_destination]);
   std::vector<at::Tensor> tensors{tensor.detach()};
   const Route to = route_to(group_destination, tag);
@@ -319,11 +318,11 @@ std::shared_ptr<Pending> ProcessGroup::isend(const at::Tensor& tensor, int group
       operation, tensors, [&] { return to.backend->send(tensors, to.peer, tag); }, message_limit());
 }
 
-std::shared_ptr<Pending> ProcessGroup::irecv(at::Tensor tensor, int group_source, int tag) const {
+std::shared_ptr<Work> ProcessGroup::irecv(at::Tensor tensor, int group_source, int tag) const {
   check_tensor(tensor, "recv");
   check_member(group_source, "recv");
   check(group_source != rank_, "Expected another rank as the source of recv {}", description());
-  if (tensor.numel() == 0) return std::make_shared<NothingPending>();
+  if (tensor.numel() == 0) return std::make_shared<CompletedWork>();
   const std::string operation = fmt::format("recv from rank {}", ranks_[group_source]);
   std::vector<at::Tensor> tensors{tensor.detach()};
   const Route from = route_from(group_source, tag);

@@ -1,7 +1,7 @@
-// A communication group of a rank: who is in it, and the collectives over it.
+// A communication group of a rank: its members and its collectives.
 //
-// Every collective is deterministic for a given layout, does nothing in a group of one, and turns a
-// failure of the transport into an Error that names rank, group and operation.
+// Collectives are deterministic for a given layout and do nothing in a group of one. A failure of
+// the transport becomes a CommunicationError that names rank, group and operation.
 #pragma once
 
 #include <chrono>
@@ -16,32 +16,29 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 
-#include "megatron/base/error.h"
+#include "megatron/parallel/communication_error.h"
 #include "megatron/parallel/pipeline_links.h"
 
 namespace megatron {
 
 enum class ReduceOp { sum, max, min };
 
-// A collective that failed. Often another rank is the cause: it ended, hangs, or called something
-// else.
-class CommunicationError : public Error {
+// An asynchronous operation, as c10d's Work. It keeps the tensors alive until wait(), which must be
+// called once and throws CommunicationError on failure.
+class Work {
  public:
-  using Error::Error;
+  virtual ~Work() = default;
+  virtual void wait() = 0;
 };
 
-// What an asynchronous operation returns. wait() must be called once; it throws Error on failure.
-// It keeps the tensors alive until then.
-class Pending;
-
-// Backends of two ranks, source and destination.
+// Backends with two ranks each: 0 is the source, 1 the destination.
 using LinkBackends = std::map<MessageLink, c10::intrusive_ptr<c10d::Backend>>;
 
 class ProcessGroup {
  public:
-  // `backend` may be null for a group of one. `ranks` are global ranks in group order and hold
-  // `global_rank`. `device` is the kind of device whose tensors the backend takes. Messages of
-  // `links` go over their own backends: those that this rank sends or receives.
+  // `backend` may be null for a group of one. `ranks` are global ranks in group order,
+  // `global_rank` among them. `device` is the device whose tensors the backend accepts. `links` are
+  // the links that start or end at this rank; their messages go over their own backends.
   ProcessGroup(std::string name, std::vector<int> ranks, int global_rank,
                c10::intrusive_ptr<c10d::Backend> backend, std::chrono::milliseconds timeout,
                at::Device device = at::kCPU, LinkBackends links = {});
@@ -55,52 +52,51 @@ class ProcessGroup {
   bool is_last() const { return rank_ == size() - 1; }
   at::Device device() const { return device_; }
 
-  // In place, on contiguous tensors of the same shape and dtype on every rank.
+  // In place, on contiguous tensors with the same shape and dtype on every rank.
   void all_reduce(at::Tensor tensor, ReduceOp op = ReduceOp::sum) const;
   void broadcast(at::Tensor tensor, int group_root) const;
-  // [n, ...] -> [size * n, ...], the ranks' parts in rank order along dimension 0.
+  // [n, ...] -> [size * n, ...]: the ranks' tensors in rank order along dimension 0.
   at::Tensor all_gather(const at::Tensor& tensor) const;
-  // [size * n, ...] -> [n, ...]: this rank's part of the sum over ranks.
+  // [size * n, ...] -> [n, ...]: this rank's shard of the sum over ranks.
   at::Tensor reduce_scatter(const at::Tensor& tensor) const;
   // [sum of input_splits, ...] -> [sum of output_splits, ...]: input_splits[r] rows go to rank r,
-  // and output_splits[r] rows come from it. Both empty: equal parts.
+  // and output_splits[r] rows come from it. Both empty: equal splits.
   at::Tensor all_to_all(const at::Tensor& tensor, std::vector<int64_t> output_splits = {},
                         std::vector<int64_t> input_splits = {}) const;
   void barrier() const;
 
-  // The asynchronous forms: neither tensor may be read or changed before wait(). All contiguous;
-  // `output` takes what the form above would return.
-  std::shared_ptr<Pending> iall_reduce(at::Tensor tensor, ReduceOp op = ReduceOp::sum) const;
-  std::shared_ptr<Pending> iall_gather(at::Tensor output, const at::Tensor& input) const;
-  std::shared_ptr<Pending> ireduce_scatter(at::Tensor output, const at::Tensor& input) const;
+  // Asynchronous forms, on contiguous tensors; they write to `output` what the forms above return.
+  // No tensor may be read or changed before wait().
+  std::shared_ptr<Work> iall_reduce(at::Tensor tensor, ReduceOp op = ReduceOp::sum) const;
+  std::shared_ptr<Work> iall_gather(at::Tensor output, const at::Tensor& input) const;
+  std::shared_ptr<Work> ireduce_scatter(at::Tensor output, const at::Tensor& input) const;
 
-  // Point to point, by group rank. Messages between two ranks with one tag arrive in the order of
-  // sending. Over NCCL all that two ranks send each other, whatever its tag, must begin in the same
-  // order on both sides, except that a link counts for itself. The tensor of isend must not change
-  // before wait(); recv fills `tensor`.
-  std::shared_ptr<Pending> isend(const at::Tensor& tensor, int group_destination,
-                                 int tag = 0) const;
-  std::shared_ptr<Pending> irecv(at::Tensor tensor, int group_source, int tag = 0) const;
+  // Point to point, by group rank. Messages between two ranks with the same tag arrive in the order
+  // in which they were sent. NCCL ignores tags: all messages between two ranks must start in the
+  // same order on both sides, apart from those of a link, which has an order of its own. The tensor
+  // of isend must not change before wait().
+  std::shared_ptr<Work> isend(const at::Tensor& tensor, int group_destination, int tag = 0) const;
+  std::shared_ptr<Work> irecv(at::Tensor tensor, int group_source, int tag = 0) const;
   void recv(at::Tensor tensor, int group_source, int tag = 0) const;
 
  private:
   std::string description() const;
   void check_tensor(const at::Tensor& tensor, std::string_view operation) const;
   void check_member(int member, std::string_view operation) const;
-  // Where a message goes: a backend, and the other rank's place in it.
+  // The backend of a message, and the other rank's position in it.
   struct Route {
     c10d::Backend* backend;
     int peer;
   };
   Route route_to(int destination, int tag) const;
   Route route_from(int source, int tag) const;
-  // Starts an operation on `tensors`; what it throws, then or in wait(), becomes a
-  // CommunicationError. The limit is that of wait(), for operations that have none of their own.
+  // Starts an operation on `tensors`. Exceptions of `start` and of wait() become
+  // CommunicationErrors. `wait_limit` is for operations without a time limit of their own.
   template <typename Start>
-  std::shared_ptr<Pending> begin(std::string operation, std::vector<at::Tensor> tensors,
-                                 Start&& start,
-                                 std::chrono::milliseconds wait_limit = kNoTimeout) const;
-  // Messages have no options with a time limit; on a GPU a limit of wait() would block the host.
+  std::shared_ptr<Work> begin(std::string operation, std::vector<at::Tensor> tensors, Start&& start,
+                              std::chrono::milliseconds wait_limit = kNoTimeout) const;
+  // c10d's messages have no option for a time limit. On a GPU wait() with a limit would block the
+  // host, so there is none.
   std::chrono::milliseconds message_limit() const;
 
   std::string name_;
@@ -113,15 +109,9 @@ class ProcessGroup {
   LinkBackends links_;
 };
 
-class Pending {
- public:
-  virtual ~Pending() = default;
-  virtual void wait() = 0;
-};
-
-// Throws Error on every rank unless all ranks call it with the same `hash` (of their options, say).
-// The text names `what` and the ranks that differ from the first. Where they differ every rank
-// calls `explain` with those ranks, to say in what; it may communicate.
+// Throws Error on every rank unless all ranks pass the same `hash` (of their options, say). The
+// text names `what` and the ranks that differ from the first. Where some differ, every rank calls
+// `explain` with those ranks to describe the difference; it may communicate.
 void check_same_on_all_ranks(
     const ProcessGroup& world, std::string_view what, uint64_t hash,
     const std::function<std::string(const std::vector<int>& others)>& explain = {});

@@ -1,4 +1,4 @@
-// The groups that a rank belongs to, passed down as a value: nothing reads a global.
+// The groups of a rank, passed down as a value instead of a global parallel state.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ struct ProcessGroupCollection {
   ProcessGroupPtr pp;        // pipeline parallel
   ProcessGroupPtr cp;        // context parallel
   ProcessGroupPtr dp;        // data parallel
-  ProcessGroupPtr dp_cp;     // data and context parallel: gradients are summed over it
+  ProcessGroupPtr dp_cp;     // data and context parallel: the ranks that reduce gradients
   ProcessGroupPtr tp_cp;     // tensor and context parallel
   ProcessGroupPtr tp_dp_cp;  // all ranks of one pipeline stage
   ProcessGroupPtr mp;        // tensor and pipeline parallel: one copy of the model

@@ -1,4 +1,4 @@
-// Makes a rank's groups in one order on every rank, so that their creation never waits in a circle.
+// Creates a rank's groups, in the same order on every rank so that creation cannot deadlock.
 #include "megatron/parallel/rank_context.h"
 
 #include <algorithm>
@@ -19,21 +19,21 @@ ProcessGroupCollection RankContext::make_groups(const ParallelSizes& sizes) cons
   const RankGrid grid(sizes);
   std::map<std::vector<int>, c10::intrusive_ptr<c10d::Backend>> backends;
 
-  // What `make` makes for the ranks of a group; its failure says so.
-  const auto made = [&](const std::string& name, const std::vector<int>& members,
-                        const auto& make) {
+  // Calls `make` for the ranks of a group; a failure names the group.
+  const auto create = [&](const std::string& name, const std::vector<int>& members,
+                          const auto& make) {
     try {
       return make();
     } catch (const std::exception& error) {
       const std::string text = error.what();
       throw CommunicationError(
-          fmt::format("making group {} (ranks [{}]) failed on rank {}: {}; another rank has "
-                      "ended or hangs, or "
-                      "needs more than --distributed-timeout-minutes",
+          transport_failure_kind(error),
+          fmt::format("creating group {} (ranks [{}]) failed on rank {}: {}; another rank has "
+                      "ended or hangs, or needs more than --distributed-timeout-minutes",
                       name, fmt::join(members, ", "), rank, text.substr(0, text.find('\n'))));
     }
   };
-  // Those of the links that begin or end at this rank, where the transport makes any.
+  // The links that start or end at this rank, where the transport creates any.
   const auto make_links = [&](const std::string& group, const std::vector<int>& members,
                               const std::vector<MessageLink>& links) {
     LinkBackends own;
@@ -42,7 +42,7 @@ ProcessGroupCollection RankContext::make_groups(const ParallelSizes& sizes) cons
       if (std::ranges::find(ends, rank) == ends.end()) continue;
       const std::string name =
           fmt::format("{}_{}_to_{}_tag_{}", group, link.source, link.destination, link.tag);
-      if (auto backend = made(name, ends, [&] { return transport->make_link(name, ends); }))
+      if (auto backend = create(name, ends, [&] { return transport->make_link(name, ends); }))
         own[link] = std::move(backend);
     }
     return own;
@@ -57,7 +57,7 @@ ProcessGroupCollection RankContext::make_groups(const ParallelSizes& sizes) cons
       if (members.size() > 1) {
         auto& known = backends[members];
         if (!known)
-          known = made(name, members, [&] { return transport->make_backend(name, members); });
+          known = create(name, members, [&] { return transport->make_backend(name, members); });
         backend = known;
         if (links_of) links = make_links(name, members, links_of(int(members.size())));
       }

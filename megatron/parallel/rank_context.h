@@ -1,4 +1,4 @@
-// A rank's world, handed to the function that a launch runs on every rank.
+// What launch() passes to the function that it runs on every rank.
 #pragma once
 
 #include <chrono>
@@ -14,23 +14,22 @@
 
 namespace megatron {
 
-// Makes the groups of a rank over one transport (gloo, NCCL, or the in-process backend).
+// Creates the communication backends of a rank: gloo, NCCL, or threads of one process.
 class Transport {
  public:
   virtual ~Transport() = default;
-  // Collective over `ranks`: every rank of the list calls it with the same name, others do not call
-  // it. A name may come again with the same ranks (a second layout): each time makes a backend of
-  // its own.
+  // Collective over `ranks`: exactly these ranks call it, with the same name. Calling it again with
+  // the same name and ranks (for a second layout) creates another backend.
   virtual c10::intrusive_ptr<c10d::Backend> make_backend(const std::string& name,
                                                          const std::vector<int>& ranks) = 0;
-  // Collective over two ranks, with make_backend's rules: a backend for messages from the first to
-  // the second, connected when it is returned. Null where messages that differ in tag or direction
-  // never wait for each other: then there is no need of it.
+  // A backend for messages from the first of two ranks to the second, already connected. Collective
+  // as make_backend. Null for a transport whose messages never wait for messages of another tag or
+  // direction: it needs no links.
   virtual c10::intrusive_ptr<c10d::Backend> make_link(const std::string& /*name*/,
                                                       const std::vector<int>& /*ranks*/) {
     return nullptr;
   }
-  // "gloo", "nccl" or "threads": part of the fingerprint that says what is bit-identical.
+  // "gloo", "nccl" or "threads": part of the fingerprint of bit-identical runs.
   virtual std::string kind() const = 0;
 };
 
@@ -44,9 +43,8 @@ struct RankContext {
   std::shared_ptr<Transport> transport;  // null in a world of one
 
   // The groups of this rank in a layout, in Megatron's rank order. Collective over the world.
-  // Groups of the same ranks share a backend; pp has pipeline_links() where the transport makes
-  // links. Throws Error where the sizes do not multiply to
-  // world_size.
+  // Groups with the same ranks share a backend. pp gets pipeline_links() where the transport
+  // creates links. Throws Error where the sizes do not multiply to world_size.
   ProcessGroupCollection make_groups(const ParallelSizes& sizes) const;
 };
 

@@ -1,5 +1,5 @@
-// Which rank holds which part: the grid of ranks in Megatron's order, and the groups that it makes.
-// Arithmetic only; the communication groups are made in rank_context.cpp.
+// The grid of ranks in Megatron's order and its groups. Arithmetic only: rank_context.cpp creates
+// the communication groups.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ struct ParallelSizes {
   int expt_tp = 0;  // tensor parallelism of the experts; 0: as tp
 };
 
-// The place of one rank on each axis.
+// The coordinates of one rank.
 struct GridCoordinates {
   int tp = 0, cp = 0, ep = 0, dp = 0, pp = 0;
 };
@@ -23,20 +23,20 @@ inline constexpr std::string_view kMegatronRankOrder = "tp-cp-ep-dp-pp";
 
 using RankLists = std::vector<std::vector<int>>;
 
-// One grid of orthogonal axes (Megatron's RankGenerator): rank = sum of coordinate x stride, the
-// strides being the running product of the sizes in `order`.
+// One grid of orthogonal axes (Megatron's RankGenerator): rank = sum of coordinate x stride, where
+// the strides are the running products of the sizes in `order`.
 class RankGenerator {
  public:
-  // All five sizes of `sizes` are axes: the world is their product. Axes of size 1 may be left out
-  // of `order`. Throws Error for unknown, repeated or missing axes.
+  // The world size is the product of the five sizes. `order` may omit axes of size 1. Throws Error
+  // for unknown, repeated or missing axes.
   RankGenerator(const ParallelSizes& sizes, std::string_view order);
 
   int world_size() const { return world_size_; }
-  // Every group over the axes named in `token` ("tp", "tp-pp", ...; their order in it does not
-  // matter). Groups are listed by the coordinates on the other axes, members by those on the named
-  // ones, the fastest axis first in both.
+  // All groups over the axes that `token` names ("tp", "tp-pp", ...; in any order). Groups are
+  // sorted by the coordinates on the other axes, members by those on the named axes, with the
+  // fastest axis first.
   RankLists get_ranks(std::string_view token) const;
-  // The place of `rank` on the axis; 0 where the grid lacks it.
+  // The coordinate of `rank` on the axis; 0 where the grid lacks the axis.
   int coordinate(std::string_view axis, int rank) const;
 
  private:
@@ -49,8 +49,8 @@ class RankGenerator {
   int world_size_ = 1;
 };
 
-// The layout of a world: one grid for the dense part of the model (tp, cp, dp, pp) and one for the
-// experts (expt_tp, ep, expt_dp, pp), over the same ranks.
+// The layout of a world: two grids over the same ranks, one for the dense layers (tp, cp, dp, pp)
+// and one for the experts (expt_tp, ep, expt_dp, pp).
 class RankGrid {
  public:
   // Throws Error for sizes below 1, for an expert grid that does not divide tp x cp x dp, and where
@@ -62,13 +62,13 @@ class RankGrid {
   int world_size() const { return dense_.world_size(); }
 
   RankLists get_ranks(std::string_view token) const { return dense_.get_ranks(token); }
-  // "tp" is the experts' tensor-parallel axis here, and "dp" their data-parallel one.
+  // Here "tp" and "dp" are the experts' tensor- and data-parallel axes.
   RankLists get_expert_ranks(std::string_view token) const { return expert_.get_ranks(token); }
-  // The first and last stage of every pipeline (tied embeddings), and the first alone.
+  // The first and last stage of every pipeline, for tied embeddings; the first stage only.
   RankLists embedding_ranks() const;
   RankLists position_embedding_ranks() const;
 
-  // `ep` is the coordinate in the expert grid, the others those in the dense one.
+  // `ep` is the coordinate in the expert grid; the others are those in the dense grid.
   GridCoordinates coordinates(int rank) const;
 
  private:
@@ -78,11 +78,10 @@ class RankGrid {
   RankGenerator expert_;
 };
 
-// Throws Error, naming the nearest sizes that work, unless tp x cp x pp x dp is `world_size`.
+// Throws Error with the nearest sizes that work, unless tp x cp x pp x dp is `world_size`.
 void check_world_size(const ParallelSizes& sizes, int world_size);
 
-// `sizes` with data parallelism set to what is left of `world_size`; Error where nothing whole is
-// left.
+// `sizes` with dp = world_size / (tp x cp x pp). Throws Error where that is not a whole number.
 ParallelSizes with_data_parallel(ParallelSizes sizes, int world_size);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// The life of a rank process: store, transport, main, farewell.
+// A rank process: store, transport, main, and how it ends.
 #include "megatron/parallel/rank_process.h"
 
 #include <algorithm>
@@ -29,12 +29,14 @@ namespace {
 
 constexpr const char* kArrivedKey = "megatron/arrived";
 constexpr const char* kFinishedKey = "megatron/finished";
-constexpr std::chrono::seconds kPatience{5};
-constexpr std::chrono::seconds kFarewell{30};
-constexpr std::chrono::seconds kFarewellOfFailed{3};  // a rank that died says nothing
+constexpr std::chrono::seconds kPatience{5};  // before it is printed that ranks are missing
+// How long the rank that serves the store outlives the others: after success, and after a failure,
+// when a killed rank never announces its end.
+constexpr std::chrono::seconds kLeaveLimit{30};
+constexpr std::chrono::seconds kLeaveLimitOfFailed{3};
 
-// The rank that serves the store waits for all others here, and says so where that takes long: a
-// rank that never comes is the commonest mistake of a launch. Throws Error after `timeout`.
+// The rank that serves the store waits for all others, and prints that it waits where that takes
+// long: a missing rank is the most common launch mistake. Throws Error after `timeout`.
 void wait_for_all_ranks(c10d::Store& store, const RankIdentity& identity,
                         std::chrono::milliseconds timeout) {
   int64_t here = store.add(kArrivedKey, 1);
@@ -58,9 +60,10 @@ void wait_for_all_ranks(c10d::Store& store, const RankIdentity& identity,
   }
 }
 
-// A rank that serves the store stays until the others are done with it.
-void say_farewell(c10d::Store& store, const RankIdentity& identity,
-                  std::chrono::milliseconds limit) {
+// Announces the end of this rank. The rank that serves the store then waits, up to `limit`, until
+// all others have announced theirs.
+void leave_rendezvous(c10d::Store& store, const RankIdentity& identity,
+                      std::chrono::milliseconds limit) {
   try {
     leave_world(store, identity.rank);
     int64_t finished = store.add(kFinishedKey, 1);
@@ -71,12 +74,12 @@ void say_farewell(c10d::Store& store, const RankIdentity& identity,
       finished = store.add(kFinishedKey, 0);
     }
   } catch (const std::exception&) {
-    // The serving rank is gone, so nobody waits for this one.
+    // The rank that serves the store has ended.
   }
 }
 
-// What `ask` returns, or nothing where it takes longer: the store of a rank that hangs does not
-// answer. For a process that ends by _exit, since the question may never end.
+// The result of `ask`, or nothing where it takes longer than `limit`: the store of a rank that
+// hangs does not answer. The thread that asks may never end, so the process must end by _exit.
 template <typename Ask>
 auto answer_within(std::chrono::milliseconds limit, Ask ask) -> std::optional<decltype(ask())> {
   std::promise<decltype(ask())> answer;
@@ -88,16 +91,16 @@ auto answer_within(std::chrono::milliseconds limit, Ask ask) -> std::optional<de
   return answered.get();
 }
 
-// Which ranks the others waited for in vain: an operation's error names only its group, and the
-// rank that hangs may be in none of them.
+// Names the ranks that have not announced their end. The failed operation names its group only, and
+// the rank that hangs may be outside of it.
 std::string name_silent_ranks(const c10::intrusive_ptr<c10d::Store>& store,
                               const RankIdentity& identity) {
   const auto silent = answer_within(
-      kFarewellOfFailed + std::chrono::seconds(1),
+      kLeaveLimitOfFailed + std::chrono::seconds(1),
       [store, rank = identity.rank, world_size = identity.world_size] {
         try {
           leave_world(*store, rank);
-          return std::optional(ranks_still_there(*store, world_size, kFarewellOfFailed));
+          return std::optional(ranks_still_running(*store, world_size, kLeaveLimitOfFailed));
         } catch (const std::exception&) {
           return std::optional<std::vector<int>>();
         }
@@ -110,7 +113,7 @@ std::string name_silent_ranks(const c10::intrusive_ptr<c10d::Store>& store,
   const std::vector<int>& ranks = **silent;
   if (ranks.empty()) return "";
   return fmt::format("; rank{} [{}] had not given up {} s later", ranks.size() == 1 ? "" : "s",
-                     fmt::join(ranks, ", "), kFarewellOfFailed.count());
+                     fmt::join(ranks, ", "), kLeaveLimitOfFailed.count());
 }
 
 [[noreturn]] void end_failed_rank(const c10::intrusive_ptr<c10d::Store>& store,
@@ -123,19 +126,19 @@ std::string name_silent_ranks(const c10::intrusive_ptr<c10d::Store>& store,
       report_failure(*store, identity.rank, failure);
       reported = true;
     } catch (const std::exception&) {
-      // printed below
+      // Printed below instead.
     }
   }
   if (!reported) {
-    const std::string prefix = failure.communication ? "" : fmt::format("rank {}: ", identity.rank);
-    const std::string silent =
-        store && failure.communication ? name_silent_ranks(store, identity) : "";
+    const bool own = failure.kind == FailureKind::own;  // others name the rank themselves
+    const std::string prefix = own ? fmt::format("rank {}: ", identity.rank) : "";
+    const std::string silent = store && !own ? name_silent_ranks(store, identity) : "";
     fmt::print(stderr, "error: {}{}{}\n", prefix, failure.text, silent);
   }
   if (store) {
-    const auto limit = std::min<std::chrono::milliseconds>(timeout, kFarewellOfFailed);
+    const auto limit = std::min<std::chrono::milliseconds>(timeout, kLeaveLimitOfFailed);
     answer_within(limit + std::chrono::seconds(1), [store, identity, limit] {
-      say_farewell(*store, identity, limit);
+      leave_rendezvous(*store, identity, limit);
       return true;
     });
   }
@@ -160,7 +163,7 @@ std::shared_ptr<Transport> make_transport(const c10::intrusive_ptr<c10d::Store>&
 int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
                      std::chrono::milliseconds timeout,
                      const std::function<int(RankContext&)>& main) {
-  // libtorch's messages and their stack traces would bury our own, which says the same.
+  // libtorch would log the same failure with a stack trace, which buries our one line.
   if (!process_environment()("TORCH_CPP_LOG_LEVEL")) {
     setenv("TORCH_CPP_LOG_LEVEL", "FATAL", /*overwrite=*/0);
     c10::initLogging();  // reads it
@@ -185,14 +188,14 @@ int run_rank_process(const LaunchConfig& config, const RankIdentity& identity,
       std::fflush(nullptr);
       _exit(status & 0xff ? status & 0xff : 1);
     }
-    say_farewell(*store, identity, std::min<std::chrono::milliseconds>(timeout, kFarewell));
+    leave_rendezvous(*store, identity, std::min<std::chrono::milliseconds>(timeout, kLeaveLimit));
     return 0;
   } catch (const CommunicationError& error) {
-    failure = {true, error.what()};
+    failure = {error.kind(), error.what()};
   } catch (const std::exception& error) {
-    failure = {false, error_message(error)};
+    failure = {FailureKind::own, error_message(error)};
   } catch (...) {
-    failure = {false, "unknown exception"};
+    failure = {FailureKind::own, "unknown exception"};
   }
   end_failed_rank(store, identity, timeout, failure);
 }

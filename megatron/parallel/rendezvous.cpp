@@ -1,5 +1,5 @@
-// Stores over TCP. The listening socket is ours where all ranks are local, so that it is bound to
-// the loopback interface and a port in use is seen at once.
+// Stores over TCP. Where all ranks are local, the listening socket is created here, so that it
+// listens on the loopback interface only and a port in use is an error at once.
 #include "megatron/parallel/rendezvous.h"
 
 #include <arpa/inet.h>
@@ -23,9 +23,8 @@ namespace {
 
 [[noreturn]] void fail_port_in_use(int port) {
   fail(
-      "Expected port {} to be free for the store of this run, but another program uses it; give "
-      "another "
-      "with --master-port (or MASTER_PORT), or with --nproc leave it out for a free one",
+      "Expected port {} to be free for the store of this run, but another program uses it; pass "
+      "another with --master-port (or MASTER_PORT), or with --nproc leave it out for a free one",
       port);
 }
 
@@ -45,7 +44,7 @@ std::pair<int, int> bind_local(const std::string& host, int port) {
   const int on = 1;
   setsockopt(socket_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   socklen_t length = sizeof(address);
-  // Listening here, too: two sockets may bind one port, but only one may listen.
+  // With SO_REUSEADDR two sockets can bind one port, but only one can listen.
   if (bind(socket_fd, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
       listen(socket_fd, SOMAXCONN) != 0 ||
       getsockname(socket_fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
@@ -101,8 +100,7 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankIdentity& identity,
       }
       fail(
           "Expected to reach the store of rank 0 at {}:{} within {:.4g} minutes, but could not "
-          "({}); check "
-          "MASTER_ADDR and MASTER_PORT, and that rank 0 runs",
+          "({}); check MASTER_ADDR and MASTER_PORT, and that rank 0 runs",
           identity.master_addr, identity.master_port, timeout.count() / 60000.0,
           text.substr(0, text.find('\n')));
     }
@@ -112,22 +110,22 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankIdentity& identity,
 }
 
 void report_failure(c10d::Store& store, int rank, const RankFailure& failure) {
-  store.set(failure_key(rank), (failure.communication ? "c" : "o") + failure.text);
+  store.set(failure_key(rank), std::to_string(static_cast<int>(failure.kind)) + failure.text);
 }
 
 std::optional<RankFailure> reported_failure(c10d::Store& store, int rank) {
   if (!store.check({failure_key(rank)})) return std::nullopt;
   const std::string text = store.get_to_str(failure_key(rank));
   if (text.empty()) return std::nullopt;
-  return RankFailure{text[0] == 'c', text.substr(1)};
+  return RankFailure{static_cast<FailureKind>(text[0] - '0'), text.substr(1)};
 }
 
 void leave_world(c10d::Store& store, int rank) {
   store.set(left_key(rank), std::string("left"));
 }
 
-std::vector<int> ranks_still_there(c10d::Store& store, int world_size,
-                                   std::chrono::milliseconds limit) {
+std::vector<int> ranks_still_running(c10d::Store& store, int world_size,
+                                     std::chrono::milliseconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;
   std::vector<int> ranks(static_cast<size_t>(world_size));
   std::iota(ranks.begin(), ranks.end(), 0);

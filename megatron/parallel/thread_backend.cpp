@@ -1,4 +1,4 @@
-// Turns c10d's calls into the parts and messages of thread_world.h.
+// Translates c10d's operations into the calls and messages of thread_world.h.
 #include "megatron/parallel/thread_backend.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace {
 
 using Milliseconds = std::chrono::milliseconds;
 
-// A collective or receive of a rank thread. All work is done by those who wait.
+// A collective or receive of a rank thread. The threads that wait do the work.
 class ThreadWork final : public c10d::Work {
  public:
   ThreadWork(int rank, c10d::OpType type, Milliseconds timeout, std::function<bool()> ready,
@@ -24,7 +24,7 @@ class ThreadWork final : public c10d::Work {
 
   bool wait(Milliseconds timeout) override {
     if (finish_) {
-      // Taken before the call: a failed wait must not run a second time on what it left behind.
+      // Cleared before the call, so that a failed wait is never repeated.
       const auto finish_once = std::exchange(finish_, nullptr);
       try {
         finish_once(timeout == kNoTimeout ? timeout_ : timeout);
@@ -56,7 +56,7 @@ class ThreadWork final : public c10d::Work {
 };
 
 const at::Tensor& only_tensor(const std::vector<at::Tensor>& tensors) {
-  check(tensors.size() == 1, "Expected one tensor a rank, but got {}", tensors.size());
+  check(tensors.size() == 1, "Expected one tensor for each rank, but got {}", tensors.size());
   return tensors[0];
 }
 
@@ -67,43 +67,43 @@ void check_contiguous(const std::vector<at::Tensor>& tensors) {
   }
 }
 
-// Equal parts of the flat elements of a base tensor.
-std::vector<at::Tensor> flat_parts(const at::Tensor& base, int count) {
+// Equal chunks of the flat elements of a tensor.
+std::vector<at::Tensor> flat_chunks(const at::Tensor& base, int count) {
   check_contiguous({base});
   check(base.numel() % count == 0, "Expected {} elements to divide by the {} ranks of the group",
         base.numel(), count);
-  const int64_t part = base.numel() / count;
+  const int64_t length = base.numel() / count;
   const at::Tensor flat = base.detach().view({-1});
-  std::vector<at::Tensor> parts;
-  for (int i = 0; i < count; ++i) parts.push_back(flat.narrow(0, i * part, part));
-  return parts;
+  std::vector<at::Tensor> chunks;
+  for (int i = 0; i < count; ++i) chunks.push_back(flat.narrow(0, i * length, length));
+  return chunks;
 }
 
-std::vector<at::Tensor> row_parts(const at::Tensor& base, std::vector<int64_t> splits, int count) {
+std::vector<at::Tensor> row_chunks(const at::Tensor& base, std::vector<int64_t> splits, int count) {
   check_contiguous({base});
-  if (splits.empty()) return flat_parts(base, count);
+  if (splits.empty()) return flat_chunks(base, count);
   const int64_t rows = std::accumulate(splits.begin(), splits.end(), int64_t{0});
   check(static_cast<int>(splits.size()) == count && rows == base.size(0),
         "Expected {} splits that sum to {} rows, but got [{}]", count, base.size(0),
         fmt::join(splits, ", "));
-  std::vector<at::Tensor> parts;
+  std::vector<at::Tensor> chunks;
   int64_t row = 0;
   for (const int64_t split : splits) {
-    parts.push_back(base.detach().narrow(0, row, split));
+    chunks.push_back(base.detach().narrow(0, row, split));
     row += split;
   }
-  return parts;
+  return chunks;
 }
 
-void check_parts(const std::vector<at::Tensor>& parts, const at::Tensor& single, int size) {
-  check(static_cast<int>(parts.size()) == size,
-        "Expected {} tensors, one for each rank, but got {}", size, parts.size());
-  check_contiguous(parts);
+void check_chunks(const std::vector<at::Tensor>& chunks, const at::Tensor& single, int size) {
+  check(static_cast<int>(chunks.size()) == size,
+        "Expected {} tensors, one for each rank, but got {}", size, chunks.size());
+  check_contiguous(chunks);
   check_contiguous({single});
-  for (const auto& part : parts) {
-    check(part.numel() == single.numel() && part.scalar_type() == single.scalar_type(),
-          "Expected parts of {} {} elements, but got one of {} {}", single.numel(),
-          at::toString(single.scalar_type()), part.numel(), at::toString(part.scalar_type()));
+  for (const auto& chunk : chunks) {
+    check(chunk.numel() == single.numel() && chunk.scalar_type() == single.scalar_type(),
+          "Expected tensors of {} {} elements, but got one of {} {}", single.numel(),
+          at::toString(single.scalar_type()), chunk.numel(), at::toString(chunk.scalar_type()));
   }
 }
 
@@ -120,11 +120,11 @@ Milliseconds ThreadBackend::limit(Milliseconds wanted) const {
   return wanted == c10d::kUnsetTimeout ? timeout_ : wanted;
 }
 
-ThreadBackend::WorkPtr ThreadBackend::start(CollectivePart part, Milliseconds timeout) {
-  auto collective = group_->post(rank_, std::move(part));
+ThreadBackend::WorkPtr ThreadBackend::start(CollectiveCall call, Milliseconds timeout) {
+  auto collective = group_->post(rank_, std::move(call));
   return c10::make_intrusive<ThreadWork>(
       rank_, c10d::OpType::UNKNOWN, limit(timeout),
-      [group = group_, collective] { return group->arrived(*collective); },
+      [group = group_, collective] { return group->is_ready(*collective); },
       [world = world_, group = group_, collective, member = rank_](Milliseconds time) {
         group->finish(*collective, member, time);
       });
@@ -136,26 +136,26 @@ ThreadBackend::WorkPtr ThreadBackend::broadcast(std::vector<at::Tensor>& tensors
   check_contiguous(tensors);
   check(options.rootRank >= 0 && options.rootRank < size_, "Expected a root of 0 to {}, but got {}",
         size_ - 1, options.rootRank);
-  CollectivePart part;
-  part.kind = CollectiveKind::broadcast;
-  part.detail = options.rootRank;
-  part.numel = tensor.numel();
-  part.dtype = tensor.scalar_type();
-  part.inputs = part.outputs = {tensor};
-  return start(std::move(part), options.timeout);
+  CollectiveCall call;
+  call.kind = CollectiveKind::broadcast;
+  call.detail = options.rootRank;
+  call.numel = tensor.numel();
+  call.dtype = tensor.scalar_type();
+  call.inputs = call.outputs = {tensor};
+  return start(std::move(call), options.timeout);
 }
 
 ThreadBackend::WorkPtr ThreadBackend::allreduce(std::vector<at::Tensor>& tensors,
                                                 const c10d::AllreduceOptions& options) {
   const at::Tensor& tensor = only_tensor(tensors);
   check_contiguous(tensors);
-  CollectivePart part;
-  part.kind = CollectiveKind::all_reduce;
-  part.detail = options.reduceOp.op_;
-  part.numel = tensor.numel();
-  part.dtype = tensor.scalar_type();
-  part.inputs = part.outputs = {tensor};
-  return start(std::move(part), options.timeout);
+  CollectiveCall call;
+  call.kind = CollectiveKind::all_reduce;
+  call.detail = options.reduceOp.op_;
+  call.numel = tensor.numel();
+  call.dtype = tensor.scalar_type();
+  call.inputs = call.outputs = {tensor};
+  return start(std::move(call), options.timeout);
 }
 
 ThreadBackend::WorkPtr ThreadBackend::allgather(std::vector<std::vector<at::Tensor>>& outputs,
@@ -163,19 +163,19 @@ ThreadBackend::WorkPtr ThreadBackend::allgather(std::vector<std::vector<at::Tens
                                                 const c10d::AllgatherOptions& options) {
   const at::Tensor& input = only_tensor(inputs);
   check(outputs.size() == 1, "Expected one list of outputs, but got {}", outputs.size());
-  check_parts(outputs[0], input, size_);
-  CollectivePart part;
-  part.kind = CollectiveKind::all_gather;
-  part.numel = input.numel();
-  part.dtype = input.scalar_type();
-  part.inputs = {input};
-  part.outputs = outputs[0];
-  return start(std::move(part), options.timeout);
+  check_chunks(outputs[0], input, size_);
+  CollectiveCall call;
+  call.kind = CollectiveKind::all_gather;
+  call.numel = input.numel();
+  call.dtype = input.scalar_type();
+  call.inputs = {input};
+  call.outputs = outputs[0];
+  return start(std::move(call), options.timeout);
 }
 
 ThreadBackend::WorkPtr ThreadBackend::_allgather_base(at::Tensor& output, at::Tensor& input,
                                                       const c10d::AllgatherOptions& options) {
-  std::vector<std::vector<at::Tensor>> outputs{flat_parts(output, size_)};
+  std::vector<std::vector<at::Tensor>> outputs{flat_chunks(output, size_)};
   std::vector<at::Tensor> inputs{input};
   return allgather(outputs, inputs, options);
 }
@@ -185,21 +185,21 @@ ThreadBackend::WorkPtr ThreadBackend::reduce_scatter(std::vector<at::Tensor>& ou
                                                      const c10d::ReduceScatterOptions& options) {
   const at::Tensor& output = only_tensor(outputs);
   check(inputs.size() == 1, "Expected one list of inputs, but got {}", inputs.size());
-  check_parts(inputs[0], output, size_);
-  CollectivePart part;
-  part.kind = CollectiveKind::reduce_scatter;
-  part.detail = options.reduceOp.op_;
-  part.numel = output.numel();
-  part.dtype = output.scalar_type();
-  part.inputs = inputs[0];
-  part.outputs = {output};
-  return start(std::move(part), options.timeout);
+  check_chunks(inputs[0], output, size_);
+  CollectiveCall call;
+  call.kind = CollectiveKind::reduce_scatter;
+  call.detail = options.reduceOp.op_;
+  call.numel = output.numel();
+  call.dtype = output.scalar_type();
+  call.inputs = inputs[0];
+  call.outputs = {output};
+  return start(std::move(call), options.timeout);
 }
 
 ThreadBackend::WorkPtr ThreadBackend::_reduce_scatter_base(
     at::Tensor& output, at::Tensor& input, const c10d::ReduceScatterOptions& options) {
   std::vector<at::Tensor> outputs{output};
-  std::vector<std::vector<at::Tensor>> inputs{flat_parts(input, size_)};
+  std::vector<std::vector<at::Tensor>> inputs{flat_chunks(input, size_)};
   return reduce_scatter(outputs, inputs, options);
 }
 
@@ -209,12 +209,12 @@ ThreadBackend::WorkPtr ThreadBackend::alltoall_base(at::Tensor& output, at::Tens
                                                     const c10d::AllToAllOptions& options) {
   check(output.scalar_type() == input.scalar_type(), "Expected an output of {}, but got {}",
         at::toString(input.scalar_type()), at::toString(output.scalar_type()));
-  CollectivePart part;
-  part.kind = CollectiveKind::all_to_all;
-  part.dtype = input.scalar_type();
-  part.inputs = row_parts(input, input_splits, size_);
-  part.outputs = row_parts(output, output_splits, size_);
-  return start(std::move(part), options.timeout);
+  CollectiveCall call;
+  call.kind = CollectiveKind::all_to_all;
+  call.dtype = input.scalar_type();
+  call.inputs = row_chunks(input, input_splits, size_);
+  call.outputs = row_chunks(output, output_splits, size_);
+  return start(std::move(call), options.timeout);
 }
 
 ThreadBackend::WorkPtr ThreadBackend::send(std::vector<at::Tensor>& tensors, int destination,
@@ -232,17 +232,17 @@ ThreadBackend::WorkPtr ThreadBackend::recv(std::vector<at::Tensor>& tensors, int
   check_contiguous(tensors);
   check(source >= 0 && source < size_, "Expected a source of 0 to {}, but got {}", size_ - 1,
         source);
-  const uint64_t ticket = group_->post_receive(source, rank_, tag);
+  const uint64_t number = group_->post_receive(source, rank_, tag);
   return c10::make_intrusive<ThreadWork>(
       rank_, c10d::OpType::RECV, timeout_,
-      [group = group_, source, member = rank_, tag, ticket] {
-        return group->has_message(source, member, tag, ticket);
+      [group = group_, source, member = rank_, tag, number] {
+        return group->has_message(source, member, tag, number);
       },
-      [world = world_, group = group_, source, member = rank_, tag, ticket,
+      [world = world_, group = group_, source, member = rank_, tag, number,
        tensor](Milliseconds time) {
-        const at::Tensor message = group->receive(source, member, tag, ticket, time);
+        const at::Tensor message = group->receive(source, member, tag, number, time);
         check(message.numel() == tensor.numel() && message.scalar_type() == tensor.scalar_type(),
-              "a message of {} {} elements came, but the receiver expects {} {}", message.numel(),
+              "the sender sent {} {} elements, but the receiver expects {} {}", message.numel(),
               at::toString(message.scalar_type()), tensor.numel(),
               at::toString(tensor.scalar_type()));
         const at::NoGradGuard no_grad;
@@ -251,7 +251,7 @@ ThreadBackend::WorkPtr ThreadBackend::recv(std::vector<at::Tensor>& tensors, int
 }
 
 ThreadBackend::WorkPtr ThreadBackend::barrier(const c10d::BarrierOptions& options) {
-  return start(CollectivePart{}, options.timeout);
+  return start(CollectiveCall{}, options.timeout);
 }
 
 ThreadTransport::ThreadTransport(std::shared_ptr<ThreadWorld> world, int rank, Milliseconds timeout)

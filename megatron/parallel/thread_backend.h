@@ -1,6 +1,6 @@
 // A c10d backend for ranks that are threads of one process: shared memory, no sockets, reductions
-// in rank order. Tensors must be contiguous; an operation that the backend lacks throws, as c10d's
-// base class does.
+// in rank order. Tensors must be contiguous. Operations that it does not implement throw, as in
+// c10d's base class.
 #pragma once
 
 #include <map>
@@ -38,17 +38,17 @@ class ThreadBackend final : public c10d::Backend {
                          const c10d::ReduceScatterOptions& options = {}) override;
   WorkPtr _reduce_scatter_base(at::Tensor& output, at::Tensor& input,
                                const c10d::ReduceScatterOptions& options = {}) override;
-  // Splits count rows of dimension 0; both empty: equal parts.
+  // Splits are in rows of dimension 0. Both empty: equal splits.
   WorkPtr alltoall_base(at::Tensor& output, at::Tensor& input, std::vector<int64_t>& output_splits,
                         std::vector<int64_t>& input_splits,
                         const c10d::AllToAllOptions& options = {}) override;
-  // The message is copied at once: the work that comes back is done.
+  // Copies the message; the returned work is complete.
   WorkPtr send(std::vector<at::Tensor>& tensors, int destination, int tag) override;
   WorkPtr recv(std::vector<at::Tensor>& tensors, int source, int tag) override;
   WorkPtr barrier(const c10d::BarrierOptions& options = {}) override;
 
  private:
-  WorkPtr start(CollectivePart part, std::chrono::milliseconds timeout);
+  WorkPtr start(CollectiveCall part, std::chrono::milliseconds timeout);
   std::chrono::milliseconds limit(std::chrono::milliseconds wanted) const;
 
   std::shared_ptr<ThreadWorld> world_;  // keeps the group's world alive
@@ -56,7 +56,7 @@ class ThreadBackend final : public c10d::Backend {
   std::chrono::milliseconds timeout_;
 };
 
-// Makes the groups of one rank of a world of threads.
+// Creates the groups of one rank of a ThreadWorld.
 class ThreadTransport final : public Transport {
  public:
   ThreadTransport(std::shared_ptr<ThreadWorld> world, int rank, std::chrono::milliseconds timeout);

@@ -1,4 +1,4 @@
-// Threads, their contexts, and the end of all when one fails.
+// Starts the rank threads and attributes their failure to one of them.
 #include "megatron/parallel/thread_ranks.h"
 
 #include <algorithm>
@@ -7,20 +7,33 @@
 #include <pthread.h>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "megatron/base/device.h"
 #include "megatron/base/error.h"
+#include "megatron/parallel/communication_error.h"
 #include "megatron/parallel/compute_threads.h"
 #include "megatron/parallel/thread_backend.h"
 
 namespace megatron {
 namespace {
 
-// For the other ranks to notice a failure: 2 s, counted in waits, so that a pause of the whole
-// program does not use it up.
+// Grace period for the other ranks to notice a failure: 2 s, counted in waits, so that it does not
+// elapse while the entire process is stopped.
 constexpr std::chrono::milliseconds kThreadPoll{50};
 constexpr int kThreadGracePolls = 40;
+
+// Makes the failure of `rank` that of the outcome where it is likelier the cause than the one
+// there.
+void keep_likelier_cause(ThreadRanksOutcome& outcome, const std::exception_ptr& error, int rank) {
+  const auto order = [](const std::exception_ptr& of, int failed) {
+    return std::tuple(failure_kind(of), failed);
+  };
+  if (outcome.error && order(outcome.error, outcome.failed_rank) < order(error, rank)) return;
+  outcome.error = error;
+  outcome.failed_rank = rank;
+}
 
 }  // namespace
 
@@ -37,19 +50,12 @@ ThreadRanksOutcome run_thread_ranks(
   check(count >= 1, "Expected at least one rank, but got {}", count);
   const auto world = std::make_shared<ThreadWorld>(count);
   ThreadRanksOutcome outcome;
-  std::mutex mutex;  // guards the outcome and the set of ranks that run
+  std::mutex mutex;  // guards the outcome and `running`
   std::condition_variable changed;
   std::set<int> running;
   for (int rank = 0; rank < count; ++rank) running.insert(rank);
 
   const auto run_rank = [&](int rank) {
-    const auto failed = [&](const std::string& text) {
-      const std::lock_guard lock(mutex);
-      if (outcome.error) return;
-      outcome.error = std::current_exception();
-      outcome.failed_rank = rank;
-      world->abort(fmt::format("rank {} failed: {}", rank, text));
-    };
     pthread_setname_np(pthread_self(), fmt::format("{}{}", kRankThreadName, rank).c_str());
     try {
       set_compute_threads(threads);
@@ -64,10 +70,9 @@ ThreadRanksOutcome run_thread_ranks(
       const int status = body(context);
       const std::lock_guard lock(mutex);
       outcome.status = std::max(outcome.status, status == 0 ? 0 : std::max(status, 1));
-    } catch (const std::exception& error) {
-      failed(error_message(error));
     } catch (...) {
-      failed("unknown exception");
+      const std::lock_guard lock(mutex);
+      keep_likelier_cause(outcome, std::current_exception(), rank);
     }
     world->rank_ended(rank);
     const std::lock_guard lock(mutex);
@@ -79,7 +84,7 @@ ThreadRanksOutcome run_thread_ranks(
   try {
     for (int rank = 0; rank < count; ++rank) ranks.emplace_back(run_rank, rank);
   } catch (const std::system_error& error) {
-    world->abort("not all rank threads could be started");
+    for (int rank = static_cast<int>(ranks.size()); rank < count; ++rank) world->rank_ended(rank);
     for (auto& rank : ranks) rank.join();
     fail("Expected to start {} rank threads, but the system refused at {}: {}; fewer ranks work",
          count, ranks.size(), error.what());

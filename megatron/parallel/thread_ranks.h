@@ -12,25 +12,25 @@
 
 namespace megatron {
 
-// How the threads are named in debuggers and traces: this and the rank.
+// Prefix of the threads' names in debuggers and traces, before the rank.
 inline constexpr std::string_view kRankThreadName = "rank ";
 
 struct ThreadRanksOutcome {
   int status = 0;            // the largest that a rank returned
-  std::exception_ptr error;  // the first that a rank threw
-  int failed_rank = -1;      // the rank that threw it
+  std::exception_ptr error;  // of failed_rank; null where no rank threw
+  int failed_rank = -1;      // of the least FailureKind, the lowest rank
 };
 
 // Runs `body` on `count` threads, each with its own RankContext over the in-process backend, and
-// waits for all. The first exception ends the other ranks' collectives. `device` names what all
-// ranks compute on: on "cuda" they share the first GPU.
+// waits for all. Collectives that need a rank that has ended fail. Which error is reported does not
+// depend on timing. `device` is the device of all ranks: on "cuda" they share the first GPU.
 ThreadRanksOutcome run_thread_ranks(int count, int threads, const std::string& device,
                                     std::chrono::milliseconds timeout,
                                     const std::function<int(RankContext&)>& body);
 
-// The same for a process that may end: when a rank failed and another has not noticed two seconds
-// later (it hangs outside of collectives, and no thread can be ended from outside), calls
-// `on_stuck` with the outcome so far and the ranks that still run; that function does not return.
+// For a caller that can end the process: where a rank still runs two seconds after another failed
+// (it hangs outside of collectives, and a thread cannot be ended from outside), calls `on_stuck`
+// with the outcome so far and the ranks that still run. `on_stuck` must not return.
 ThreadRanksOutcome run_thread_ranks(
     int count, int threads, const std::string& device, std::chrono::milliseconds timeout,
     const std::function<int(RankContext&)>& body,

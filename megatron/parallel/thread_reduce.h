@@ -9,10 +9,10 @@
 
 namespace megatron {
 
-// outputs[*][begin, end) = inputs[0] op inputs[1] op ... over the flat elements [begin, end). All
-// tensors are contiguous, of one dtype and device. 16-bit floats are accumulated in fp32, other
-// types in their own. An output may be one of the inputs. A NaN in any input gives NaN, in max and
-// min too. `op` is SUM, MAX or MIN. Throws Error for dtypes that have no such operation.
+// outputs[*][begin, end) = inputs[0] op inputs[1] op ... for the flat elements [begin, end). All
+// tensors are contiguous and have the same dtype and device. An output may alias an input. 16-bit
+// floats accumulate in fp32, other dtypes in their own. A NaN in any input gives NaN, also for max
+// and min. `op` is SUM, MAX or MIN. Throws Error for other dtypes.
 void reduce_in_rank_order(const std::vector<at::Tensor>& inputs,
                           const std::vector<at::Tensor>& outputs, c10d::ReduceOp::RedOpType op,
                           int64_t begin, int64_t end);

@@ -1,4 +1,4 @@
-// Meeting, waiting and the pieces of work of thread_world.h.
+// Waiting, and the work of collectives.
 #include "megatron/parallel/thread_world.h"
 
 #include <algorithm>
@@ -9,13 +9,13 @@
 #include <fmt/ranges.h>
 
 #include "megatron/base/device.h"
-#include "megatron/base/error.h"
+#include "megatron/parallel/communication_error.h"
 #include "megatron/parallel/thread_reduce.h"
 
 namespace megatron {
 namespace {
 
-constexpr int64_t kReducePiece = 1 << 15;  // elements that one thread reduces at a time
+constexpr int64_t kReducePiece = 1 << 15;  // elements of a unit of work of a reduction
 
 const char* kind_name(CollectiveKind kind) {
   switch (kind) {
@@ -35,27 +35,27 @@ const char* kind_name(CollectiveKind kind) {
   return "unknown";
 }
 
-std::string describe(const CollectivePart& part) {
-  std::string text = kind_name(part.kind);
-  switch (part.kind) {
+std::string describe(const CollectiveCall& call) {
+  std::string text = kind_name(call.kind);
+  switch (call.kind) {
     case CollectiveKind::barrier:
       return text;
     case CollectiveKind::all_reduce:
     case CollectiveKind::reduce_scatter:
-      text += part.detail == c10d::ReduceOp::SUM   ? " (sum)"
-              : part.detail == c10d::ReduceOp::MAX ? " (max)"
+      text += call.detail == c10d::ReduceOp::SUM   ? " (sum)"
+              : call.detail == c10d::ReduceOp::MAX ? " (max)"
                                                    : " (min)";
       break;
     case CollectiveKind::broadcast:
-      text += fmt::format(" (from group rank {})", part.detail);
+      text += fmt::format(" (from group rank {})", call.detail);
       break;
     default:
       break;
   }
-  if (part.kind == CollectiveKind::all_to_all) {
-    return fmt::format("{} of {}", text, at::toString(part.dtype));
+  if (call.kind == CollectiveKind::all_to_all) {
+    return fmt::format("{} of {}", text, at::toString(call.dtype));
   }
-  return fmt::format("{} of {} {}", text, part.numel, at::toString(part.dtype));
+  return fmt::format("{} of {} {}", text, call.numel, at::toString(call.dtype));
 }
 
 void copy_tensor(const at::Tensor& from, const at::Tensor& to) {
@@ -70,26 +70,22 @@ void copy_tensor(const at::Tensor& from, const at::Tensor& to) {
 }  // namespace
 
 struct ThreadGroup::Collective {
-  explicit Collective(size_t size) : parts(size), here(size, false) {}
+  explicit Collective(size_t size) : calls(size), here(size, false) {}
 
-  std::vector<CollectivePart> parts;
-  std::vector<bool> here;
+  std::vector<CollectiveCall> calls;
+  std::vector<bool> here;  // whose call has been posted
   size_t count = 0;
+  std::string mismatch;  // why the calls do not belong together
   int64_t units = 0, next_unit = 0, units_done = 0;
-  std::string failure;
+  std::string failure;  // of a unit of work
 
   bool complete() const { return count == here.size(); }
+  bool is_ready() const { return complete() || !mismatch.empty(); }
 };
 
 ThreadWorld::ThreadWorld(int world_size) : ended_(world_size, false) {}
 
 ThreadWorld::~ThreadWorld() = default;
-
-void ThreadWorld::abort(const std::string& reason) {
-  const std::lock_guard lock(mutex_);
-  if (abort_reason_.empty()) abort_reason_ = reason;
-  for (const auto& [name, group] : groups_) group->notify_all_members();
-}
 
 void ThreadWorld::rank_ended(int rank) {
   const std::lock_guard lock(mutex_);
@@ -118,91 +114,80 @@ void ThreadGroup::notify_all_members() {
   for (auto& changed : changed_) changed.notify_all();
 }
 
-void ThreadGroup::check_usable() const {
-  if (!failure_.empty()) throw Error(failure_);
-  if (!world_.abort_reason_.empty()) throw Error(world_.abort_reason_);
-}
-
 template <typename Done, typename Missing>
 void ThreadGroup::wait(Lock& lock, int member, Clock::time_point deadline, Done&& done,
                        Missing&& missing) {
   while (!done()) {
-    check_usable();
     for (const int other : missing()) {
-      check(!world_.ended_[ranks_[other]], "rank {} has ended", ranks_[other]);
+      if (!world_.ended_[ranks_[other]]) continue;
+      throw CommunicationError(FailureKind::peer_ended,
+                               fmt::format("rank {} has ended", ranks_[other]));
     }
     if (changed_[member].wait_until(lock, deadline) == std::cv_status::timeout && !done()) {
-      check_usable();
       std::vector<int> late;
       for (const int other : missing()) late.push_back(ranks_[other]);
-      fail("time is up, and rank{} [{}] did not come", late.size() == 1 ? "" : "s",
-           fmt::join(late, ", "));
+      throw CommunicationError(FailureKind::communication,
+                               fmt::format("time is up, and rank{} [{}] did not come",
+                                           late.size() == 1 ? "" : "s", fmt::join(late, ", ")));
     }
   }
 }
 
-std::shared_ptr<ThreadGroup::Collective> ThreadGroup::post(int member, CollectivePart part) {
-  // What this rank's stream still computes must be there for the others.
-  if (!part.inputs.empty()) synchronize(part.inputs[0].device());
+std::string ThreadGroup::find_mismatch(const Collective& collective, int member,
+                                       const CollectiveCall& call) const {
+  std::string mismatch;
+  for (size_t other = 0; other < ranks_.size() && mismatch.empty(); ++other) {
+    if (!collective.here[other]) continue;
+    const CollectiveCall& theirs = collective.calls[other];
+    // The lower rank comes first in every text, whichever of the two came first.
+    const bool mine_first = member < static_cast<int>(other);
+    if (call.kind != theirs.kind || call.detail != theirs.detail || call.dtype != theirs.dtype ||
+        call.numel != theirs.numel) {
+      mismatch =
+          fmt::format("rank {} called {}, but rank {} called {}",
+                      ranks_[mine_first ? member : other], describe(mine_first ? call : theirs),
+                      ranks_[mine_first ? other : member], describe(mine_first ? theirs : call));
+      continue;
+    }
+    if (call.kind != CollectiveKind::all_to_all) continue;
+    const auto compare = [&](int from, const at::Tensor& sent, int to, const at::Tensor& expected) {
+      if (sent.numel() == expected.numel() || !mismatch.empty()) return;
+      mismatch = fmt::format("rank {} sends {} elements in all_to_all, but rank {} expects {}",
+                             from, sent.numel(), to, expected.numel());
+    };
+    const auto compare_mine = [&] {
+      compare(ranks_[member], call.inputs[other], ranks_[other], theirs.outputs[member]);
+    };
+    const auto compare_theirs = [&] {
+      compare(ranks_[other], theirs.inputs[member], ranks_[member], call.outputs[other]);
+    };
+    if (mine_first) {
+      compare_mine();
+      compare_theirs();
+    } else {
+      compare_theirs();
+      compare_mine();
+    }
+  }
+  return mismatch;
+}
+
+std::shared_ptr<ThreadGroup::Collective> ThreadGroup::post(int member, CollectiveCall call) {
+  // Work that this rank's stream still computes must be visible to the others.
+  if (!call.inputs.empty()) synchronize(call.inputs[0].device());
   const Lock lock(world_.mutex_);
-  check_usable();
   const uint64_t number = next_[member]++;
   auto& slot = gathering_[number];
   if (!slot) slot = std::make_shared<Collective>(ranks_.size());
   const std::shared_ptr<Collective> collective = slot;
 
-  for (size_t other = 0; other < ranks_.size(); ++other) {
-    if (!collective->here[other]) continue;
-    const CollectivePart& theirs = collective->parts[other];
-    const bool same = part.kind == theirs.kind && part.detail == theirs.detail &&
-                      part.dtype == theirs.dtype && part.numel == theirs.numel;
-    if (!same) {
-      // The lower rank first, whoever came first: one mistake, one text.
-      const bool mine_first = member < static_cast<int>(other);
-      failure_ =
-          fmt::format("rank {} called {}, but rank {} called {}",
-                      ranks_[mine_first ? member : other], describe(mine_first ? part : theirs),
-                      ranks_[mine_first ? other : member], describe(mine_first ? theirs : part));
-    }
-    break;  // those that are here agree
-  }
-  if (part.kind == CollectiveKind::all_to_all) {
-    for (size_t other = 0; other < ranks_.size(); ++other) {
-      if (!collective->here[other] || !failure_.empty()) continue;
-      const CollectivePart& theirs = collective->parts[other];
-      const auto compare = [&](int from, const at::Tensor& sent, int to, const at::Tensor& taken) {
-        if (sent.numel() == taken.numel()) return;
-        failure_ = fmt::format("rank {} sends {} elements in all_to_all, but rank {} expects {}",
-                               from, sent.numel(), to, taken.numel());
-      };
-      const auto compare_mine = [&] {
-        compare(ranks_[member], part.inputs[other], ranks_[other], theirs.outputs[member]);
-      };
-      const auto compare_theirs = [&] {
-        compare(ranks_[other], theirs.inputs[member], ranks_[member], part.outputs[other]);
-      };
-      // What the higher rank sends is looked at first, so that the lower one's mistake is what
-      // stays.
-      if (member < static_cast<int>(other)) {
-        compare_theirs();
-        compare_mine();
-      } else {
-        compare_mine();
-        compare_theirs();
-      }
-    }
-  }
-  if (!failure_.empty()) {
-    notify_all_members();
-    throw Error(failure_);
-  }
-
+  if (collective->mismatch.empty()) collective->mismatch = find_mismatch(*collective, member, call);
   const int64_t size = static_cast<int64_t>(ranks_.size());
-  const int64_t pieces = (part.numel + kReducePiece - 1) / kReducePiece;
-  collective->parts[member] = std::move(part);
+  const int64_t pieces = (call.numel + kReducePiece - 1) / kReducePiece;
+  collective->calls[member] = std::move(call);
   collective->here[member] = true;
   if (++collective->count == ranks_.size()) {
-    switch (collective->parts[0].kind) {
+    switch (collective->calls[0].kind) {
       case CollectiveKind::all_reduce:
         collective->units = pieces;
         break;
@@ -220,21 +205,21 @@ std::shared_ptr<ThreadGroup::Collective> ThreadGroup::post(int member, Collectiv
         break;
     }
     gathering_.erase(number);
-    notify_all_members();
   }
+  if (collective->is_ready()) notify_all_members();
   return collective;
 }
 
-bool ThreadGroup::arrived(const Collective& collective) {
+bool ThreadGroup::is_ready(const Collective& collective) {
   const Lock lock(world_.mutex_);
-  return collective.complete();
+  return collective.is_ready();
 }
 
 void ThreadGroup::finish(Collective& collective, int member, std::chrono::milliseconds timeout) {
   const auto deadline = Clock::now() + timeout;
   Lock lock(world_.mutex_);
   wait(
-      lock, member, deadline, [&] { return collective.complete(); },
+      lock, member, deadline, [&] { return collective.is_ready(); },
       [&] {
         std::vector<int> absent;
         for (size_t i = 0; i < ranks_.size(); ++i) {
@@ -242,6 +227,8 @@ void ThreadGroup::finish(Collective& collective, int member, std::chrono::millis
         }
         return absent;
       });
+  if (!collective.mismatch.empty())
+    throw CommunicationError(FailureKind::communication, collective.mismatch);
   while (collective.next_unit < collective.units) {
     const int64_t unit = collective.next_unit++;
     lock.unlock();
@@ -255,56 +242,54 @@ void ThreadGroup::finish(Collective& collective, int member, std::chrono::millis
     if (collective.failure.empty()) collective.failure = failure;
     if (++collective.units_done == collective.units) notify_all_members();
   }
-  // The remaining pieces are being worked on: nothing can keep them from ending, so no time limit
-  // here.
+  // Other members work on the remaining units and will finish them: no time limit here.
   while (collective.units_done < collective.units) changed_[member].wait(lock);
-  if (!collective.failure.empty()) throw Error(collective.failure);
+  if (!collective.failure.empty())
+    throw CommunicationError(FailureKind::communication, collective.failure);
 }
 
 void ThreadGroup::run_unit(Collective& collective, int64_t unit) const {
-  const auto& parts = collective.parts;
-  const int64_t size = static_cast<int64_t>(parts.size());
-  const auto op = static_cast<c10d::ReduceOp::RedOpType>(parts[0].detail);
+  const auto& calls = collective.calls;
+  const int64_t size = static_cast<int64_t>(calls.size());
+  const auto op = static_cast<c10d::ReduceOp::RedOpType>(calls[0].detail);
   const at::NoGradGuard no_grad;
-  switch (parts[0].kind) {
+  switch (calls[0].kind) {
     case CollectiveKind::all_reduce: {
       std::vector<at::Tensor> tensors;
-      for (const auto& part : parts) tensors.push_back(part.outputs[0]);
+      for (const auto& call : calls) tensors.push_back(call.outputs[0]);
       const int64_t begin = unit * kReducePiece;
-      const int64_t end = std::min(begin + kReducePiece, parts[0].numel);
+      const int64_t end = std::min(begin + kReducePiece, calls[0].numel);
       reduce_in_rank_order(tensors, tensors, op, begin, end);
       break;
     }
     case CollectiveKind::reduce_scatter: {
       const int64_t to = unit % size, begin = unit / size * kReducePiece;
       std::vector<at::Tensor> inputs;
-      for (const auto& part : parts) inputs.push_back(part.inputs[to]);
-      const int64_t end = std::min(begin + kReducePiece, parts[0].numel);
-      reduce_in_rank_order(inputs, {parts[to].outputs[0]}, op, begin, end);
+      for (const auto& call : calls) inputs.push_back(call.inputs[to]);
+      const int64_t end = std::min(begin + kReducePiece, calls[0].numel);
+      reduce_in_rank_order(inputs, {calls[to].outputs[0]}, op, begin, end);
       break;
     }
     case CollectiveKind::all_gather:
-      copy_tensor(parts[unit % size].inputs[0], parts[unit / size].outputs[unit % size]);
+      copy_tensor(calls[unit % size].inputs[0], calls[unit / size].outputs[unit % size]);
       break;
     case CollectiveKind::all_to_all:
-      copy_tensor(parts[unit % size].inputs[unit / size], parts[unit / size].outputs[unit % size]);
+      copy_tensor(calls[unit % size].inputs[unit / size], calls[unit / size].outputs[unit % size]);
       break;
     case CollectiveKind::broadcast:
-      if (unit != parts[0].detail) {
-        copy_tensor(parts[parts[0].detail].outputs[0], parts[unit].outputs[0]);
+      if (unit != calls[0].detail) {
+        copy_tensor(calls[calls[0].detail].outputs[0], calls[unit].outputs[0]);
       }
       break;
     case CollectiveKind::barrier:
       break;
   }
-  if (!parts[0].outputs.empty()) synchronize(parts[0].outputs[0].device());
+  if (!calls[0].outputs.empty()) synchronize(calls[0].outputs[0].device());
 }
 
 void ThreadGroup::send(int source, int destination, int tag, at::Tensor message) {
   synchronize(message.device());
   const Lock lock(world_.mutex_);
-  check_usable();
-  check(!world_.ended_[ranks_[destination]], "rank {} has ended", ranks_[destination]);
   Channel& channel = channels_[{source, destination, tag}];
   channel.messages.emplace(channel.sent++, std::move(message));
   changed_[destination].notify_all();
@@ -312,25 +297,24 @@ void ThreadGroup::send(int source, int destination, int tag, at::Tensor message)
 
 uint64_t ThreadGroup::post_receive(int source, int destination, int tag) {
   const Lock lock(world_.mutex_);
-  check_usable();
   return channels_[{source, destination, tag}].awaited++;
 }
 
-bool ThreadGroup::has_message(int source, int destination, int tag, uint64_t ticket) {
+bool ThreadGroup::has_message(int source, int destination, int tag, uint64_t number) {
   const Lock lock(world_.mutex_);
-  return channels_[{source, destination, tag}].messages.count(ticket) > 0;
+  return channels_[{source, destination, tag}].messages.count(number) > 0;
 }
 
-at::Tensor ThreadGroup::receive(int source, int destination, int tag, uint64_t ticket,
+at::Tensor ThreadGroup::receive(int source, int destination, int tag, uint64_t number,
                                 std::chrono::milliseconds timeout) {
   const auto deadline = Clock::now() + timeout;
   Lock lock(world_.mutex_);
   Channel& channel = channels_[{source, destination, tag}];
   wait(
-      lock, destination, deadline, [&] { return channel.messages.count(ticket) > 0; },
+      lock, destination, deadline, [&] { return channel.messages.count(number) > 0; },
       [&] { return std::vector<int>{source}; });
-  at::Tensor message = std::move(channel.messages.at(ticket));
-  channel.messages.erase(ticket);
+  at::Tensor message = std::move(channel.messages.at(number));
+  channel.messages.erase(number);
   return message;
 }
 

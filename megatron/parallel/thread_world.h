@@ -1,9 +1,13 @@
-// What ranks that are threads of one process share: the meeting points of their collectives,
-// mailboxes for their messages, and one switch that ends every wait.
+// The state that ranks as threads of one process share: the collectives in which they meet, their
+// mailboxes, and which ranks have ended.
 //
-// Collectives are asynchronous: a rank posts its part and never waits in doing so; whoever waits
-// for the result and finds all parts there takes pieces of the work until none is left. So a rank
-// that is slow to wait holds nobody up, and the result does not depend on who does which piece.
+// Collectives are asynchronous. Posting a call never waits. The ranks that wait for a complete
+// collective share its work, so that a rank that waits late delays nobody; the result does not
+// depend on which rank does which piece.
+//
+// Failures are deterministic. A rank that fails ends, and a wait fails exactly when it needs
+// something that an ended rank has not delivered. What each rank does therefore depends on the data
+// that reach it, never on when another rank fails.
 #pragma once
 
 #include <chrono>
@@ -27,17 +31,14 @@ class ThreadWorld {
   explicit ThreadWorld(int world_size);
   ~ThreadWorld();
 
-  // Ends every wait, now and later, with an Error that gives the reason. The first reason stays.
-  void abort(const std::string& reason);
-  // This rank takes part no more: who waits for it fails at once.
+  // The rank posts and sends nothing more. Waits that need it fail.
   void rank_ended(int rank);
-  // The group of that name, made by the first rank that asks.
+  // The group of that name; the first rank to ask creates it.
   std::shared_ptr<ThreadGroup> group(const std::string& name, const std::vector<int>& ranks);
 
  private:
   friend class ThreadGroup;
   std::mutex mutex_;  // guards everything here and in the groups
-  std::string abort_reason_;
   std::vector<bool> ended_;
   std::map<std::string, std::shared_ptr<ThreadGroup>> groups_;
 };
@@ -51,12 +52,12 @@ enum class CollectiveKind {
   barrier
 };
 
-// What one rank brings to a collective. `inputs` and `outputs` hold one tensor, or one for each
-// rank where the kind scatters (inputs) or gathers (outputs).
-struct CollectivePart {
+// One rank's call of a collective. `inputs` and `outputs` hold one tensor, or one for each rank
+// where the kind scatters (inputs) or gathers (outputs).
+struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::barrier;
   int64_t detail = 0;  // the reduction, or the root
-  int64_t numel = 0;   // elements of one piece; must be the same on all ranks
+  int64_t numel = 0;   // elements for one rank; must be the same on all ranks
   at::ScalarType dtype = at::kByte;
   std::vector<at::Tensor> inputs, outputs;
 };
@@ -68,18 +69,20 @@ class ThreadGroup {
 
   ThreadGroup(ThreadWorld& world, std::string name, std::vector<int> ranks);
 
-  // Collectives: the n-th post of each member makes the n-th collective of the group. Throws Error
-  // where members bring different operations, types or sizes.
-  std::shared_ptr<Collective> post(int member, CollectivePart part);
-  bool arrived(const Collective& collective);
+  // The n-th post of each member belongs to the n-th collective of the group.
+  std::shared_ptr<Collective> post(int member, CollectiveCall call);
+  // Whether finish() would not wait for another rank's call.
+  bool is_ready(const Collective& collective);
+  // Waits for the calls of all members and does a share of the work. Throws CommunicationError
+  // where the calls do not match, a member has ended without its call, or time is up.
   void finish(Collective& collective, int member, std::chrono::milliseconds timeout);
 
-  // Messages: buffered, so sending never waits. A receiver posts first, which fixes which message
-  // of the (source, destination, tag) channel it takes.
+  // Messages are buffered: sending never waits. post_receive gives the number of the message to
+  // receive in the channel (source, destination, tag).
   void send(int source, int destination, int tag, at::Tensor message);
   uint64_t post_receive(int source, int destination, int tag);
-  bool has_message(int source, int destination, int tag, uint64_t ticket);
-  at::Tensor receive(int source, int destination, int tag, uint64_t ticket,
+  bool has_message(int source, int destination, int tag, uint64_t number);
+  at::Tensor receive(int source, int destination, int tag, uint64_t number,
                      std::chrono::milliseconds timeout);
 
  private:
@@ -91,9 +94,11 @@ class ThreadGroup {
   using Lock = std::unique_lock<std::mutex>;
 
   void notify_all_members();
-  void check_usable() const;
-  // Waits until `done`; throws when the world is aborted, a rank that `missing` lists has ended, or
-  // time is up. `missing` gives the group ranks that the wait is for.
+  // The first disagreement between the new call of `member` and the calls before it, or "".
+  std::string find_mismatch(const Collective& collective, int member,
+                            const CollectiveCall& call) const;
+  // Waits until `done`. Throws CommunicationError where a rank that `missing` lists has ended, or
+  // time is up. `missing` gives the group ranks whose calls or messages `done` needs.
   template <typename Done, typename Missing>
   void wait(Lock& lock, int member, Clock::time_point deadline, Done&& done, Missing&& missing);
   void run_unit(Collective& collective, int64_t unit) const;
@@ -105,7 +110,6 @@ class ThreadGroup {
   std::vector<uint64_t> next_;                    // the next collective of each member
   std::map<uint64_t, std::shared_ptr<Collective>> gathering_;
   std::map<std::tuple<int, int, int>, Channel> channels_;
-  std::string failure_;  // set by a mismatch: the group is of no use any more
 };
 
 }  // namespace megatron

@@ -229,7 +229,7 @@ class ParityRun {
   }
 
   void compare_gradients() {
-    step_->hold_gradients();
+    step_->unshard_gradients();
     for (const ParameterPtr& parameter : own_parameters()) {
       const std::string key = "grad/" + parameter->name;
       if (!case_.contains(key)) continue;
@@ -250,7 +250,7 @@ class ParityRun {
   // Sum, norm and distance moved of each parameter, and whole tensors where the case has them. The
   // sum can be near zero, so it is measured against norm * sqrt(elements).
   void compare_weights() {
-    step_->hold_parameters();
+    step_->unshard_parameters();
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
     for (const ParameterPtr& parameter : own_parameters()) {
       const std::string& name = parameter->name;

@@ -29,7 +29,7 @@ class Transfers {
 
  private:
   struct Receive {
-    std::shared_ptr<Pending> pending;
+    std::shared_ptr<Work> pending;
     at::Tensor tensor;
   };
 
@@ -39,7 +39,7 @@ class Transfers {
   const ProcessGroup& pp_;
   int chunks_;
   std::map<size_t, Receive> receives_;
-  std::map<size_t, std::shared_ptr<Pending>> sends_;
+  std::map<size_t, std::shared_ptr<Work>> sends_;
 };
 
 }  // namespace megatron

@@ -52,8 +52,8 @@ TrainingMemory held_training_memory(const std::vector<ParameterPtr>& parameters,
     held.gradients += bytes.add(parameter->main_grad);
   }
   for (const OptimizerState& state : optimizer.states()) {
-    held.parameters += bytes.add(state.part.data);
-    held.gradients += bytes.add(state.part.main_grad);
+    held.parameters += bytes.add(state.slice.data);
+    held.gradients += bytes.add(state.slice.main_grad);
     held.optimizer_state +=
         bytes.add(state.master) + bytes.add(state.exp_avg) + bytes.add(state.exp_avg_sq);
   }

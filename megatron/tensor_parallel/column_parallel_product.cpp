@@ -55,7 +55,7 @@ class InputGradient {
 
  private:
   at::Tensor gradient_;
-  std::shared_ptr<Pending> reduction_;
+  std::shared_ptr<Work> reduction_;
   std::optional<ScatteredProduct> pieces_;
 };
 
@@ -98,7 +98,7 @@ class ColumnParallelFunction : public torch::autograd::Function<ColumnParallelFu
     const bool defers = wants_weight && main_grad.defined() && column.deferred != nullptr &&
                         column.deferred->accepts();
     at::Tensor whole = kept;
-    std::shared_ptr<Pending> arriving;
+    std::shared_ptr<Work> arriving;
     if (wants_weight && !defers && column.keeps_part()) {
       std::vector<int64_t> shape = kept.sizes().vec();
       shape[0] *= column.tp->size();

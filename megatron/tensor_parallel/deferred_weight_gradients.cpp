@@ -26,7 +26,7 @@ struct ArrivingInput {
   }
 
   at::Tensor whole;
-  std::shared_ptr<Pending> pending;
+  std::shared_ptr<Work> pending;
 };
 
 }  // namespace

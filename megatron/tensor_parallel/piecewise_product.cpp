@@ -37,7 +37,7 @@ GatheredProduct gathered_product(const at::Tensor& x, const at::Tensor& matrix,
     multiply_into(result.output.narrow(0, member * part, part), input_of(member), matrix, bias);
   };
 
-  std::vector<std::shared_ptr<Pending>> arriving, leaving;
+  std::vector<std::shared_ptr<Work>> arriving, leaving;
   for (int step = 1; step < size; ++step) {
     const int to = (rank + step) % size, from = (rank - step + size) % size;
     const auto send = [&] { leaving.push_back(tp.isend(own, to, kPieceTag)); };

@@ -37,7 +37,7 @@ class ScatteredProduct {
 
  private:
   at::Tensor output_;
-  std::vector<std::shared_ptr<Pending>> reductions_;
+  std::vector<std::shared_ptr<Work>> reductions_;
 };
 
 inline constexpr int64_t kScatteredPieces = 4;

@@ -4,6 +4,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/data_parallel/frozen_parameters.h"
 #include "megatron/data_parallel/shared_gradients.h"
 #include "megatron/pipeline/executor.h"
 
@@ -16,8 +17,8 @@ std::vector<ChunkDataParallel> data_parallel_of(const GPTModelChunks& chunks,
                                                 const DistributedDataParallelConfig& config) {
   std::vector<ChunkDataParallel> result;
   for (const auto& chunk : chunks) {
-    result.push_back(
-        std::make_unique<DistributedDataParallel>(chunk->parts(), config, chunk->groups().dp_cp));
+    result.push_back(std::make_unique<DistributedDataParallel>(chunk->module_groups(), config,
+                                                               chunk->groups().dp_cp));
   }
   return result;
 }
@@ -34,10 +35,12 @@ TrainStep::TrainStep(GPTModelChunks chunks, const Options& options)
     : chunks_(std::move(chunks)),
       seed_(options.training.seed),
       per_token_(options.model.transformer.calculate_per_token_loss),
-      parameters_(trained(parameters_of(chunks_))),
+      parameters_(trainable(parameters_of(chunks_))),
       data_parallel_(data_parallel_of(chunks_, options.ddp)),
       optimizer_(options.optimizer, pointers(data_parallel_), groups(),
-                 options.model.transformer.mup_width_mult()) {}
+                 options.model.transformer.mup_width_mult()) {
+  check_frozen_parameters(parameters_of(chunks_), groups());
+}
 
 std::vector<TrainStep::Shape> TrainStep::shapes(const std::vector<MicroBatch>& microbatches) const {
   std::vector<Shape> shapes;
@@ -161,12 +164,12 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& who
       });
 
   for (const auto& chunk : chunks_) chunk->compute_deferred_weight_gradients();
-  std::vector<ParameterPart> parts;
+  std::vector<ParameterSlice> slices;
   for (const auto& chunk : data_parallel_) {
     chunk->finish_gradients();
-    parts.insert(parts.end(), chunk->owned_parts().begin(), chunk->owned_parts().end());
+    slices.insert(slices.end(), chunk->owned_slices().begin(), chunk->owned_slices().end());
   }
-  finalize_shared_gradients(parts, groups);
+  finalize_shared_gradients(slices, groups);
   dp_cp.all_reduce(sums);
   groups.pp->broadcast(sums, groups.pp->size() - 1);
   double divisor = 1.0;
@@ -218,16 +221,16 @@ void TrainStep::wait_for_parameters() {
   for (const auto& chunk : data_parallel_) chunk->wait_for_parameters();
 }
 
-void TrainStep::hold_parameters() {
-  for (const auto& chunk : data_parallel_) chunk->hold_parameters();
+void TrainStep::unshard_parameters() {
+  for (const auto& chunk : data_parallel_) chunk->unshard_parameters();
 }
 
-void TrainStep::hold_gradients() {
-  for (const auto& chunk : data_parallel_) chunk->hold_gradients();
+void TrainStep::unshard_gradients() {
+  for (const auto& chunk : data_parallel_) chunk->unshard_gradients();
 }
 
-void TrainStep::release_parameters() {
-  for (const auto& chunk : data_parallel_) chunk->release_parameters();
+void TrainStep::reshard_parameters() {
+  for (const auto& chunk : data_parallel_) chunk->reshard_parameters();
 }
 
 TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) {
@@ -240,7 +243,7 @@ TrainStep::Evaluation TrainStep::evaluate(const std::vector<MicroBatch>& whole) 
                      sums[1] += microbatches[i].loss_mask.sum(at::kDouble).item<double>();
                      return token_losses;
                    });
-  release_parameters();
+  reshard_parameters();
   groups().dp_cp->all_reduce(sums);
   groups().pp->broadcast(sums, groups().pp->size() - 1);
   return {sums[0].item<double>(), sums[1].item<double>()};

@@ -17,7 +17,7 @@ class TrainStep {
  public:
   // The chunks of this rank's pipeline stage. Their parameters must be on their device already.
   // Their values may still change until the first step: in optimizer().states(), or themselves
-  // where they are not sharded; then call optimizer().reload_masters() and publish_parts(). A
+  // where they are not sharded; then call optimizer().reload_masters() and gather_parameters(). A
   // parameter that requires no gradient by now is frozen: it gets no main gradient and no optimizer
   // state, and stays as it is.
   TrainStep(GPTModelChunks chunks, const Options& options);
@@ -62,10 +62,10 @@ class TrainStep {
   // Ends the gathers of parameters that a step leaves in flight for the next.
   void wait_for_parameters();
   // Whole parameters or gradients in Parameter::data and main_grad, for those who read them between
-  // steps: until the next step, or release_parameters. Collective over the data-parallel group.
-  void hold_parameters();
-  void hold_gradients();
-  void release_parameters();
+  // steps: until the next step, or reshard_parameters. Collective over the data-parallel group.
+  void unshard_parameters();
+  void unshard_gradients();
+  void reshard_parameters();
 
  private:
   struct Shape {

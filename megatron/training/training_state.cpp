@@ -28,12 +28,12 @@ void visit_parts(Optimizer& optimizer, const ShardedStateDict& weights, const Vi
   std::map<const Parameter*, const ShardedTensor*> shard_of;
   for (const ShardedTensor& weight : weights) shard_of.emplace(weight.parameter, &weight);
   for (const OptimizerState& entry : optimizer.states()) {
-    const Parameter& parameter = *entry.part.parameter;
+    const Parameter& parameter = *entry.slice.parameter;
     const ShardedTensor& weight = *shard_of.at(&parameter);
     visit(entry, [&](const at::Tensor& tensor, const std::string& prefix) {
       if (!optimizer.is_sharded())
         return parameter_shards(parameter, tensor, prefix + weight.key, weight.replica_id);
-      return parameter_part_shards(parameter, entry.part.begin, tensor, prefix + weight.key,
+      return parameter_part_shards(parameter, entry.slice.begin, tensor, prefix + weight.key,
                                    /*replica_id=*/parameter.is_main_copy() ? 0 : 1);
     });
   }
@@ -61,7 +61,7 @@ ShardedStateDict sharded_state_dict(Optimizer& optimizer, const ShardedStateDict
     const auto append = [&](const at::Tensor& tensor, const char* prefix) {
       for (ShardedTensor& shard : shards_of(tensor, prefix)) state.push_back(std::move(shard));
     };
-    if (entry.has_own_master()) append(entry.master, "optimizer.state.param.");
+    if (entry.has_separate_master()) append(entry.master, "optimizer.state.param.");
     append(entry.exp_avg, "optimizer.state.exp_avg.");
     if (entry.exp_avg_sq.defined()) append(entry.exp_avg_sq, "optimizer.state.exp_avg_sq.");
   });
@@ -72,7 +72,7 @@ ShardedStateDict owned_weights(Optimizer& optimizer, const ShardedStateDict& wei
   if (!optimizer.is_sharded()) return weights;
   ShardedStateDict state;
   visit_parts(optimizer, weights, [&](const OptimizerState& entry, const auto& shards_of) {
-    for (ShardedTensor& shard : shards_of(entry.part.data, "")) state.push_back(std::move(shard));
+    for (ShardedTensor& shard : shards_of(entry.slice.data, "")) state.push_back(std::move(shard));
   });
   // Nobody updates a frozen parameter: every rank has it whole.
   std::ranges::copy_if(weights, std::back_inserter(state), [](const ShardedTensor& weight) {
@@ -133,7 +133,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
   const ShardedStateDict weights = sharded_state_dict(chunks);
   load_weights(checkpoint, options, owned_weights(optimizer, weights));
-  optimizer.publish_parts();
+  optimizer.gather_parameters();
   const Options stored = from_json(common.at("options"));
   if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {
     optimizer.reload_masters();

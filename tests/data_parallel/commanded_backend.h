@@ -1,5 +1,5 @@
-// A c10d backend whose operations complete when a test says so. Its group has a second rank that
-// brings zeros.
+// A c10d backend whose operations complete on a test's command, for a group of two ranks of which
+// the second contributes zeros.
 #pragma once
 
 #include <algorithm>
@@ -18,9 +18,9 @@
 
 namespace megatron {
 
-// What happened in a rank, in order, and after which event each operation completes. A wait for one
-// that cannot complete yet would never end, since only this rank's own work makes events: it is an
-// Error instead.
+// The events of a rank in order, and the event after which each operation completes. A wait for an
+// operation that cannot complete yet is an Error: events come from this rank only, so that the wait
+// would never end.
 class Script {
  public:
   void add(const std::string& event) { events_.push_back(event); }
@@ -37,17 +37,17 @@ class Script {
   bool happened(const std::string& event) const {
     return std::ranges::find(events_, event) != events_.end();
   }
-  // Where an event first came among all.
+  // The position of the first occurrence of an event.
   size_t place(const std::string& event) const {
     check(happened(event), "Expected '{}', but got [{}]", event, fmt::join(events_, ", "));
     return static_cast<size_t>(std::ranges::find(events_, event) - events_.begin());
   }
-  // How often an event came before the place of another.
+  // How often an event came before the first occurrence of another.
   int64_t count_before(const std::string& event, const std::string& other) const {
     const auto end = events_.begin() + static_cast<std::ptrdiff_t>(place(other));
     return std::count(events_.begin(), end, event);
   }
-  // "all_gather 3" for the fourth of its kind, whose start is an event too.
+  // Adds the event "start all_gather 3" for the fourth of its kind and returns "all_gather 3".
   std::string start(const std::string& kind) {
     const std::string operation = fmt::format("{} {}", kind, counts_[kind]++);
     add("start " + operation);

@@ -1,5 +1,7 @@
-// Communication overlaps with computation: with a backend that completes on command, what was
-// computed between the start of an operation and the wait for it.
+// Communication overlaps with computation. A backend whose operations complete on command shows
+// what is computed between the start of an operation and the wait for it.
+#include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -14,8 +16,8 @@ namespace {
 
 constexpr int kLayers = 4;
 
-// x W^T, the weight's gradient straight into main_grad. "forward i" comes when it is computed,
-// "backward i" when its input's gradient is.
+// x W^T, with the weight's gradient added to main_grad. Records "forward i" once the output is
+// computed and "backward i" once the input's gradient is.
 class ScriptedLayer : public HookedModule {
  public:
   ScriptedLayer(Script& script, int number) : script_(script), number_(number) {
@@ -29,19 +31,19 @@ class ScriptedLayer : public HookedModule {
   }
   at::Tensor forward(const at::Tensor& x) const {
     return with_hooks([&] {
-      EXPECT_TRUE(is_held());
-      const at::Tensor own = x * 1.0;
-      if (own.requires_grad()) {
-        own.register_hook(
+      EXPECT_TRUE(is_unsharded());
+      const at::Tensor input = x * 1.0;
+      if (input.requires_grad()) {
+        input.register_hook(
             [this](const at::Tensor&) { script_.add(fmt::format("backward {}", number_)); });
       }
-      const at::Tensor y = linear(own, weight_->data, {}, weight_->main_grad);
+      const at::Tensor y = linear(input, weight_->data, {}, weight_->main_grad);
       script_.add(fmt::format("forward {}", number_));
       return y;
     });
   }
-  bool is_held() const { return weight_->data.storage().data() != nullptr; }
-  bool gradient_is_held() const { return weight_->main_grad.storage().data() != nullptr; }
+  bool is_unsharded() const { return weight_->data.storage().data() != nullptr; }
+  bool gradient_is_allocated() const { return weight_->main_grad.storage().data() != nullptr; }
 
  private:
   Script& script_;
@@ -53,11 +55,11 @@ struct ScriptedModel {
   explicit ScriptedModel(Script& script) {
     for (int i = 0; i < kLayers; ++i) layers.push_back(std::make_shared<ScriptedLayer>(script, i));
   }
-  std::vector<ModelPart> parts() const {
-    std::vector<ModelPart> parts;
+  std::vector<ModuleGroup> module_groups() const {
+    std::vector<ModuleGroup> groups;
     for (const auto& layer : layers)
-      parts.push_back({layer, layer->parameters(), /*is_layer=*/true});
-    return parts;
+      groups.push_back({layer, layer->parameters(), /*is_layer=*/true});
+    return groups;
   }
   std::vector<std::shared_ptr<ScriptedLayer>> layers;
 };
@@ -82,12 +84,13 @@ void run_pass(const ScriptedModel& model, DistributedDataParallel& ddp, Script& 
   script.add("backward over");
 }
 
-class WholeGradients : public testing::TestWithParam<DataParallelShardingStrategy> {};
+class UnshardedGradients : public testing::TestWithParam<DataParallelShardingStrategy> {};
 
-TEST_P(WholeGradients, AreReducedWhileBackwardGoesOn) {
+TEST_P(UnshardedGradients, AreReducedDuringBackward) {
   Script script;
   const ScriptedModel model(script);
-  DistributedDataParallel ddp(model.parts(), overlapped(GetParam()), commanded_group(script));
+  DistributedDataParallel ddp(model.module_groups(), overlapped(GetParam()),
+                              commanded_group(script));
   const std::string kind =
       GetParam() == DataParallelShardingStrategy::no_shard ? "all_reduce" : "reduce_scatter";
   for (int step = 0; step < 3; ++step) {
@@ -98,20 +101,21 @@ TEST_P(WholeGradients, AreReducedWhileBackwardGoesOn) {
     run_pass(model, ddp, script, /*is_last=*/false);
     EXPECT_FALSE(script.happened(fmt::format("start {} 0", kind)));
     run_pass(model, ddp, script, /*is_last=*/true);
-    // The first step learns how many gradients there are; from then on all are under way here.
+    // The first step learns the number of gradients; in later steps all reductions have started.
     EXPECT_EQ(script.happened(fmt::format("start {} {}", kind, kLayers - 1)), step > 0);
     ddp.finish_gradients();
     EXPECT_TRUE(script.happened(fmt::format("wait {} {}", kind, kLayers - 1)));
-    EXPECT_TRUE(at::equal(ddp.owned_parts()[0].main_grad.view(-1).narrow(0, 0, 16),
+    EXPECT_TRUE(at::equal(ddp.owned_slices()[0].main_grad.view(-1).narrow(0, 0, 16),
                           at::full({16}, 4.0, at::kDouble)));
   }
 }
 
 // Bucket 0 holds the last layer.
-TEST_P(WholeGradients, StartBeforeTheNextLayersAreComputed) {
+TEST_P(UnshardedGradients, StartBeforeTheNextLayersBackward) {
   Script script;
   const ScriptedModel model(script);
-  DistributedDataParallel ddp(model.parts(), overlapped(GetParam()), commanded_group(script));
+  DistributedDataParallel ddp(model.module_groups(), overlapped(GetParam()),
+                              commanded_group(script));
   const std::string kind =
       GetParam() == DataParallelShardingStrategy::no_shard ? "all_reduce" : "reduce_scatter";
   for (int step = 0; step < 2; ++step) {
@@ -127,13 +131,14 @@ TEST_P(WholeGradients, StartBeforeTheNextLayersAreComputed) {
   }
 }
 
-// Of the last layer a part comes after the backward passes; the others do not wait for it.
-TEST_P(WholeGradients, WithADeferredPartAreReducedAtTheEndOfTheStep) {
+// The gradient of the last layer is completed after the backward passes and does not delay others.
+TEST_P(UnshardedGradients, ThatAreDeferredAreReducedAtTheEndOfTheStep) {
   Script script;
   const ScriptedModel model(script);
   const ParameterPtr deferred = model.layers.back()->parameters().front();
   deferred->gradient_is_deferred = true;
-  DistributedDataParallel ddp(model.parts(), overlapped(GetParam()), commanded_group(script));
+  DistributedDataParallel ddp(model.module_groups(), overlapped(GetParam()),
+                              commanded_group(script));
   const std::string kind =
       GetParam() == DataParallelShardingStrategy::no_shard ? "all_reduce" : "reduce_scatter";
   for (int step = 0; step < 3; ++step) {
@@ -148,14 +153,14 @@ TEST_P(WholeGradients, WithADeferredPartAreReducedAtTheEndOfTheStep) {
     deferred->main_grad.add_(1);
     ddp.finish_gradients();
     EXPECT_TRUE(script.happened(fmt::format("wait {} {}", kind, kLayers - 1)));
-    const ParameterPart& last = ddp.owned_parts().back();
+    const ParameterSlice& last = ddp.owned_slices().back();
     EXPECT_EQ(last.parameter, deferred);
     EXPECT_TRUE(
         at::equal(last.main_grad.view(-1).narrow(0, 0, 16), at::full({16}, 3.0, at::kDouble)));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Strategies, WholeGradients,
+INSTANTIATE_TEST_SUITE_P(Strategies, UnshardedGradients,
                          testing::Values(DataParallelShardingStrategy::no_shard,
                                          DataParallelShardingStrategy::optim),
                          [](const auto& info) {
@@ -163,11 +168,12 @@ INSTANTIATE_TEST_SUITE_P(Strategies, WholeGradients,
                                                                                     : "no_shard";
                          });
 
-// A parameter with more uses in one step than in the step before would be summed without them.
-TEST(OverlappedReduction, RefusesAGradientThatComesTooLate) {
+// A parameter that is used more often than in the step before: its reduction has started already.
+TEST(OverlappedReduction, RefusesAGradientAfterItsReduction) {
   Script script;
   const ScriptedModel model(script);
-  DistributedDataParallel ddp(model.parts(), overlapped(DataParallelShardingStrategy::no_shard),
+  DistributedDataParallel ddp(model.module_groups(),
+                              overlapped(DataParallelShardingStrategy::no_shard),
                               commanded_group(script));
   ddp.zero_gradients();
   run_pass(model, ddp, script, /*is_last=*/true);
@@ -177,12 +183,13 @@ TEST(OverlappedReduction, RefusesAGradientThatComesTooLate) {
   EXPECT_THROW(run_pass(model, ddp, script, /*is_last=*/false), std::exception);
 }
 
-// Layer 3 is not used, layer 2 twice: in one pass, or in two that are computed again.
+// Layer 3 is unused and layer 2 is used twice, without and with recomputation.
 TEST(OverlappedReduction, WaitsForTheLastOfSeveralGradients) {
   for (const bool recompute : {false, true}) {
     Script script;
     const ScriptedModel model(script);
-    DistributedDataParallel ddp(model.parts(), overlapped(DataParallelShardingStrategy::no_shard),
+    DistributedDataParallel ddp(model.module_groups(),
+                                overlapped(DataParallelShardingStrategy::no_shard),
                                 commanded_group(script));
     for (int step = 0; step < 3; ++step) {
       script.restart();
@@ -200,7 +207,7 @@ TEST(OverlappedReduction, WaitsForTheLastOfSeveralGradients) {
       ddp.finish_gradients();
       const double expected[] = {2, 2, 4, 0};
       for (int i = 0; i < kLayers; ++i) {
-        EXPECT_TRUE(at::equal(ddp.owned_parts()[i].main_grad,
+        EXPECT_TRUE(at::equal(ddp.owned_slices()[i].main_grad,
                               at::full({16, 16}, expected[i], at::kDouble)));
       }
       EXPECT_FALSE(script.happened(fmt::format("start all_reduce {}", kLayers)));
@@ -213,13 +220,14 @@ TEST(OverlappedReduction, WaitsForTheLastOfSeveralGradients) {
   }
 }
 
-// Each bucket's gather completes only when the layer before has run.
-TEST(OverlappedGather, IsWaitedForJustBeforeItsLayer) {
+// The gather of each bucket completes only after the layer before it has run.
+TEST(OverlappedGather, IsWaitedForBeforeItsLayer) {
   for (const auto strategy :
        {DataParallelShardingStrategy::optim, DataParallelShardingStrategy::optim_grads}) {
     Script script;
     const ScriptedModel model(script);
-    DistributedDataParallel ddp(model.parts(), overlapped(strategy), commanded_group(script));
+    DistributedDataParallel ddp(model.module_groups(), overlapped(strategy),
+                                commanded_group(script));
     ddp.begin_update();
     ddp.finish_update();
     for (int i = 0; i < kLayers; ++i)
@@ -235,17 +243,18 @@ TEST(OverlappedGather, IsWaitedForJustBeforeItsLayer) {
   }
 }
 
-TEST(OverlappedGather, StartsWithItsOwnUpdate) {
+TEST(OverlappedGather, StartsAfterTheUpdateOfItsBucket) {
   Script script;
   const ScriptedModel model(script);
-  DistributedDataParallel ddp(model.parts(), overlapped(DataParallelShardingStrategy::optim),
+  DistributedDataParallel ddp(model.module_groups(),
+                              overlapped(DataParallelShardingStrategy::optim),
                               commanded_group(script));
   ddp.begin_update();
-  for (size_t count = 1; count <= ddp.owned_parts().size(); ++count) {
-    EXPECT_EQ(ddp.owned_parts()[count - 1].parameter->name,
+  for (size_t count = 1; count <= ddp.owned_slices().size(); ++count) {
+    EXPECT_EQ(ddp.owned_slices()[count - 1].parameter->name,
               fmt::format("layers.{}.weight", count - 1));
     EXPECT_FALSE(script.happened(fmt::format("start all_gather {}", count - 1)));
-    ddp.parts_updated(count);
+    ddp.slices_updated(count);
     EXPECT_TRUE(script.happened(fmt::format("start all_gather {}", count - 1)));
   }
   ddp.finish_update();
@@ -253,18 +262,18 @@ TEST(OverlappedGather, StartsWithItsOwnUpdate) {
   EXPECT_FALSE(script.happened("wait all_gather 0"));
 }
 
-// ZeRO-3: layer i + 1 is gathered while layer i runs, and no more than these two are there.
-TEST(OverlappedGather, BringsShardedLayersOneAhead) {
+// ZeRO-3: layer i + 1 is gathered while layer i runs, and at most these two are unsharded.
+TEST(OverlappedGather, PrefetchesOneLayer) {
   Script script;
   const ScriptedModel model(script);
-  DistributedDataParallel ddp(model.parts(),
+  DistributedDataParallel ddp(model.module_groups(),
                               overlapped(DataParallelShardingStrategy::optim_grads_params),
                               commanded_group(script));
-  for (const auto& layer : model.layers) EXPECT_FALSE(layer->is_held());
+  for (const auto& layer : model.layers) EXPECT_FALSE(layer->is_unsharded());
   ddp.zero_gradients();
   for (int i = 1; i < kLayers; ++i)
     script.complete_after(fmt::format("all_gather {}", i), fmt::format("forward {}", i - 1));
-  // Backward begins with the last layer, which is still there.
+  // Backward starts with the last layer, which is still unsharded.
   for (int i = kLayers; i < 2 * kLayers - 1; ++i) {
     script.complete_after(fmt::format("all_gather {}", i),
                           fmt::format("backward {}", 2 * kLayers - 1 - i));
@@ -274,15 +283,16 @@ TEST(OverlappedGather, BringsShardedLayersOneAhead) {
                           fmt::format("backward {}", kLayers - 2 - i));
   }
   at::Tensor x = at::ones({2, 16}, at::kDouble).set_requires_grad(true);
-  int most_held = 0, most_gradients = 0;
+  int most_unsharded = 0, most_gradients = 0;
   for (int i = 0; i < kLayers; ++i) {
     x.register_hook([&](const at::Tensor&) {
-      const auto held = [&](auto&& is_held) {
-        return static_cast<int>(std::ranges::count_if(model.layers, is_held));
+      const auto count = [&](auto&& predicate) {
+        return static_cast<int>(std::ranges::count_if(model.layers, predicate));
       };
-      most_held = std::max(most_held, held([](const auto& l) { return l->is_held(); }));
+      most_unsharded =
+          std::max(most_unsharded, count([](const auto& l) { return l->is_unsharded(); }));
       most_gradients =
-          std::max(most_gradients, held([](const auto& l) { return l->gradient_is_held(); }));
+          std::max(most_gradients, count([](const auto& l) { return l->gradient_is_allocated(); }));
     });
     x = model.layers[i]->forward(x);
   }
@@ -293,12 +303,46 @@ TEST(OverlappedGather, BringsShardedLayersOneAhead) {
               script.place(fmt::format("forward {}", i - 1)));
   }
   EXPECT_FALSE(script.happened(fmt::format("start all_gather {}", 2 * kLayers - 1)));
-  EXPECT_EQ(most_held, 2);
+  EXPECT_EQ(most_unsharded, 2);
   EXPECT_EQ(most_gradients, 2);
   for (const auto& layer : model.layers) {
-    EXPECT_FALSE(layer->is_held());
-    EXPECT_FALSE(layer->gradient_is_held());
+    EXPECT_FALSE(layer->is_unsharded());
+    EXPECT_FALSE(layer->gradient_is_allocated());
   }
+}
+
+TEST(DataParallelStrategy, RefusesToShardParametersWithoutAModule) {
+  for (const auto strategy :
+       {DataParallelShardingStrategy::optim, DataParallelShardingStrategy::optim_grads,
+        DataParallelShardingStrategy::optim_grads_params}) {
+    Script script;
+    const ScriptedModel model(script);
+    std::vector<ModuleGroup> groups = model.module_groups();
+    groups[1].module = nullptr;
+    EXPECT_THAT(
+        [&] { DistributedDataParallel(groups, overlapped(strategy), commanded_group(script)); },
+        testing::ThrowsMessage<Error>(testing::AllOf(testing::HasSubstr("layers.1.weight has none"),
+                                                     testing::HasSubstr("no_shard works"))));
+    EXPECT_FALSE(DistributedDataParallel(groups, overlapped(DataParallelShardingStrategy::no_shard),
+                                         commanded_group(script))
+                     .is_sharded());
+  }
+}
+
+// The hooks of the refused object would otherwise run on freed memory.
+TEST(DataParallelStrategy, LeavesNoHooksBehind) {
+  Script script;
+  const ScriptedModel model(script);
+  {
+    DistributedDataParallel ddp(model.module_groups(),
+                                overlapped(DataParallelShardingStrategy::optim),
+                                commanded_group(script));
+    ddp.finish_update();
+  }
+  script.restart();
+  model.layers[0]->forward(at::ones({2, 16}, at::kDouble));
+  EXPECT_FALSE(script.happened("wait all_gather 0"));
+  EXPECT_TRUE(script.happened("forward 0"));
 }
 
 }  // namespace

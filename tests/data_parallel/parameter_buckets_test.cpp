@@ -1,4 +1,4 @@
-// Bucket sizes by Megatron's rule, for its own test model of ten layers of 95 x 95.
+// Bucket sizes by Megatron's rule, for the model of its tests: ten layers of 95 x 95.
 #include "megatron/data_parallel/parameter_buckets.h"
 
 #include <numeric>
@@ -34,7 +34,7 @@ int64_t rounded(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// The sizes one after another, closed where the bucket size is reached.
+// Sums sizes in order and closes a bucket where it reaches the bucket size.
 std::vector<int64_t> expected_sizes(const std::vector<ParameterPtr>& parameters,
                                     int64_t bucket_size, int64_t end) {
   std::vector<int64_t> sizes;
@@ -69,21 +69,21 @@ TEST(ParameterBuckets, SizesFollowTheRule) {
   }
 }
 
-TEST(ParameterBuckets, HoldEveryParameterOnceInReverse) {
+TEST(ParameterBuckets, ContainEveryParameterOnceInReverse) {
   const auto parameters = ten_layers(true);
-  std::vector<ParameterPtr> held;
+  std::vector<ParameterPtr> contained;
   for (const BucketLayout& bucket : plan_buckets(parameters, {config_of(20000, true), 2})) {
-    for (const BucketSlot& slot : bucket.slots) held.push_back(slot.parameter);
+    for (const BucketSlot& slot : bucket.slots) contained.push_back(slot.parameter);
   }
-  EXPECT_EQ(held, std::vector<ParameterPtr>(parameters.rbegin(), parameters.rend()));
+  EXPECT_EQ(contained, std::vector<ParameterPtr>(parameters.rbegin(), parameters.rend()));
 }
 
-TEST(ParameterBuckets, OneByDefaultForASmallModel) {
+TEST(ParameterBuckets, ASmallModelHasOneByDefault) {
   EXPECT_EQ(plan_buckets(ten_layers(true), {config_of({}, false), 4}).size(), 1u);
 }
 
-// So that it begins at the start of a bucket on every stage that has a copy.
-TEST(ParameterBuckets, ATiedEmbeddingIsAloneWhereTheOptimizerIsSharded) {
+// All stages with a copy then shard it alike.
+TEST(ParameterBuckets, ATiedEmbeddingHasItsOwnBucketWithAShardedOptimizer) {
   for (const bool sharded : {false, true}) {
     auto parameters = ten_layers(false);
     parameters[4]->shared_embedding = true;
@@ -96,7 +96,7 @@ TEST(ParameterBuckets, ATiedEmbeddingIsAloneWhereTheOptimizerIsSharded) {
   }
 }
 
-TEST(ParameterBuckets, ADeferredGradientIsAlone) {
+TEST(ParameterBuckets, ADeferredGradientHasItsOwnBucket) {
   for (const bool sharded : {false, true}) {
     auto parameters = ten_layers(false);
     parameters.back()->gradient_is_deferred = true;
@@ -107,7 +107,7 @@ TEST(ParameterBuckets, ADeferredGradientIsAlone) {
   }
 }
 
-TEST(ParameterBuckets, ADtypeChangeBeginsANewOne) {
+TEST(ParameterBuckets, ADtypeChangeStartsABucket) {
   const std::vector<ParameterPtr> parameters = {parameter_of({8}), parameter_of({8}, at::kBFloat16),
                                                 parameter_of({8}, at::kBFloat16)};
   DistributedDataParallelConfig config;

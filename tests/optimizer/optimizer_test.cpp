@@ -28,7 +28,7 @@ OptimizerConfig adam_config() {
 }
 
 // The first Adam step moves every element by lr * g / (|g| + eps), after the decoupled decay.
-TEST(Optimizer, DecayLeavesBiasesAndNormsAlone) {
+TEST(Optimizer, WeightDecaySkipsBiasesAndNorms) {
   const ParameterPtr matrix = make_parameter({4, 4}, 1.0, 0.5),
                      bias = make_parameter({4}, 1.0, 0.5);
   Optimizer optimizer(adam_config(), {matrix, bias}, ProcessGroupCollection::single_rank());
@@ -37,9 +37,9 @@ TEST(Optimizer, DecayLeavesBiasesAndNormsAlone) {
   EXPECT_NEAR(bias->data[0].item<double>(), 1.0 - 0.01, 1e-6);
 }
 
-// Megatron's MuP groups at a width multiplier of 4: Adam divides the learning rate and epsilon of
-// hidden matrices by it; SGD multiplies the rate of everything else.
-TEST(Optimizer, MupScalesRatesAndEpsilonByTheKindOfParameter) {
+// Megatron's MuP parameter groups with a width multiplier of 4: Adam divides the learning rate and
+// epsilon of hidden matrices by it; SGD multiplies the rate of all other parameters.
+TEST(Optimizer, MupScalesRatesAndEpsilonByKindOfParameter) {
   const double m = 4, lr = 0.01, g = 0.5, eps = 0.1;
   const auto stepped = [&](OptimizerType type, bool scales, bool is_matrix, bool is_embedding) {
     OptimizerConfig config = adam_config();
@@ -65,7 +65,7 @@ TEST(Optimizer, MupScalesRatesAndEpsilonByTheKindOfParameter) {
   EXPECT_NEAR(stepped(kSgd, false, false, false), 1 - lr * g, 1e-12);
 }
 
-TEST(Optimizer, L2DecayJoinsTheGradient) {
+TEST(Optimizer, SgdAddsWeightDecayToTheGradient) {
   OptimizerConfig config = adam_config();
   config.optimizer = OptimizerType::sgd;
   const ParameterPtr matrix = make_parameter({2, 2}, 1.0, 0.5);
@@ -87,7 +87,7 @@ TEST(Optimizer, ClipsByTheGlobalNorm) {
   EXPECT_NEAR(b->data[0][0].item<double>(), -4.0 / norm, 1e-6);
 }
 
-TEST(Optimizer, DetachedPredictionLayersAreClippedByTheirOwnNorm) {
+TEST(Optimizer, DetachedMtpLayersAreClippedByTheirOwnNorm) {
   OptimizerConfig config = adam_config();
   config.optimizer = OptimizerType::sgd;
   config.weight_decay = 0;
@@ -97,12 +97,12 @@ TEST(Optimizer, DetachedPredictionLayersAreClippedByTheirOwnNorm) {
   Optimizer optimizer(config, {a, b}, ProcessGroupCollection::single_rank());
   EXPECT_DOUBLE_EQ(optimizer.step(1.0).grad_norm, 12.0);
   EXPECT_NEAR(a->data[0][0].item<double>(), -3.0 / 12, 1e-6);
-  EXPECT_NEAR(b->data[0][0].item<double>(), -0.1, 1e-6);  // a norm of 0.3 stays as it is
+  EXPECT_NEAR(b->data[0][0].item<double>(), -0.1, 1e-6);  // their norm of 0.3 is not clipped
   b->main_grad[0][0] = std::nan("");
   EXPECT_TRUE(optimizer.step(1.0).skipped);
 }
 
-TEST(Optimizer, SkipsAStepWithoutAFiniteGradient) {
+TEST(Optimizer, SkipsAStepWithANonFiniteGradient) {
   const ParameterPtr matrix = make_parameter({2, 2}, 1.0, 0.5);
   Optimizer optimizer(adam_config(), {matrix}, ProcessGroupCollection::single_rank());
   matrix->main_grad[0][1] = std::nan("");
@@ -111,8 +111,8 @@ TEST(Optimizer, SkipsAStepWithoutAFiniteGradient) {
   EXPECT_EQ(optimizer.num_steps(), 0);
 }
 
-// Steps too small for bf16 add up in the master.
-TEST(Optimizer, MastersOfBf16KeepSmallSteps) {
+// Steps that are too small for bf16 accumulate in the fp32 master.
+TEST(Optimizer, Fp32MastersAccumulateSmallSteps) {
   OptimizerConfig config = adam_config();
   config.optimizer = OptimizerType::sgd;
   config.weight_decay = 0;

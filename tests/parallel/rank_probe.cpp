@@ -1,5 +1,5 @@
-// A program that is started as ranks by launch_test.cpp: rank_probe <scenario> [flags].
-// Results go to standard output, one line a rank, so that the test can count them.
+// The program that launch_test.cpp starts as ranks: rank_probe <scenario> [flags]. Each rank prints
+// one line, so that the test can count them.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -25,7 +25,7 @@ void expect(bool holds, const char* what) {
   check(holds, "Expected {} to hold, but it does not", what);
 }
 
-// Every operation over the groups of a layout.
+// Runs every collective over the groups of a layout and checks its result.
 void use_collectives(const RankContext& context) {
   const int n = context.world_size, rank = context.rank;
   const auto groups = context.make_groups({.tp = 2, .dp = n / 2});
@@ -58,7 +58,7 @@ void use_collectives(const RankContext& context) {
   at::Tensor tp_sum = at::full({1}, rank, at::kLong);
   groups.tp->all_reduce(tp_sum);
   expect(tp_sum.item<int64_t>() == 2 * (rank / 2 * 2) + 1, "all_reduce over tp");
-  // Two tags, received in the other order.
+  // Two tags, received in reverse order.
   const int next = (rank + 1) % n, previous = (rank + n - 1) % n;
   const at::Tensor first = at::full({100'000}, rank), second = at::full({5}, rank + 50);
   auto first_sent = world.isend(first, next, 1), second_sent = world.isend(second, next, 2);
@@ -104,8 +104,8 @@ int run(const std::string& scenario, RankContext& context) {
     return 0;
   }
 
-  // Only the operation that must run out of time has a short limit, not the setup before it: how
-  // long that takes is up to the machine.
+  // Only the operation that must time out has a short limit. The setup before it may take long on a
+  // busy machine.
   RankContext limited = context;
   if (scenario == "hang") limited.timeout = std::chrono::milliseconds(1500);
   const auto groups = limited.make_groups({.tp = context.world_size});
@@ -113,8 +113,16 @@ int run(const std::string& scenario, RankContext& context) {
   if (second) {
     if (scenario == "kill") raise(SIGKILL);
     if (scenario == "throw") fail("Expected a better rank, but got this one");
+    if (scenario == "throw-in-turn") fail("Expected to be the first, but was not");
     if (scenario == "leave") return 0;
     while (scenario == "hang") std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  if (scenario == "throw-in-turn" && context.rank == 0) {
+    try {
+      groups.tp->recv(at::empty({1}), 1);
+    } catch (const CommunicationError&) {
+      fail("Expected a better rank, but got this one");
+    }
   }
   if (scenario == "options") check_same_on_all_ranks(*groups.world, "options", second ? 1 : 2);
   at::Tensor tensor = at::ones({10});

@@ -1,4 +1,4 @@
-// The in-process backend itself: every operation, by formula, and every way to fail.
+// The in-process backend: every operation against a formula, and every way to fail.
 #include "megatron/parallel/thread_backend.h"
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
+#include "megatron/parallel/communication_error.h"
 
 #include "tests/parallel/thread_world.h"
 
@@ -19,7 +20,7 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 using Backend = c10::intrusive_ptr<c10d::Backend>;
 
-// Calls body(backend, rank) on `size` rank threads over one group of all.
+// Calls body(backend, rank) on `size` rank threads in one group.
 void with_backend(int size, const std::function<void(Backend, int)>& body,
                   std::chrono::milliseconds timeout = std::chrono::seconds(120)) {
   std::vector<int> everyone(size);
@@ -32,8 +33,8 @@ void with_backend(int size, const std::function<void(Backend, int)>& body,
       timeout);
 }
 
-// Different in every element and rank, exact in all dtypes tested: small whole numbers.
-at::Tensor part_of_rank(int rank, int64_t count, at::ScalarType dtype) {
+// Small whole numbers, exact in all dtypes, that differ between neighbours and ranks.
+at::Tensor values_of_rank(int rank, int64_t count, at::ScalarType dtype) {
   return (at::arange(count, at::kLong).remainder(7) + rank).to(dtype);
 }
 
@@ -43,9 +44,9 @@ TEST_P(ThreadBackendTypes, AllReduceSumMaxMin) {
   for (const int size : {2, 3, 4}) {
     for (const int64_t count : {int64_t{1}, int64_t{1000}, int64_t{100'000}}) {
       with_backend(size, [&](Backend backend, int rank) {
-        const at::Tensor base = part_of_rank(0, count, GetParam());
+        const at::Tensor base = values_of_rank(0, count, GetParam());
         const auto reduced = [&](c10d::ReduceOp::RedOpType op) {
-          std::vector<at::Tensor> tensors{part_of_rank(rank, count, GetParam())};
+          std::vector<at::Tensor> tensors{values_of_rank(rank, count, GetParam())};
           c10d::AllreduceOptions options;
           options.reduceOp = op;
           backend->allreduce(tensors, options)->wait();
@@ -64,7 +65,7 @@ TEST_P(ThreadBackendTypes, GatherAndScatter) {
   constexpr int kSize = 3;
   constexpr int64_t kCount = 70'000;
   with_backend(kSize, [&](Backend backend, int rank) {
-    at::Tensor mine = part_of_rank(rank, kCount, GetParam());
+    at::Tensor mine = values_of_rank(rank, kCount, GetParam());
     at::Tensor all = at::zeros({kSize * kCount}, mine.options());
     backend->_allgather_base(all, mine)->wait();
     std::vector<std::vector<at::Tensor>> lists(1);
@@ -73,17 +74,17 @@ TEST_P(ThreadBackendTypes, GatherAndScatter) {
     backend->allgather(lists, inputs)->wait();
     for (int i = 0; i < kSize; ++i) {
       EXPECT_TRUE(
-          at::equal(all.narrow(0, i * kCount, kCount), part_of_rank(i, kCount, GetParam())));
-      EXPECT_TRUE(at::equal(lists[0][i], part_of_rank(i, kCount, GetParam())));
+          at::equal(all.narrow(0, i * kCount, kCount), values_of_rank(i, kCount, GetParam())));
+      EXPECT_TRUE(at::equal(lists[0][i], values_of_rank(i, kCount, GetParam())));
     }
 
-    // Rank r brings part_of_rank(r + d) for destination d.
+    // Rank r contributes values_of_rank(r + d) for destination d.
     std::vector<at::Tensor> parts;
-    for (int d = 0; d < kSize; ++d) parts.push_back(part_of_rank(rank + d, kCount, GetParam()));
+    for (int d = 0; d < kSize; ++d) parts.push_back(values_of_rank(rank + d, kCount, GetParam()));
     at::Tensor whole = at::cat(parts);
     at::Tensor output = at::zeros_like(mine);
     backend->_reduce_scatter_base(output, whole)->wait();
-    const at::Tensor expected = part_of_rank(0, kCount, GetParam()) * kSize + (3 + kSize * rank);
+    const at::Tensor expected = values_of_rank(0, kCount, GetParam()) * kSize + (3 + kSize * rank);
     EXPECT_TRUE(at::equal(output, expected));
     std::vector<std::vector<at::Tensor>> scattered{parts};
     std::vector<at::Tensor> outputs{at::zeros_like(mine)};
@@ -96,11 +97,11 @@ TEST_P(ThreadBackendTypes, BroadcastFromEveryRoot) {
   constexpr int kSize = 4;
   with_backend(kSize, [&](Backend backend, int rank) {
     for (int root = 0; root < kSize; ++root) {
-      std::vector<at::Tensor> tensors{part_of_rank(rank, 33, GetParam())};
+      std::vector<at::Tensor> tensors{values_of_rank(rank, 33, GetParam())};
       c10d::BroadcastOptions options;
       options.rootRank = root;
       backend->broadcast(tensors, options)->wait();
-      EXPECT_TRUE(at::equal(tensors[0], part_of_rank(root, 33, GetParam())));
+      EXPECT_TRUE(at::equal(tensors[0], values_of_rank(root, 33, GetParam())));
     }
   });
 }
@@ -183,7 +184,7 @@ TEST(ThreadBackend, NanWinsMaxAndMin) {
 }
 
 TEST(ThreadBackend, WorkIsAsynchronous) {
-  // Rank 0 waits for the collective before it sends what rank 1 must have before it waits.
+  // Rank 0 completes the collective before it sends the message that rank 1 needs before its wait.
   with_backend(2, [](Backend backend, int rank) {
     std::vector<at::Tensor> tensors{at::full({3}, rank + 1.0)};
     std::vector<at::Tensor> message{at::zeros({1})};
@@ -214,7 +215,7 @@ TEST(ThreadBackend, MessagesKeepOrderAndTags) {
       backend->recv(other, 0, 8)->wait();
       auto first_work = backend->recv(first, 0, 7);
       auto second_work = backend->recv(second, 0, 7);
-      second_work->wait();  // waits in another order than the posts
+      second_work->wait();  // in another order than the receives were posted
       first_work->wait();
       EXPECT_EQ(first[0][0].item<double>(), 1);
       EXPECT_EQ(second[0][0].item<double>(), 2);
@@ -306,7 +307,7 @@ TEST(ThreadBackend, SplitsThatDoNotMatchAreAnError) {
       ThrowsMessage<Error>("rank 0 sends 2 elements in all_to_all, but rank 1 expects 1"));
 }
 
-TEST(ThreadBackend, FailureOfOneRankWakesTheOthers) {
+TEST(ThreadBackend, AFailedRankEndsTheWaitsForIt) {
   std::atomic<int> woken{0};
   EXPECT_THAT(
       [&] {
@@ -326,7 +327,81 @@ TEST(ThreadBackend, FailureOfOneRankWakesTheOthers) {
   EXPECT_EQ(woken, 3);
 }
 
-TEST(ThreadBackend, RankThatEndedIsNotWaitedFor) {
+// Rank 1 goes on although rank 2 has failed: it gets what rank 0 had sent, and fails by itself.
+TEST(ThreadBackend, AFailedRankEndsNoOtherWait) {
+  EXPECT_THAT(
+      [] {
+        with_backend(3, [](Backend backend, int rank) {
+          std::vector<at::Tensor> message{at::full({1}, 7.0)};
+          if (rank == 2) fail("Expected rank 2 to go on, but it failed");
+          const auto expect_end_of_rank_2 = [&] {
+            std::vector<at::Tensor> never{at::zeros({1})};
+            EXPECT_THROW(backend->recv(never, 2, 0)->wait(), CommunicationError);
+          };
+          expect_end_of_rank_2();
+          if (rank == 0) {
+            backend->send(message, 1, 0)->wait();
+            backend->send(message, 2, 0)->wait();  // nobody receives it
+            return;
+          }
+          message[0].zero_();
+          backend->recv(message, 0, 0)->wait();
+          fail("Expected rank 1 to fail by itself with {}", message[0].item<double>());
+        });
+      },
+      ThrowsMessage<Error>("Expected rank 1 to fail by itself with 7"));
+}
+
+// Whichever rank fails first, the error of the lowest one is thrown.
+TEST(ThreadBackend, TheLowestFailedRankIsReported) {
+  for (const int first : {0, 1, 2}) {
+    EXPECT_THAT(
+        [first] {
+          with_backend(3, [first](Backend backend, int rank) {
+            std::vector<at::Tensor> never{at::zeros({1})};
+            if (rank != first) {
+              EXPECT_THROW(backend->recv(never, first, 0)->wait(), CommunicationError);
+            }
+            fail("Expected rank {} to go on, but it failed", rank);
+          });
+        },
+        ThrowsMessage<Error>("Expected rank 0 to go on, but it failed"));
+  }
+}
+
+// Rank 0 fails only because rank 1 has ended.
+TEST(ThreadBackend, AMismatchIsReportedBeforeItsConsequences) {
+  EXPECT_THAT(
+      [] {
+        run_thread_world(3, [](RankContext& context) {
+          if (context.rank == 0) {
+            std::vector<at::Tensor> message{at::zeros({1})};
+            context.transport->make_backend("first two", {0, 1})->recv(message, 1, 0)->wait();
+            return;
+          }
+          if (context.rank == 1) context.transport->make_backend("first two", {0, 1});
+          const Backend pair = context.transport->make_backend("last two", {1, 2});
+          std::vector<at::Tensor> tensors{at::zeros({context.rank})};
+          pair->allreduce(tensors)->wait();
+        });
+      },
+      ThrowsMessage<CommunicationError>(
+          HasSubstr("rank 1 called all_reduce (sum) of 1 Float, but rank 2 called")));
+}
+
+TEST(TransportFailureKind, ALostPeerIsRecognisedByText) {
+  const auto kind = [](const char* text) {
+    return transport_failure_kind(std::runtime_error(text));
+  };
+  EXPECT_EQ(kind("[pair.cc:534] Connection closed by peer [127.0.0.1]:4711"),
+            FailureKind::peer_ended);
+  EXPECT_EQ(kind("Read error [127.0.0.1]:4711: Connection reset by peer"), FailureKind::peer_ended);
+  EXPECT_EQ(kind("writev: Broken pipe"), FailureKind::peer_ended);
+  EXPECT_EQ(kind("Timed out waiting 1500ms for recv operation to complete"),
+            FailureKind::communication);
+}
+
+TEST(ThreadBackend, AWaitForARankThatReturnedFails) {
   EXPECT_THAT(
       [] {
         with_backend(2, [](Backend backend, int rank) {

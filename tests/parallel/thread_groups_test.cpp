@@ -1,5 +1,5 @@
-// ProcessGroup and ProcessGroupCollection over rank threads: membership, shapes, errors that name
-// rank, group and operation.
+// ProcessGroup and ProcessGroupCollection with ranks as threads: membership, shapes, and errors
+// that name rank, group and operation.
 #include <gmock/gmock.h>
 
 #include <gtest/gtest.h>
@@ -71,14 +71,14 @@ TEST(ProcessGroupCollection, MiddleStagesHaveNoEmbeddingGroup) {
       EXPECT_THAT(groups.embd->ranks(), ElementsAre(0, 2));
       groups.embd->barrier();
     }
-    // A second layout of the same world gets groups of its own.
+    // A second layout of the same world has other groups.
     const auto others = context.make_groups({.dp = 3});
     others.dp->barrier();
     groups.world->barrier();
   });
 }
 
-// Threads tell messages apart by themselves; this makes links all the same, and counts them.
+// Creates links although threads need none, and counts them.
 class LinkingTransport final : public Transport {
  public:
   explicit LinkingTransport(std::shared_ptr<Transport> threads) : threads_(std::move(threads)) {}
@@ -99,12 +99,12 @@ class LinkingTransport final : public Transport {
   std::shared_ptr<Transport> threads_;
 };
 
-TEST(ProcessGroupCollection, ThePipelineHasLinksWhereTheTransportMakesThem) {
+TEST(ProcessGroupCollection, ThePipelineHasLinksWhereTheTransportCreatesThem) {
   run_thread_world(6, [](RankContext& context) {
     const auto transport = std::make_shared<LinkingTransport>(context.transport);
     context.transport = transport;
     const auto pp = context.make_groups({.dp = 2, .pp = 3}).pp;
-    // Two kinds to and from each of two neighbours, each kind one way.
+    // To and from each of two neighbours, one kind of message each way.
     EXPECT_EQ(transport->links, 4);
     const int next = (pp->rank() + 1) % 3, previous = (pp->rank() + 2) % 3;
     const at::Tensor activation = at::full({5}, context.rank), gradient = activation + 10;
@@ -139,7 +139,7 @@ TEST(ProcessGroup, ShapesAndValues) {
     EXPECT_TRUE(at::equal(mine, part * 4));
     const at::Tensor exchanged = world->all_to_all(at::arange(4) + 10 * rank);
     EXPECT_TRUE(at::equal(exchanged, at::arange(4) * 10 + rank));
-    // Rank 0 sends all its rows to rank 3, others send nothing.
+    // Rank 0 sends all of its rows to rank 3; the others send nothing.
     const bool first = rank == 0, last = rank == 3;
     const at::Tensor moved = world->all_to_all(at::ones({first ? 5 : 0, 2}),
                                                {last ? 5 : 0, 0, 0, 0}, {0, 0, 0, first ? 5 : 0});
@@ -151,7 +151,7 @@ TEST(ProcessGroup, ShapesAndValues) {
     world->all_reduce(largest, ReduceOp::max);
     EXPECT_EQ(largest.item<int64_t>(), 3);
 
-    // A ring: all send before any receives.
+    // A ring in which all ranks send before they receive.
     const at::Tensor message = at::full({1000}, rank);
     at::Tensor received = at::empty_like(message);
     const auto sent = world->isend(message, (rank + 1) % 4, /*tag=*/5);
@@ -161,7 +161,7 @@ TEST(ProcessGroup, ShapesAndValues) {
   });
 }
 
-// Three in flight at once, and waited for in another order than they were started.
+// Three operations in flight, waited for in another order than they started.
 TEST(ProcessGroup, AsynchronousForms) {
   run_thread_world(4, [](RankContext& context) {
     const auto world = context.make_groups({.dp = 4}).world;
@@ -200,7 +200,7 @@ TEST(ProcessGroup, MessagesOfALinkGoOverItsBackend) {
   EXPECT_THAT(to->log(), ElementsAre("start send 0"));
   EXPECT_THAT(from->log(), ElementsAre("start recv 0"));
   EXPECT_THAT(whole.backend->log(), ElementsAre());
-  // Another tag, the other direction.
+  // A message with another tag, and one in the other direction.
   group.isend(tensor, 2, kGradientTag);
   group.irecv(tensor, 2, kActivationTag);
   EXPECT_THAT(whole.backend->log(), ElementsAre("start send 0", "start recv 1"));
@@ -216,7 +216,7 @@ TEST(ProcessGroup, FailureNamesRankGroupAndOperation) {
         });
       },
       ThrowsMessage<CommunicationError>(
-          AllOf(HasSubstr("all_reduce over group tp (ranks [2, 3]) on rank "),
+          AllOf(HasSubstr("all_reduce over group tp (ranks [2, 3]) on rank 2"),
                 HasSubstr("rank 2 called all_reduce (sum) of 1 Float"))));
 }
 

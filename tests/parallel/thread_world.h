@@ -1,4 +1,4 @@
-// Runs a world of ranks as threads inside a test.
+// Runs a world of ranks as threads of a test.
 #pragma once
 
 #include <chrono>
@@ -10,9 +10,9 @@
 
 namespace megatron {
 
-// Calls `body` on `ranks` threads with one compute thread each and waits for all. The first
-// exception ends the other ranks' collectives and is thrown here. gtest's EXPECT and ASSERT work
-// inside `body`.
+// Calls `body` on `ranks` threads with one compute thread each and waits for all. Throws the error
+// that run_thread_ranks reports, which does not depend on timing. gtest's EXPECT and ASSERT work
+// within `body`.
 inline void run_thread_world(int ranks, const std::function<void(RankContext&)>& body,
                              std::chrono::milliseconds timeout = std::chrono::seconds(120)) {
   const auto outcome =

@@ -256,7 +256,7 @@ TableNumbers run_row(const TableRow& row, const Options& options, const RankCont
     }
     numbers.losses.push_back(step.forward_backward(microbatches, share.sharing).loss);
     if (i == 0) {
-      step.hold_gradients();
+      step.unshard_gradients();
       for (const ParameterPtr& parameter : step.parameters())
         if (!parameter->shared) compare(*parameter);
     }

@@ -1,4 +1,4 @@
-// A checkpoint of any way to share out loads into any other.
+// A checkpoint of any sharding strategy and layout loads into any other.
 #include <filesystem>
 #include <unistd.h>
 
@@ -13,7 +13,7 @@ using Strategy = DataParallelShardingStrategy;
 
 struct Setting {
   ShardedLayout layout;
-  Sharing sharing;
+  Sharding sharding;
 };
 
 constexpr Setting kSettings[] = {
@@ -40,11 +40,11 @@ class TemporaryFolder {
 };
 
 Options setting_options(const Setting& setting, at::ScalarType dtype) {
-  return sharded_options(setting.layout, setting.sharing, dtype);
+  return sharded_options(setting.layout, setting.sharding, dtype);
 }
 
-// Two steps, a checkpoint in `folder`, two steps more: what the last two gave.
-RunNumbers save_between(TrainingRun& run, const std::string& folder) {
+// Trains two steps, saves to `folder`, trains two more, and returns the numbers of the last two.
+RunNumbers train_and_save(TrainingRun& run, const std::string& folder) {
   run.train(2, kCheckpointMicrobatches);
   run.options.checkpoint.save = folder;
   save_training_state(run.options, run.rank, {run.model}, run.step->optimizer(),
@@ -52,7 +52,7 @@ RunNumbers save_between(TrainingRun& run, const std::string& folder) {
   return run.train(2, kCheckpointMicrobatches);
 }
 
-// The notes, in one line.
+// Loads the run and returns the notes about it.
 std::string load(TrainingRun& run, const std::string& folder) {
   std::string notes;
   run.options.checkpoint.load = folder;
@@ -76,15 +76,15 @@ TEST(ShardedCheckpoint, LoadsIntoEveryOtherSetting) {
     return numbers;
   }();
   for (const Setting& from : kSettings) {
-    const std::string path = folder / (std::string(from.layout.name) + from.sharing.name);
+    const std::string path = folder / (std::string(from.layout.name) + from.sharding.name);
     run_thread_world(from.layout.world, [&](RankContext& rank) {
       TrainingRun run(setting_options(from, at::kDouble), rank);
-      save_between(run, path);
+      train_and_save(run, path);
     });
     for (const Setting& to : kSettings) {
       run_thread_world(to.layout.world, [&](RankContext& rank) {
-        SCOPED_TRACE(fmt::format("{} {} -> {} {}", from.layout.name, from.sharing.name,
-                                 to.layout.name, to.sharing.name));
+        SCOPED_TRACE(fmt::format("{} {} -> {} {}", from.layout.name, from.sharding.name,
+                                 to.layout.name, to.sharding.name));
         TrainingRun run(setting_options(to, at::kDouble), rank);
         load(run, path);
         const RunNumbers got = run.train(2, kCheckpointMicrobatches);
@@ -97,12 +97,12 @@ TEST(ShardedCheckpoint, LoadsIntoEveryOtherSetting) {
 TEST(ShardedCheckpoint, ResumesBitForBitInTheSameSetting) {
   const TemporaryFolder folder;
   for (const Setting& setting : kSettings) {
-    const std::string path = folder / (std::string(setting.layout.name) + setting.sharing.name);
+    const std::string path = folder / (std::string(setting.layout.name) + setting.sharding.name);
     run_thread_world(setting.layout.world, [&](RankContext& rank) {
-      SCOPED_TRACE(fmt::format("{} {}", setting.layout.name, setting.sharing.name));
+      SCOPED_TRACE(fmt::format("{} {}", setting.layout.name, setting.sharding.name));
       const Options options = setting_options(setting, at::kBFloat16);
-      TrainingRun unbroken(options, rank), resumed(options, rank);
-      const RunNumbers want = save_between(unbroken, path);
+      TrainingRun uninterrupted(options, rank), resumed(options, rank);
+      const RunNumbers want = train_and_save(uninterrupted, path);
       EXPECT_EQ(load(resumed, path), "");
       const RunNumbers got = resumed.train(2, kCheckpointMicrobatches);
       expect_same_bits(got, want);

@@ -1,4 +1,4 @@
-// A small model that trains for a few steps in a layout, and what came of it.
+// A small model that trains for a few steps in a layout, and the numbers of the run.
 #pragma once
 
 #include <map>
@@ -24,20 +24,21 @@ struct ShardedLayout {
   bool sequence_parallel;
 };
 
-// How data-parallel ranks share out what they hold.
-struct Sharing {
+// A data-parallel sharding strategy and its options.
+struct Sharding {
   const char* name;
   DataParallelShardingStrategy strategy;
-  bool overlap = false;  // of gradients, and of parameters where these are gathered
+  bool overlap =
+      false;  // of the gradient reduction, and of the parameter gather where there is one
   bool overlap_with_step = false;
   bool full_recomputation = false;
 };
 
-inline constexpr Sharing kPlain = {"plain", DataParallelShardingStrategy::no_shard};
+inline constexpr Sharding kPlain = {"plain", DataParallelShardingStrategy::no_shard};
 
-// Five layers with sizes that no power of two divides, so that slices cut through rows, and
-// buckets that hold about one matrix.
-inline Options sharded_options(const ShardedLayout& layout, const Sharing& sharing,
+// Sizes that no power of two divides, so that shards end within rows, and buckets of about one
+// matrix.
+inline Options sharded_options(const ShardedLayout& layout, const Sharding& sharding,
                                at::ScalarType dtype) {
   Options options;
   GPTModelConfig& model = options.model;
@@ -57,22 +58,24 @@ inline Options sharded_options(const ShardedLayout& layout, const Sharing& shari
   transformer.tensor_model_parallel_size = layout.tp;
   transformer.pipeline_model_parallel_size = layout.pp;
   transformer.sequence_parallel = layout.sequence_parallel;
-  if (sharing.full_recomputation) {
+  if (sharding.full_recomputation) {
     transformer.recompute = {.recompute_granularity = RecomputeGranularity::full,
                              .recompute_method = RecomputeMethod::uniform,
                              .recompute_num_layers = 1,
                              .recompute_modules = {}};
   }
-  const bool shares = sharing.strategy != DataParallelShardingStrategy::no_shard;
+  const bool shares = sharding.strategy != DataParallelShardingStrategy::no_shard;
   options.ddp.bucket_size = 1500;
-  options.ddp.overlap_grad_reduce = sharing.overlap;
-  options.ddp.overlap_param_gather = sharing.overlap && shares;
-  options.ddp.use_distributed_optimizer = sharing.strategy == DataParallelShardingStrategy::optim;
+  options.ddp.overlap_grad_reduce = sharding.overlap;
+  options.ddp.overlap_param_gather = sharding.overlap && shares;
+  options.ddp.use_distributed_optimizer = sharding.strategy == DataParallelShardingStrategy::optim;
   options.ddp.use_megatron_fsdp = shares && !options.ddp.use_distributed_optimizer;
-  if (options.ddp.use_megatron_fsdp) options.ddp.data_parallel_sharding_strategy = sharing.strategy;
-  options.optimizer.overlap_param_gather_with_optimizer_step = sharing.overlap_with_step;
+  if (options.ddp.use_megatron_fsdp)
+    options.ddp.data_parallel_sharding_strategy = sharding.strategy;
+  options.optimizer.overlap_param_gather_with_optimizer_step = sharding.overlap_with_step;
   options.optimizer.weight_decay = 0.1;
-  // The gradient of a key's bias is zero in theory: what rounding leaves of it should stay small.
+  // The exact gradient of a key's bias is zero: a large epsilon keeps its rounding error from being
+  // scaled up.
   options.optimizer.adam_eps = 1e-4;
   validate(options, layout.world, Command::bench);
   return options;
@@ -94,51 +97,58 @@ inline MicroBatch numbered_microbatch(const GPTModelConfig& config, int64_t inde
           .sample_ordinals = at::arange(index * rows, (index + 1) * rows, at::kLong)};
 }
 
-// This rank's share of the `count` micro-batches of a step.
-inline std::vector<MicroBatch> share_of_step(const GPTModel& model, int64_t step, int64_t count) {
+// The micro-batches of this rank, of the `count` in a step.
+inline std::vector<MicroBatch> local_microbatches(const GPTModel& model, int64_t step,
+                                                  int64_t count) {
   const ProcessGroup& dp = *model.groups().dp;
-  const int64_t own = count / dp.size();
-  std::vector<MicroBatch> share;
-  for (int64_t i = 0; i < own; ++i)
-    share.push_back(numbered_microbatch(model.config(), step * count + dp.rank() * own + i));
-  return share;
+  const int64_t local = count / dp.size();
+  std::vector<MicroBatch> microbatches;
+  for (int64_t i = 0; i < local; ++i)
+    microbatches.push_back(
+        numbered_microbatch(model.config(), step * count + dp.rank() * local + i));
+  return microbatches;
 }
 
 struct RunNumbers {
   std::vector<double> losses, grad_norms, evaluations;
-  std::map<std::string, at::Tensor> gradients, weights;  // local parts; of the last step, after it
+  std::map<std::string, at::Tensor> gradients, weights;  // local; of the last step, and after it
 };
 
+// Whether a parameter is frozen on this rank.
+using Freeze = std::function<bool(const Parameter& parameter, int rank)>;
+
 struct TrainingRun {
-  TrainingRun(const Options& options_, const RankContext& rank_)
+  TrainingRun(const Options& options_, const RankContext& rank_, const Freeze& freeze = {})
       : options(options_),
         rank(rank_),
         groups(make_model_groups(options.model.transformer, rank)),
         model(build_gpt_model(options.model, groups, rank.device)) {
     initialize_weights(*model, /*seed=*/7);
+    for (const ParameterPtr& parameter : model->parameters())
+      if (freeze && freeze(*parameter, rank.rank)) parameter->data.requires_grad_(false);
     step.emplace(model, options);
   }
 
-  // `microbatches` a step, of all ranks together.
+  // `microbatches` of all ranks together in a step.
   RunNumbers train(int64_t steps, int64_t microbatches) {
     RunNumbers numbers;
     for (int64_t end = done + steps; done < end; ++done) {
-      const auto share = share_of_step(*model, done, microbatches);
+      const auto local = local_microbatches(*model, done, microbatches);
       numbers.losses.push_back(
-          step->forward_backward(share, BatchSharing::whole_microbatches).loss);
+          step->forward_backward(local, BatchSharing::whole_microbatches).loss);
       if (done + 1 == end) {
-        step->hold_gradients();
+        step->unshard_gradients();
         for (const ParameterPtr& parameter : step->parameters())
           numbers.gradients[parameter->name] = parameter->main_grad.clone();
       }
       numbers.grad_norms.push_back(step->optimizer().step(1e-2).grad_norm);
-      const TrainStep::Evaluation evaluation = step->evaluate(share);
+      const TrainStep::Evaluation evaluation = step->evaluate(local);
       numbers.evaluations.push_back(evaluation.loss_sum / evaluation.tokens);
     }
-    step->hold_parameters();
+    step->unshard_parameters();
     for (const ParameterPtr& parameter : step->parameters())
       numbers.weights[parameter->name] = parameter->data.detach().clone();
-    step->release_parameters();
+    step->reshard_parameters();
     return numbers;
   }
 
@@ -150,15 +160,16 @@ struct TrainingRun {
   int64_t done = 0;
 };
 
-inline RunNumbers train_in_one_rank(const Options& options, int64_t steps, int64_t microbatches) {
+inline RunNumbers train_in_one_rank(const Options& options, int64_t steps, int64_t microbatches,
+                                    const Freeze& freeze = {}) {
   RunNumbers numbers;
   run_thread_world(1, [&](RankContext& rank) {
-    numbers = TrainingRun(options, rank).train(steps, microbatches);
+    numbers = TrainingRun(options, rank, freeze).train(steps, microbatches);
   });
   return numbers;
 }
 
-// The numbers of a rank in any layout against those of one rank.
+// Compares the numbers of a rank in any layout with those of one rank.
 inline void expect_near(const TrainingRun& run, const RunNumbers& got, const RunNumbers& want,
                         double tolerance) {
   const auto scalars = [&](const std::vector<double>& a, const std::vector<double>& b,
@@ -171,12 +182,12 @@ inline void expect_near(const TrainingRun& run, const RunNumbers& got, const Run
   scalars(got.grad_norms, want.grad_norms, "gradient norm");
   scalars(got.evaluations, want.evaluations, "evaluation");
   for (const ParameterPtr& parameter : run.step->parameters()) {
-    // The copy of a tied embedding goes by the output layer's name.
+    // On the last stage a tied embedding is named output_layer.weight.
     const std::string name = want.weights.contains(parameter->name)
                                  ? parameter->name
                                  : "embedding.word_embeddings.weight";
-    const auto compare = [&](const at::Tensor& ours, const at::Tensor& whole, const char* what) {
-      const at::Tensor theirs = parameter->local_part(whole).to(at::kDouble);
+    const auto compare = [&](const at::Tensor& ours, const at::Tensor& global, const char* what) {
+      const at::Tensor theirs = parameter->local_part(global).to(at::kDouble);
       const double difference = (ours.to(at::kDouble) - theirs).abs().max().item<double>();
       EXPECT_LE(difference, tolerance * std::max(1.0, theirs.abs().max().item<double>()))
           << what << " of " << parameter->name;

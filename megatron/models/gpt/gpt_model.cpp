@@ -53,20 +53,21 @@ void GPTModel::set_input_tensor(const std::vector<at::Tensor>& inputs) {
   set_input_tensor(inputs[0]);
 }
 
-std::vector<ModelPart> GPTModel::parts() const {
-  std::vector<ModelPart> parts;
-  std::vector<ParameterPtr> others = trained(parameters());
-  if (stage_.pre_process) parts.push_back({embedding_, trained(embedding_->parameters())});
+std::vector<ModuleGroup> GPTModel::module_groups() const {
+  std::vector<ModuleGroup> groups;
+  std::vector<ParameterPtr> others = trainable(parameters());
+  if (stage_.pre_process) groups.push_back({embedding_, trainable(embedding_->parameters())});
   for (const auto& layer : decoder_->layers()) {
-    parts.push_back({layer, trained(layer->parameters()), /*is_layer=*/true});
+    groups.push_back({layer, trainable(layer->parameters()), /*is_layer=*/true});
     std::erase_if(others, [&](const ParameterPtr& parameter) {
-      return std::ranges::find(parts.back().parameters, parameter) != parts.back().parameters.end();
+      return std::ranges::find(groups.back().parameters, parameter) !=
+             groups.back().parameters.end();
     });
   }
   // An output layer apart from its prediction layers has no norm before it.
   const bool reads_others = stage_.post_process || stage_.predicts(config_.transformer);
-  if (reads_others) parts.push_back({decoder_->final_layernorm(), std::move(others)});
-  return parts;
+  if (reads_others) groups.push_back({decoder_->final_layernorm(), std::move(others)});
+  return groups;
 }
 
 at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& context) {

@@ -1,7 +1,7 @@
 // GPTModel: embedding, transformer block, output layer; one chunk of a pipeline stage of it.
 #pragma once
 
-#include "megatron/data_parallel/model_part.h"
+#include "megatron/data_parallel/module_group.h"
 #include "megatron/models/common/initialize_weights.h"
 #include "megatron/models/common/model_chunk_schedule_plan.h"
 #include "megatron/models/common/model_rotary_embedding.h"
@@ -24,7 +24,7 @@ class GPTModel : public LanguageModule {
 
   // What this chunk reads one after another: the embedding, each layer, all behind the layers. With
   // a tied embedding or prediction layers the last reads parameters of the first too.
-  std::vector<ModelPart> parts() const;
+  std::vector<ModuleGroup> module_groups() const;
   // The shape of what set_input_tensor takes for s positions and b rows. With prediction layers in
   // an earlier chunk, their hidden states come along where predictions are trained.
   std::vector<int64_t> input_shape(int64_t s, int64_t b, bool predicts_further) const;

@@ -107,7 +107,7 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
                losses.push_back(output.mean().item<double>());
                return output.mean();
              }});
-    finalize_shared_gradients(whole_parts(model.parameters()), groups);
+    finalize_shared_gradients(full_slices(model.parameters()), groups);
     optimizer.step(optimizer_config.lr);
   }
 

@@ -164,7 +164,7 @@ class StageRun {
   std::shared_ptr<GPTModel> model_;
   GradientBuffer gradients_;
   std::vector<at::Tensor> losses_;
-  std::vector<std::shared_ptr<Pending>> sent_;
+  std::vector<std::shared_ptr<Work>> sent_;
 };
 
 class SchedulePlans : public testing::TestWithParam<PlanCase> {};
