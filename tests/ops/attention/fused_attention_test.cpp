@@ -57,7 +57,7 @@ at::Tensor starts(std::vector<int64_t> list) {
   return at::tensor(list, at::kLong);
 }
 
-AttentionDropout dropout_plan(int64_t b, int64_t sq, int64_t first = 0) {
+AttentionDropout fused_attention_dropout(int64_t b, int64_t sq, int64_t first = 0) {
   return {
       .p = 0.3,
       .key = {.seed = 99, .layer = 3, .site = 1},
@@ -188,7 +188,7 @@ TEST(FusedAttention, PackedQueriesAndKeysOfOtherLengths) {
 TEST(FusedAttention, DropoutDrawsTheMasksOfCoreAttention) {
   for (const auto dtype : kKernelDtypes) {
     const auto inputs = inputs_of({.sq = 150, .b = 2, .n = 4, .g = 2, .d = 16}, dtype);
-    const auto plan = dropout_plan(2, 150);
+    const auto plan = fused_attention_dropout(2, 150);
     expect_like_the_full_scores({.scale = 0.3, .dropout = plan}, inputs, "dropout");
     expect_like_reference(
         fused({.scale = 0.3, .dropout = plan}),
@@ -198,9 +198,10 @@ TEST(FusedAttention, DropoutDrawsTheMasksOfCoreAttention) {
         inputs, dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype), "core_attention");
     // Columns are the rows of k where sequences are packed.
     const auto alone = inputs_of({.sq = 150, .b = 1, .n = 2, .g = 2, .d = 16}, dtype);
-    expect_like_the_full_scores(
-        {.scale = 0.3, .cu_seqlens_q = starts({0, 37, 150}), .dropout = dropout_plan(1, 150)},
-        with_sink(alone), "packed");
+    expect_like_the_full_scores({.scale = 0.3,
+                                 .cu_seqlens_q = starts({0, 37, 150}),
+                                 .dropout = fused_attention_dropout(1, 150)},
+                                with_sink(alone), "packed");
   }
 }
 
@@ -209,7 +210,8 @@ TEST(FusedAttention, GradientsByDifferences) {
       with_sink(inputs_of({.sq = 4, .b = 1, .n = 2, .g = 1, .d = 3, .dv = 2}, at::kDouble));
   expect_gradients_by_differences(fused({.scale = 0.3}), inputs);
   expect_gradients_by_differences(fused({.scale = 0.3, .causal = false}), inputs);
-  expect_gradients_by_differences(fused({.scale = 0.3, .dropout = dropout_plan(1, 4)}), inputs);
+  expect_gradients_by_differences(fused({.scale = 0.3, .dropout = fused_attention_dropout(1, 4)}),
+                                  inputs);
   expect_gradients_by_differences(
       fused({.scale = 0.3, .window = AttentionWindow{1, 0}, .cu_seqlens_q = starts({0, 1, 4})}),
       inputs);
@@ -296,10 +298,10 @@ TEST(FusedAttention, Errors) {
       },
       "in a batch of 1, but got 2");
   expect({.softmax_offset = at::zeros({3})}, "softmax_offset of shape [4]");
-  auto plan = dropout_plan(1, 6);
+  auto plan = fused_attention_dropout(1, 6);
   plan.p = 1;
   expect({.dropout = plan}, "below 1, but got 1");
-  expect({.dropout = dropout_plan(1, 5)}, "positions of shape [6]");
+  expect({.dropout = fused_attention_dropout(1, 5)}, "positions of shape [6]");
 }
 
 }  // namespace
