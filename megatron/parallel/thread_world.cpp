@@ -10,6 +10,7 @@
 
 #include "megatron/base/device.h"
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/parallel/thread_reduce.h"
 
 namespace megatron {
@@ -198,7 +199,7 @@ std::shared_ptr<ThreadGroup::Collective> ThreadGroup::post(int member, Collectiv
   }
 
   const int64_t size = static_cast<int64_t>(ranks_.size());
-  const int64_t pieces = (part.numel + kReducePiece - 1) / kReducePiece;
+  const int64_t pieces = ceil_div(part.numel, kReducePiece);
   collective->parts[member] = std::move(part);
   collective->here[member] = true;
   if (++collective->count == ranks_.size()) {
