@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "megatron/base/integer_math.h"
+
 namespace megatron {
 namespace {
 
@@ -39,7 +41,7 @@ std::string nearest_divisors(int64_t number, int64_t value) {
 
 std::string nearest_multiples(int64_t factor, int64_t value) {
   const int64_t below = value / factor * factor;
-  const int64_t above = (value + factor - 1) / factor * factor;
+  const int64_t above = round_up(value, factor);
   return one_or_other(below, above < factor ? factor : above);
 }
 

@@ -4,12 +4,10 @@
 #include <numeric>
 #include <set>
 
+#include "megatron/base/integer_math.h"
+
 namespace megatron {
 namespace {
-
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 at::ScalarType gradient_dtype(const Parameter& parameter, const BucketRules& rules) {
   const at::ScalarType dtype = parameter.data.scalar_type();

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/formats/checksum.h"
 #include "megatron/formats/file_io.h"
 #include "megatron/formats/safetensors_format.h"
@@ -44,7 +45,7 @@ std::string make_header(const std::vector<NamedTensor>& tensors, const std::vect
     offset += bytes;
   }
   std::string text = header.dump();
-  text.resize((text.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
+  text.resize(round_up(text.size(), kHeaderAlignment), ' ');
   return text;
 }
 

@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "megatron/base/device.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/parallel/communication_error.h"
 #include "megatron/parallel/thread_reduce.h"
 
@@ -183,7 +184,7 @@ std::shared_ptr<ThreadGroup::Collective> ThreadGroup::post(int member, Collectiv
 
   if (collective->mismatch.empty()) collective->mismatch = find_mismatch(*collective, member, call);
   const int64_t size = static_cast<int64_t>(ranks_.size());
-  const int64_t pieces = (call.numel + kReducePiece - 1) / kReducePiece;
+  const int64_t pieces = ceil_div(call.numel, kReducePiece);
   collective->calls[member] = std::move(call);
   collective->here[member] = true;
   if (++collective->count == ranks_.size()) {

@@ -8,6 +8,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/config/model/batch_size.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"

@@ -9,7 +9,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/device.h"
-#include "megatron/ops/matmul/product.h"
+#include "megatron/ops/matmul/matmul.h"
 
 namespace megatron {
 
@@ -23,7 +23,7 @@ double measure_gemm_tflops(at::ScalarType dtype, at::Device device, double milli
   at::Tensor c = at::empty({n, n}, options);
   const auto timed = [&] {
     const auto start = Clock::now();
-    product_into(c, a, b);
+    matmul_out(c, a, b, /*bias=*/{});
     synchronize(device);
     return std::chrono::duration<double>(Clock::now() - start).count();
   };

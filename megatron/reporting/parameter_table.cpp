@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/reporting/terminal.h"
 
 namespace megatron {
@@ -46,7 +47,7 @@ std::vector<std::string> in_columns(const NamedValues& pairs, int width) {
   size_t rows = pairs.size();
   std::vector<ColumnWidths> columns;
   for (size_t count = kMaxColumns; count >= 1; --count) {
-    rows = (pairs.size() + count - 1) / count;
+    rows = ceil_div(pairs.size(), count);
     columns.clear();
     int total = kIndent - kColumnGap;
     for (size_t begin = 0; begin < pairs.size(); begin += rows) {

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "megatron/base/integer_math.h"
+
 namespace megatron {
 namespace {
 
@@ -66,7 +68,7 @@ bool drawable(const ChartPoint& point, const Chart& chart) {
 std::vector<ChartPoint> thinned(const std::vector<ChartPoint>& points, const Chart& chart) {
   if (points.size() <= kMaxPoints) return points;
   std::vector<ChartPoint> out;
-  const size_t stretch = (2 * points.size() + kMaxPoints - 1) / kMaxPoints;
+  const size_t stretch = ceil_div(2 * points.size(), kMaxPoints);
   for (size_t begin = 0; begin < points.size(); begin += stretch) {
     const size_t end = std::min(begin + stretch, points.size());
     std::optional<size_t> lowest, highest, broken;

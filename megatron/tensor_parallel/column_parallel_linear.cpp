@@ -1,8 +1,9 @@
 #include "megatron/tensor_parallel/column_parallel_linear.h"
 
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/parallel/collectives.h"
-#include "megatron/tensor_parallel/column_parallel_product.h"
+#include "megatron/tensor_parallel/column_parallel_linear_function.h"
 
 namespace megatron {
 
@@ -48,7 +49,7 @@ at::Tensor ColumnParallelLinear::forward(const at::Tensor& input, const Paramete
   check(used != nullptr,
         "Expected a weight for a column-parallel layer that holds none, but got none");
   const at::Tensor output =
-      column_parallel_product(input, *used, skip_bias_add_ ? at::Tensor() : bias(),
+      column_parallel_linear(input, *used, skip_bias_add_ ? at::Tensor() : bias(),
                               {.tp = options_.tp.get(),
                                .sequence_parallel = options_.sequence_parallel,
                                .regathers_input = options_.regathers_input,

@@ -1,8 +1,9 @@
 #include "megatron/tensor_parallel/row_parallel_linear.h"
 
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/matmul/linear.h"
 #include "megatron/parallel/collectives.h"
-#include "megatron/tensor_parallel/row_parallel_product.h"
+#include "megatron/tensor_parallel/row_parallel_linear_function.h"
 
 namespace megatron {
 
@@ -26,7 +27,7 @@ RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments
 
 at::Tensor RowParallelLinear::forward(const at::Tensor& input) const {
   if (options_.sequence_parallel && options_.overlaps_pieces && options_.tp->size() > 1)
-    return row_parallel_product_in_pieces(input, *weight_, *options_.tp);
+    return overlapped_row_parallel_linear(input, *weight_, *options_.tp);
   const at::Tensor partial = linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
   return options_.sequence_parallel
              ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)

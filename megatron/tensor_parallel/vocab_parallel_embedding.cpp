@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/embedding.h"
 #include "megatron/parallel/collectives.h"
 

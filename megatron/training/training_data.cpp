@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/config/model/batch_size.h"
 #include "megatron/data/gpt_dataset.h"
 #include "megatron/data/gpt_dataset_cache.h"

@@ -10,7 +10,6 @@
 #include "megatron/data/megatron_dataset.h"
 #include "megatron/data/split.h"
 #include "megatron/parallel/process_group_collection.h"
-#include "megatron/tensor_parallel/layer_options.h"
 #include "megatron/tokenizers/tokenizer.h"
 #include "megatron/training/micro_batch.h"
 

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/attention/fused_attention.h"
 #include "megatron/ops/recompute.h"
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/attention/rope.h"
 #include "megatron/ops/recompute.h"
 #include "megatron/parallel/collectives.h"

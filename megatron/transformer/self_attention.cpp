@@ -4,6 +4,7 @@
 #include <ATen/ops/sigmoid.h>
 
 #include "megatron/base/dtype.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/attention/rope.h"
 #include "megatron/ops/norm.h"
 #include "megatron/parallel/collectives.h"

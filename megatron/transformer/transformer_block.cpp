@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "megatron/base/error.h"
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/recompute.h"
 
 namespace megatron {

@@ -5,6 +5,7 @@
 
 #include <fmt/ranges.h>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/base/problems.h"
 #include "megatron/config/validate/validate.h"
 
@@ -182,7 +183,7 @@ std::string sequence_lengths_that_work(const GPTModelConfig& config) {
   const int64_t parts = t.tensor_model_parallel_size * context;
   const bool bounded = config.position_embedding_type == PositionEmbeddingType::learned_absolute &&
                        config.max_position_embeddings;
-  const int64_t above = (config.seq_length + parts - 1) / parts * parts;
+  const int64_t above = round_up(config.seq_length, parts);
   const int64_t below = config.seq_length / parts * parts;
   if (bounded && above > *config.max_position_embeddings && below > 0) return std::to_string(below);
   return nearest_multiples(parts, config.seq_length);

@@ -44,9 +44,9 @@ struct BackwardCall {
   static int64_t count_parts(const FusedAttentionShape& shape) {
     int64_t longest = 0;
     for (const AttentionSequence& s : shape.sequences) longest = std::max(longest, s.queries);
-    const int64_t blocks = block_count(longest, kQueryBlock) * (shape.n / shape.g);
+    const int64_t blocks = ceil_div(longest, kQueryBlock) * (shape.n / shape.g);
     const int64_t heads = static_cast<int64_t>(shape.sequences.size()) * shape.g;
-    return std::max<int64_t>(1, std::min(block_count(kEnoughTasks, heads), blocks / kBlocksOfPart));
+    return std::max<int64_t>(1, std::min(ceil_div(kEnoughTasks, heads), blocks / kBlocksOfPart));
   }
 };
 

@@ -76,7 +76,7 @@ std::vector<Part> make_parts(const FusedAttentionShape& shape, int64_t parts) {
   std::vector<Part> list;
   for (int64_t s = 0; s < static_cast<int64_t>(shape.sequences.size()); ++s) {
     const int64_t blocks =
-        block_count(shape.sequences[s].queries, kQueryBlock) * (shape.n / shape.g);
+        ceil_div(shape.sequences[s].queries, kQueryBlock) * (shape.n / shape.g);
     for (int64_t g = 0; g < shape.g; ++g) {
       for (int64_t part = 0; part < parts; ++part) {
         list.push_back({s, g, blocks * part / parts, blocks * (part + 1) / parts});
@@ -122,7 +122,7 @@ void backward_part(const BackwardCall<T>& call, const Part& part, int64_t number
   for (int64_t i = 0; i < tiles; ++i) {
     std::fill_n(scratch.sums + i * scratch.sum_stride, size, 0);
   }
-  const int64_t blocks = block_count(shape.sequences[part.sequence].queries, kQueryBlock);
+  const int64_t blocks = ceil_div(shape.sequences[part.sequence].queries, kQueryBlock);
   const int64_t first_head = part.group * (shape.n / shape.g);
   for (int64_t i = part.first; i < part.last; ++i) {
     backward_block(call, {part.sequence, first_head + i / blocks, i % blocks}, scratch);

@@ -11,6 +11,7 @@
 #include <immintrin.h>
 #endif
 
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/attention/fused_attention_kernels.h"
 #include "megatron/ops/core/parallel_for.h"
 #include "megatron/ops/core/vector_math.h"
@@ -25,12 +26,6 @@ inline constexpr int64_t kKeyBlock = 128;
 inline constexpr int64_t kRowStep = 16, kColumnStep = 64;
 inline constexpr double kLog2E = 1.44269504088896340736;
 
-inline int64_t round_up(int64_t value, int64_t step) {
-  return (value + step - 1) / step * step;
-}
-inline int64_t block_count(int64_t size, int64_t block) {
-  return (size + block - 1) / block;
-}
 // Head dimensions are padded with zeros to whole vectors.
 inline int64_t padded_width(int64_t d) {
   return round_up(d, 16);
@@ -82,7 +77,7 @@ class KeyBlocks {
   explicit KeyBlocks(const FusedAttentionShape& shape) : groups_(shape.g) {
     first_.push_back(0);
     for (const AttentionSequence& s : shape.sequences) {
-      first_.push_back(first_.back() + block_count(s.keys, kKeyBlock));
+      first_.push_back(first_.back() + ceil_div(s.keys, kKeyBlock));
     }
   }
   int64_t tiles() const { return first_.back() * groups_; }
@@ -110,7 +105,7 @@ inline std::vector<AttentionTask> key_tasks(const FusedAttentionShape& shape) {
   std::vector<AttentionTask> tasks;
   for (int64_t s = 0; s < static_cast<int64_t>(shape.sequences.size()); ++s) {
     for (int64_t g = 0; g < shape.g; ++g) {
-      const int64_t blocks = block_count(shape.sequences[s].keys, kKeyBlock);
+      const int64_t blocks = ceil_div(shape.sequences[s].keys, kKeyBlock);
       for (int64_t i = 0; i < blocks; ++i) tasks.push_back({s, g, i});
     }
   }

@@ -207,7 +207,7 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
 std::vector<AttentionTask> query_tasks(const FusedAttentionShape& shape) {
   std::vector<AttentionTask> tasks;
   for (int64_t s = 0; s < static_cast<int64_t>(shape.sequences.size()); ++s) {
-    const int64_t blocks = block_count(shape.sequences[s].queries, kQueryBlock);
+    const int64_t blocks = ceil_div(shape.sequences[s].queries, kQueryBlock);
     for (int64_t head = 0; head < shape.n; ++head) {
       for (int64_t i = 0; i < blocks; ++i) {
         tasks.push_back({s, head, i % 2 == 0 ? i / 2 : blocks - 1 - i / 2});

@@ -7,8 +7,8 @@
 
 #include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/matmul/linear.h"
-#include "megatron/ops/matmul/product.h"
-#include "megatron/ops/matmul/wide_product.h"
+#include "megatron/ops/matmul/matmul.h"
+#include "megatron/ops/matmul/matmul_accumulate.h"
 
 namespace megatron {
 
@@ -53,7 +53,7 @@ class ChunkedLogits {
     for (int64_t first = 0; first < block.valid; first += chunk_) {
       const int64_t columns = std::min(chunk_, block.valid - first);
       at::Tensor logits = buffer_.narrow(0, 0, x_.size(0) * columns).view({x_.size(0), columns});
-      product_into(logits, x_, weight_.narrow(0, first, columns).t());
+      matmul_out(logits, x_, weight_.narrow(0, first, columns).t(), /*bias=*/{});
       body(first, logits, VocabularyBlock{block.start + first, columns});
     }
   }
@@ -105,7 +105,7 @@ LinearCrossEntropyGradients linear_cross_entropy_gradients(const LinearCrossEntr
   chunks.for_each([&](int64_t first, at::Tensor& logits, const VocabularyBlock& block) {
     cross_entropy_grad_into(logits, logits, block, statistics, inputs.targets, grad_loss,
                             inputs.parameters);
-    if (x_needs_gradient) add_product(grad_x, logits, weight.narrow(0, first, block.valid));
+    if (x_needs_gradient) matmul_accumulate(grad_x, logits, weight.narrow(0, first, block.valid));
     if (!weight_needs_gradient) return;
     if (main_grad.defined()) {
       at::Tensor part = main_grad.detach().narrow(0, first, block.valid);

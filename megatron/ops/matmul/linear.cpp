@@ -4,8 +4,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/ops/core/dispatch.h"
-#include "megatron/ops/matmul/product.h"
-#include "megatron/ops/matmul/wide_product.h"
+#include "megatron/ops/matmul/matmul.h"
+#include "megatron/ops/matmul/matmul_accumulate.h"
 
 namespace megatron {
 
@@ -15,7 +15,7 @@ namespace {
 at::Tensor multiply_rows(const at::Tensor& rows, const at::Tensor& matrix, const at::Tensor& bias) {
   std::vector<int64_t> shape = rows.sizes().vec();
   shape.back() = matrix.size(1);
-  return product(flatten_rows(rows), matrix, bias).view(shape);
+  return matmul(flatten_rows(rows), matrix, bias).view(shape);
 }
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
@@ -78,7 +78,7 @@ void accumulate_weight_gradient(at::Tensor& main_grad, const at::Tensor& grad_ou
         "{}: Expected x and grad_output with the same leading dimensions, but got [{}] and [{}]",
         operation, fmt::join(x.sizes(), ", "), fmt::join(grad_output.sizes(), ", "));
   check_shape(main_grad, {grad_output.size(-1), x.size(-1)}, operation, "main_grad");
-  add_product(main_grad, flatten_rows(grad_output.detach()).t(), flatten_rows(x.detach()));
+  matmul_accumulate(main_grad, flatten_rows(grad_output.detach()).t(), flatten_rows(x.detach()));
 }
 
 std::optional<at::Tensor> checked_main_grad(const at::Tensor& weight, const at::Tensor& main_grad) {

@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/core/parallel_for.h"
 #include "megatron/ops/random/philox.h"
@@ -66,7 +67,7 @@ void fill_contiguous(T* out, const Block& block, uint64_t key, double std) {
   int64_t rows = 1;
   for (size_t i = 1; i < block.shape.size(); ++i) rows *= block.shape[i];
   if (length * rows == 0) return;
-  const int64_t runs = (length + run - 1) / run;
+  const int64_t runs = ceil_div(length, run);
   const int64_t grain = length >= run ? 1 : run / length;
   parallel_for(0, rows * runs, grain, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {

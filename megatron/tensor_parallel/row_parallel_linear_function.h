@@ -10,7 +10,7 @@ namespace megatron {
 // x weight^T. Backward gathers the gradient of the whole sequence piece by piece beside the
 // products that give x's gradient; the weight's gradient goes where linear() puts it. The group
 // must outlive the graph.
-at::Tensor row_parallel_product_in_pieces(const at::Tensor& x, const Parameter& weight,
+at::Tensor overlapped_row_parallel_linear(const at::Tensor& x, const Parameter& weight,
                                           const ProcessGroup& tp);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-#include "megatron/tensor_parallel/row_parallel_product.h"
+#include "megatron/tensor_parallel/row_parallel_linear_function.h"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -6,7 +6,7 @@
 
 #include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/matmul/linear.h"
-#include "megatron/tensor_parallel/piecewise_product.h"
+#include "megatron/tensor_parallel/all_gather_matmul.h"
 
 namespace megatron {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-class RowParallelFunction : public torch::autograd::Function<RowParallelFunction> {
+class RowParallelLinearFunction : public torch::autograd::Function<RowParallelLinearFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& main_grad, const ProcessGroup* tp) {
@@ -22,7 +22,7 @@ class RowParallelFunction : public torch::autograd::Function<RowParallelFunction
     // Not a saved variable: other micro-batches change the buffer before this backward.
     context->saved_data["main_grad"] = main_grad.value_or(at::Tensor());
     context->saved_data["tp"] = reinterpret_cast<int64_t>(tp);
-    return ScatteredProduct(x, weight.t(), *tp).wait();
+    return MatmulReduceScatter(x, weight.t(), *tp).wait();
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -35,7 +35,7 @@ class RowParallelFunction : public torch::autograd::Function<RowParallelFunction
 
     at::Tensor grad_y, grad_x, grad_weight;  // grad_y of the whole sequence
     if (context->needs_input_grad(0)) {
-      GatheredProduct product = gathered_product(gradients[0], weight, /*bias=*/{}, *tp);
+      AllGatherMatmul product = all_gather_matmul(gradients[0], weight, /*bias=*/{}, *tp);
       grad_y = std::move(product.whole);
       grad_x = std::move(product.output);
     } else if (wants_weight) {
@@ -52,7 +52,7 @@ class RowParallelFunction : public torch::autograd::Function<RowParallelFunction
 
 }  // namespace
 
-at::Tensor row_parallel_product_in_pieces(const at::Tensor& x, const Parameter& weight,
+at::Tensor overlapped_row_parallel_linear(const at::Tensor& x, const Parameter& weight,
                                           const ProcessGroup& tp) {
   constexpr std::string_view operation = "row_parallel_product";
   const at::Tensor& matrix = weight.data;
@@ -61,7 +61,7 @@ at::Tensor row_parallel_product_in_pieces(const at::Tensor& x, const Parameter& 
   check(x.dim() == 3 && matrix.dim() == 2 && matrix.size(1) == x.size(2),
         "{}: Expected x of shape [s, b, in] and weight of shape [out, in], but got [{}] and [{}]",
         operation, fmt::join(x.sizes(), ", "), fmt::join(matrix.sizes(), ", "));
-  return RowParallelFunction::apply(x, matrix, checked_main_grad(matrix, weight.main_grad), &tp);
+  return RowParallelLinearFunction::apply(x, matrix, checked_main_grad(matrix, weight.main_grad), &tp);
 }
 
 }  // namespace megatron

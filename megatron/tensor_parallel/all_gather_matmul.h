@@ -14,7 +14,7 @@
 
 namespace megatron {
 
-struct GatheredProduct {
+struct AllGatherMatmul {
   at::Tensor whole;   // [s, b, in]: every rank's x in rank order
   at::Tensor output;  // [s, b, out] = whole matrix (+ bias)
 };
@@ -22,16 +22,16 @@ struct GatheredProduct {
 // The product of the whole sequence, of which each rank brings a part: x [s/tp, b, in], matrix
 // [in, out], bias [out] or undefined. Every rank sends its part to each other rank; the own part's
 // product is first, and each other part's follows as it arrives. Collective over the group.
-GatheredProduct gathered_product(const at::Tensor& x, const at::Tensor& matrix,
+AllGatherMatmul all_gather_matmul(const at::Tensor& x, const at::Tensor& matrix,
                                  const at::Tensor& bias, const ProcessGroup& tp);
 
 // This rank's part of the sum over ranks of x matrix: x [s, b, in], matrix [in, out] -> output
-// [s/tp, b, out]. Up to kScatteredPieces pieces of the sequence are reduced one by one, each while
+// [s/tp, b, out]. Up to kReduceScatterChunks pieces of the sequence are reduced one by one, each while
 // the next is multiplied. Collective over the group.
-class ScatteredProduct {
+class MatmulReduceScatter {
  public:
   // Multiplies, and leaves reductions in flight. Throws Error where s does not divide.
-  ScatteredProduct(const at::Tensor& x, const at::Tensor& matrix, const ProcessGroup& tp);
+  MatmulReduceScatter(const at::Tensor& x, const at::Tensor& matrix, const ProcessGroup& tp);
   // What must be there before the output is read.
   at::Tensor wait();
 
@@ -40,6 +40,6 @@ class ScatteredProduct {
   std::vector<std::shared_ptr<Work>> reductions_;
 };
 
-inline constexpr int64_t kScatteredPieces = 4;
+inline constexpr int64_t kReduceScatterChunks = 4;
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-#include "megatron/tensor_parallel/column_parallel_product.h"
+#include "megatron/tensor_parallel/column_parallel_linear_function.h"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -6,7 +6,7 @@
 
 #include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/matmul/linear.h"
-#include "megatron/tensor_parallel/piecewise_product.h"
+#include "megatron/tensor_parallel/all_gather_matmul.h"
 
 namespace megatron {
 namespace {
@@ -56,18 +56,18 @@ class InputGradient {
  private:
   at::Tensor gradient_;
   std::shared_ptr<Work> reduction_;
-  std::optional<ScatteredProduct> pieces_;
+  std::optional<MatmulReduceScatter> pieces_;
 };
 
-class ColumnParallelFunction : public torch::autograd::Function<ColumnParallelFunction> {
+class ColumnParallelLinearFunction : public torch::autograd::Function<ColumnParallelLinearFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& main_grad, const Column& column) {
     at::Tensor whole = x, output;
     if (column.splits_sequence() && column.overlaps_pieces) {
-      GatheredProduct product =
-          gathered_product(x, weight.t(), bias.value_or(at::Tensor()), *column.tp);
+      AllGatherMatmul product =
+          all_gather_matmul(x, weight.t(), bias.value_or(at::Tensor()), *column.tp);
       whole = std::move(product.whole);
       output = std::move(product.output);
     } else {
@@ -125,13 +125,13 @@ class ColumnParallelFunction : public torch::autograd::Function<ColumnParallelFu
 
 }  // namespace
 
-at::Tensor column_parallel_product(const at::Tensor& x, const Parameter& weight,
+at::Tensor column_parallel_linear(const at::Tensor& x, const Parameter& weight,
                                    const at::Tensor& bias,
                                    const ColumnParallelCommunication& communication) {
   const at::Tensor& matrix = weight.data;
   if (communication.tp->size() == 1 && communication.deferred == nullptr)
     return linear(x, matrix, bias, weight.main_grad);
-  constexpr std::string_view operation = "column_parallel_product";
+  constexpr std::string_view operation = "column_parallel_linear";
   check_floating(x, operation, "x");
   check_alike(matrix, x, operation, "weight");
   check(x.dim() == 3 && matrix.dim() == 2 && matrix.size(1) == x.size(2),
@@ -141,7 +141,7 @@ at::Tensor column_parallel_product(const at::Tensor& x, const Parameter& weight,
     check_shape(bias, {matrix.size(0)}, operation, "bias");
     check_alike(bias, x, operation, "bias");
   }
-  return ColumnParallelFunction::apply(x, matrix, optional_tensor(bias),
+  return ColumnParallelLinearFunction::apply(x, matrix, optional_tensor(bias),
                                        checked_main_grad(matrix, weight.main_grad),
                                        Column{communication});
 }

@@ -1,4 +1,4 @@
-#include "megatron/ops/matmul/product.h"
+#include "megatron/ops/matmul/matmul.h"
 
 #include <algorithm>
 
@@ -111,9 +111,9 @@ class BlockedProduct {
 
 }  // namespace
 
-void product_into(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right,
+void matmul_out(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right,
                   const at::Tensor& bias) {
-  constexpr std::string_view operation = "product";
+  constexpr std::string_view operation = "matmul";
   check_floating(left, operation, "left");
   check_alike(right, left, operation, "right");
   check_alike(out, left, operation, "out");
@@ -136,13 +136,13 @@ void product_into(const at::Tensor& out, const at::Tensor& left, const at::Tenso
   }
 }
 
-at::Tensor product(const at::Tensor& left, const at::Tensor& right, const at::Tensor& bias) {
+at::Tensor matmul(const at::Tensor& left, const at::Tensor& right, const at::Tensor& bias) {
   check(left.dim() == 2 && right.dim() == 2,
-        "product: Expected matrices, but got tensors of {} and {} dimensions", left.dim(),
+        "matmul: Expected matrices, but got tensors of {} and {} dimensions", left.dim(),
         right.dim());
   const at::Tensor out =
       at::empty({left.size(0), right.size(1)}, left.options().requires_grad(false));
-  product_into(out, left, right, bias);
+  matmul_out(out, left, right, bias);
   return out;
 }
 

@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
 
-#include "megatron/ops/matmul/product.h"
-#include "megatron/ops/matmul/wide_product.h"
+#include "megatron/ops/matmul/matmul.h"
+#include "megatron/ops/matmul/matmul_accumulate.h"
 
 namespace megatron {
 namespace {
@@ -28,7 +28,7 @@ struct Layer {
 void forward(benchmark::State& state, bool ours) {
   const Layer layer(state);
   for (auto _ : state) {
-    benchmark::DoNotOptimize(ours ? product(layer.x, layer.weight.t(), layer.bias)
+    benchmark::DoNotOptimize(ours ? matmul(layer.x, layer.weight.t(), layer.bias)
                                   : at::linear(layer.x, layer.weight, layer.bias));
   }
   layer.count(state);
@@ -37,19 +37,19 @@ void forward(benchmark::State& state, bool ours) {
 void input_gradient(benchmark::State& state, bool ours) {
   const Layer layer(state);
   for (auto _ : state) {
-    benchmark::DoNotOptimize(ours ? product(layer.grad_output, layer.weight)
+    benchmark::DoNotOptimize(ours ? matmul(layer.grad_output, layer.weight, /*bias=*/{})
                                   : at::mm(layer.grad_output, layer.weight));
   }
   layer.count(state);
 }
 
-// Added into an fp32 buffer: with fp32 sums throughout, and libtorch's product rounded to bf16.
+// Added into an fp32 buffer: with fp32 sums throughout, and libtorch's result rounded to bf16.
 void weight_gradient(benchmark::State& state, bool ours) {
   const Layer layer(state);
   at::Tensor main_grad = at::zeros({layer.out, layer.in});
   for (auto _ : state) {
     if (ours) {
-      add_product(main_grad, layer.grad_output.t(), layer.x);
+      matmul_accumulate(main_grad, layer.grad_output.t(), layer.x);
     } else {
       main_grad.add_(at::mm(layer.grad_output.t(), layer.x));
     }

@@ -9,6 +9,6 @@ namespace megatron {
 // dtype or a wider one. bf16 into a contiguous fp32 sum on a CPU with bf16 instructions adds up in
 // fp32 throughout; elsewhere the product is rounded to the operands' dtype before it is added. The
 // bits do not depend on the number of threads.
-void add_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right);
+void matmul_accumulate(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right);
 
 }  // namespace megatron

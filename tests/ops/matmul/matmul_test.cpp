@@ -1,4 +1,4 @@
-#include "megatron/ops/matmul/product.h"
+#include "megatron/ops/matmul/matmul.h"
 
 #include <limits>
 
@@ -10,7 +10,7 @@ namespace megatron::test {
 namespace {
 
 // bf16 rounds the result: half a unit in its last place, and the fp32 sums' own error.
-double product_bound(at::ScalarType dtype, const at::Tensor& want) {
+double matmul_bound(at::ScalarType dtype, const at::Tensor& want) {
   const double largest = want.numel() == 0 ? 0 : want.abs().max().item<double>();
   if (dtype == at::kBFloat16) return largest * 0.004 + 1e-4;
   return dtype == at::kHalf ? largest * 0.001 + 1e-3 : 1e-4;
@@ -18,7 +18,7 @@ double product_bound(at::ScalarType dtype, const at::Tensor& want) {
 
 // Both orders of right in memory, with and without bias, sizes around those of blocks, panels and
 // chunks of depth.
-TEST(Product, LikeTheFp64ProductInEveryLayout) {
+TEST(Matmul, LikeTheFp64ProductInEveryLayout) {
   for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 64, 64},
                                 {130, 70, 1030},
                                 {1100, 17, 34},
@@ -40,9 +40,9 @@ TEST(Product, LikeTheFp64ProductInEveryLayout) {
             transposed ? random_tensor({n, k}, dtype, 2).t() : random_tensor({k, n}, dtype, 2);
         const at::Tensor bias = random_tensor({n}, dtype, 3);
         const at::Tensor want = at::mm(left.to(at::kDouble), right.to(at::kDouble));
-        const double bound = product_bound(dtype, want);
-        expect_close(product(left, right).to(at::kDouble), want, bound);
-        expect_close(product(left, right, bias).to(at::kDouble), want + bias.to(at::kDouble),
+        const double bound = matmul_bound(dtype, want);
+        expect_close(matmul(left, right, {}).to(at::kDouble), want, bound);
+        expect_close(matmul(left, right, bias).to(at::kDouble), want + bias.to(at::kDouble),
                      bound);
       }
     }
@@ -50,41 +50,41 @@ TEST(Product, LikeTheFp64ProductInEveryLayout) {
 }
 
 // Parts of wider matrices, as a layer's slices are: nothing beside the part is touched.
-TEST(Product, RowsMayBeApart) {
+TEST(Matmul, RowsMayBeApart) {
   for (const bool transposed : {false, true}) {
     const at::Tensor left = random_tensor({100, 300}, at::kBFloat16, 1).narrow(1, 20, 200);
     const at::Tensor wide = random_tensor({260, 260}, at::kBFloat16, 2);
     const at::Tensor right = transposed ? wide.narrow(0, 3, 90).narrow(1, 7, 200).t()
                                         : wide.narrow(0, 3, 200).narrow(1, 7, 90);
     at::Tensor all = at::full({100, 128}, 7.0, at::kBFloat16);
-    product_into(all.narrow(1, 10, 90), left, right);
+    matmul_out(all.narrow(1, 10, 90), left, right, {});
     const at::Tensor want = at::mm(left.to(at::kDouble), right.to(at::kDouble));
-    expect_close(all.narrow(1, 10, 90).to(at::kDouble), want, product_bound(at::kBFloat16, want));
+    expect_close(all.narrow(1, 10, 90).to(at::kDouble), want, matmul_bound(at::kBFloat16, want));
     expect_identical(all.narrow(1, 0, 10), at::full({100, 10}, 7.0, at::kBFloat16));
     expect_identical(all.narrow(1, 100, 28), at::full({100, 28}, 7.0, at::kBFloat16));
   }
 }
 
 // A loss that is not finite must be seen, whatever the path.
-TEST(Product, InfinityAndNaNReachTheirRowsAlone) {
+TEST(Matmul, InfinityAndNaNReachTheirRowsAlone) {
   at::Tensor left = random_tensor({40, 128}, at::kBFloat16, 1);
   const at::Tensor right = random_tensor({70, 128}, at::kBFloat16, 2).abs().add(1).t();
   left[3][5] = std::numeric_limits<float>::infinity();
   left[7][9] = std::numeric_limits<float>::quiet_NaN();
-  const at::Tensor out = product(left, right).to(at::kFloat);
+  const at::Tensor out = matmul(left, right, {}).to(at::kFloat);
   EXPECT_TRUE(at::isposinf(out[3]).all().item<bool>());
   EXPECT_TRUE(at::isnan(out[7]).all().item<bool>());
   EXPECT_EQ(at::isfinite(out).sum().item<int64_t>(), 38 * 70);
 }
 
-TEST(Product, ThreadsDoNotChangeTheBits) {
+TEST(Matmul, ThreadsDoNotChangeTheBits) {
   const at::Tensor left = random_tensor({700, 1300}, at::kBFloat16, 1);
   const at::Tensor right = random_tensor({130, 1300}, at::kBFloat16, 2).t();
   const int threads = at::get_num_threads();
   std::vector<at::Tensor> results;
   for (const int count : {1, 2, 3}) {
     at::set_num_threads(count);
-    results.push_back(product(left, right));
+    results.push_back(matmul(left, right, {}));
   }
   at::set_num_threads(threads);
   expect_identical(results[0], results[1]);
@@ -92,28 +92,28 @@ TEST(Product, ThreadsDoNotChangeTheBits) {
 }
 
 // Rows that several ranks or micro-batches hold give what they give together.
-TEST(Product, RowsDoNotDependOnTheirNeighbours) {
+TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
   if (!has_fast_bf16_gemm()) {
     GTEST_SKIP() << "without the processor's bf16 instructions the product is libtorch's";
   }
   const at::Tensor left = random_tensor({512, 600}, at::kBFloat16, 1);
   const at::Tensor right = random_tensor({600, 96}, at::kBFloat16, 2);
-  const at::Tensor whole = product(left, right);
-  expect_identical(product(left.narrow(0, 0, 100), right), whole.narrow(0, 0, 100));
-  expect_identical(product(left.narrow(0, 100, 412), right), whole.narrow(0, 100, 412));
+  const at::Tensor whole = matmul(left, right, {});
+  expect_identical(matmul(left.narrow(0, 0, 100), right, {}), whole.narrow(0, 0, 100));
+  expect_identical(matmul(left.narrow(0, 100, 412), right, {}), whole.narrow(0, 100, 412));
 }
 
-TEST(Product, ShapeErrors) {
-  expect_error([&] { product(at::zeros({3, 5}), at::zeros({6, 4})); }, "[m, k]");
+TEST(Matmul, ShapeErrors) {
+  expect_error([&] { matmul(at::zeros({3, 5}), at::zeros({6, 4}), {}); }, "[m, k]");
   expect_error(
       [&] {
-        product(at::zeros({3, 5}), at::zeros({5, 4}), at::zeros({3}));
+        matmul(at::zeros({3, 5}), at::zeros({5, 4}), at::zeros({3}));
       },
       "bias of shape [4]");
-  expect_error([&] { product(at::zeros({3, 5}, at::kHalf), at::zeros({5, 4})); }, "dtype");
+  expect_error([&] { matmul(at::zeros({3, 5}, at::kHalf), at::zeros({5, 4}), {}); }, "dtype");
   expect_error(
       [&] {
-        product_into(at::zeros({3, 3}), at::zeros({3, 5}), at::zeros({5, 4}));
+        matmul_out(at::zeros({3, 3}), at::zeros({3, 5}), at::zeros({5, 4}), {});
       },
       "out of shape [3, 4]");
 }

@@ -26,7 +26,7 @@ struct ColumnParallelCommunication {
 // again arrives beside the product that gives x's gradient. The weight's gradient is added into
 // weight.main_grad where there is one, as linear() does; a weight that requires none costs no
 // product and keeps no input. Group and deferred must outlive the graph.
-at::Tensor column_parallel_product(const at::Tensor& x, const Parameter& weight,
+at::Tensor column_parallel_linear(const at::Tensor& x, const Parameter& weight,
                                    const at::Tensor& bias,
                                    const ColumnParallelCommunication& communication);
 

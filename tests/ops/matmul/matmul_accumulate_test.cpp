@@ -1,4 +1,4 @@
-#include "megatron/ops/matmul/wide_product.h"
+#include "megatron/ops/matmul/matmul_accumulate.h"
 
 #include "megatron/ops/matmul/block_gemm.h"
 
@@ -8,7 +8,7 @@ namespace megatron::test {
 namespace {
 
 // Both orders of left in memory, and sizes around those of the blocks.
-TEST(WideProduct, LikeTheFp64ProductInEveryLayout) {
+TEST(MatmulAccumulate, LikeTheFp64ProductInEveryLayout) {
   for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 64, 512},
                                 {130, 70, 1030},
                                 {3, 5, 2},
@@ -27,7 +27,7 @@ TEST(WideProduct, LikeTheFp64ProductInEveryLayout) {
         at::Tensor sum = random_tensor({m, n}, wide, 3);
         const at::Tensor want =
             sum.to(at::kDouble) + at::mm(left.to(at::kDouble), right.to(at::kDouble));
-        add_product(sum, left, right);
+        matmul_accumulate(sum, left, right);
         const bool half = c10::elementSize(dtype) == 2;
         expect_close(sum.to(at::kDouble), want, half ? 0.5 : 1e-4);
       }
@@ -36,27 +36,27 @@ TEST(WideProduct, LikeTheFp64ProductInEveryLayout) {
 }
 
 // Many small terms beside a large one, which bf16 would lose.
-TEST(WideProduct, Bf16SumsKeepFp32) {
+TEST(MatmulAccumulate, Bf16SumsKeepFp32) {
   const int64_t k = 2048;
   const at::Tensor left = at::full({8, k}, 1.0 / 64).to(at::kBFloat16);
   const at::Tensor right = at::full({k, 16}, 1.0 / 64).to(at::kBFloat16);
   at::Tensor sum = at::full({8, 16}, 1024.0, at::kFloat);
-  for (int i = 0; i < 4; ++i) add_product(sum, left, right);
+  for (int i = 0; i < 4; ++i) matmul_accumulate(sum, left, right);
   expect_identical(sum, at::full({8, 16}, 1026.0, at::kFloat));
 }
 
-TEST(WideProduct, Bf16ProductsAreNotRounded) {
+TEST(MatmulAccumulate, Bf16ProductsAreNotRounded) {
   if (!has_fast_bf16_gemm()) {
     GTEST_SKIP() << "without the processor's bf16 instructions the product is libtorch's, rounded";
   }
   const at::Tensor a = random_tensor({70, 1000}, at::kBFloat16, 1);
   const at::Tensor b = random_tensor({1000, 90}, at::kBFloat16, 2);
   at::Tensor exact = at::zeros({70, 90});
-  add_product(exact, a, b);
+  matmul_accumulate(exact, a, b);
   expect_close(exact, at::mm(a.to(at::kFloat), b.to(at::kFloat)), 2e-5);
 }
 
-TEST(WideProduct, ThreadsDoNotChangeTheBits) {
+TEST(MatmulAccumulate, ThreadsDoNotChangeTheBits) {
   const at::Tensor left = random_tensor({700, 300}, at::kBFloat16, 1).t();
   const at::Tensor right = random_tensor({700, 200}, at::kBFloat16, 2);
   const int threads = at::get_num_threads();
@@ -64,17 +64,17 @@ TEST(WideProduct, ThreadsDoNotChangeTheBits) {
   for (const int count : {1, 2}) {
     at::set_num_threads(count);
     sums.push_back(at::ones({300, 200}));
-    add_product(sums.back(), left, right);
+    matmul_accumulate(sums.back(), left, right);
   }
   at::set_num_threads(threads);
   expect_identical(sums[0], sums[1]);
 }
 
-TEST(WideProduct, ShapeErrors) {
+TEST(MatmulAccumulate, ShapeErrors) {
   at::Tensor sum = at::zeros({3, 4});
-  expect_error([&] { add_product(sum, at::zeros({3, 5}), at::zeros({6, 4})); }, "[m, k]");
-  expect_error([&] { add_product(sum, at::zeros({2, 5}), at::zeros({5, 4})); }, "sum of shape [2");
-  expect_error([&] { add_product(sum, at::zeros({3, 5}, at::kHalf), at::zeros({5, 4})); }, "dtype");
+  expect_error([&] { matmul_accumulate(sum, at::zeros({3, 5}), at::zeros({6, 4})); }, "[m, k]");
+  expect_error([&] { matmul_accumulate(sum, at::zeros({2, 5}), at::zeros({5, 4})); }, "sum of shape [2");
+  expect_error([&] { matmul_accumulate(sum, at::zeros({3, 5}, at::kHalf), at::zeros({5, 4})); }, "dtype");
 }
 
 }  // namespace

@@ -9,10 +9,10 @@ namespace megatron {
 // summed in fp32 or wider. bf16 with many rows, on a CPU with bf16 instructions, is multiplied in
 // blocks on libtorch's micro-kernel, the right operand packed where it is used; all else is
 // libtorch's GEMM. The bits do not depend on the number of threads.
-at::Tensor product(const at::Tensor& left, const at::Tensor& right, const at::Tensor& bias = {});
+at::Tensor matmul(const at::Tensor& left, const at::Tensor& right, const at::Tensor& bias );
 
 // The same into `out`, whose rows may be apart.
-void product_into(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right,
-                  const at::Tensor& bias = {});
+void matmul_out(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right,
+                  const at::Tensor& bias );
 
 }  // namespace megatron

@@ -1,11 +1,11 @@
-#include "megatron/tensor_parallel/piecewise_product.h"
+#include "megatron/tensor_parallel/all_gather_matmul.h"
 
 #include <algorithm>
 
 #include <ATen/ATen.h>
 
 #include "megatron/ops/core/dispatch.h"
-#include "megatron/ops/matmul/product.h"
+#include "megatron/ops/matmul/matmul.h"
 
 namespace megatron {
 namespace {
@@ -15,7 +15,7 @@ constexpr int kPieceTag = 101;
 // rows [s, b, in] matrix (+ bias) -> into `output` [s, b, out], contiguous.
 void multiply_into(const at::Tensor& output, const at::Tensor& rows, const at::Tensor& matrix,
                    const at::Tensor& bias) {
-  product_into(output.view({-1, output.size(-1)}), flatten_rows(rows), matrix, bias);
+  matmul_out(output.view({-1, output.size(-1)}), flatten_rows(rows), matrix, bias);
 }
 
 at::Tensor empty_sequence(const at::Tensor& like, int64_t length, int64_t width) {
@@ -24,13 +24,13 @@ at::Tensor empty_sequence(const at::Tensor& like, int64_t length, int64_t width)
 
 }  // namespace
 
-GatheredProduct gathered_product(const at::Tensor& x, const at::Tensor& matrix,
+AllGatherMatmul all_gather_matmul(const at::Tensor& x, const at::Tensor& matrix,
                                  const at::Tensor& bias, const ProcessGroup& tp) {
   const at::NoGradGuard no_grad;
   const int size = tp.size(), rank = tp.rank();
   const int64_t part = x.size(0);
   const at::Tensor own = x.detach().contiguous();
-  const GatheredProduct result{.whole = empty_sequence(x, part * size, x.size(2)),
+  const AllGatherMatmul result{.whole = empty_sequence(x, part * size, x.size(2)),
                                .output = empty_sequence(x, part * size, matrix.size(1))};
   const auto input_of = [&](int member) { return result.whole.narrow(0, member * part, part); };
   const auto multiply = [&](int member) {
@@ -59,7 +59,7 @@ GatheredProduct gathered_product(const at::Tensor& x, const at::Tensor& matrix,
   return result;
 }
 
-ScatteredProduct::ScatteredProduct(const at::Tensor& x, const at::Tensor& matrix,
+MatmulReduceScatter::MatmulReduceScatter(const at::Tensor& x, const at::Tensor& matrix,
                                    const ProcessGroup& tp) {
   const at::NoGradGuard no_grad;
   const int size = tp.size();
@@ -68,7 +68,7 @@ ScatteredProduct::ScatteredProduct(const at::Tensor& x, const at::Tensor& matrix
         tp.name(), x.size(0), (x.size(0) / size + 1) * size);
   const int64_t part = x.size(0) / size, width = matrix.size(1);
   output_ = empty_sequence(x, part, width);
-  const int64_t pieces = std::min(kScatteredPieces, part);
+  const int64_t pieces = std::min(kReduceScatterChunks, part);
   for (int64_t piece = 0; piece < pieces; ++piece) {
     const int64_t begin = part * piece / pieces, rows = part * (piece + 1) / pieces - begin;
     // The rows of this piece for every rank, in rank order.
@@ -81,7 +81,7 @@ ScatteredProduct::ScatteredProduct(const at::Tensor& x, const at::Tensor& matrix
   }
 }
 
-at::Tensor ScatteredProduct::wait() {
+at::Tensor MatmulReduceScatter::wait() {
   for (const auto& reduction : reductions_) reduction->wait();
   reductions_.clear();
   return output_;

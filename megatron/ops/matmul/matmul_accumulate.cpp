@@ -1,4 +1,4 @@
-#include "megatron/ops/matmul/wide_product.h"
+#include "megatron/ops/matmul/matmul_accumulate.h"
 
 #include <algorithm>
 
@@ -71,8 +71,8 @@ void add_bf16_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor&
 
 }  // namespace
 
-void add_product(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right) {
-  constexpr std::string_view operation = "add_product";
+void matmul_accumulate(at::Tensor& sum, const at::Tensor& left, const at::Tensor& right) {
+  constexpr std::string_view operation = "matmul_accumulate";
   check_floating(right, operation, "right");
   check_alike(left, right, operation, "left");
   check(left.dim() == 2 && right.dim() == 2 && left.size(1) == right.size(0),
