@@ -27,7 +27,7 @@ class Decoder {
     at::Tensor logits;
     const auto empty_input = [&](int64_t, int chunk) {
       const GPTModel& model = *chunks_[chunk];
-      return at::empty(model.input_shape(s, batch_, /*predicts_further=*/false),
+      return at::empty(model.input_shape(s, batch_, /*runs_mtp=*/false),
                        model.activation_options());
     };
     const auto forward = [&](int64_t, int chunk, const at::Tensor& input) {

@@ -108,7 +108,7 @@ class ParityRun {
                                                      .forward_only = true});
     const auto empty_input = [&](int64_t, int chunk) {
       const GPTModel& model = *chunks_[chunk];
-      return at::empty(model.input_shape(s, case_.micro_batch_size(), /*predicts_further=*/false),
+      return at::empty(model.input_shape(s, case_.micro_batch_size(), /*runs_mtp=*/false),
                        model.activation_options());
     };
     const at::NoGradGuard no_grad;

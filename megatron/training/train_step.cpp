@@ -93,7 +93,7 @@ void TrainStep::run_microbatches(const std::vector<MicroBatch>& microbatches, bo
   const auto empty_input = [&](int64_t index, int chunk) {
     const GPTModel& model = *chunks_[chunk];
     return at::empty(
-        model.input_shape(shape[index].length, shape[index].rows, /*predicts_further=*/training),
+        model.input_shape(shape[index].length, shape[index].rows, /*runs_mtp=*/training),
         model.activation_options());
   };
   const auto forward = [&](int64_t index, int chunk, const at::Tensor& input) {

@@ -1,4 +1,4 @@
-// What a transformer layer expects of its attention, whichever class the spec names.
+// Interface of a transformer layer's attention module.
 #pragma once
 
 #include "megatron/base/megatron_module.h"

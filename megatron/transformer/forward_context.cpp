@@ -19,9 +19,9 @@ ForwardContext ForwardContext::make(bool training, uint64_t seed, const at::Tens
   context.seed = seed;
   context.sample_ordinals = sample_ordinals;
   context.positions = positions;
-  const int64_t part = positions.size(0) / tp_size;
+  const int64_t length = positions.size(0) / tp_size;
   context.residual_positions =
-      sequence_parallel ? context.positions.narrow(0, tp_rank * part, part) : context.positions;
+      sequence_parallel ? context.positions.narrow(0, tp_rank * length, length) : context.positions;
   return context;
 }
 

@@ -1,7 +1,7 @@
-// Latent attention without keys and values of its own: scores are products with the cached latents
-// themselves. q . (W_k c) = (W_k^T q) . c and sum p (W_v c) = W_v (sum p c), so that the
-// projections up move from every cached token to the few new queries and outputs (DeepSeek-V2,
-// 2024, 2.1.2).
+// Weight absorption for multi-latent attention (DeepSeek-V2, 2024, section 2.1.2): attention scores
+// are computed against cached latents directly, without materializing keys and values.
+// q . (W_k c) = (W_k^T q) . c and sum p (W_v c) = W_v (sum p c), so the up-projections apply to the
+// few new queries and outputs rather than to every cached token.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,19 +10,19 @@
 
 namespace megatron {
 
-// Whether that takes fewer products per cached token than projecting it up: true for single tokens,
-// false for long prompts.
+// True where absorption needs fewer multiplications per cached token than up-projecting the token:
+// for decoding steps, not for long prompts.
 bool absorption_pays(const MultiLatentAttentionConfig& config, int64_t queries);
 
 class LatentAbsorption {
  public:
-  // up_weight [n_p * (d + dv), c]: that of linear_kv_up_proj. Shapes as in
-  // multi_latent_attention.h.
+  // up_weight [n_p * (d + dv), c]: the weight of linear_kv_up_proj. See multi_latent_attention.h
+  // for the shape letters.
   LatentAbsorption(const MultiLatentAttentionConfig& config, const at::Tensor& up_weight);
 
-  // [s, b, n_p, d + r] -> [s, b, n_p, c + r], to be multiplied with [latent; rotated key].
+  // [s, b, n_p, d + r] -> [s, b, n_p, c + r], queries against [latent; rotated key].
   at::Tensor absorb_queries(const at::Tensor& query) const;
-  // Latents by head [s, b, n_p * c] -> values [s, b, n_p * dv].
+  // Attention outputs in latent space [s, b, n_p * c] -> values [s, b, n_p * dv].
   at::Tensor lift_values(const at::Tensor& latents) const;
 
  private:

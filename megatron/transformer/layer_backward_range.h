@@ -1,4 +1,4 @@
-// In a trace: a layer's backward pass.
+// Trace range around a layer's backward pass.
 #pragma once
 
 #include <string_view>
@@ -7,12 +7,12 @@
 
 namespace megatron {
 
-// The ranges are called this and the layer's number. They last from the gradient of the layer's
-// output to that of its input, and so begin and end inside operators of autograd.
+// Prefix of the range's name; the layer number follows. The range spans from the gradient of the
+// layer's output to the gradient of its input, so it begins and ends inside autograd operators.
 inline constexpr std::string_view kLayerBackwardRange = "backward of layer ";
 
-// Puts hooks on both tensors that begin and end the range. Nothing where no trace is recorded, or
-// where the backward pass does not go through the layer to its input.
+// Registers gradient hooks on `input` and `output` that end and begin the range. Does nothing while
+// no trace is recorded, or where no gradient flows from output to input.
 void trace_layer_backward(int64_t layer_number, const at::Tensor& input, const at::Tensor& output);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// What every layer of a pass is given besides the hidden states.
+// Inputs that all layers of a forward pass share, besides the hidden states.
 #pragma once
 
 #include "megatron/transformer/inference_context.h"
@@ -8,8 +8,8 @@
 namespace megatron {
 
 struct LayerInput {
-  at::Tensor attention_mask;  // bool [1 or b, 1, sq, sk], true = masked; undefined: causal
-  at::Tensor attention_bias;  // [1 or b, 1 or n_p, sq, sk], added to the scores; or undefined
+  at::Tensor attention_mask;  // bool [1 or b, 1, sq, sk], true = masked out; undefined: causal
+  at::Tensor attention_bias;  // [1 or b, 1 or n_p, sq, sk], added to the scores; may be undefined
   RotaryTable rotary;
   std::optional<PackedSeqParams> packed_seq_params;
   InferenceContext* inference = nullptr;

@@ -1,4 +1,4 @@
-// The feed-forward block: linear_fc1, activation (gated or not), linear_fc2.
+// Feed-forward block: linear_fc1, activation (optionally gated), linear_fc2.
 #pragma once
 
 #include "megatron/config/model/transformer_config.h"

@@ -42,7 +42,7 @@ MLASelfAttention::MLASelfAttention(const TransformerConfig& config,
 
 void MLASelfAttention::make_query_projection(const MLASelfAttentionSubmodules& submodules) {
   const MultiLatentAttentionConfig& mla = config_.mla;
-  const auto onto_heads = [&](int64_t input_size) {
+  const auto make_projection = [&](int64_t input_size) {
     return std::make_shared<ColumnParallelLinear>(
         ColumnParallelLinearArguments{
             .input_size = input_size,
@@ -52,7 +52,7 @@ void MLASelfAttention::make_query_projection(const MLASelfAttentionSubmodules& s
         options_);
   };
   if (!mla.q_lora_rank) {
-    linear_q_proj_ = register_module("linear_q_proj", onto_heads(config_.hidden_size));
+    linear_q_proj_ = register_module("linear_q_proj", make_projection(config_.hidden_size));
     return;
   }
   linear_q_down_proj_ = register_module(
@@ -61,7 +61,7 @@ void MLASelfAttention::make_query_projection(const MLASelfAttentionSubmodules& s
                                                           .output_size = *mla.q_lora_rank,
                                                           .init_std = config_.hidden_std()},
                                 options_));
-  linear_q_up_proj_ = register_module("linear_q_up_proj", onto_heads(*mla.q_lora_rank));
+  linear_q_up_proj_ = register_module("linear_q_up_proj", make_projection(*mla.q_lora_rank));
   if (submodules.q_layernorm)
     q_layernorm_ = register_module("q_layernorm", submodules.q_layernorm(config_, options_));
 }
@@ -103,11 +103,11 @@ MLASelfAttention::Latents MLASelfAttention::project_down(const at::Tensor& hidde
   const int64_t c = config_.mla.kv_lora_rank, r = config_.mla.qk_pos_emb_head_dim;
   at::Tensor key_value = mixed.narrow(2, 0, c);
   if (kv_layernorm_) key_value = kv_layernorm_->forward(key_value);
-  // All ranks' heads share this key: its gradient is the sum of theirs.
-  const at::Tensor place = mixed.narrow(2, c, r);
-  const at::Tensor key_position = options_.sequence_parallel
-                                      ? gather_from_sequence_parallel_region(place, *options_.tp)
-                                      : copy_to_tensor_model_parallel_region(place, *options_.tp);
+  // The heads of all ranks share this key, so its gradient is summed over TP.
+  const at::Tensor rotary_key = mixed.narrow(2, c, r);
+  const at::Tensor key_position =
+      options_.sequence_parallel ? gather_from_sequence_parallel_region(rotary_key, *options_.tp)
+                                 : copy_to_tensor_model_parallel_region(rotary_key, *options_.tp);
   return {query, key_value, rotated(key_position.unsqueeze(2), input)};
 }
 
@@ -148,7 +148,7 @@ at::Tensor MLASelfAttention::attend_cached_latents(const Latents& latents, const
   const at::Tensor& weight = linear_kv_up_proj_->weight()->data;
   if (absorption_pays(mla, query.size(0))) {
     const LatentAbsorption absorption(mla, weight);
-    const at::Tensor key = cached.unsqueeze(2);  // one for all heads, and its first part the value
+    const at::Tensor key = cached.unsqueeze(2);  // shared by all heads; begins with the values
     return absorption.lift_values(core_attention_->forward(
         absorption.absorb_queries(query), key, key.narrow(3, 0, mla.kv_lora_rank), input, context));
   }

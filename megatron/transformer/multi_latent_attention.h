@@ -1,11 +1,11 @@
 // Multi-latent self-attention (DeepSeek-V2, 2024; Megatron's MLASelfAttention). Keys and values are
-// projected up from one latent of a token; a second, small key carries the token's position and is
-// shared by all heads. Queries come from a latent of their own or straight from the hidden states.
+// up-projected from one latent per token; a second, small rotary key is shared by all heads.
+// Queries are projected from the hidden states, through a latent if q_lora_rank is set.
 //
 //   c_kv [c], k_pos [r] = linear_kv_down_proj(x)         c = kv_lora_rank, r = qk_pos_emb_head_dim
 //   per head: key = [up_k norm(c_kv); rotated k_pos], value = up_v norm(c_kv)
 //
-// The projections down are held whole by every tensor-parallel rank, those up are split by heads.
+// Down-projections are replicated over tensor-parallel ranks; up-projections are split by heads.
 #pragma once
 
 #include <functional>
@@ -23,7 +23,7 @@ struct MLASelfAttentionSubmodules {
   std::function<std::shared_ptr<CoreAttention>(const TransformerConfig&, int64_t layer_number,
                                                double softmax_scale, const LayerOptions&)>
       core_attention;
-  // Over a latent's features; may be empty. Queries without a latent are not normalised.
+  // Norms over the latent features; may be empty. Without q_lora_rank queries are not normalized.
   std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)> q_layernorm,
       kv_layernorm;
 };
@@ -34,21 +34,21 @@ class MLASelfAttention : public Attention {
   MLASelfAttention(const TransformerConfig& config, const MLASelfAttentionSubmodules& submodules,
                    int64_t layer_number, const LayerOptions& options);
 
-  // Rotates with input.rotary, an interleaved table over r features: neighbouring features are a
-  // pair, as in DeepSeek's checkpoints.
+  // input.rotary is an interleaved table over r features: adjacent features form a pair, as in
+  // DeepSeek's checkpoints.
   OutputAndBias forward(const at::Tensor& hidden_states, const LayerInput& input,
                         const ForwardContext& context) const override;
 
  private:
-  // What is left of the tokens after the projections down; all that a compressed cache keeps of
-  // them is `key_value` and `key_position`.
+  // Outputs of the down-projections. A latent cache stores `key_value` and `key_position` only.
   struct Latents {
     at::Tensor query;         // [s/tp, b, q_lora_rank], or the hidden states
-    at::Tensor key_value;     // [s/tp, b, c], normalised
+    at::Tensor key_value;     // [s/tp, b, c], normalized
     at::Tensor key_position;  // [s, b, 1, r], rotated
   };
   struct Heads {
-    at::Tensor query, key, value;  // [s, b, n_p, d + r] twice, [s, b, n_p, dv]
+    at::Tensor query, key;  // [s, b, n_p, d + r]
+    at::Tensor value;       // [s, b, n_p, dv]
   };
 
   void make_query_projection(const MLASelfAttentionSubmodules& submodules);
@@ -57,12 +57,12 @@ class MLASelfAttention : public Attention {
   Latents project_down(const at::Tensor& hidden_states, const LayerInput& input) const;
   Heads project_up(const Latents& latents, const LayerInput& input) const;
   at::Tensor queries(const Latents& latents, const LayerInput& input) const;
-  // up [s, b, n_p * (d + dv)], the output of linear_kv_up_proj -> key and value.
+  // up [s, b, n_p * (d + dv)], the output of linear_kv_up_proj -> (key, value).
   std::pair<at::Tensor, at::Tensor> keys_and_values(const at::Tensor& up,
                                                     const at::Tensor& key_position) const;
   at::Tensor rotated(const at::Tensor& features, const LayerInput& input) const;
 
-  // Attention over the latents that were cached and those of this pass -> [s, b, n_p * dv].
+  // Appends the latents to the cache and attends over all cached latents -> [s, b, n_p * dv].
   at::Tensor attend_cached_latents(const Latents& latents, const LayerInput& input,
                                    const ForwardContext& context) const;
 
@@ -72,15 +72,15 @@ class MLASelfAttention : public Attention {
   int64_t heads_p_;
   std::shared_ptr<CoreAttention> core_attention_;
   std::shared_ptr<RowParallelLinear> linear_proj_;
-  std::shared_ptr<ColumnParallelLinear> linear_q_proj_;     // without a latent of the queries
-  std::shared_ptr<ReplicatedLinear> linear_q_down_proj_;    // with one
-  std::shared_ptr<ColumnParallelLinear> linear_q_up_proj_;  // with one
+  std::shared_ptr<ColumnParallelLinear> linear_q_proj_;     // without q_lora_rank
+  std::shared_ptr<ReplicatedLinear> linear_q_down_proj_;    // with q_lora_rank
+  std::shared_ptr<ColumnParallelLinear> linear_q_up_proj_;  // with q_lora_rank
   std::shared_ptr<ReplicatedLinear> linear_kv_down_proj_;
   std::shared_ptr<ColumnParallelLinear> linear_kv_up_proj_;
   std::shared_ptr<Norm> q_layernorm_, kv_layernorm_;
 };
 
-// mscale^2 / sqrt(d + r): YaRN's growth of all scores, 1 by default.
+// mscale^2 / sqrt(d + r), where mscale is YaRN's score scale (1 by default).
 double latent_softmax_scale(const MultiLatentAttentionConfig& config);
 
 }  // namespace megatron

@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "megatron/base/error.h"
-#include "megatron/ops/recompute.h"
+#include "megatron/transformer/nested_graph.h"
 #include "megatron/transformer/roll_left.h"
 
 namespace megatron {
@@ -15,12 +15,12 @@ MultiTokenPredictionBlock::MultiTokenPredictionBlock(
       num_depths_(config.mtp.mtp_num_layers),
       num_decoder_layers_(config.num_layers),
       detach_heads_(config.mtp.mtp_detach_heads),
-      recomputes_(config.recompute.recompute_granularity == RecomputeGranularity::full &&
-                  config.recompute.recompute_method == RecomputeMethod::uniform) {
+      recomputes_layers_(config.recompute.recompute_granularity == RecomputeGranularity::full &&
+                         config.recompute.recompute_method == RecomputeMethod::uniform) {
   const auto expected = static_cast<size_t>(config.mtp.mtp_use_repeated_layer ? 1 : num_depths_);
   check(num_depths_ > 0 && submodules.layers.size() == expected,
-        "Expected the specs of {} prediction layers for mtp_num_layers {}{}, but got {}", expected,
-        num_depths_, config.mtp.mtp_use_repeated_layer ? " of one repeated layer" : "",
+        "Expected {} MTP layer specs for mtp_num_layers {}{}, but got {}", expected, num_depths_,
+        config.mtp.mtp_use_repeated_layer ? " with mtp_use_repeated_layer" : "",
         submodules.layers.size());
   for (size_t i = 0; i < expected; ++i) {
     layers_.push_back(register_module(
@@ -32,6 +32,21 @@ MultiTokenPredictionBlock::MultiTokenPredictionBlock(
   for (const ParameterPtr& parameter : parameters()) {
     parameter->gradient_norm_group = GradientNormGroup::multi_token_prediction;
   }
+}
+
+at::Tensor MultiTokenPredictionBlock::run_layer(int64_t depth, const at::Tensor& hidden_states,
+                                                const at::Tensor& next_embedding,
+                                                const LayerInput& input,
+                                                const ForwardContext& context) const {
+  const bool is_repeated = std::ssize(layers_) < num_depths_;
+  const auto run = [layer = layers_[is_repeated ? 0 : depth], input, context](const Tensors& list) {
+    LayerInput with_bias = input;
+    with_bias.attention_bias = list[2];
+    return Tensors{layer->forward(list[0], list[1], with_bias, context)};
+  };
+  const Tensors inputs = {hidden_states, next_embedding, input.attention_bias};
+  if (recomputes_layers_) return Recomputation(true, run, inputs).outputs()[0];
+  return is_repeated ? run_in_nested_graph(run, inputs) : run(inputs)[0];
 }
 
 std::vector<at::Tensor> MultiTokenPredictionBlock::forward(
@@ -49,15 +64,7 @@ std::vector<at::Tensor> MultiTokenPredictionBlock::forward(
     input_ids = roll_left(input_ids, input.packed_seq_params, cp_.get());
     if (position_ids.defined())
       position_ids = roll_left(position_ids, input.packed_seq_params, cp_.get());
-    const auto predict = [layer = layers_[layers_.size() == 1 ? 0 : depth], input, at_depth](
-                             const at::Tensor& hidden, const at::Tensor& next_embedding,
-                             const at::Tensor& bias) {
-      LayerInput own = input;
-      own.attention_bias = bias;
-      return layer->forward(hidden, next_embedding, own, at_depth);
-    };
-    hidden_states =
-        recompute_if(recomputes_, predict, hidden_states, embedded(at_depth), input.attention_bias);
+    hidden_states = run_layer(depth, hidden_states, embedded(at_depth), input, at_depth);
     by_depth.push_back(hidden_states);
   }
   return by_depth;

@@ -1,12 +1,12 @@
-// The prediction layers behind the decoder: each predicts one token further ahead, from the hidden
-// states of the depth before and the tokens known by then.
+// Multi-token prediction (MTP): layers after the decoder, each of which predicts one token further
+// ahead from the hidden states of the previous depth and the embedding of the next known token.
 #pragma once
 
 #include "megatron/transformer/multi_token_prediction_layer.h"
 
 namespace megatron {
 
-// One spec for every depth; a single one where the layer is repeated.
+// One spec per depth, or a single one for a repeated layer.
 struct MultiTokenPredictionBlockSubmodules {
   std::vector<MultiTokenPredictionLayerSubmodules> layers;
 };
@@ -18,27 +18,32 @@ using TokenEmbedding = std::function<at::Tensor(
 
 class MultiTokenPredictionBlock : public MegatronModule {
  public:
-  // Throws Error where the specs are not as many as the configuration's depths.
+  // Throws Error if the number of specs does not match mtp_num_layers.
   MultiTokenPredictionBlock(const TransformerConfig& config,
                             const MultiTokenPredictionBlockSubmodules& submodules,
                             const LayerOptions& options);
 
-  // The decoder's hidden states [s, b, h] ([s/tp, b, h] with sequence parallelism) and the tokens
-  // that it read, ids [b, s] with positions [b, s] or [3, b, s] -> the hidden states of depths 1 to
-  // D, each of the same shape. At depth d the tokens are rolled left d times.
+  // The decoder's hidden states [s, b, h] ([s/tp, b, h] with sequence parallelism), its token ids
+  // [b, s] and positions [b, s] or [3, b, s] -> hidden states of depths 1 to D, each of the same
+  // shape. Depth d reads the tokens rolled left d times.
   std::vector<at::Tensor> forward(at::Tensor hidden_states, at::Tensor input_ids,
                                   at::Tensor position_ids, const TokenEmbedding& embedding,
                                   const LayerInput& input, const ForwardContext& context) const;
 
-  // One where the layer is repeated.
+  // A single layer with mtp_use_repeated_layer.
   const std::vector<std::shared_ptr<MultiTokenPredictionLayer>>& layers() const { return layers_; }
 
  private:
-  ProcessGroupPtr cp_;  // who shares a sequence, or null
+  at::Tensor run_layer(int64_t depth, const at::Tensor& hidden_states,
+                       const at::Tensor& next_embedding, const LayerInput& input,
+                       const ForwardContext& context) const;
+
+  ProcessGroupPtr cp_;  // may be null
   int64_t num_depths_, num_decoder_layers_;
-  bool detach_heads_;  // nothing flows back into hidden states and embedding
-  bool recomputes_;    // each layer in backward: full recomputation by the method uniform; block
-                       // counts the decoder's layers alone, as in Megatron
+  bool detach_heads_;  // no gradient flows into the decoder's hidden states and the embedding
+  // With full recomputation by the method uniform. The method block counts decoder layers only, as
+  // in Megatron.
+  bool recomputes_layers_;
   std::vector<std::shared_ptr<MultiTokenPredictionLayer>> layers_;
 };
 

@@ -32,9 +32,9 @@ at::Tensor MultiTokenPredictionLayer::forward(const at::Tensor& hidden_states,
                                               const at::Tensor& next_embedding,
                                               const LayerInput& input,
                                               const ForwardContext& context) const {
-  const at::Tensor both =
+  const at::Tensor concatenated =
       at::cat({enorm_->forward(next_embedding), hnorm_->forward(hidden_states)}, -1);
-  at::Tensor combined = eh_proj_->forward(both);
+  at::Tensor combined = eh_proj_->forward(concatenated);
   if (options_.sequence_parallel)
     combined = scatter_to_sequence_parallel_region(combined, *options_.tp);
   if (fp32_residual_) combined = combined.to(accumulation_dtype(combined.scalar_type()));

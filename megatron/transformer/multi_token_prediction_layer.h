@@ -6,7 +6,7 @@
 
 namespace megatron {
 
-// A prediction layer's spec: how each part is made.
+// An MTP layer's spec: a factory for each submodule.
 struct MultiTokenPredictionLayerSubmodules {
   TransformerLayerSubmodules::NormFactory enorm, hnorm;
   TransformerLayerSubmodules mtp_model_layer;
@@ -15,14 +15,14 @@ struct MultiTokenPredictionLayerSubmodules {
 
 class MultiTokenPredictionLayer : public MegatronModule {
  public:
-  // layer_number: its own count, from 1.
+  // layer_number: number among the MTP layers, from 1.
   MultiTokenPredictionLayer(const TransformerConfig& config,
                             const MultiTokenPredictionLayerSubmodules& submodules,
                             int64_t layer_number, const LayerOptions& options);
 
-  // final_layernorm(layer(eh_proj([enorm(embedding); hnorm(hidden)]))): the hidden states of the
-  // depth before and the embedding of the token that follows what these have seen, both [s, b, h]
-  // ([s/tp, b, h] with sequence parallelism) -> the same shape.
+  // final_layernorm(mtp_model_layer(eh_proj([enorm(next_embedding); hnorm(hidden_states)]))).
+  // hidden_states of the previous depth and the embedding of the token after the last one they
+  // have seen, both [s, b, h] ([s/tp, b, h] with sequence parallelism) -> the same shape.
   at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& next_embedding,
                      const LayerInput& input, const ForwardContext& context) const;
 

@@ -1,4 +1,4 @@
-// LayerNorm and RMSNorm over the hidden dimension.
+// LayerNorm or RMSNorm over the last dimension, as TransformerConfig::normalization says.
 #pragma once
 
 #include "megatron/base/hooked_module.h"
@@ -11,8 +11,8 @@ class Norm : public HookedModule {
  public:
   Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options);
 
-  // x [..., hidden_size], in the parameters' dtype or a wider one -> the same shape, in the
-  // parameters' dtype.
+  // x [..., hidden_size] in the parameters' dtype or wider -> the same shape in the parameters'
+  // dtype.
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
@@ -20,7 +20,7 @@ class Norm : public HookedModule {
 
   Normalization kind_;
   double epsilon_;
-  bool zero_centered_;          // multiplies by 1 + weight
+  bool zero_centered_;          // scale is 1 + weight
   ParameterPtr weight_, bias_;  // RMSNorm has no bias
 };
 

@@ -1,12 +1,12 @@
-// What a sub-layer gives to the residual stream.
+// Result of an attention or MLP module.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace megatron {
 
-// The output without the bias of its last linear layer, and that bias (undefined where there is
-// none), so that the caller adds it together with dropout and residual.
+// The output before the bias of the last linear layer, and that bias (undefined if none). The
+// caller fuses bias, dropout and residual addition.
 struct OutputAndBias {
   at::Tensor output;  // [s, b, h], or [s/tp, b, h] with sequence parallelism
   at::Tensor bias;    // [h]

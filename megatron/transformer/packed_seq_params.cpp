@@ -11,7 +11,7 @@ at::Tensor checked(const at::Tensor& offsets, const char* name, int64_t tokens,
                    const std::optional<int64_t>& longest) {
   check(offsets.defined() && offsets.dim() == 1 && offsets.size(0) >= 2 &&
             at::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
-        "Expected {} of shape [sequences + 1] and of whole numbers, but got {}", name,
+        "Expected {} of shape [sequences + 1] and an integer dtype, but got {}", name,
         offsets.defined() ? fmt::format("{}", fmt::join(offsets.sizes(), ", ")) : "none");
   const at::Tensor whole = offsets.cpu().to(at::kLong).contiguous();
   const int64_t* values = whole.const_data_ptr<int64_t>();
@@ -34,7 +34,7 @@ std::vector<int64_t> numbers(const at::Tensor& whole) {
   return {dense.const_data_ptr<int64_t>(), dense.const_data_ptr<int64_t>() + dense.numel()};
 }
 
-// The padded offsets, each sequence's own tokens fitting into its place.
+// The padded boundaries, after checking that each sequence fits into its padded space.
 at::Tensor checked_padded_offsets(const PackedSeqParams& params, int64_t tokens) {
   const at::Tensor padded = checked(params.cu_seqlens_q_padded, "cu_seqlens_q_padded", tokens, {});
   check(!params.cu_seqlens_kv_padded.defined() ||
@@ -71,7 +71,7 @@ at::Tensor PackedSeqParams::checked_offsets(int64_t tokens) const {
   return queries;
 }
 
-at::Tensor PackedSeqParams::places(const at::Tensor& positions) const {
+at::Tensor PackedSeqParams::positions_in_sequence(const at::Tensor& positions) const {
   const at::Tensor offsets =
       (cu_seqlens_q_padded.defined() ? cu_seqlens_q_padded : cu_seqlens_q).cpu().to(at::kLong);
   const at::Tensor sequence =

@@ -1,4 +1,4 @@
-// Several sequences side by side in one row of tokens (Megatron's PackedSeqParams, format thd).
+// Boundaries of sequences packed into one row of tokens (Megatron's PackedSeqParams, format thd).
 #pragma once
 
 #include <cstdint>
@@ -9,24 +9,22 @@
 namespace megatron {
 
 struct PackedSeqParams {
-  // [sequences + 1], int32 or int64: sequence i takes the tokens [cu_seqlens[i], cu_seqlens[i +
-  // 1]).
+  // [sequences + 1], int32 or int64: sequence i holds tokens [cu_seqlens[i], cu_seqlens[i + 1]).
   at::Tensor cu_seqlens_q, cu_seqlens_kv;
-  // Where padding follows the sequences, as context parallelism may need it: where they lie with
-  // it. Sequence i's own tokens then are the first cu_seqlens[i + 1] - cu_seqlens[i] of those.
-  // Under a causal rule they never see the padding; the loss must be masked there.
+  // Boundaries that include padding after each sequence, as context parallelism may need it. The
+  // first cu_seqlens[i + 1] - cu_seqlens[i] tokens of padded sequence i are real. A causal mask
+  // hides the padding from them; the loss of padding must be masked.
   at::Tensor cu_seqlens_q_padded, cu_seqlens_kv_padded;
-  std::optional<int64_t> max_seqlen_q, max_seqlen_kv;  // checked where given
+  std::optional<int64_t> max_seqlen_q, max_seqlen_kv;  // checked if set
 
-  // The offsets of queries and keys on the CPU, int64, with the padding. Throws Error where they do
-  // not begin at 0, do not increase or do not end at `tokens`, where queries and keys differ, or
-  // where a sequence is longer than its place.
+  // Padded boundaries on the CPU, int64. Throws Error if they do not start at 0, are not
+  // increasing, do not end at `tokens`, differ between queries and keys, or leave a sequence too
+  // little space.
   at::Tensor checked_offsets(int64_t tokens) const;
-  // The places in their own sequences of the tokens that stand at `positions` of the row: [s]
-  // int64.
-  at::Tensor places(const at::Tensor& positions) const;
-  // The attention mask of the same sequences: bool [1, 1, tokens, tokens], true = masked: other
-  // sequences and what lies ahead.
+  // Position within its sequence of each token at `positions` of the row: [s] int64.
+  at::Tensor positions_in_sequence(const at::Tensor& positions) const;
+  // Equivalent attention mask, causal within each sequence: bool [1, 1, tokens, tokens], true =
+  // masked out.
   at::Tensor block_diagonal_mask(int64_t tokens) const;
 };
 

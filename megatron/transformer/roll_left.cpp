@@ -13,8 +13,8 @@ at::Tensor roll_left(const at::Tensor& tokens,
     return rolled;
   }
   const at::Tensor offsets = packed_seq_params->checked_offsets(s);
-  const at::Tensor last_places = offsets.narrow(0, 1, offsets.size(0) - 1) - 1;
-  return rolled.index_fill_(-1, last_places.to(tokens.device()), 0);
+  const at::Tensor last_positions = offsets.narrow(0, 1, offsets.size(0) - 1) - 1;
+  return rolled.index_fill_(-1, last_positions.to(tokens.device()), 0);
 }
 
 at::Tensor roll_left(const at::Tensor& tokens,
@@ -22,7 +22,7 @@ at::Tensor roll_left(const at::Tensor& tokens,
                      const ProcessGroup* cp) {
   if (cp == nullptr || cp->size() == 1) return roll_left(tokens, packed_seq_params);
   const int64_t s = tokens.size(-1), ranks = cp->size();
-  // Every sequence gives this rank two chunks of one length, the earlier first.
+  // This rank holds two chunks of equal length of every sequence, the earlier one first.
   const at::Tensor offsets = packed_seq_params
                                  ? packed_seq_params->checked_offsets(s * ranks).div(ranks, "trunc")
                                  : at::tensor({int64_t{0}, s});
@@ -32,8 +32,8 @@ at::Tensor roll_left(const at::Tensor& tokens,
   const at::Tensor heads =
       tokens.index_select(-1, starts.to(tokens.device())).unflatten(-1, {-1, 2}).contiguous();
   const at::Tensor of_ranks = cp->all_gather(heads.unsqueeze(0));
-  // Rank r's early chunk goes on in r + 1's, the last rank's in its own late one; late chunks go on
-  // in r - 1's, and the first rank's end the sequence.
+  // Rank r's early chunk is followed by that of rank r + 1; the last rank's by its own late chunk.
+  // Rank r's late chunk is followed by that of rank r - 1; the first rank's ends the sequence.
   at::Tensor next = at::zeros_like(heads);
   next.select(-1, 0).copy_(cp->is_last() ? heads.select(-1, 1)
                                          : of_ranks[cp->rank() + 1].select(-1, 0));

@@ -1,4 +1,4 @@
-// Tokens one place further to the left: what each place is to predict one depth deeper.
+// Shifts tokens left by one: the targets of the next MTP depth.
 #pragma once
 
 #include "megatron/parallel/process_group.h"
@@ -6,13 +6,13 @@
 
 namespace megatron {
 
-// [..., s] -> [..., s]: place i takes what stood at i + 1; the last place, with packed sequences
-// that of each, takes 0 (Megatron's roll_tensor). Throws Error for offsets that do not fit.
+// [..., s] -> [..., s]: result[i] = tokens[i + 1]; the last position of the row, or of each packed
+// sequence, becomes 0 (Megatron's roll_tensor). Throws Error for invalid boundaries.
 at::Tensor roll_left(const at::Tensor& tokens,
                      const std::optional<PackedSeqParams>& packed_seq_params);
 
-// The same of a row that is split over a context-parallel group (zigzag.h), [..., s/cp]: the first
-// tokens of the chunks are exchanged. Collective; `cp` may be null.
+// Rolls a row that is sharded over a context-parallel group (zigzag.h), [..., s/cp]. Ranks exchange
+// the first token of each chunk. Collective; `cp` may be null.
 at::Tensor roll_left(const at::Tensor& tokens,
                      const std::optional<PackedSeqParams>& packed_seq_params,
                      const ProcessGroup* cp);

@@ -12,7 +12,7 @@ namespace megatron {
 
 RotaryTable RotaryEmbedding::from_angles(const at::Tensor& angles, at::ScalarType dtype,
                                          at::Device device) const {
-  // Each angle serves a pair: i and i + dim / 2, or the neighbours 2i and 2i + 1 when interleaved.
+  // Each angle rotates a pair of features: i and i + dim / 2, or 2i and 2i + 1 when interleaved.
   const at::Tensor paired = interleaved_ ? at::repeat_interleave(angles, 2, /*dim=*/-1)
                                          : at::cat({angles, angles}, /*dim=*/-1);
   return {(paired.cos() * magnitude_).to(device, dtype),
@@ -40,9 +40,9 @@ RotaryTable RotaryEmbedding::table(const at::Tensor& positions,
   const at::Tensor angles =
       positions.cpu().to(at::kDouble).transpose(1, 2).unsqueeze(-1) * frequencies;
   const auto by_axis = at::split_with_sizes(angles, sections, /*dim=*/-1);
-  std::vector<at::Tensor> parts;
-  for (int64_t axis = 0; axis < axes; ++axis) parts.push_back(by_axis[axis][axis]);
-  return from_angles(at::cat(parts, -1), dtype, device);
+  std::vector<at::Tensor> selected;
+  for (int64_t axis = 0; axis < axes; ++axis) selected.push_back(by_axis[axis][axis]);
+  return from_angles(at::cat(selected, -1), dtype, device);
 }
 
 std::vector<double> rope_frequencies(int64_t dim, double base) {
@@ -54,7 +54,7 @@ std::vector<double> rope_frequencies(int64_t dim, double base) {
 }
 
 std::vector<double> llama3_rescaled(std::vector<double> frequencies, double factor) {
-  // Constants in Megatron.
+  // Megatron hard-codes these.
   constexpr double low = 1, high = 4, original_length = 8192;
   for (double& frequency : frequencies) {
     const double wavelength = 2 * std::numbers::pi / frequency;
@@ -65,10 +65,10 @@ std::vector<double> llama3_rescaled(std::vector<double> frequencies, double fact
 }
 
 std::vector<double> yarn_frequencies(int64_t dim, double base, const YarnConfig& yarn) {
-  // The pair that turns so many times over the original context.
-  const auto pair_of = [&](double turns) {
+  // Index of the pair with this many rotations over the original context.
+  const auto pair_of = [&](double rotations) {
     return static_cast<double>(dim) *
-           std::log(yarn.original_max_position_embeddings / (turns * 2 * std::numbers::pi)) /
+           std::log(yarn.original_max_position_embeddings / (rotations * 2 * std::numbers::pi)) /
            (2 * std::log(base));
   };
   double first = pair_of(yarn.beta_fast), last = pair_of(yarn.beta_slow);

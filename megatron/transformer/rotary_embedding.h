@@ -1,4 +1,4 @@
-// Rotary positions: frequencies and the tables made of them (Megatron
+// Rotary position embedding: frequencies, and tables of cosines and sines (Megatron
 // core/models/common/embeddings/rotary_pos_embedding.py and yarn_rotary_pos_embedding.py).
 #pragma once
 
@@ -10,8 +10,8 @@
 
 namespace megatron {
 
-// What queries and keys are rotated with: [s, rotary dimension], or [s, b, rotary dimension] where
-// each sample has positions of its own; in the wider of fp32 and the parameters' dtype.
+// Cosines and sines [s, rotary dimension], or [s, b, rotary dimension] where positions differ
+// between samples, in the wider of fp32 and the parameters' dtype.
 struct RotaryTable {
   at::Tensor cos, sin;
 
@@ -20,15 +20,15 @@ struct RotaryTable {
 
 class RotaryEmbedding {
  public:
-  // One angular frequency for each pair of features; `magnitude` multiplies sine and cosine.
+  // One angular frequency per pair of features; `magnitude` scales cosine and sine.
   RotaryEmbedding(std::vector<double> frequencies, bool interleaved, double magnitude = 1.0)
       : frequencies_(std::move(frequencies)), interleaved_(interleaved), magnitude_(magnitude) {}
 
-  // positions, fractions allowed: [s] -> tables [s, 2 x frequencies]; [b, s] -> [s, b, ...].
+  // positions (may be fractional) [s] -> tables [s, 2 x frequencies]; [b, s] -> [s, b, ...].
   RotaryTable table(const at::Tensor& positions, at::ScalarType dtype, at::Device device) const;
 
-  // Positions along several axes (mrope): [axes, b, s] -> [s, b, ...]. The frequencies are shared
-  // out in `sections` that follow one axis each, in turn.
+  // Positions along several axes (mrope): [axes, b, s] -> [s, b, ...]. The first sections[0]
+  // frequencies rotate by axis 0, the next sections[1] by axis 1, and so on.
   RotaryTable table(const at::Tensor& positions, const std::vector<int64_t>& sections,
                     at::ScalarType dtype, at::Device device) const;
 
@@ -44,17 +44,19 @@ class RotaryEmbedding {
 // base^(-2i / dim), i < dim / 2.
 std::vector<double> rope_frequencies(int64_t dim, double base);
 
-// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
+// Llama 3.1 scaling: low frequencies are divided by `factor`, high ones kept, with a smooth ramp
+// between.
 std::vector<double> llama3_rescaled(std::vector<double> frequencies, double factor);
 
-// YaRN (Peng et al., 2023): frequencies that turn less than beta_slow times over the original
-// context are divided by the factor, those beyond beta_fast kept, a ramp between.
+// YaRN (Peng et al., 2023): frequencies with fewer than beta_slow rotations over the original
+// context are divided by the scaling factor, those above beta_fast kept, with a linear ramp
+// between.
 std::vector<double> yarn_frequencies(int64_t dim, double base, const YarnConfig& yarn);
 
-// 0.1 mscale ln(factor) + 1, 1 where the factor is at most 1.
+// 0.1 mscale ln(factor) + 1 for factor > 1, else 1.
 double yarn_mscale(double factor, double mscale);
 
-// What YaRN multiplies sine and cosine with: mscale's growth over that of mscale_all_dim.
+// YaRN's scale of cosine and sine: yarn_mscale for mscale over yarn_mscale for mscale_all_dim.
 double yarn_concentration(const YarnConfig& yarn);
 
 }  // namespace megatron

@@ -39,7 +39,7 @@ SelfAttention::SelfAttention(const TransformerConfig& config,
                                         .bias = config.add_bias_linear || config.add_qkv_bias,
                                         .init_std = config.hidden_std()},
           options));
-  // Every rank normalises heads of its own: the gradients of the weights are summed over the ranks.
+  // Each rank normalizes its own heads, so the gradients of the weights are summed over TP.
   LayerOptions per_head = options;
   per_head.sequence_parallel = options.tp->size() > 1;
   if (submodules.q_layernorm) q_layernorm_ = submodules.q_layernorm(config, per_head);
@@ -48,9 +48,9 @@ SelfAttention::SelfAttention(const TransformerConfig& config,
   if (k_layernorm_) register_module("k_layernorm", k_layernorm_);
 }
 
-// The rows of linear_qkv are laid out group by group: the group's queries, their gates, its key,
-// its value. With more ranks than groups the split cuts through groups: the projections are
-// gathered, and each rank takes its queries and the one key and value that they share.
+// The output features of linear_qkv are ordered by query group: queries, gates, key, value of each
+// group. With more TP ranks than groups, groups are split over ranks: the projections are gathered,
+// and each rank selects its queries and the key and value of their group.
 SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_states) const {
   const int64_t d = config_.head_dim(), n = config_.num_attention_heads, g = config_.query_groups();
   const int64_t queries_per_group = n / g, tp = options_.tp->size();
@@ -63,8 +63,8 @@ SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_state
   const int64_t s = mixed.size(0), b = mixed.size(1);
   at::Tensor grouped = mixed.view({s, b, groups, queries_per_group + gates_per_group + 2, d});
   if (groups_are_shared) grouped = grouped.narrow(2, options_.tp->rank() * g / tp, 1);
-  // One operator, so that backward writes one gradient instead of adding padded ones.
-  const auto parts = grouped.split_with_sizes({queries_per_group, gates_per_group, 1, 1}, 3);
+  // A single split, so that backward writes one gradient instead of summing padded ones.
+  const auto pieces = grouped.split_with_sizes({queries_per_group, gates_per_group, 1, 1}, 3);
   const auto heads_of_this_rank = [&](at::Tensor heads) {
     if (groups_are_shared) {
       const int64_t queries_p = n / tp;
@@ -72,10 +72,10 @@ SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_state
     }
     return heads.reshape({s, b, -1, d});
   };
-  return {.query = heads_of_this_rank(parts[0]),
-          .gate = gates_per_group > 0 ? heads_of_this_rank(parts[1]) : at::Tensor(),
-          .key = parts[2].squeeze(3),
-          .value = parts[3].squeeze(3)};
+  return {.query = heads_of_this_rank(pieces[0]),
+          .gate = gates_per_group > 0 ? heads_of_this_rank(pieces[1]) : at::Tensor(),
+          .key = pieces[2].squeeze(3),
+          .value = pieces[3].squeeze(3)};
 }
 
 at::Tensor SelfAttention::normalized(const at::Tensor& heads,

@@ -1,5 +1,5 @@
-// Self-attention with query groups: fused linear_qkv, normalised queries and keys, rotary
-// positions, core attention, output gate, linear_proj.
+// Grouped-query self-attention: linear_qkv, query and key norms, rotary embedding, core attention,
+// output gate, linear_proj.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,7 @@ struct SelfAttentionSubmodules {
   std::function<std::shared_ptr<CoreAttention>(const TransformerConfig&, int64_t layer_number,
                                                const LayerOptions&)>
       core_attention;
-  // Over a head's features; may be empty or give null.
+  // Norm over head_dim features; may be empty or return null.
   std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)> q_layernorm,
       k_layernorm;
 };
@@ -32,7 +32,8 @@ class SelfAttention : public Attention {
 
  private:
   struct Projections {
-    at::Tensor query, gate, key, value;  // [s, b, n_p, d] twice (gate or undefined), [s, b, g_p, d]
+    at::Tensor query, gate;  // [s, b, n_p, d]; the gate may be undefined
+    at::Tensor key, value;   // [s, b, g_p, d]
   };
   Projections project(const at::Tensor& hidden_states) const;
   at::Tensor normalized(const at::Tensor& heads, const std::shared_ptr<Norm>& norm) const;

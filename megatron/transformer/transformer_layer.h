@@ -1,4 +1,4 @@
-// One transformer layer, built from a table of factories.
+// A transformer layer, built from a table of factories.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,7 @@
 
 namespace megatron {
 
-// A layer's spec: how each part is made. A new attention or norm is one class and one entry here.
+// A layer's spec: a factory for each submodule.
 struct TransformerLayerSubmodules {
   using NormFactory =
       std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)>;
@@ -32,19 +32,23 @@ class TransformerLayer : public HookedModule {
   at::Tensor forward(const at::Tensor& hidden_states, const LayerInput& input,
                      const ForwardContext& context) const;
 
-  // The halves of forward, each with its norm and residual; schedule plans run them one by one.
+  // The two halves of forward, each with its norm and residual addition. Schedule plans call them
+  // separately, each between the module's forward hooks.
   at::Tensor forward_attention(const at::Tensor& hidden_states, const LayerInput& input,
                                const ForwardContext& context) const;
   at::Tensor forward_mlp(const at::Tensor& hidden_states, const ForwardContext& context) const;
 
  private:
-  // residual + dropout(output + bias)
+  at::Tensor attention_branch(const at::Tensor& hidden_states, const LayerInput& input,
+                              const ForwardContext& context) const;
+  at::Tensor mlp_branch(const at::Tensor& hidden_states, const ForwardContext& context) const;
+  // residual + dropout(branch.output + branch.bias)
   at::Tensor add_to_residual(const OutputAndBias& branch, const at::Tensor& residual,
                              DropoutSite site, const ForwardContext& context) const;
 
   int64_t layer_number_;
   double hidden_dropout_;
-  bool residual_behind_norm_;
+  bool residual_after_norm_;  // apply_residual_connection_post_layernorm
   bool recomputes_norms_;
   std::shared_ptr<Norm> input_layernorm_, pre_mlp_layernorm_;
   std::shared_ptr<Attention> self_attention_;

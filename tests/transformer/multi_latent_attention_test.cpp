@@ -1,5 +1,5 @@
-// Latent attention against its formula written out, in every tensor-parallel layout, packed, and
-// decoded from both caches.
+// Multi-latent attention: against its formula, in tensor-parallel layouts, with packed sequences,
+// and decoding from both kinds of cache.
 #include "megatron/transformer/multi_latent_attention.h"
 
 #include <cmath>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kBatch = 2, kLength = 8;
 
-// Every size differs from the others.
+// All sizes differ.
 GPTModelConfig latent_config() {
   GPTModelConfig config;
   config.vocab_size = 40;
@@ -31,7 +31,7 @@ GPTModelConfig latent_config() {
   config.position_embedding_type = PositionEmbeddingType::rope;
   TransformerConfig& t = config.transformer;
   t.num_layers = 2;
-  t.hidden_size = 22;  // no multiple of the heads
+  t.hidden_size = 22;  // not a multiple of the heads
   t.num_attention_heads = 4;
   t.ffn_hidden_size = 32;
   t.normalization = Normalization::RMSNorm;
@@ -81,12 +81,11 @@ LayerInput input_of(const GPTModelConfig& config, int64_t length,
   return input;
 }
 
-ForwardContext whole_pass(int64_t length, bool training = false) {
+ForwardContext full_context(int64_t length, bool training = false) {
   return ForwardContext::make(training, 3, at::arange(kBatch, at::kLong), length, false, 0, 1);
 }
 
-// --- the formula, token by token and head by head
-// -------------------------------------------------
+// --- The formula, per token and head
 
 using Weights = std::map<std::string, at::Tensor>;
 
@@ -97,13 +96,13 @@ Weights weights_of(const MegatronModule& module) {
   return weights;
 }
 
-at::Tensor normalised(const at::Tensor& x, const Weights& weights, const std::string& name) {
+at::Tensor normalized(const at::Tensor& x, const Weights& weights, const std::string& name) {
   if (!weights.contains(name)) return x;
   return x / at::sqrt(x.square().mean() + 1e-5) * weights.at(name);
 }
 
-// Neighbouring features are real and imaginary part of a number that turns with the position.
-at::Tensor turned(const at::Tensor& x, int64_t position) {
+// Adjacent features are the real and imaginary parts of a number rotated by the position.
+at::Tensor rotate_pairs(const at::Tensor& x, int64_t position) {
   at::Tensor y = x.clone();
   const int64_t r = x.size(0);
   for (int64_t i = 0; i < r; i += 2) {
@@ -125,22 +124,23 @@ at::Tensor by_formula(const TransformerConfig& config, const Weights& weights,
   for (int64_t token = 0; token < s; ++token) {
     const at::Tensor down = weights.at("linear_kv_down_proj.weight").matmul(x[token]);
     const at::Tensor up = weights.at("linear_kv_up_proj.weight")
-                              .matmul(normalised(down.narrow(0, 0, mla.kv_lora_rank), weights,
+                              .matmul(normalized(down.narrow(0, 0, mla.kv_lora_rank), weights,
                                                  "kv_layernorm.weight"));
-    const at::Tensor place = turned(down.narrow(0, mla.kv_lora_rank, r), token);
+    const at::Tensor rotary_key = rotate_pairs(down.narrow(0, mla.kv_lora_rank, r), token);
     const at::Tensor query =
         mla.q_lora_rank
             ? weights.at("linear_q_up_proj.weight")
-                  .matmul(normalised(weights.at("linear_q_down_proj.weight").matmul(x[token]),
+                  .matmul(normalized(weights.at("linear_q_down_proj.weight").matmul(x[token]),
                                      weights, "q_layernorm.weight"))
             : weights.at("linear_q_proj.weight").matmul(x[token]);
     std::vector<at::Tensor> heads;
     for (int64_t head = 0; head < n; ++head) {
-      const at::Tensor own = up.narrow(0, head * (d + dv), d + dv);
-      keys[head].push_back(at::cat({own.narrow(0, 0, d), place}));
-      values[head].push_back(own.narrow(0, d, dv));
+      const at::Tensor up_head = up.narrow(0, head * (d + dv), d + dv);
+      keys[head].push_back(at::cat({up_head.narrow(0, 0, d), rotary_key}));
+      values[head].push_back(up_head.narrow(0, d, dv));
       const at::Tensor q = query.narrow(0, head * (d + r), d + r);
-      const at::Tensor rotated = at::cat({q.narrow(0, 0, d), turned(q.narrow(0, d, r), token)});
+      const at::Tensor rotated =
+          at::cat({q.narrow(0, 0, d), rotate_pairs(q.narrow(0, d, r), token)});
       const at::Tensor scores = at::stack(keys[head]).matmul(rotated) / std::sqrt(double(d + r));
       heads.push_back(at::softmax(scores, 0).matmul(at::stack(values[head])));
     }
@@ -152,26 +152,26 @@ at::Tensor by_formula(const TransformerConfig& config, const Weights& weights,
 
 TEST(LatentAttention, EqualsItsFormula) {
   for (const bool query_latent : {true, false}) {
-    for (const bool normalise : {true, false}) {
+    for (const bool normalize : {true, false}) {
       GPTModelConfig config = latent_config();
-      config.transformer.qk_layernorm = normalise;
+      config.transformer.qk_layernorm = normalize;
       if (!query_latent) config.transformer.mla.q_lora_rank.reset();
       const auto attention = make_attention(config);
       const at::NoGradGuard no_grad;
       const at::Tensor x = wave({kLength, kBatch, config.transformer.hidden_size}, 0);
       const auto [output, bias] =
-          attention->forward(x, input_of(config, kLength), whole_pass(kLength));
+          attention->forward(x, input_of(config, kLength), full_context(kLength));
       for (int64_t row = 0; row < kBatch; ++row) {
         const at::Tensor expected =
             by_formula(config.transformer, weights_of(*attention), x.select(1, row));
         EXPECT_TRUE(at::allclose(output.select(1, row) + bias, expected, 1e-11, 1e-11))
-            << "query latent " << query_latent << ", normalised " << normalise;
+            << "query latent " << query_latent << ", normalized " << normalize;
       }
     }
   }
 }
 
-TEST(LatentAttention, HasMegatronsParameters) {
+TEST(LatentAttention, ParametersMatchMegatron) {
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const ParameterPtr& parameter : make_attention(latent_config())->parameters())
     shapes[parameter->name] = parameter->global_shape();
@@ -187,7 +187,7 @@ TEST(LatentAttention, HasMegatronsParameters) {
 }
 
 // DeepSeek-V3: factor 40, mscale_all_dim 1, heads of 128 + 64.
-TEST(LatentAttention, ScoresGrowWithYarn) {
+TEST(LatentAttention, YarnScalesTheScores) {
   MultiLatentAttentionConfig mla;
   EXPECT_DOUBLE_EQ(latent_softmax_scale(mla), 1 / std::sqrt(192.0));
   mla.rope_type = RopeType::yarn;
@@ -195,51 +195,50 @@ TEST(LatentAttention, ScoresGrowWithYarn) {
   EXPECT_NEAR(latent_softmax_scale(mla), 0.135234, 1e-6);
 }
 
-// --- layouts
-// --------------------------------------------------------------------------------------
+// --- Layouts
 
 struct LatentLayout {
   int tp;
   bool sequence_parallel;
 };
 
-class LatentAttentionInLayout : public testing::TestWithParam<LatentLayout> {};
+class LatentAttentionLayouts : public testing::TestWithParam<LatentLayout> {};
 
-// Outputs and all gradients of one rank, attention dropout included.
-TEST_P(LatentAttentionInLayout, EqualsOneRank) {
+// Compares outputs and all gradients, with attention dropout.
+TEST_P(LatentAttentionLayouts, EqualOneRank) {
   const auto [tp, sequence_parallel] = GetParam();
   for (const bool query_latent : {true, false}) {
     GPTModelConfig config = latent_config();
     config.transformer.attention_dropout = 0.2;
     if (!query_latent) config.transformer.mla.q_lora_rank.reset();
-    const auto whole = make_attention(config);
+    const auto one_rank = make_attention(config);
     const at::Tensor x =
         wave({kLength, kBatch, config.transformer.hidden_size}, 0).set_requires_grad(true);
     const at::Tensor g = wave(x.sizes(), 4);
     const at::Tensor y =
-        whole->forward(x, input_of(config, kLength), whole_pass(kLength, true)).output;
+        one_rank->forward(x, input_of(config, kLength), full_context(kLength, true)).output;
     torch::autograd::backward({y}, {g});
     std::map<std::string, at::Tensor> gradients;
-    for (const ParameterPtr& parameter : whole->parameters())
+    for (const ParameterPtr& parameter : one_rank->parameters())
       gradients[parameter->name] = parameter->data.grad();
 
     run_thread_world(tp, [&](RankContext& rank) {
       const auto groups = rank.make_groups({.tp = tp});
       const auto attention = make_attention(
           config, {at::TensorOptions().dtype(at::kDouble), groups.tp, sequence_parallel});
-      const int64_t part = sequence_parallel ? kLength / tp : kLength,
-                    first = sequence_parallel ? part * rank.rank : 0;
+      const int64_t length = sequence_parallel ? kLength / tp : kLength,
+                    first = sequence_parallel ? length * rank.rank : 0;
       const at::Tensor input =
-          x.detach().narrow(0, first, part).contiguous().set_requires_grad(true);
+          x.detach().narrow(0, first, length).contiguous().set_requires_grad(true);
       const at::Tensor output =
           attention
               ->forward(input, input_of(config, kLength),
                         ForwardContext::make(true, 3, at::arange(kBatch, at::kLong), kLength,
                                              sequence_parallel, rank.rank, tp))
               .output;
-      EXPECT_TRUE(at::allclose(output, y.narrow(0, first, part), 1e-11, 1e-11));
-      torch::autograd::backward({output}, {g.narrow(0, first, part).contiguous()});
-      EXPECT_TRUE(at::allclose(input.grad(), x.grad().narrow(0, first, part), 1e-11, 1e-11));
+      EXPECT_TRUE(at::allclose(output, y.narrow(0, first, length), 1e-11, 1e-11));
+      torch::autograd::backward({output}, {g.narrow(0, first, length).contiguous()});
+      EXPECT_TRUE(at::allclose(input.grad(), x.grad().narrow(0, first, length), 1e-11, 1e-11));
       for (const ParameterPtr& parameter : attention->parameters()) {
         if (parameter->name == "linear_proj.bias") continue;  // added by the layer
         at::Tensor gradient = parameter->data.grad().clone();
@@ -252,11 +251,11 @@ TEST_P(LatentAttentionInLayout, EqualsOneRank) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, LatentAttentionInLayout,
+INSTANTIATE_TEST_SUITE_P(Layouts, LatentAttentionLayouts,
                          testing::Values(LatentLayout{1, false}, LatentLayout{2, false},
                                          LatentLayout{2, true}, LatentLayout{4, true}));
 
-TEST(LatentAttention, PackedSequencesEqualTheSameAlone) {
+TEST(LatentAttention, PackedSequencesEqualSeparateOnes) {
   const GPTModelConfig config = latent_config();
   const auto attention = make_attention(config);
   const at::NoGradGuard no_grad;
@@ -264,20 +263,20 @@ TEST(LatentAttention, PackedSequencesEqualTheSameAlone) {
   const at::Tensor x = wave({8, 1, config.transformer.hidden_size}, 0);
   PackedSeqParams packed;
   packed.cu_seqlens_q = at::tensor({0, 3, 4, 8}, at::kInt);
-  const at::Tensor together =
-      attention->forward(x, input_of(config, 8, packed), whole_pass(8)).output;
+  const at::Tensor packed_output =
+      attention->forward(x, input_of(config, 8, packed), full_context(8)).output;
   int64_t first = 0;
   for (const int64_t length : lengths) {
-    const at::Tensor alone =
-        attention->forward(x.narrow(0, first, length), input_of(config, length), whole_pass(length))
+    const at::Tensor separate =
+        attention
+            ->forward(x.narrow(0, first, length), input_of(config, length), full_context(length))
             .output;
-    EXPECT_TRUE(at::allclose(together.narrow(0, first, length), alone, 1e-12, 1e-12));
+    EXPECT_TRUE(at::allclose(packed_output.narrow(0, first, length), separate, 1e-12, 1e-12));
     first += length;
   }
 }
 
-// --- decoding
-// -------------------------------------------------------------------------------------
+// --- Decoding
 
 at::Tensor logits_of(GPTModel& model, const at::Tensor& tokens, int64_t first,
                      InferenceContext* cache) {
@@ -293,25 +292,25 @@ at::Tensor logits_of(GPTModel& model, const at::Tensor& tokens, int64_t first,
 }
 
 struct Cached {
-  at::Tensor logits;  // [b, s, v] of all tokens, fed in chunks
+  at::Tensor logits;  // [b, s, v] of all tokens, decoded in chunks
   int64_t bytes;      // of the cache
 };
 
 Cached decoded(GPTModel& model, const at::Tensor& tokens) {
   InferenceContext cache(/*max_sequence_length=*/16);
   cache.materialize_only_last_token_logits = false;
-  std::vector<at::Tensor> parts;
+  std::vector<at::Tensor> chunks;
   int64_t first = 0;
   for (const int64_t chunk : {6, 1, 1, 3, 1}) {
-    parts.push_back(logits_of(model, tokens.narrow(1, first, chunk).contiguous(), first, &cache));
+    chunks.push_back(logits_of(model, tokens.narrow(1, first, chunk).contiguous(), first, &cache));
     cache.advance(chunk);
     first += chunk;
   }
-  return {at::cat(parts, 1), cache.bytes()};
+  return {at::cat(chunks, 1), cache.bytes()};
 }
 
-// The first chunk is projected up from cached latents, those of up to five tokens are absorbed.
-TEST(LatentAttention, BothCachesDecodeAsTheWholeForward) {
+// The first chunk up-projects the cached latents; chunks of at most five tokens use absorption.
+TEST(LatentAttention, DecodingWithEitherCacheEqualsFullForward) {
   const at::Tensor tokens = (at::arange(kBatch * 12, at::kLong) * 13 % 40).view({kBatch, 12});
   for (const auto& [dtype, bound] : {std::pair{at::kFloat, 1e-5}, {at::kDouble, 1e-12}}) {
     for (const bool latents : {false, true}) {
@@ -328,8 +327,8 @@ TEST(LatentAttention, BothCachesDecodeAsTheWholeForward) {
           initialize_weights(*model, 5);
           model->synchronize_shared_embedding();
           const Cached ours = decoded(*model, tokens);
-          const at::Tensor whole = logits_of(*model, tokens, 0, nullptr);
-          EXPECT_LT((ours.logits - whole).abs().max().item<double>(), bound)
+          const at::Tensor full = logits_of(*model, tokens, 0, nullptr);
+          EXPECT_LT((ours.logits - full).abs().max().item<double>(), bound)
               << "latents " << latents << ", tp " << tp;
           const auto& mla = config.transformer.mla;
           const int64_t heads_p = config.transformer.num_attention_heads / tp;
@@ -343,8 +342,8 @@ TEST(LatentAttention, BothCachesDecodeAsTheWholeForward) {
   }
 }
 
-// DeepSeek-V3: a cached token costs 512 x 256 products a head to project up.
-TEST(LatentAbsorption, PaysForTokensAndNotForPrompts) {
+// DeepSeek-V3: up-projecting a cached token costs 512 x 256 multiplications per head.
+TEST(LatentAbsorption, PaysForDecodingOnly) {
   MultiLatentAttentionConfig mla;
   mla.kv_lora_rank = 512;
   EXPECT_TRUE(absorption_pays(mla, 1));

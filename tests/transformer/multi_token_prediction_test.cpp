@@ -1,10 +1,11 @@
-// The block of prediction layers: what each depth is given, and what its specs must be.
+// MultiTokenPredictionBlock: the inputs of each depth, repeated layers, dropout keys, specs.
 #include "megatron/transformer/multi_token_prediction.h"
 
 #include <set>
 
 #include <ATen/ATen.h>
 
+#include "megatron/data_parallel/gradient_buffer.h"
 #include "megatron/models/gpt/gpt_layer_specs.h"
 
 #include "tests/ops/op_test.h"
@@ -43,13 +44,13 @@ ForwardContext block_context(bool training, int64_t s, int64_t b) {
   return ForwardContext::make(training, /*seed=*/7, at::arange(b, at::kLong), s, false, 0, 1);
 }
 
-// Hidden states in which place and id can be told apart.
+// Embeddings that identify both token id and position.
 at::Tensor embed_ids(const at::Tensor& ids, const at::Tensor& positions, const ForwardContext&) {
   const at::Tensor values = (ids * 10 + positions).to(at::kDouble).t().unsqueeze(-1);
   return at::sin(values * at::arange(1, 9, at::kDouble));
 }
 
-TEST(MultiTokenPredictionBlock, EachDepthSeesTheTokensRolledOnceMore) {
+TEST(MultiTokenPredictionBlock, EachDepthRollsTheTokensOnce) {
   const at::Tensor ids = at::tensor({3, 1, 4, 1}, at::kLong).view({1, 4});
   const at::Tensor positions = at::arange(4, at::kLong).view({1, 4});
   std::vector<at::Tensor> seen_ids, seen_positions;
@@ -74,7 +75,7 @@ TEST(MultiTokenPredictionBlock, EachDepthSeesTheTokensRolledOnceMore) {
   }
 }
 
-TEST(MultiTokenPredictionBlock, RepeatedLayerIsOneSetOfWeightsAtEveryDepth) {
+TEST(MultiTokenPredictionBlock, RepeatedLayerSharesWeightsBetweenDepths) {
   const auto block = make_block(block_config(true));
   EXPECT_EQ(block->layers().size(), 1);
   for (const ParameterPtr& parameter : block->parameters())
@@ -96,8 +97,8 @@ TEST(MultiTokenPredictionBlock, RepeatedLayerIsOneSetOfWeightsAtEveryDepth) {
   }
 }
 
-// Every site of every depth draws from a stream of its own, the decoder's among them.
-TEST(MultiTokenPredictionBlock, DropoutIsKeyedByDepth) {
+// Every dropout site of the decoder and of each depth has a distinct key.
+TEST(MultiTokenPredictionBlock, DropoutKeysDifferBetweenDepths) {
   for (const bool repeated : {false, true}) {
     std::set<int64_t> embedding_keys = {0}, layer_keys = {1, 2, 3};
     int64_t depth = 0;
@@ -118,7 +119,7 @@ TEST(MultiTokenPredictionBlock, DropoutIsKeyedByDepth) {
   }
 }
 
-TEST(MultiTokenPredictionBlock, DetachedHeadsPassNothingBackAndClipByThemselves) {
+TEST(MultiTokenPredictionBlock, DetachedHeadsPassNoGradientAndClipSeparately) {
   for (const bool detached : {false, true}) {
     TransformerConfig config = block_config(false);
     config.mtp.mtp_detach_heads = detached;
@@ -145,12 +146,61 @@ TEST(MultiTokenPredictionBlock, DetachedHeadsPassNothingBackAndClipByThemselves)
   }
 }
 
-TEST(MultiTokenPredictionBlock, SpecsMustBeAsManyAsTheLayers) {
+// The gradient of a repeated layer equals the fp32 sum of the gradients of separate layers with the
+// same weights. Autograd alone would sum the uses of norm weights and biases in bf16.
+TEST(MultiTokenPredictionBlock, RepeatedLayerSumsGradientsInFp32) {
+  std::vector<std::vector<at::Tensor>> gradients;  // by block and parameter
+  for (const bool repeated : {true, false}) {
+    TransformerConfig config = block_config(repeated);
+    config.params_dtype = at::kBFloat16;
+    config.bf16 = true;
+    config.mtp.mtp_num_layers = 2;
+    MultiTokenPredictionBlock block(
+        config, *gpt_mtp_block_local_spec(config),
+        {at::TensorOptions().dtype(at::kBFloat16), ProcessGroupCollection::single_rank().tp});
+    block.assign_names("mtp.");
+    {
+      const at::NoGradGuard no_grad;
+      for (const auto& layer : block.layers()) {
+        uint64_t seed = 1;
+        for (const ParameterPtr& parameter : layer->parameters())
+          parameter->data.copy_(0.5 *
+                                test::random_tensor(parameter->data.sizes(), at::kDouble, seed++));
+      }
+    }
+    const GradientBuffer buffer(block.parameters(), {}, 1);
+    const auto by_depth = block.forward(
+        test::random_tensor({4, 1, 8}, at::kDouble, 54).to(at::kBFloat16),
+        at::tensor({3, 1, 4, 1}, at::kLong).view({1, 4}), at::arange(4, at::kLong).view({1, 4}),
+        [](const at::Tensor& ids, const at::Tensor& positions, const ForwardContext& context) {
+          return embed_ids(ids, positions, context).to(at::kBFloat16);
+        },
+        LayerInput{}, block_context(true, 4, 1));
+    torch::autograd::backward({by_depth[0].pow(2).sum() + by_depth[1].pow(3).sum()}, {});
+    for (const auto& layer : block.layers()) {
+      gradients.emplace_back();
+      for (const ParameterPtr& parameter : layer->parameters())
+        gradients.back().push_back(parameter->main_grad.clone());
+    }
+  }
+  ASSERT_EQ(gradients.size(), 3);
+  for (size_t i = 0; i < gradients[0].size(); ++i) {
+    const at::Tensor expected = gradients[1][i] + gradients[2][i];
+    EXPECT_EQ(expected.scalar_type(), at::kFloat);
+    if (expected.dim() == 1) {
+      test::expect_identical(gradients[0][i], expected);
+    } else {
+      test::expect_close(gradients[0][i], expected, 1e-5);
+    }
+  }
+}
+
+TEST(MultiTokenPredictionBlock, NumberOfSpecsMustMatch) {
   const TransformerConfig config = block_config(false);
   MultiTokenPredictionBlockSubmodules specs = *gpt_mtp_block_local_spec(config);
   specs.layers.pop_back();
   test::expect_error([&] { MultiTokenPredictionBlock(config, specs, block_options()); },
-                     "specs of 3 prediction layers");
+                     "Expected 3 MTP layer specs");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Recomputation changes memory and time, and not a bit of the numbers.
+// Recomputation is bit-identical and reduces memory.
 #include <atomic>
 #include <span>
 
@@ -65,7 +65,7 @@ constexpr Layout kLayouts[] = {{"one_rank", 1, 1, 1, false},
                                {"pp2", 2, 1, 2, false},
                                {"tp2_sp_pp2", 4, 2, 2, true}};
 
-constexpr int64_t kLayersOfAStage = 3;
+constexpr int64_t kLayersPerStage = 3;
 
 MultiLatentAttentionConfig latent_heads() {
   MultiLatentAttentionConfig mla;
@@ -78,7 +78,7 @@ MultiLatentAttentionConfig latent_heads() {
   return mla;
 }
 
-// With dropout. The llama has query groups and residuals behind the norm.
+// With dropout. The llama has query groups and apply_residual_connection_post_layernorm.
 enum class Family { gpt2, llama, latent };
 
 Options small_options(const Layout& layout, Family family, at::ScalarType dtype) {
@@ -89,7 +89,7 @@ Options small_options(const Layout& layout, Family family, at::ScalarType dtype)
   config.seq_length = 16;
   config.share_embeddings_and_output_weights = family == Family::gpt2;
   TransformerConfig& transformer = config.transformer;
-  transformer.num_layers = kLayersOfAStage * layout.pp;
+  transformer.num_layers = kLayersPerStage * layout.pp;
   transformer.hidden_size = 32;
   transformer.num_attention_heads = 4;
   transformer.params_dtype = dtype;
@@ -129,7 +129,8 @@ MicroBatch numbered_microbatch(const GPTModelConfig& config, int64_t index) {
 
 struct Numbers {
   std::vector<double> losses;
-  std::map<std::string, at::Tensor> gradients, weights;  // of the first step, after the third
+  std::map<std::string, at::Tensor> gradients,
+      weights;  // gradients of the first step, weights after the third
 };
 
 Numbers train(const Options& options, const RankContext& rank) {
@@ -164,9 +165,9 @@ void expect_same_bits(const Numbers& got, const Numbers& want, const std::string
     EXPECT_TRUE(at::equal(got.weights.at(name), weight)) << what << ", weight " << name;
 }
 
-class RecomputeInLayout : public testing::TestWithParam<std::tuple<Layout, at::ScalarType>> {};
+class RecomputeLayouts : public testing::TestWithParam<std::tuple<Layout, at::ScalarType>> {};
 
-TEST_P(RecomputeInLayout, EqualsNoRecomputationBitForBit) {
+TEST_P(RecomputeLayouts, AreBitIdenticalToNoRecomputation) {
   const auto [layout, dtype] = GetParam();
   for (const Family family : {Family::gpt2, Family::llama, Family::latent}) {
     const Options options = small_options(layout, family, dtype);
@@ -184,7 +185,7 @@ TEST_P(RecomputeInLayout, EqualsNoRecomputationBitForBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, RecomputeInLayout,
+INSTANTIATE_TEST_SUITE_P(Table, RecomputeLayouts,
                          testing::Combine(testing::ValuesIn(kLayouts),
                                           testing::Values(at::kFloat, at::kBFloat16)),
                          [](const auto& info) {
@@ -192,7 +193,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, RecomputeInLayout,
                                   c10::toString(std::get<1>(info.param));
                          });
 
-// Bytes that the tensors of the threads under it hold, now and at most.
+// Current and peak bytes of tensors allocated by threads with this reporter.
 class HeldMemory : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device) override {
@@ -224,14 +225,14 @@ struct PassOptions {
   bool latent = false;  // multi-latent attention
 };
 
-// Four layers by themselves: what a pass holds and how often each layer's attention runs.
+// Memory of a pass through four layers, and how often each layer's attention runs.
 class RecomputedBlock : public testing::Test {
  protected:
   static constexpr int64_t s = 64, b = 2, h = 32, n = 4, layers = 4;
   static constexpr int64_t state_bytes = s * b * h * sizeof(float);  // one [s, b, h]
 
   struct Pass {
-    int64_t saved, peak;    // bytes after forward; at most
+    int64_t saved, peak;    // bytes held after forward; peak bytes
     std::vector<int> runs;  // by layer, forward and backward
     at::Tensor input_grad;
   };
@@ -274,7 +275,7 @@ class RecomputedBlock : public testing::Test {
     const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, memory);
     const at::AutoGradMode mode(pass_options.grad_mode);
     const at::Tensor output = block.forward(x, {}, context);
-    tp->barrier();  // ranks as threads free each other's buffers
+    tp->barrier();  // ranks as threads may free each other's buffers
     pass.saved = memory->held;
     tp->barrier();
     if (output.requires_grad()) output.sum().backward();
@@ -284,12 +285,13 @@ class RecomputedBlock : public testing::Test {
   }
 };
 
-TEST_F(RecomputedBlock, FullKeepsOnlyTheInputsOfItsGroups) {
+TEST_F(RecomputedBlock, FullKeepsOnlyTheInputOfEachGroup) {
   const Pass none = run({});
   EXPECT_EQ(none.runs, std::vector<int>(layers, 1));
   const Pass one = run(full(RecomputeMethod::uniform, 1));
   EXPECT_EQ(one.runs, std::vector<int>(layers, 2));
-  // Each layer's output, the final norm's output and statistics; the first input is the caller's.
+  // The output of each layer, and output and statistics of the final norm. The caller holds the
+  // first input.
   EXPECT_LE(one.saved, (layers + 1) * state_bytes + 4096);
   EXPECT_LT(one.saved, none.saved / 8);
   EXPECT_LT(one.peak, none.peak / 2);
@@ -305,7 +307,7 @@ TEST_F(RecomputedBlock, FullKeepsOnlyTheInputsOfItsGroups) {
     EXPECT_TRUE(at::equal(pass->input_grad, none.input_grad));
 }
 
-TEST_F(RecomputedBlock, EachModuleSavesWhatItNamesIn) {
+TEST_F(RecomputedBlock, SelectiveSavesTheActivationsOfItsModules) {
   const Pass none = run({});
   const auto saved_by = [&](const char* module) {
     const Pass pass = run(selective({module}));
@@ -313,7 +315,7 @@ TEST_F(RecomputedBlock, EachModuleSavesWhatItNamesIn) {
     EXPECT_TRUE(at::equal(pass.input_grad, none.input_grad)) << module;
     return none.saved - pass.saved;
   };
-  // The probabilities; the two norms' outputs; what enters and leaves the activation, 4 h wide.
+  // Attention probabilities; outputs of two norms; input and output of the activation, 4 h wide.
   EXPECT_GE(saved_by("core_attn"), layers * b * n * s * s * int64_t{sizeof(float)});
   EXPECT_GE(saved_by("layernorm"), layers * 2 * state_bytes);
   EXPECT_GE(saved_by("mlp"), layers * 8 * state_bytes);
@@ -325,11 +327,11 @@ TEST_F(RecomputedBlock, EachModuleSavesWhatItNamesIn) {
   EXPECT_TRUE(at::equal(all.input_grad, none.input_grad));
 }
 
-TEST_F(RecomputedBlock, ProjectionsUpFromLatentsKeepNoHeads) {
+TEST_F(RecomputedBlock, MlaUpProjectionSavesQueriesKeysAndValues) {
   const PassOptions latent{.latent = true};
   const Pass none = run({}, latent), up = run(selective({"mla_up_proj"}), latent);
   const Pass both = run(selective({"core_attn", "mla_up_proj"}), latent);
-  // Queries and keys, and the projection that holds the values.
+  // Queries, keys, and the projection output that contains the values.
   const int64_t head_widths = 12 + 12 + 14;
   const int64_t heads_bytes = layers * s * b * n * head_widths * int64_t{sizeof(float)};
   EXPECT_GE(none.saved - up.saved, heads_bytes);
@@ -338,8 +340,8 @@ TEST_F(RecomputedBlock, ProjectionsUpFromLatentsKeepNoHeads) {
   EXPECT_TRUE(at::equal(both.input_grad, none.input_grad));
 }
 
-// Of what is gathered for the layers behind the norms only the parts are kept, without storage.
-TEST_F(RecomputedBlock, NormsSaveWholeSequencesWithSequenceParallelism) {
+// The gathered norm outputs are not kept either.
+TEST_F(RecomputedBlock, LayernormSavesGatheredSequences) {
   const auto kept = std::make_shared<HeldMemory>(), recomputed = std::make_shared<HeldMemory>();
   run_thread_world(2, [&](RankContext& rank) {
     const auto tp = rank.make_groups({.tp = 2}).tp;
@@ -350,7 +352,7 @@ TEST_F(RecomputedBlock, NormsSaveWholeSequencesWithSequenceParallelism) {
   });
 }
 
-TEST_F(RecomputedBlock, RunsOnceWhereNothingIsDifferentiated) {
+TEST_F(RecomputedBlock, RunsOnceWithoutGradients) {
   for (const Setting& setting : kSettings) {
     const Pass frozen =
         run(setting.recompute, {.input_requires_grad = false, .weights_require_grad = false});
@@ -360,7 +362,7 @@ TEST_F(RecomputedBlock, RunsOnceWhereNothingIsDifferentiated) {
   }
 }
 
-TEST_F(RecomputedBlock, WorksWhereOnlyInputOrOnlyWeightsAreDifferentiated) {
+TEST_F(RecomputedBlock, WorksWithGradientsOfInputOrWeightsOnly) {
   const Pass want = run({});
   for (const Setting& setting : kSettings) {
     const Pass input_only = run(setting.recompute, {.weights_require_grad = false});

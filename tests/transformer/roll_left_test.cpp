@@ -10,14 +10,14 @@
 namespace megatron {
 namespace {
 
-TEST(RollLeft, LastPlaceOfARowTakesZero) {
+TEST(RollLeft, LastPositionBecomesZero) {
   const at::Tensor tokens = at::tensor({5, 6, 7, 8, 9, 1}, at::kLong).view({2, 3});
   test::expect_identical(roll_left(tokens, {}),
                          at::tensor({6, 7, 0, 9, 1, 0}, at::kLong).view({2, 3}));
   test::expect_identical(tokens, at::tensor({5, 6, 7, 8, 9, 1}, at::kLong).view({2, 3}));
 }
 
-TEST(RollLeft, PackedSequencesRollEachByItself) {
+TEST(RollLeft, PackedSequencesRollSeparately) {
   const at::Tensor tokens = at::arange(1, 8, at::kLong).view({1, 7});
   const PackedSeqParams packed{.cu_seqlens_q = at::tensor({0, 3, 4, 7}, at::kInt)};
   test::expect_identical(roll_left(tokens, packed),
@@ -26,15 +26,15 @@ TEST(RollLeft, PackedSequencesRollEachByItself) {
                          at::tensor({1, 1, 0, 0, 1, 1, 0}, at::kFloat).view({1, 7}));
 }
 
-TEST(RollLeft, PositionsAlongThreeAxes) {
+TEST(RollLeft, ThreeAxes) {
   const at::Tensor positions = at::arange(12, at::kLong).view({3, 1, 4});
   test::expect_identical(
       roll_left(positions, {}),
       at::tensor({1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0}, at::kLong).view({3, 1, 4}));
 }
 
-// Each rank rolls its part of the row as the whole row would be.
-TEST(RollLeft, OverContextParallelRanks) {
+// Each rank's shard equals that of the rolled row.
+TEST(RollLeft, ContextParallelShards) {
   const PackedSeqParams packed{.cu_seqlens_q = at::tensor({0, 8, 24}, at::kInt)};
   for (const std::optional<PackedSeqParams>& sequences :
        {std::optional<PackedSeqParams>(), std::optional<PackedSeqParams>(packed)}) {
@@ -43,19 +43,19 @@ TEST(RollLeft, OverContextParallelRanks) {
       run_thread_world(ranks, [&](RankContext& rank) {
         const auto cp = rank.make_groups({.cp = ranks}).cp;
         const at::Tensor offsets = sequences ? sequences->checked_offsets(24) : at::Tensor();
-        const at::Tensor own = zigzag_positions({24, ranks, offsets}, cp->rank());
-        at::Tensor part = tokens.index_select(-1, own), whole = tokens;
+        const at::Tensor positions = zigzag_positions({24, ranks, offsets}, cp->rank());
+        at::Tensor shard = tokens.index_select(-1, positions), row = tokens;
         for (int depth = 0; depth < 4; ++depth) {
-          part = roll_left(part, sequences, cp.get());
-          whole = roll_left(whole, sequences);
-          test::expect_identical(part, whole.index_select(-1, own));
+          shard = roll_left(shard, sequences, cp.get());
+          row = roll_left(row, sequences);
+          test::expect_identical(shard, row.index_select(-1, positions));
         }
       });
     }
   }
 }
 
-TEST(RollLeft, OffsetsThatDoNotFitAreAnError) {
+TEST(RollLeft, InvalidBoundariesAreAnError) {
   const PackedSeqParams packed{.cu_seqlens_q = at::tensor({0, 3}, at::kInt)};
   test::expect_error([&] { roll_left(at::zeros({1, 4}), packed); }, "end at the 4 tokens");
 }

@@ -5,11 +5,12 @@
 
 namespace megatron {
 
-// Fills every parameter of a module as its marks say: a function of the seed, the parameter's name
-// and the global element, the same in every layout.
+// Initializes every parameter of a module by its Parameter::initialization. Values depend on the
+// seed, the parameter's name and the global element index, so they are the same in every layout.
 void initialize_weights(const MegatronModule& module, uint64_t seed);
 
-// The same, then the copies of a shared embedding. Collective over the embedding group.
+// Initializes a model and synchronizes the copies of a shared embedding. Collective over the
+// embedding group.
 void initialize_weights(const LanguageModule& model, uint64_t seed);
 
 }  // namespace megatron

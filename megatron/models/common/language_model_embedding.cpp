@@ -53,7 +53,8 @@ at::Tensor LanguageModelEmbedding::embed(const at::Tensor& input_ids,
                                          const at::Tensor& position_ids,
                                          const ForwardContext& context) const {
   const bool has_positions = position_embeddings_ != nullptr;
-  // Learned positions are added to the whole sequence, so only a bare lookup can reduce-scatter.
+  // Learned positions are added to the full sequence, so only a lookup without them can
+  // reduce-scatter.
   const bool reduce_scatter = scatter_ && !has_positions;
   at::Tensor embedded = word_embeddings_->forward(input_ids, reduce_scatter);
   if (has_positions) {
@@ -64,10 +65,10 @@ at::Tensor LanguageModelEmbedding::embed(const at::Tensor& input_ids,
   if (fp32_residual_) embedded = embedded.to(accumulation_dtype(embedded.scalar_type()));
   if (scatter_ && !reduce_scatter)
     embedded = scatter_to_sequence_parallel_region(embedded, *options_.tp);
-  const bool is_whole = embedded.size(0) == context.positions.size(0);
+  const bool is_full_sequence = embedded.size(0) == context.positions.size(0);
   return dropout(embedded, context.dropout_probability(hidden_dropout_),
                  context.key(/*layer_number=*/0, DropoutSite::embedding),
-                 is_whole ? context.attention_index() : context.residual_index());
+                 is_full_sequence ? context.attention_index() : context.residual_index());
 }
 
 }  // namespace megatron

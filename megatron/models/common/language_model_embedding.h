@@ -1,4 +1,5 @@
-// Word embedding plus learned positions, with dropout, laid out for the transformer.
+// Word embedding plus optional learned position embedding, with dropout, in the transformer's
+// layout.
 #pragma once
 
 #include "megatron/base/hooked_module.h"
@@ -8,13 +9,13 @@
 
 namespace megatron {
 
-// A learned vector for each position, held whole on every rank.
+// Learned position embedding, replicated over tensor-parallel ranks.
 class LearnedPositionEmbedding : public MegatronModule {
  public:
   LearnedPositionEmbedding(int64_t max_sequence_length, int64_t hidden_size, double init_std,
                            const LayerOptions& options);
 
-  // position_ids [b, s] int64 -> [s, b, h]. Throws Error for a position outside the table.
+  // position_ids [b, s] int64 -> [s, b, h]. Throws Error for a position beyond the table.
   at::Tensor forward(const at::Tensor& position_ids) const;
 
  private:
@@ -26,7 +27,7 @@ class LanguageModelEmbedding : public HookedModule {
   LanguageModelEmbedding(const GPTModelConfig& config, const LayerOptions& options);
 
   // input_ids and position_ids [b, s] int64 -> [s, b, h], or this rank's [s/tp, b, h] with sequence
-  // parallelism (whole where scatter_embedding_sequence_parallel is off).
+  // parallelism and scatter_embedding_sequence_parallel.
   at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& position_ids,
                      const ForwardContext& context) const;
 
@@ -39,10 +40,11 @@ class LanguageModelEmbedding : public HookedModule {
   LayerOptions options_;
   double hidden_dropout_;
   double multiplier_;   // MuP's
-  bool fp32_residual_;  // hands out fp32
-  bool scatter_;        // hands out this rank's part of the sequence
+  bool fp32_residual_;  // returns fp32
+  bool scatter_;        // returns this rank's sequence shard
   std::shared_ptr<VocabParallelEmbedding> word_embeddings_;
-  std::shared_ptr<LearnedPositionEmbedding> position_embeddings_;  // null without learned positions
+  std::shared_ptr<LearnedPositionEmbedding>
+      position_embeddings_;  // null unless positions are learned
 };
 
 }  // namespace megatron

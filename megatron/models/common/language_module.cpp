@@ -5,6 +5,7 @@
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/config/model/attention_backend.h"
+#include "megatron/parallel/collectives.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 #include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"
 
@@ -29,6 +30,14 @@ void LanguageModule::set_attention_backend() {
   attention_backend_ = resolve_attention_backend(transformer.attention_backend,
                                                  AttentionDemands::of_model(transformer),
                                                  options_.tensor.device().is_cuda());
+}
+
+at::Tensor LanguageModule::embed(const at::Tensor& input_ids, const at::Tensor& position_ids,
+                                 const ForwardContext& context) const {
+  const at::Tensor embedded = embedding_->forward(input_ids, position_ids, context);
+  const bool needs_scatter =
+      options_.sequence_parallel && !config_.scatter_embedding_sequence_parallel;
+  return needs_scatter ? scatter_to_sequence_parallel_region(embedded, *groups_.tp) : embedded;
 }
 
 at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
@@ -96,7 +105,7 @@ std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const 
   const bool tied = config_.share_embeddings_and_output_weights;
   std::optional<int64_t> deferral_limit;
   if (transformer.defer_embedding_wgrad_compute) {
-    // A micro-batch passes once for its next token, and once for each further one.
+    // A micro-batch uses the output layer once for the main loss and once per MTP depth.
     const MultiTokenPredictionConfig& mtp = transformer.mtp;
     deferral_limit =
         transformer.wgrad_deferral_limit * (1 + (mtp.mtp_detach_heads ? 0 : mtp.mtp_num_layers));
@@ -113,10 +122,6 @@ std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const 
       options_);
 }
 
-bool LanguageModule::mtp_process() const {
-  return stage_.predicts(config_.transformer);
-}
-
 void LanguageModule::setup_embeddings_and_output_layer() {
   const bool tied = config_.share_embeddings_and_output_weights;
   if (output_layer_ && output_layer_->weight()) {
@@ -126,15 +131,15 @@ void LanguageModule::setup_embeddings_and_output_layer() {
   }
   if (output_layer_ && config_.transformer.defer_embedding_wgrad_compute)
     output_weight()->gradient_is_deferred = true;
-  // The embeddings' other marks are set where they are made. With one stage nothing has a copy;
-  // with more, a tied output layer has one of the words, prediction layers of the whole embedding.
+  // Copies exist with several stages only: a tied output layer copies the word embedding, and a
+  // stage with MTP layers copies the complete embedding.
   if (stage_.size == 1) return;
-  const bool has_prediction_layers = config_.transformer.mtp.mtp_num_layers > 0;
+  const bool has_mtp = config_.transformer.mtp.mtp_num_layers > 0;
   if (embedding_) {
     for (const ParameterPtr& parameter : embedding_->parameters()) {
       parameter->shared = !stage_.pre_process;
       parameter->shared_embedding =
-          has_prediction_layers || (tied && parameter == embedding_->word_embeddings_weight());
+          has_mtp || (tied && parameter == embedding_->word_embeddings_weight());
     }
   } else if (tied && output_layer_) {
     output_layer_->weight()->shared = output_layer_->weight()->shared_embedding = true;
@@ -148,7 +153,7 @@ ParameterPtr LanguageModule::shared_embedding_or_output_weight() const {
 
 bool LanguageModule::is_in_embd_group() const {
   if (!groups_.embd) return false;
-  if (mtp_process()) return true;
+  if (stage_.has_mtp_layers(config_.transformer)) return true;
   if (groups_.embd->is_first()) return stage_.pre_process;
   if (groups_.embd->is_last()) return stage_.post_process;
   return true;
@@ -160,7 +165,7 @@ void LanguageModule::synchronize_shared_embedding() const {
     if (!parameter->shared_embedding || parameter->data.is_meta()) continue;
     check(is_in_embd_group(),
           "Expected an embedding group on pipeline stage {}, which holds {}, but got none; groups "
-          "made by make_model_groups work",
+          "from make_model_groups work",
           stage_.rank, parameter->name);
     if (parameter->shared) parameter->data.zero_();
     groups_.embd->all_reduce(parameter->data);

@@ -1,4 +1,4 @@
-// LanguageModule's sharded state.
+// LanguageModule: sharded state.
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
@@ -12,12 +12,12 @@ void append(ShardedStateDict& state, ShardedStateDict&& more) {
   std::move(more.begin(), more.end(), std::back_inserter(state));
 }
 
-// Megatron keeps an older name for the layer inside a prediction layer.
+// Megatron's checkpoints keep an older name for the transformer layer inside an MTP layer.
 std::string checkpoint_key(const std::string& name) {
   constexpr std::string_view inner = ".mtp_model_layer.";
-  const size_t place = name.find(inner);
-  if (place == std::string::npos) return name;
-  return std::string(name).replace(place, inner.size(), ".transformer_layer.");
+  const size_t position = name.find(inner);
+  if (position == std::string::npos) return name;
+  return std::string(name).replace(position, inner.size(), ".transformer_layer.");
 }
 
 }  // namespace
@@ -32,7 +32,7 @@ ShardedStateDict LanguageModule::sharded_state_dict(
     const std::string& prefix, const std::vector<ShardedOffset>& sharded_offsets,
     const ShardedStateDictMetadata& metadata) const {
   check(sharded_offsets.empty(),
-        "Expected no sharded offsets for a language model, but got {}; leave them empty",
+        "Expected no sharded offsets for a language model, but got {}; leave sharded_offsets empty",
         sharded_offsets.size());
   ShardedStateDict state;
   for (const ParameterPtr& parameter : parameters()) {
@@ -52,15 +52,16 @@ void LanguageModule::tie_embeddings_and_output_weights_state_dict(
     ShardedStateDict& state, const std::string& output_layer_weight_key,
     const std::string& first_stage_word_emb_key, const ShardedStateDictMetadata& metadata) const {
   const bool is_present = contains_key(state, output_layer_weight_key);
-  // Without an output layer, or with an embedding beside it, there is no weight to tie.
+  // Without an output layer, or with the embedding on the same stage, there is no copy to tie.
   if (!stage_.post_process || embedding_) {
-    check(!is_present, "Expected no {} in the state of pipeline stage {}, but got one; {} holds it",
+    check(!is_present,
+          "Expected no {} in the state of pipeline stage {}, but found one; it is saved as {}",
           output_layer_weight_key, stage_.rank, first_stage_word_emb_key);
     return;
   }
   check(is_present,
-        "Expected {} in the state of the last pipeline stage, but got none; it goes by the output "
-        "layer's name",
+        "Expected {} in the state of the last pipeline stage, but found none; the key must be that "
+        "of the output layer's weight",
         output_layer_weight_key);
   std::erase_if(state,
                 [&](const ShardedTensor& tensor) { return tensor.key == output_layer_weight_key; });

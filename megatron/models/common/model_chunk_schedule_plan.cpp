@@ -9,11 +9,12 @@ at::Tensor TransformerModelChunkSchedulePlan::run(TransformerModelChunkScheduleP
                                                   const at::Tensor& output_grad,
                                                   const ChunkScheduleHooks& hooks) {
   using LayerPlan = TransformerLayerSchedulePlan;
-  check(forward != backward, "Expected plans of two micro-batches, but got {}",
-        forward == nullptr ? "none" : "one plan twice");
+  check(forward != backward,
+        "Expected the plans of two micro-batches, or one plan and null, but got {}",
+        forward == nullptr ? "null twice" : "the same plan twice");
   check((backward != nullptr) == output_grad.defined(),
-        "Expected the gradient of the output with a plan to run backward, but got {}",
-        output_grad.defined() ? "a gradient alone" : "a plan alone");
+        "Expected a backward plan together with the gradient of its output, but got {}",
+        output_grad.defined() ? "a gradient only" : "a plan only");
   const auto call = [](const auto& hook, const auto&... arguments) {
     if (hook) hook(arguments...);
   };
@@ -28,7 +29,7 @@ at::Tensor TransformerModelChunkSchedulePlan::run(TransformerModelChunkScheduleP
     grad = backward->post_process_.backward(grad);
   }
 
-  // Forward from the first layer on, backward from the last.
+  // Forward runs from the first layer, backward from the last.
   const int64_t forward_layers = forward != nullptr ? forward->num_layers() : 0;
   const int64_t backward_layers = backward != nullptr ? backward->num_layers() : 0;
   for (int64_t i = 0; i < std::max(forward_layers, backward_layers); ++i) {

@@ -1,25 +1,25 @@
-// One stage's pass over one micro-batch as a list of nodes that have not run yet, so that the
-// forward of one micro-batch can be interleaved with the backward of another (Megatron's
-// TransformerModelChunkSchedulePlan). Its results equal those of forward and backward bit for bit.
+// A model chunk's pass over one micro-batch as a list of nodes, so that the forward of one
+// micro-batch can be interleaved with the backward of another (Megatron's
+// TransformerModelChunkSchedulePlan). Results are bit-identical to forward and backward.
 #pragma once
 
 #include "megatron/models/common/transformer_layer_schedule_plan.h"
 
 namespace megatron {
 
-// What else happens around a run: a pipeline's communication, beside the computation.
+// Callbacks around a run, for pipeline communication.
 struct ChunkScheduleHooks {
   std::function<void()> pre_forward, pre_backward;
-  // Given what goes to the next stage, before the loss of a last stage is computed.
+  // Called with the output for the next stage, before the last stage computes its loss.
   std::function<void(const at::Tensor& hidden_states)> post_forward;
-  // Given what goes to the stage before: the gradient of this one's input.
+  // Called with the gradient of the chunk's input, for the previous stage.
   std::function<void(const at::Tensor& input_grad)> post_backward;
 };
 
 class TransformerModelChunkSchedulePlan {
  public:
-  // pre_process gives the hidden states of the first layer; post_process, empty but on a last
-  // stage, the loss or logits from those of the last.
+  // pre_process returns the hidden states for the first layer. post_process turns those of the last
+  // layer into the loss or logits; it is empty except on the last stage.
   TransformerModelChunkSchedulePlan(ScheduleNode pre_process,
                                     std::vector<TransformerLayerSchedulePlan> layers,
                                     ScheduleNode post_process)
@@ -30,10 +30,11 @@ class TransformerModelChunkSchedulePlan {
   int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
   const TransformerLayerSchedulePlan& layer(int64_t index) const { return layers_.at(index); }
 
-  // Runs the forward of one plan and the backward of another, layer by layer in turn; with one of
-  // them null, plain forward or backward. `output_grad` is that of what the second plan's forward
-  // gave. Gives the first plan's output; undefined without it. A plan runs forward once, then
-  // backward once, which frees what it kept.
+  // Runs the forward of one plan and the backward of another, alternating between their layers.
+  // Either may be null. `output_grad` is the gradient of the output of the second plan's forward.
+  // Returns the output of the first plan, or an undefined tensor. A plan runs forward once, then
+  // backward once, which frees its graphs. Modules' forward hooks run around the nodes, so a plan
+  // works with every data-parallel sharding strategy.
   static at::Tensor run(TransformerModelChunkSchedulePlan* forward,
                         TransformerModelChunkSchedulePlan* backward,
                         const at::Tensor& output_grad = {}, const ChunkScheduleHooks& hooks = {});

@@ -11,8 +11,8 @@ int64_t rotated_features(int64_t head_dim, const GPTModelConfig& config) {
   return static_cast<int64_t>(static_cast<double>(head_dim) * config.rotary_percent);
 }
 
-// Over the part of a head that carries positions. Megatron separates even and odd features before
-// it rotates halves; scores are the same where neighbours are rotated in place.
+// For the rotary features of a head. Megatron moves even features before odd ones and rotates
+// halves; rotating adjacent pairs in place gives the same scores.
 RotaryEmbedding latent_attention_rotary(const GPTModelConfig& config) {
   const MultiLatentAttentionConfig& mla = config.transformer.mla;
   const int64_t dim = mla.qk_pos_emb_head_dim;
@@ -62,15 +62,16 @@ RotaryTable ModelRotaryEmbedding::table(const at::Tensor& positions, const at::T
                                         at::ScalarType dtype, at::Device device) const {
   if (!mrope_section_.empty()) {
     check(position_ids.defined(), "Expected position_ids with mrope, but got none");
-    // Text alone: one position serves all axes.
+    // Text has one position for all axes.
     const at::Tensor by_axis = position_ids.dim() == 2
                                    ? position_ids.unsqueeze(0).expand(
                                          {static_cast<int64_t>(mrope_section_.size()), -1, -1})
                                    : position_ids;
     return rotary_.table(by_axis.to(at::kDouble) * position_scale_, mrope_section_, dtype, device);
   }
-  const at::Tensor places = packed_seq_params ? packed_seq_params->places(positions) : positions;
-  return rotary_.table(places.to(at::kDouble) * position_scale_, dtype, device);
+  const at::Tensor in_sequence =
+      packed_seq_params ? packed_seq_params->positions_in_sequence(positions) : positions;
+  return rotary_.table(in_sequence.to(at::kDouble) * position_scale_, dtype, device);
 }
 
 }  // namespace megatron

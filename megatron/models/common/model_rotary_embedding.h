@@ -1,4 +1,4 @@
-// The rotary embedding that a model's configuration asks for.
+// The rotary embedding of a model.
 #pragma once
 
 #include "megatron/config/model/gpt_model_config.h"
@@ -6,15 +6,15 @@
 
 namespace megatron {
 
-// One for a whole model, shared by its layers: position embeddings of type rope, yarn or mrope, or
-// latent attention's rope or yarn.
+// Shared by all layers of a model: position embedding types rope, yarn and mrope, or rope and yarn
+// of multi-latent attention.
 class ModelRotaryEmbedding {
  public:
-  // Null where the positions are not rotary.
+  // Null if the model has no rotary positions.
   static std::unique_ptr<ModelRotaryEmbedding> make(const GPTModelConfig& config);
 
-  // The table of a pass over tokens at the global places `positions` [s] of their rows. Packed
-  // sequences count from 0 again; mrope follows position_ids [3, b, s].
+  // Table for tokens at the global positions `positions` [s] of their rows. Each packed sequence
+  // starts at position 0; mrope reads position_ids [3, b, s].
   RotaryTable table(const at::Tensor& positions, const at::Tensor& position_ids,
                     const std::optional<PackedSeqParams>& packed_seq_params, at::ScalarType dtype,
                     at::Device device) const;
@@ -26,7 +26,7 @@ class ModelRotaryEmbedding {
         position_scale_(1.0 / config.seq_len_interpolation_factor.value_or(1.0)) {}
 
   RotaryEmbedding rotary_;
-  std::vector<int64_t> mrope_section_;  // empty but for mrope
+  std::vector<int64_t> mrope_section_;  // empty unless mrope
   double position_scale_;
 };
 

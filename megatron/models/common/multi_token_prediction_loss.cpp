@@ -17,9 +17,9 @@ at::Tensor tokens_by_depth(const at::Tensor& loss_mask, int64_t depths,
     mask = roll_left(mask, packed_seq_params, cp);
     counts.push_back(mask.sum(at::kDouble));
   }
-  const at::Tensor of_ranks = at::stack(counts);
-  if (cp != nullptr) cp->all_reduce(of_ranks);
-  return of_ranks.cpu();
+  const at::Tensor all_counts = at::stack(counts);
+  if (cp != nullptr) cp->all_reduce(all_counts);
+  return all_counts.cpu();
 }
 
 std::vector<double> mtp_loss_weights(const TransformerConfig& config, const at::Tensor& tokens,
@@ -36,7 +36,8 @@ std::vector<double> mtp_loss_weights(const TransformerConfig& config, const at::
   return weights;
 }
 
-at::Tensor process_mtp_loss(at::Tensor hidden_states, const std::vector<at::Tensor>& predictions,
+at::Tensor process_mtp_loss(at::Tensor hidden_states,
+                            const std::vector<at::Tensor>& mtp_hidden_states,
                             const MtpTargets& targets, const OutputHead& head,
                             const TransformerConfig& config, MtpLossRecord* record) {
   const auto rolled = [&](const at::Tensor& tokens) {
@@ -45,31 +46,30 @@ at::Tensor process_mtp_loss(at::Tensor hidden_states, const std::vector<at::Tens
   at::Tensor labels = targets.labels, mask = targets.loss_mask;
   if (!mask.defined()) mask = at::ones(targets.input_ids.sizes(), hidden_states.options());
   if (!labels.defined()) {
-    // The last token's label is not known, and does not count.
+    // The label of the last token is unknown: mask it.
     labels = rolled(targets.input_ids);
     mask = rolled(mask);
   }
-  const auto depths = static_cast<int64_t>(predictions.size());
+  const auto depths = static_cast<int64_t>(mtp_hidden_states.size());
   const std::vector<double> weights =
       record != nullptr && !record->weights.empty()
           ? record->weights
           : mtp_loss_weights(
                 config, tokens_by_depth(mask, depths, targets.packed_seq_params, targets.cp.get()),
                 /*microbatches=*/1);
-  check(weights.size() == predictions.size(),
-        "Expected a weight for each of the {} depths of multi-token prediction, but got {}", depths,
-        weights.size());
+  check(weights.size() == mtp_hidden_states.size(),
+        "Expected a loss weight for each of the {} MTP depths, but got {}", depths, weights.size());
   std::vector<at::Tensor> loss_sums, counts, corrects;
   for (int64_t depth = 0; depth < depths; ++depth) {
     labels = rolled(labels);
     mask = rolled(mask);
-    const auto [losses, likeliest] = head(predictions[depth], labels);
+    const auto [losses, argmax] = head(mtp_hidden_states[depth], labels);
     const at::Tensor loss_sum = (losses * mask.to(losses.scalar_type())).sum();
     hidden_states = attach_loss(hidden_states, loss_sum, weights[depth]);
     if (record == nullptr) continue;
     loss_sums.push_back(loss_sum.detach().to(at::kDouble));
     counts.push_back(mask.sum(at::kDouble));
-    corrects.push_back(likeliest.eq(labels).logical_and(mask.ne(0)).sum(at::kDouble));
+    corrects.push_back(argmax.eq(labels).logical_and(mask.ne(0)).sum(at::kDouble));
   }
   if (record != nullptr) {
     record->loss_sum = at::stack(loss_sums);

@@ -1,5 +1,5 @@
-// The losses of multi-token prediction: masked, weighted, and attached to the main hidden states
-// (Megatron core/transformer/multi_token_prediction.py, process_mtp_loss).
+// MTP losses: masked, weighted, and attached to the decoder's hidden states (Megatron
+// core/transformer/multi_token_prediction.py, process_mtp_loss).
 #pragma once
 
 #include <functional>
@@ -14,50 +14,52 @@
 
 namespace megatron {
 
-// What a micro-batch is to be weighted with, and what came of it. D: depths.
+// MTP loss weights and statistics of one micro-batch. D: depths.
 struct MtpLossRecord {
-  // In: what the sum of a depth's losses is multiplied with in backward, by depth. Empty: the
-  // weights of this micro-batch alone.
+  // Input: gradient of each depth's loss sum, [D]. Empty: the weights of this micro-batch alone.
   std::vector<double> weights;
-  // Out, over the rows of this rank, each [D] fp64: losses in nats, tokens that count, and those
-  // among them whose label was the likeliest token.
+  // Output over this rank's rows, each [D] fp64: loss sum in nats, unmasked tokens, and unmasked
+  // tokens whose label has the largest logit.
   at::Tensor loss_sum, tokens, correct;
 };
 
-// Tokens that count: of the main loss, then at depth 1, 2, ... D, where the mask [b, s] is rolled
-// left once a depth. [D + 1] fp64 on the CPU. With `cp` the mask [b, s/cp] is this rank's part, and
-// the counts are those of all ranks.
+// Unmasked tokens of the main loss and of depths 1 to D, whose masks are `loss_mask` [b, s] rolled
+// left once per depth: [D + 1] fp64 on the CPU. With `cp`, `loss_mask` [b, s/cp] is this rank's
+// shard, and counts are summed over the group.
 at::Tensor tokens_by_depth(const at::Tensor& loss_mask, int64_t depths,
                            const std::optional<PackedSeqParams>& packed_seq_params = {},
                            const ProcessGroup* cp = nullptr);
 
-// The weights of a micro-batch with the counts of tokens_by_depth: mtp_loss_scaling_factor / D over
-// the tokens of the depth and over `microbatches`, as the main loss is a mean of means. With one
-// mean over all tokens of the step the main loss divides later, by its own count: then the factor /
-// D times the share of the main loss's tokens that the depth has lost.
+// MTP loss weights of a micro-batch with the counts `tokens` of tokens_by_depth. The main loss is a
+// mean of micro-batch means, so a depth's weight is mtp_loss_scaling_factor / D / (tokens of the
+// depth x `microbatches`). With calculate_per_token_loss the step later divides all gradients by
+// the main loss's tokens, so the weight is mtp_loss_scaling_factor / D x (main tokens / tokens of
+// the depth).
 std::vector<double> mtp_loss_weights(const TransformerConfig& config, const at::Tensor& tokens,
                                      double microbatches);
 
 struct MtpTargets {
   at::Tensor input_ids;  // [b, s]
   at::Tensor labels;     // [b, s]; undefined: the ids rolled left
-  at::Tensor loss_mask;  // [b, s]; undefined: every token counts
+  at::Tensor loss_mask;  // [b, s]; undefined: all ones
   std::optional<PackedSeqParams> packed_seq_params;
-  ProcessGroupPtr cp;  // who shares the sequence, or null
+  ProcessGroupPtr cp;  // may be null
 };
 
-// What the output layer makes of hidden states [s, b, h] beside labels [b, s].
+// The output layer's results for hidden states [s, b, h] and labels [b, s].
 struct HeadOutput {
-  at::Tensor losses;     // [b, s] nats
-  at::Tensor likeliest;  // [b, s] ids; undefined where nobody keeps a record
+  at::Tensor losses;  // [b, s] nats
+  at::Tensor argmax;  // [b, s] ids of the largest logits; undefined without a record
 };
 using OutputHead =
     std::function<HeadOutput(const at::Tensor& hidden_states, const at::Tensor& labels)>;
 
-// hidden_states [s, b, h] of the decoder and `predictions` of the same shape by depth -> the hidden
-// states as they are. In backward each depth's masked losses get their weights as gradients; a
-// depth without tokens gets none. At depth d the labels and the mask are rolled left d times.
-at::Tensor process_mtp_loss(at::Tensor hidden_states, const std::vector<at::Tensor>& predictions,
+// Returns the decoder's `hidden_states` [s, b, h] unchanged; in backward, the masked loss sum of
+// each depth receives its weight as gradient. `mtp_hidden_states` has the same shape, by depth. At
+// depth d the labels and the mask are rolled left d times; a depth without unmasked tokens gets no
+// gradient.
+at::Tensor process_mtp_loss(at::Tensor hidden_states,
+                            const std::vector<at::Tensor>& mtp_hidden_states,
                             const MtpTargets& targets, const OutputHead& head,
                             const TransformerConfig& config, MtpLossRecord* record);
 

@@ -9,7 +9,9 @@ namespace megatron {
 
 at::Tensor ScheduleNode::forward(const at::Tensor& input) {
   if (is_empty()) return input;
-  check(!output_.defined(), "Expected backward before a node's next forward, but got none");
+  check(
+      !output_.defined(),
+      "Expected backward() of a schedule node before its next forward(), but got forward() twice");
   if (input.defined()) input_ = input.detach().requires_grad_(at::GradMode::is_enabled());
   output_ = computation_(input_);
   return output_.detach();
@@ -17,10 +19,10 @@ at::Tensor ScheduleNode::forward(const at::Tensor& input) {
 
 at::Tensor ScheduleNode::backward(const at::Tensor& output_grad) {
   if (is_empty()) return output_grad;
-  check(output_.defined(), "Expected forward before backward of a node, but got none");
-  // A node without input may have nothing to train either.
+  check(output_.defined(), "Expected forward() of a schedule node before backward(), but got none");
+  // A node without input may have no trainable parameters either.
   check(output_.requires_grad() || !input_.defined(),
-        "Expected a forward with gradients before backward of a node, but it ran without");
+        "Expected forward() of a schedule node in grad mode before backward(), but it ran without");
   if (output_.requires_grad()) torch::autograd::backward({output_}, {output_grad});
   const at::Tensor input_grad = input_.defined() ? input_.grad() : at::Tensor();
   release();

@@ -1,4 +1,4 @@
-// A transformer layer as the nodes that a schedule can interleave (Megatron's
+// A transformer layer as nodes that a schedule can interleave (Megatron's
 // TransformerLayerSchedulePlan).
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace megatron {
 
-// What the nodes of a pass share. It is filled in when the pass begins.
+// State that all nodes of a pass share. The first node sets it.
 struct SchedulePass {
   LayerInput layer_input;
   ForwardContext context;
@@ -17,18 +17,19 @@ struct SchedulePass {
 
 struct TransformerLayerSchedulePlan {
   ScheduleNode pre_dispatch_computation;  // attention
-  ScheduleNode moe_dispatch;              // all-to-all to the experts: empty in a dense layer
+  ScheduleNode moe_dispatch;              // all-to-all to the experts; empty in a dense layer
   ScheduleNode mlp;
-  ScheduleNode moe_combine;       // all-to-all back: empty in a dense layer
-  ScheduleNode mtp_post_process;  // empty but behind a prediction layer
+  ScheduleNode moe_combine;       // all-to-all back; empty in a dense layer
+  ScheduleNode mtp_post_process;  // empty unless the layer is an MTP layer
 
-  // The plan of a dense layer. The layer must outlive it.
+  // The plan of a dense layer, which must outlive the plan.
   static TransformerLayerSchedulePlan dense(const TransformerLayer& layer,
                                             std::shared_ptr<const SchedulePass> pass);
 
-  // The forward of one layer and the backward of another, of two micro-batches, node by node in
-  // turn: what one communicates hides behind what the other computes. Either may be null. Gives the
-  // output of the first and the gradient of the input of the second.
+  // Runs the forward of one layer and the backward of another, of different micro-batches,
+  // alternating between their nodes so that the communication of one overlaps the computation of
+  // the other. Either may be null. Returns the output of the first and the input gradient of the
+  // second.
   static std::pair<at::Tensor, at::Tensor> run(TransformerLayerSchedulePlan* forward,
                                                TransformerLayerSchedulePlan* backward,
                                                at::Tensor input, at::Tensor grad);

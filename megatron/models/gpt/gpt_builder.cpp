@@ -8,7 +8,7 @@ namespace megatron {
 GPTModelChunks build_gpt_model_chunks(const GPTModelConfig& config,
                                       const ProcessGroupCollection& groups, at::Device device) {
   TransformerConfig transformer = config.transformer;
-  // The groups say how many stages there are.
+  // The pipeline group determines the number of stages.
   transformer.pipeline_model_parallel_size = groups.pp->size();
   const PipelineLayout layout = PipelineLayout::of(transformer);
   GPTModelChunks chunks;
@@ -23,8 +23,8 @@ std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
                                           const ProcessGroupCollection& groups, at::Device device) {
   const GPTModelChunks chunks = build_gpt_model_chunks(config, groups, device);
   check(chunks.size() == 1,
-        "Expected one chunk of layers on a rank, but got {} virtual stages; "
-        "build_gpt_model_chunks() gives them all",
+        "Expected one model chunk on this rank, but got {} virtual pipeline stages; "
+        "build_gpt_model_chunks() returns all of them",
         chunks.size());
   return chunks.front();
 }
@@ -60,13 +60,13 @@ std::shared_ptr<GPTModel> build_gpt_model_chunk(const GPTModelConfig& config,
 }
 
 int64_t count_parameters(const GPTModelConfig& config) {
-  // On the meta device: shapes without storage.
-  GPTModelConfig whole = config;
-  whole.transformer.tensor_model_parallel_size = 1;
-  whole.transformer.pipeline = {};
+  // On the meta device, which allocates no storage.
+  GPTModelConfig unsharded = config;
+  unsharded.transformer.tensor_model_parallel_size = 1;
+  unsharded.transformer.pipeline = {};
   int64_t count = 0;
   for (const auto& parameter :
-       build_gpt_model(whole, ProcessGroupCollection::single_rank(), at::kMeta)->parameters()) {
+       build_gpt_model(unsharded, ProcessGroupCollection::single_rank(), at::kMeta)->parameters()) {
     count += parameter->data.numel();
   }
   return count;

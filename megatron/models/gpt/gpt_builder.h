@@ -1,36 +1,36 @@
-// Builds the GPT model of a configuration: the one way in, for training, serving and tools.
+// Builds GPT models from their configuration, for training, serving and tools.
 #pragma once
 
 #include "megatron/models/gpt/gpt_model.h"
 
 namespace megatron {
 
-// The chunks of layers that a rank holds, in order; one but for virtual pipeline stages.
+// The model chunks of a rank in order: one per virtual pipeline stage.
 using GPTModelChunks = std::vector<std::shared_ptr<GPTModel>>;
 
-// This rank's chunks in the layout of `groups`, on `device`; the weights are not initialised yet.
-// Throws Error where the layers do not share out.
+// Builds this rank's chunks on `device`, with uninitialized weights. Throws Error if the pipeline
+// layout does not fit the number of layers.
 GPTModelChunks build_gpt_model_chunks(const GPTModelConfig& config,
                                       const ProcessGroupCollection& groups, at::Device device);
 
-// The same where that is one. Throws Error where it is not.
+// The rank's only chunk. Throws Error if it has several.
 std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
                                           const ProcessGroupCollection& groups, at::Device device);
 
-// One chunk by itself.
+// A single chunk.
 std::shared_ptr<GPTModel> build_gpt_model_chunk(const GPTModelConfig& config,
                                                 const PipelineStage& stage,
                                                 const ProcessGroupCollection& groups,
                                                 at::Device device);
 
-// Of all chunks, in order.
+// Parameters and state of all chunks, in order.
 std::vector<ParameterPtr> parameters_of(const GPTModelChunks& chunks);
 ShardedStateDict sharded_state_dict(const GPTModelChunks& chunks);
 
-// initialize_weights of each. Collective over the embedding group.
+// Initializes the weights of all chunks. Collective over the embedding group.
 void initialize_weights(const GPTModelChunks& chunks, uint64_t seed);
 
-// Parameters of the whole model, padding of the vocabulary included.
+// Number of parameters of the full model, including vocabulary padding.
 int64_t count_parameters(const GPTModelConfig& config);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// Which modules a GPT layer is made of.
+// Layer specs of GPT models.
 #pragma once
 
 #include <optional>
@@ -7,10 +7,10 @@
 
 namespace megatron {
 
-// Our own modules throughout (Megatron's local spec, by its names).
+// Unfused modules (Megatron's local spec).
 TransformerLayerSubmodules gpt_layer_local_spec(const TransformerConfig& config);
 
-// Prediction layers around such layers; nothing where mtp_num_layers is 0.
+// MTP layers around layers of the local spec; nullopt if mtp_num_layers is 0.
 std::optional<MultiTokenPredictionBlockSubmodules> gpt_mtp_block_local_spec(
     const TransformerConfig& config);
 

@@ -11,7 +11,7 @@
 namespace megatron {
 namespace {
 
-// The same values, to which no gradient flows.
+// A copy that shares the values but receives no gradient.
 ParameterPtr detached(const Parameter& parameter) {
   auto copy = std::make_shared<Parameter>(parameter);
   copy->data = parameter.data.detach();
@@ -28,16 +28,16 @@ GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodule
     : LanguageModule(config, stage, groups, tensor_options),
       rotary_embedding_(ModelRotaryEmbedding::make(config)) {
   check(mtp_block_spec.has_value() == (config.transformer.mtp.mtp_num_layers > 0),
-        "Expected mtp_block_spec together with mtp_num_layers, but got {} with {}",
+        "Expected mtp_block_spec together with mtp_num_layers, but got {} with mtp_num_layers {}",
         mtp_block_spec ? "a spec" : "none", config.transformer.mtp.mtp_num_layers);
-  const bool has_prediction_layers = stage.predicts(config.transformer);
-  if (stage.pre_process || has_prediction_layers) {
+  const bool has_mtp_layers = stage.has_mtp_layers(config.transformer);
+  if (stage.pre_process || has_mtp_layers) {
     embedding_ =
         register_module("embedding", std::make_shared<LanguageModelEmbedding>(config, options_));
   }
   decoder_ = register_module("decoder", std::make_shared<TransformerBlock>(
                                             config.transformer, layer_spec, stage, options_));
-  if (has_prediction_layers) {
+  if (has_mtp_layers) {
     mtp_ = register_module("mtp", std::make_shared<MultiTokenPredictionBlock>(
                                       config.transformer, *mtp_block_spec, options_));
   }
@@ -64,35 +64,36 @@ std::vector<ModuleGroup> GPTModel::module_groups() const {
              groups.back().parameters.end();
     });
   }
-  // An output layer apart from its prediction layers has no norm before it.
-  const bool reads_others = stage_.post_process || stage_.predicts(config_.transformer);
-  if (reads_others) groups.push_back({decoder_->final_layernorm(), std::move(others)});
+  // An output layer without MTP layers on the same stage has no final norm before it.
+  const bool uses_others = stage_.post_process || stage_.has_mtp_layers(config_.transformer);
+  if (uses_others) groups.push_back({decoder_->final_layernorm(), std::move(others)});
   return groups;
 }
 
-at::Tensor GPTModel::forward(const GPTModelInput& given, const ForwardContext& context) {
-  const GPTModelInput input = checked_input(given, config_, stage_, context);
+at::Tensor GPTModel::forward(const GPTModelInput& arguments, const ForwardContext& context) {
+  const GPTModelInput input = checked_input(arguments, config_, stage_, context);
   const at::Tensor decoder_input = preprocess(input, context);
   const LayerInput for_layers = layer_input(input, context);
   const at::Tensor hidden_states = decoder_->forward(decoder_input, for_layers, context);
   return postprocess(input, for_layers, hidden_states, context);
 }
 
-std::vector<int64_t> GPTModel::input_shape(int64_t s, int64_t b, bool predicts_further) const {
+std::vector<int64_t> GPTModel::input_shape(int64_t s, int64_t b, bool runs_mtp) const {
   const TransformerConfig& config = config_.transformer;
-  const int64_t parts =
-      predicts_further && stage_.receives_predictions ? 1 + config.mtp.mtp_num_layers : 1;
-  return {parts * (config.sequence_parallel ? s / groups_.tp->size() : s), b, config.hidden_size};
+  const int64_t depths =
+      runs_mtp && stage_.receives_mtp_hidden_states ? 1 + config.mtp.mtp_num_layers : 1;
+  return {depths * (config.sequence_parallel ? s / groups_.tp->size() : s), b, config.hidden_size};
 }
 
 bool GPTModel::reads_tokens() const {
-  return stage_.pre_process || stage_.post_process || stage_.predicts(config_.transformer) ||
+  return stage_.pre_process || stage_.post_process || stage_.has_mtp_layers(config_.transformer) ||
          config_.position_embedding_type == PositionEmbeddingType::mrope;
 }
 
-bool GPTModel::predicts_further(const GPTModelInput& input) const {
-  const bool trains = at::GradMode::is_enabled() || input.mtp_record != nullptr;
-  return config_.transformer.mtp.mtp_num_layers > 0 && trains && input.inference_context == nullptr;
+bool GPTModel::runs_mtp(const GPTModelInput& input) const {
+  const bool is_wanted = at::GradMode::is_enabled() || input.mtp_record != nullptr;
+  return config_.transformer.mtp.mtp_num_layers > 0 && is_wanted &&
+         input.inference_context == nullptr;
 }
 
 at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext& context) {
@@ -102,7 +103,7 @@ at::Tensor GPTModel::preprocess(const GPTModelInput& input, const ForwardContext
           stage_.rank);
     std::vector<int64_t> shape = {context.residual_positions.size(0),
                                   context.sample_ordinals.size(0), config_.transformer.hidden_size};
-    if (stage_.receives_predictions && predicts_further(input))
+    if (stage_.receives_mtp_hidden_states && runs_mtp(input))
       shape[0] *= 1 + config_.transformer.mtp.mtp_num_layers;
     check(input_tensor_.sizes() == shape, "Expected an input tensor of shape {}, but got {}", shape,
           input_tensor_.sizes().vec());
@@ -133,31 +134,31 @@ LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContex
 at::Tensor GPTModel::postprocess(const GPTModelInput& input, const LayerInput& layer_input,
                                  at::Tensor hidden_states, const ForwardContext& context) const {
   const bool gather = input.runtime_gather_output.value_or(!config_.parallel_output);
-  std::vector<at::Tensor> by_depth;  // the decoder's hidden states, then those of the depths
-  if (mtp_ && predicts_further(input)) {
-    by_depth = predictions(input, layer_input, hidden_states, context);
+  std::vector<at::Tensor> by_depth;  // hidden states of the decoder, then of each MTP depth
+  if (mtp_ && runs_mtp(input)) {
+    by_depth = mtp_hidden_states(input, layer_input, hidden_states, context);
     by_depth.insert(by_depth.begin(), hidden_states);
     if (!stage_.post_process) return at::cat(by_depth);
   }
   if (!stage_.post_process) return hidden_states;
-  if (stage_.receives_predictions && predicts_further(input))
+  if (stage_.receives_mtp_hidden_states && runs_mtp(input))
     by_depth = hidden_states.chunk(1 + config_.transformer.mtp.mtp_num_layers);
-  if (!by_depth.empty()) hidden_states = with_prediction_losses(input, by_depth);
+  if (!by_depth.empty()) hidden_states = attach_mtp_losses(input, by_depth);
   if (input.inference_context != nullptr &&
       input.inference_context->materialize_only_last_token_logits) {
     hidden_states = hidden_states.narrow(0, hidden_states.size(0) - 1, 1);
   }
-  // The loss works on split logits whatever is asked of them otherwise.
+  // The loss uses sharded logits even if gathered ones are requested.
   if (input.labels.defined()) return compute_output_loss(input.labels, hidden_states);
   return compute_logits(hidden_states, gather).transpose(0, 1).contiguous();
 }
 
-std::vector<at::Tensor> GPTModel::predictions(const GPTModelInput& input,
-                                              const LayerInput& layer_input,
-                                              const at::Tensor& hidden_states,
-                                              const ForwardContext& context) const {
+std::vector<at::Tensor> GPTModel::mtp_hidden_states(const GPTModelInput& input,
+                                                    const LayerInput& layer_input,
+                                                    const at::Tensor& hidden_states,
+                                                    const ForwardContext& context) const {
   check(input.input_ids.defined(),
-        "Expected input_ids for multi-token prediction beside decoder_input, but got none");
+        "Expected input_ids besides decoder_input for multi-token prediction, but got none");
   const auto embedding = [&](const at::Tensor& ids, const at::Tensor& positions,
                              const ForwardContext& at_depth) {
     return embed(ids, positions, at_depth);
@@ -166,14 +167,13 @@ std::vector<at::Tensor> GPTModel::predictions(const GPTModelInput& input,
                        context);
 }
 
-at::Tensor GPTModel::with_prediction_losses(const GPTModelInput& input,
-                                            const std::vector<at::Tensor>& by_depth) const {
-  check(input.input_ids.defined(),
-        "Expected input_ids for the losses of multi-token prediction, but got none");
+at::Tensor GPTModel::attach_mtp_losses(const GPTModelInput& input,
+                                       const std::vector<at::Tensor>& by_depth) const {
+  check(input.input_ids.defined(), "Expected input_ids for the MTP losses, but got none");
   const ParameterPtr weight =
       config_.transformer.mtp.mtp_detach_heads ? detached(*output_weight()) : output_weight();
-  const auto head = [&](const at::Tensor& predicted, const at::Tensor& labels) {
-    return compute_head(predicted, labels, weight, input.mtp_record != nullptr);
+  const auto head = [&](const at::Tensor& mtp_hidden_states, const at::Tensor& labels) {
+    return compute_head(mtp_hidden_states, labels, weight, input.mtp_record != nullptr);
   };
   return process_mtp_loss(by_depth.front(), {by_depth.begin() + 1, by_depth.end()},
                           {.input_ids = input.input_ids,
@@ -185,13 +185,13 @@ at::Tensor GPTModel::with_prediction_losses(const GPTModelInput& input,
 }
 
 std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan(
-    const GPTModelInput& given, const ForwardContext& context) {
-  const GPTModelInput input = checked_input(given, config_, stage_, context);
+    const GPTModelInput& arguments, const ForwardContext& context) {
+  const GPTModelInput input = checked_input(arguments, config_, stage_, context);
   check(input.inference_context == nullptr,
-        "Expected a schedule plan without an inference context, but got one; forward() decodes");
+        "Expected a schedule plan without an inference context, but got one; use forward()");
   check(config_.transformer.recompute.recompute_granularity != RecomputeGranularity::full,
-        "Expected a schedule plan without --recompute-granularity full, but got both; selective "
-        "works");
+        "Expected a schedule plan without full recomputation, but got recompute_granularity full; "
+        "selective works");
   const auto pass =
       std::make_shared<SchedulePass>(SchedulePass{.layer_input = {}, .context = context});
   ScheduleNode pre_process([this, input, pass](const at::Tensor&) {
@@ -202,7 +202,7 @@ std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan
   for (const auto& layer : decoder_->layers())
     layers.push_back(TransformerLayerSchedulePlan::dense(*layer, pass));
   ScheduleNode post_process;
-  if (stage_.post_process || stage_.predicts(config_.transformer)) {
+  if (stage_.post_process || stage_.has_mtp_layers(config_.transformer)) {
     post_process = ScheduleNode([this, input, pass](const at::Tensor& hidden_states) {
       return postprocess(input, pass->layer_input, decoder_->normalized(hidden_states),
                          pass->context);

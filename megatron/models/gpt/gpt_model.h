@@ -1,4 +1,5 @@
-// GPTModel: embedding, transformer block, output layer; one chunk of a pipeline stage of it.
+// GPTModel: embedding, transformer block, MTP layers and output layer, as far as one chunk of a
+// pipeline stage holds them.
 #pragma once
 
 #include "megatron/data_parallel/module_group.h"
@@ -11,42 +12,44 @@ namespace megatron {
 
 class GPTModel : public LanguageModule {
  public:
-  // `mtp_block_spec` goes with mtp_num_layers; the stage that predicts builds it.
+  // `mtp_block_spec` is required if mtp_num_layers is set; only the stage with MTP layers builds
+  // it.
   GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
            const PipelineStage& stage, const ProcessGroupCollection& groups,
            at::TensorOptions tensor_options,
            const std::optional<MultiTokenPredictionBlockSubmodules>& mtp_block_spec = {});
 
-  // What the stage before sent: [s, b, h] ([s/tp, b, h] with sequence parallelism), or a list of
-  // exactly that. Not used on the first stage.
+  // The previous stage's output: [s, b, h] ([s/tp, b, h] with sequence parallelism), or a list of
+  // one such tensor. Not used on the first stage.
   void set_input_tensor(const at::Tensor& input) { input_tensor_ = input; }
   void set_input_tensor(const std::vector<at::Tensor>& inputs);
 
-  // What this chunk reads one after another: the embedding, each layer, all behind the layers. With
-  // a tied embedding or prediction layers the last reads parameters of the first too.
+  // Module groups in forward order: the embedding, each layer, everything after the layers. With a
+  // tied embedding or MTP layers the last group uses parameters of the first, too.
   std::vector<ModuleGroup> module_groups() const;
-  // The shape of what set_input_tensor takes for s positions and b rows. With prediction layers in
-  // an earlier chunk, their hidden states come along where predictions are trained.
-  std::vector<int64_t> input_shape(int64_t s, int64_t b, bool predicts_further) const;
+  // Shape of the input tensor for s positions and b rows. With `runs_mtp`, and MTP layers on an
+  // earlier virtual stage, it includes their hidden states.
+  std::vector<int64_t> input_shape(int64_t s, int64_t b, bool runs_mtp) const;
 
-  // Whether this chunk reads tokens, positions, labels or masks; elsewhere they may be undefined.
+  // Whether this chunk reads token ids, positions, labels or masks; otherwise they may be
+  // undefined.
   bool reads_tokens() const;
 
-  // The rotary tables that the layers share, or null where there are none.
+  // The rotary embedding shared by all layers; null if positions are not rotary.
   const ModelRotaryEmbedding* rotary_embedding() const { return rotary_embedding_.get(); }
 
-  // On a stage that is not the last: hidden states for the next one, as in set_input_tensor (behind
-  // them those of the prediction layers, where these are in another chunk than the loss). On the
-  // last: with labels the loss per token [b, s] in nats, neither masked nor averaged, without them
-  // the logits [b, s, v/tp] (padded vocabulary), the whole of it where the output is gathered.
-  // Backward from either trains multi-token prediction too; without gradients and without
-  // mtp_record it is left out, and so it is in decoding.
-  // Throws Error for shapes that do not fit, and for decoding without gathered output.
+  // Before the last stage: returns hidden states for the next stage, in the layout of
+  // set_input_tensor, followed by those of the MTP layers if these are not on the last stage. On
+  // the last stage: with labels, the loss per token [b, s] in nats, neither masked nor averaged;
+  // without, the logits [b, s, v/tp] (padded vocabulary), or [b, s, v] if gathered.
+  // Backward from either trains MTP, too. MTP is skipped without grad mode unless mtp_record is
+  // set, and always in decoding.
+  // Throws Error for mismatching shapes, and for decoding without gathered logits.
   at::Tensor forward(const GPTModelInput& input, const ForwardContext& context);
 
-  // The same pass as a plan that has run nothing yet; its output, and the gradients that it leaves
-  // behind, equal those of forward and backward bit for bit. It takes the input tensor when it
-  // runs. The model must outlive it. Throws Error for decoding, and for full recomputation.
+  // The same pass as a schedule plan. Output and gradients are bit-identical to forward and
+  // backward. The input tensor is consumed when the plan runs. The model must outlive the plan.
+  // Throws Error for decoding and for full recomputation.
   std::unique_ptr<TransformerModelChunkSchedulePlan> build_schedule_plan(
       const GPTModelInput& input, const ForwardContext& context);
 
@@ -55,15 +58,16 @@ class GPTModel : public LanguageModule {
   LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
   at::Tensor postprocess(const GPTModelInput& input, const LayerInput& layer_input,
                          at::Tensor hidden_states, const ForwardContext& context) const;
-  // Whether this pass trains multi-token prediction.
-  bool predicts_further(const GPTModelInput& input) const;
-  // The hidden states of the prediction layers, by depth.
-  std::vector<at::Tensor> predictions(const GPTModelInput& input, const LayerInput& layer_input,
-                                      const at::Tensor& hidden_states,
-                                      const ForwardContext& context) const;
-  // The first of the hidden states as they are, with the losses of the others attached.
-  at::Tensor with_prediction_losses(const GPTModelInput& input,
-                                    const std::vector<at::Tensor>& by_depth) const;
+  // Whether this pass runs MTP.
+  bool runs_mtp(const GPTModelInput& input) const;
+  // Hidden states of the MTP layers, by depth.
+  std::vector<at::Tensor> mtp_hidden_states(const GPTModelInput& input,
+                                            const LayerInput& layer_input,
+                                            const at::Tensor& hidden_states,
+                                            const ForwardContext& context) const;
+  // The decoder's hidden states, by_depth[0], with the MTP losses of the others attached.
+  at::Tensor attach_mtp_losses(const GPTModelInput& input,
+                               const std::vector<at::Tensor>& by_depth) const;
 
   std::shared_ptr<TransformerBlock> decoder_;
   std::unique_ptr<ModelRotaryEmbedding> rotary_embedding_;

@@ -1,4 +1,4 @@
-// What a forward pass of GPTModel is given.
+// Arguments of GPTModel's forward pass.
 #pragma once
 
 #include <optional>
@@ -11,34 +11,35 @@
 
 namespace megatron {
 
-// What a forward pass may hand straight to the decoder (Megatron's extra_block_kwargs).
+// Optional arguments of the decoder (Megatron's extra_block_kwargs).
 struct ExtraBlockArguments {
   at::Tensor attention_bias;          // [1 or b, 1 or n_p, sq, sk], added to the attention scores
-  std::optional<RotaryTable> rotary;  // instead of the model's own tables
+  std::optional<RotaryTable> rotary;  // replaces the model's tables
 };
 
-// ids, positions, labels and loss mask are [b, s]; positions [3, b, s] with mrope. The mask is bool
-// [1 or b, 1, sq, sk] with true = masked out; undefined: causal. With context parallelism these are
-// this rank's tokens (zigzag.h), [b, s/cp]; the mask, the attention bias and packed_seq_params are
-// those of the whole row, on every rank.
+// input_ids, position_ids, labels and loss_mask are [b, s]; position_ids may be [3, b, s] with
+// mrope. attention_mask is bool [1 or b, 1, sq, sk], true = masked out; undefined: causal. With
+// context parallelism the token tensors hold this rank's tokens (zigzag.h), [b, s/cp], while
+// attention_mask, attention_bias and packed_seq_params describe the full row on every rank.
 struct GPTModelInput {
   at::Tensor input_ids;
   at::Tensor position_ids;
   at::Tensor attention_mask;
-  at::Tensor decoder_input;  // first stage: [s, b, h] ([s/tp, b, h] with sequence parallelism)
-                             // instead of the embedding's output
-  at::Tensor labels;         // undefined: logits are returned
+  // First stage: replaces the embedding's output, [s, b, h] ([s/tp, b, h] with sequence
+  // parallelism).
+  at::Tensor decoder_input;
+  at::Tensor labels;  // undefined: forward returns logits
   InferenceContext* inference_context = nullptr;
-  std::optional<PackedSeqParams> packed_seq_params;  // b is 1 then
+  std::optional<PackedSeqParams> packed_seq_params;  // requires b = 1
   ExtraBlockArguments extra_block_arguments;
-  std::optional<bool> runtime_gather_output;     // else as config's parallel_output says
-  InferenceContext* inference_params = nullptr;  // the old name of inference_context
-  at::Tensor loss_mask;                          // of multi-token prediction's own losses
-  MtpLossRecord* mtp_record = nullptr;           // weights of these losses, and their figures
+  std::optional<bool> runtime_gather_output;     // overrides parallel_output
+  InferenceContext* inference_params = nullptr;  // deprecated name of inference_context
+  at::Tensor loss_mask;                          // of the MTP losses
+  MtpLossRecord* mtp_record = nullptr;           // weights and statistics of the MTP losses
 };
 
-// The input with its alias resolved, after its parts were held against each other, the model and
-// the pass. Throws Error where they do not fit.
+// Resolves inference_params and checks the arguments against each other, the model and the context.
+// Throws Error on a mismatch.
 GPTModelInput checked_input(GPTModelInput input, const GPTModelConfig& config,
                             const PipelineStage& stage, const ForwardContext& context);
 

@@ -1,5 +1,5 @@
-// LanguageModule serves other models than GPT: a bag of words that predicts the next token, with
-// tied weights, trained in several layouts.
+// LanguageModule as the base of a model other than GPT: a bag-of-words language model with tied
+// weights, trained in several layouts.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -18,8 +18,8 @@ namespace {
 
 constexpr int64_t kBagRows = 8, kBagTokens = 6, kBagVocabulary = 24;
 
-// Each position's logits come from the mean embedding of the tokens up to it. With two pipeline
-// stages the first embeds, the last predicts.
+// The logits of a position come from the mean embedding of the tokens up to it. With two pipeline
+// stages, the first holds the embedding and the last the output layer.
 class BagOfWordsModel : public LanguageModule {
  public:
   BagOfWordsModel(const GPTModelConfig& config, const PipelineStage& stage,
@@ -34,7 +34,7 @@ class BagOfWordsModel : public LanguageModule {
     assign_names();
   }
 
-  // Hidden states [s, b, h] on a stage that is not the last, else the loss per token [b, s].
+  // The loss per token [b, s] on the last stage, else hidden states [s, b, h].
   at::Tensor forward(const at::Tensor& ids, const at::Tensor& labels, const at::Tensor& input,
                      const ForwardContext& context) const {
     at::Tensor bag = input;
@@ -65,7 +65,7 @@ GPTModelConfig bag_config(int64_t tp, int64_t pp) {
   return config;
 }
 
-// The mean losses of ten steps, on the last stage.
+// Mean losses of ten steps, on the last stage.
 std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
   const GPTModelConfig config = bag_config(tp, pp);
   const ProcessGroupCollection groups = make_model_groups(config.transformer, rank);
@@ -82,7 +82,7 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
   optimizer_config.adam_eps = 1e-5;
   Optimizer optimizer(optimizer_config, model.parameters(), groups);
 
-  // The token after a row's words is one of them.
+  // The next token equals the tokens before it.
   const at::Tensor ids = (at::arange(kBagRows, at::kLong) * 3)
                              .unsqueeze(1)
                              .expand({kBagRows, kBagTokens})
@@ -111,7 +111,7 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
     optimizer.step(optimizer_config.lr);
   }
 
-  // The copies of the tied embedding moved together.
+  // The copies of the tied embedding stay equal.
   if (const ParameterPtr weight = model.shared_embedding_or_output_weight(); pp > 1) {
     const at::Tensor copies = groups.embd->all_gather(weight->data.detach());
     EXPECT_TRUE(copies.narrow(0, 0, weight->data.size(0))
@@ -123,7 +123,7 @@ std::vector<double> train_bag(int64_t tp, int64_t pp, const RankContext& rank) {
   return losses;
 }
 
-TEST(LanguageModule, ServesABagOfWords) {
+TEST(LanguageModule, TrainsABagOfWordsModel) {
   std::vector<double> expected;
   run_thread_world(1, [&](RankContext& rank) { expected = train_bag(1, 1, rank); });
   ASSERT_EQ(expected.size(), 10);

@@ -8,13 +8,13 @@
 namespace megatron {
 namespace {
 
-TEST(ScheduleNode, KeepsAGraphOfItsOwn) {
+TEST(ScheduleNode, HasItsOwnGraph) {
   const at::Tensor weight = at::full({3}, 2.0).requires_grad_();
   ScheduleNode node([&](const at::Tensor& x) { return x * weight; });
   const at::Tensor input = at::arange(3, at::kFloat);
   const at::Tensor output = node.forward(input);
   EXPECT_TRUE(output.equal(input * 2));
-  EXPECT_FALSE(output.requires_grad()) << "cut off from the node's history";
+  EXPECT_FALSE(output.requires_grad()) << "the output is detached";
   const at::Tensor grad = node.backward(at::full({3}, 5.0));
   EXPECT_TRUE(grad.equal(at::full({3}, 10.0)));
   EXPECT_TRUE(weight.grad().equal(input * 5));
@@ -34,10 +34,10 @@ TEST(ScheduleNode, RunsForwardThenBackward) {
     const at::NoGradGuard no_grad;
     node.forward(one);
   }
-  EXPECT_THROW(node.backward(one), Error) << "without gradients";
+  EXPECT_THROW(node.backward(one), Error) << "forward ran without grad mode";
 }
 
-TEST(ScheduleNode, AnEmptyOneHandsOn) {
+TEST(ScheduleNode, EmptyNodeReturnsItsInput) {
   ScheduleNode node;
   const at::Tensor one = at::ones({1});
   EXPECT_TRUE(node.is_empty());

@@ -1,5 +1,5 @@
-// For every kind of attention: packed sequences equal the same sequences alone, and decoding from
-// the cache equals the full forward pass.
+// For every attention variant: packed sequences equal separate ones, and decoding with a cache
+// equals the full forward pass.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ class AttentionVariants : public testing::TestWithParam<AttentionVariant> {
   std::shared_ptr<GPTModel> model_ = build_gpt(attention_variant_config(GetParam()));
 };
 
-// The gradients of a sum over logits, in the order of the parameters.
+// Returns and resets the parameters' gradients.
 std::vector<at::Tensor> take_gradients(const GPTModel& model) {
   std::vector<at::Tensor> gradients;
   for (const ParameterPtr& parameter : model.parameters()) {
@@ -23,33 +23,33 @@ std::vector<at::Tensor> take_gradients(const GPTModel& model) {
   return gradients;
 }
 
-TEST_P(AttentionVariants, PackedSequencesEqualTheSameAlone) {
+TEST_P(AttentionVariants, PackedSequencesEqualSeparateOnes) {
   const std::vector<int64_t> offsets = {0, 3, 9, 13};
   const at::Tensor ids = (at::arange(13, at::kLong) * 17 % 61).unsqueeze(0);
   const auto positions = [](int64_t s) { return at::arange(s, at::kLong).unsqueeze(0); };
   const at::Tensor weights = at::arange(13 * 61, at::kFloat).sin().view({1, 13, 61});
 
-  std::vector<at::Tensor> alone, restarted;
+  std::vector<at::Tensor> separate, restarted;
   at::Tensor objective = at::zeros({});
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
     const int64_t first = offsets[i], s = offsets[i + 1] - first;
-    alone.push_back(
+    separate.push_back(
         model_->forward({.input_ids = ids.narrow(1, first, s), .position_ids = positions(s)},
                         evaluation_context(1, s)));
     restarted.push_back(positions(s));
-    objective = objective + (alone.back() * weights.narrow(1, first, s)).sum();
+    objective = objective + (separate.back() * weights.narrow(1, first, s)).sum();
   }
   objective.backward();
   const std::vector<at::Tensor> expected = take_gradients(*model_);
 
-  const at::Tensor together = model_->forward(
+  const at::Tensor packed_logits = model_->forward(
       {.input_ids = ids,
        .position_ids = at::cat(restarted, 1),
        .packed_seq_params =
            PackedSeqParams{.cu_seqlens_q = at::tensor(offsets, at::kLong), .cu_seqlens_kv = {}}},
       evaluation_context(1, 13));
-  EXPECT_LT((together - at::cat(alone, 1)).abs().max().item<double>(), 1e-5);
-  (together * weights).sum().backward();
+  EXPECT_LT((packed_logits - at::cat(separate, 1)).abs().max().item<double>(), 1e-5);
+  (packed_logits * weights).sum().backward();
   const std::vector<at::Tensor> gradients = take_gradients(*model_);
   for (size_t i = 0; i < expected.size(); ++i) {
     const double scale = std::max(expected[i].abs().max().item<double>(), 1.0);
@@ -58,11 +58,11 @@ TEST_P(AttentionVariants, PackedSequencesEqualTheSameAlone) {
   }
 }
 
-TEST_P(AttentionVariants, CachedDecodingEqualsTheFullForward) {
+TEST_P(AttentionVariants, CachedDecodingEqualsFullForward) {
   const at::NoGradGuard no_grad;
   constexpr int64_t kRows = 2, kTokens = 12, kPrompt = 5;
-  const GPTModelInput whole = token_input(kRows, kTokens, 61);
-  const at::Tensor expected = model_->forward(whole, evaluation_context(kRows, kTokens));
+  const GPTModelInput full = token_input(kRows, kTokens, 61);
+  const at::Tensor expected = model_->forward(full, evaluation_context(kRows, kTokens));
 
   InferenceContext cache(kTokens);
   cache.materialize_only_last_token_logits = false;
@@ -71,8 +71,8 @@ TEST_P(AttentionVariants, CachedDecodingEqualsTheFullForward) {
     ForwardContext context = evaluation_context(kRows, kTokens);
     context.positions = context.residual_positions = at::arange(first, first + s, at::kLong);
     const at::Tensor logits =
-        model_->forward({.input_ids = whole.input_ids.narrow(1, first, s).contiguous(),
-                         .position_ids = whole.position_ids.narrow(1, first, s).contiguous(),
+        model_->forward({.input_ids = full.input_ids.narrow(1, first, s).contiguous(),
+                         .position_ids = full.position_ids.narrow(1, first, s).contiguous(),
                          .inference_context = &cache,
                          .runtime_gather_output = true},
                         context);

@@ -1,4 +1,4 @@
-// What a forward pass cannot take is refused: what was expected, what came, and what works.
+// Invalid arguments of a forward pass and invalid configurations are refused with clear messages.
 #include <cstdlib>
 #include <gmock/gmock.h>
 
@@ -17,7 +17,7 @@ using testing::HasSubstr;
 struct BadInput {
   const char* name;
   std::function<void(GPTModelInput&)> spoil;
-  std::vector<const char*> parts;  // of the message
+  std::vector<const char*> texts;  // in the message
 };
 
 PackedSeqParams packed(std::vector<int64_t> offsets) {
@@ -28,26 +28,26 @@ const BadInput kBadInputs[] = {
     {"no_input",
      [](auto& i) { i.input_ids = at::Tensor(); },
      {"input_ids or decoder_input", "got neither"}},
-    {"ids_of_one_dimension",
+    {"one_dimensional_ids",
      [](auto& i) { i.input_ids = i.input_ids.view({-1}); },
      {"input_ids of shape [b, 4]", "[8]"}},
-    {"ids_of_another_dtype",
+    {"ids_of_wrong_dtype",
      [](auto& i) { i.input_ids = i.input_ids.to(at::kInt); },
      {"dtype int64", "Int"}},
-    {"ids_of_other_samples",
+    {"ids_with_wrong_rows",
      [](auto& i) { i = token_input(3, 4); },
-     {"the 2 samples of the pass", "3 rows"}},
+     {"input_ids with 2 rows", "got 3"}},
     {"ids_outside_the_vocabulary",
      [](auto& i) {
        i.input_ids = at::full({2, 4}, 100, at::kLong);
      },
      {"token ids in [0, 100)", "got 100"}},
-    {"labels_of_another_shape",
+    {"labels_of_wrong_shape",
      [](auto& i) {
        i.labels = at::zeros({2, 3}, at::kLong);
      },
      {"labels of shape [2, 4]", "[2, 3]"}},
-    {"labels_of_another_shape_without_ids",
+    {"labels_of_wrong_shape_without_ids",
      [](auto& i) {
        i.decoder_input = at::zeros({4, 2, 12});
        i.input_ids = at::Tensor();
@@ -59,56 +59,56 @@ const BadInput kBadInputs[] = {
        i.labels = at::full({2, 4}, 100, at::kLong);
      },
      {"[0, 100)", "got 100"}},
-    {"loss_mask_of_another_shape",
+    {"loss_mask_of_wrong_shape",
      [](auto& i) {
        i.loss_mask = at::ones({4, 2});
      },
      {"loss_mask of shape [2, 4]", "[4, 2]"}},
-    {"position_ids_of_another_shape",
+    {"position_ids_of_wrong_shape",
      [](auto& i) { i.position_ids = at::zeros({4}, at::kLong); },
      {"position_ids of shape [2, 4]", "[4]"}},
     {"no_position_ids",
      [](auto& i) { i.position_ids = at::Tensor(); },
      {"position_ids", "got none"}},
-    {"positions_outside_the_table",
+    {"positions_beyond_the_table",
      [](auto& i) { i.position_ids = i.position_ids + 1; },
      {"positions below 4 (--max-position-embeddings)", "got 4"}},
-    {"decoder_input_of_another_width",
+    {"decoder_input_of_wrong_width",
      [](auto& i) {
        i.decoder_input = at::zeros({4, 2, 11});
      },
      {"decoder_input of shape [4, 2, 12]", "[4, 2, 11]"}},
-    {"decoder_input_of_other_rows",
+    {"decoder_input_with_wrong_rows",
      [](auto& i) {
        i.decoder_input = at::zeros({4, 3, 12});
      },
      {"decoder_input of shape [4, 2, 12]", "[4, 3, 12]"}},
-    {"mask_of_another_size",
+    {"mask_of_wrong_size",
      [](auto& i) {
        i.attention_mask = at::zeros({2, 1, 3, 4}, at::kBool);
      },
      {"attention mask of shape [1 or 2, 1, 4, 4]", "[2, 1, 3, 4]"}},
-    {"mask_by_heads",
+    {"mask_per_head",
      [](auto& i) {
        i.attention_mask = at::zeros({2, 4, 4, 4}, at::kBool);
      },
      {"attention mask of shape [1 or 2, 1, 4, 4]", "[2, 4, 4, 4]"}},
-    {"mask_of_numbers",
+    {"floating_point_mask",
      [](auto& i) {
        i.attention_mask = at::zeros({1, 1, 4, 4});
      },
      {"dtype bool", "Float", "mask.to(bool) works"}},
-    {"bias_of_another_size",
+    {"bias_of_wrong_size",
      [](auto& i) {
        i.extra_block_arguments.attention_bias = at::zeros({1, 3, 4, 4});
      },
      {"attention bias of shape [1 or 2, 1 or 4, 4, 4]", "[1, 3, 4, 4]"}},
-    {"bias_of_truth_values",
+    {"boolean_bias",
      [](auto& i) {
        i.extra_block_arguments.attention_bias = at::zeros({1, 1, 4, 4}, at::kBool);
      },
-     {"floating attention bias", "Bool", "attention_mask"}},
-    {"rotary_tables_of_another_length",
+     {"floating-point attention bias", "Bool", "attention_mask"}},
+    {"rotary_tables_of_wrong_length",
      [](auto& i) {
        i.extra_block_arguments.rotary = RotaryTable{at::ones({3, 2}), at::ones({3, 2})};
      },
@@ -117,32 +117,32 @@ const BadInput kBadInputs[] = {
      [](auto& i) {
        i.packed_seq_params = packed({0, 4});
      },
-     {"one row (b = 1)", "got 2", "join the rows"}},
+     {"one row (b = 1)", "got 2", "concatenate the rows"}},
 };
 
-TEST(BadInput, IsRefusedWithWhatWorks) {
+TEST(GPTModelInput, InvalidArgumentsAreRefused) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
   for (const BadInput& bad : kBadInputs) {
     GPTModelInput input = token_input(2, 4);
     bad.spoil(input);
-    for (const char* part : bad.parts) {
+    for (const char* text : bad.texts) {
       EXPECT_THAT([&] { model->forward(input, evaluation_context(2, 4)); },
                   testing::ThrowsMessage<Error>(testing::AllOf(
-                      HasSubstr("Expected "), HasSubstr(", but got "), HasSubstr(part))))
+                      HasSubstr("Expected "), HasSubstr(", but got "), HasSubstr(text))))
           << bad.name;
     }
   }
 }
 
-TEST(BadInput, OfPackedSequences) {
+TEST(GPTModelInput, InvalidPackedSequencesAreRefused) {
   const at::NoGradGuard no_grad;
   for (const PositionEmbeddingType positions :
        {PositionEmbeddingType::learned_absolute, PositionEmbeddingType::none}) {
     GPTModelConfig config = small_gpt_config();
     config.position_embedding_type = positions;
     const auto model = build_gpt(config);
-    for (const auto& [offsets, part] :
+    for (const auto& [offsets, text] :
          {std::pair<std::vector<int64_t>, const char*>{{0, 2, 2, 4}, "to increase"},
           {{0, 3, 2, 4}, "to increase"},
           {{0, 2}, "to end at the 4 tokens"},
@@ -152,7 +152,7 @@ TEST(BadInput, OfPackedSequences) {
       GPTModelInput input = token_input(1, 4);
       input.packed_seq_params = packed(offsets);
       EXPECT_THAT([&] { model->forward(input, evaluation_context(1, 4)); },
-                  testing::ThrowsMessage<Error>(HasSubstr(part)));
+                  testing::ThrowsMessage<Error>(HasSubstr(text)));
     }
     GPTModelInput input = token_input(1, 4);
     input.packed_seq_params = packed({0, 4});
@@ -164,14 +164,14 @@ TEST(BadInput, OfPackedSequences) {
   }
 }
 
-TEST(BadInput, SequencesLongerThanTheLearnedPositions) {
+TEST(GPTModelInput, SequenceLongerThanPositionTableIsRefused) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
   EXPECT_THAT([&] { model->forward(token_input(2, 5), evaluation_context(2, 5)); },
               testing::ThrowsMessage<Error>(HasSubstr("positions below 4")));
 }
 
-TEST(BadInput, MoreTokensThanTheCacheHolds) {
+TEST(GPTModelInput, CacheOverflowIsRefused) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
   InferenceContext context(3);
@@ -181,7 +181,7 @@ TEST(BadInput, MoreTokensThanTheCacheHolds) {
   EXPECT_THROW(model->forward(input, evaluation_context(2, 4)), Error);
 }
 
-TEST(BadInput, LabelsWithTheLastTokensLogits) {
+TEST(GPTModelInput, LabelsWithLastTokenLogitsAreRefused) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
   InferenceContext context(4);
@@ -194,8 +194,8 @@ TEST(BadInput, LabelsWithTheLastTokensLogits) {
       testing::ThrowsMessage<Error>(HasSubstr("materialize_only_last_token_logits = false works")));
 }
 
-// A later stage takes what the stage before sent, and nothing else.
-TEST(BadInput, OfALaterPipelineStage) {
+// A later stage accepts the previous stage's output only.
+TEST(GPTModelInput, LaterStageNeedsAnInputTensor) {
   const at::NoGradGuard no_grad;
   const GPTModelConfig config = small_gpt_config();
   const PipelineStage last{.rank = 1,
@@ -220,12 +220,12 @@ TEST(BadInput, OfALaterPipelineStage) {
       [&] {
         forward({.decoder_input = at::zeros({4, 2, 12})});
       },
-      testing::ThrowsMessage<Error>(HasSubstr("set_input_tensor works there")));
+      testing::ThrowsMessage<Error>(HasSubstr("use set_input_tensor there")));
   EXPECT_EQ(forward(token_input(2, 4)).sizes(), at::IntArrayRef({2, 4, 100}));
-  EXPECT_THROW(forward(token_input(2, 4)), Error) << "the tensor serves one pass";
+  EXPECT_THROW(forward(token_input(2, 4)), Error) << "an input tensor is consumed by one pass";
 }
 
-TEST(BadConfiguration, IsRefusedWhenTheModelIsBuilt) {
+TEST(GPTModelConfiguration, UnsupportedCombinationsAreRefusedAtBuild) {
   const auto refusal = [](const auto& change) {
     GPTModelConfig config = small_gpt_config();
     change(config);
@@ -254,8 +254,8 @@ TEST(BadConfiguration, IsRefusedWhenTheModelIsBuilt) {
   unsetenv("NVTE_FLASH_ATTN");
 }
 
-// A backend that was named does not give way to another when a call asks too much.
-TEST(BadConfiguration, ANamedBackendRefusesWhatItCannotDo) {
+// There is no fallback from an attention backend that was chosen explicitly.
+TEST(GPTModelConfiguration, ExplicitBackendRefusesUnsupportedInput) {
   const at::NoGradGuard no_grad;
   GPTModelConfig config = small_gpt_config();
   config.transformer.attention_backend = AttentionBackend::flash;

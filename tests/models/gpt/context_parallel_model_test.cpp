@@ -1,5 +1,5 @@
-// Models whose sequences are shared by several ranks: losses, gradient norms and gradients are
-// those of one rank, with dropout and with uneven loss masks.
+// Context parallelism equals one rank in losses, gradient norms and gradients, with dropout and
+// uneven loss masks.
 #include <map>
 
 #include <ATen/ATen.h>
@@ -80,7 +80,7 @@ const CpModel kCpModels[] = {
                             .qk_pos_emb_head_dim = 4,
                             .v_head_dim = 6};
      }},
-    {"prediction_layers",
+    {"mtp",
      [](GPTModelConfig& c) {
        c.transformer.mtp.mtp_num_layers = 2;
        c.transformer.mtp.mtp_loss_scaling_factor = 0.5;
@@ -113,7 +113,7 @@ Options cp_options(const CpModel& model, const CpLayout& layout, CpCommType comm
 
 constexpr int64_t kCpMicrobatches = 2, kCpRows = 2;
 
-// The first micro-batch counts its first half alone, and so only some ranks have a loss.
+// The second half of the first micro-batch is masked, so that only some ranks have a loss.
 MicroBatch cp_microbatch(const GPTModelConfig& config, int64_t step, int64_t index) {
   const int64_t first = (step * kCpMicrobatches + index) * kCpRows, s = config.seq_length;
   const at::Tensor text =
@@ -129,7 +129,7 @@ MicroBatch cp_microbatch(const GPTModelConfig& config, int64_t step, int64_t ind
           .sample_ordinals = at::arange(first, first + kCpRows, at::kLong)};
 }
 
-// Losses of both kinds, gradient norms, and an evaluation.
+// Main and MTP losses, gradient norms, and an evaluation.
 struct CpNumbers {
   std::vector<double> scalars;
   std::map<std::string, at::Tensor> gradients;  // of the first step
@@ -192,16 +192,16 @@ void expect_cp_as_one_rank(const CpModel& model, const CpLayout& layout, CpCommT
 
 constexpr CpCommType kCommTypes[] = {CpCommType::p2p, CpCommType::a2a, CpCommType::allgather};
 
-class ContextParallelModel
+class ContextParallelLayouts
     : public testing::TestWithParam<std::tuple<CpModel, CpLayout, CpCommType>> {};
 
-TEST_P(ContextParallelModel, EqualsOneRank) {
+TEST_P(ContextParallelLayouts, EqualOneRank) {
   const auto& [model, layout, comm_type] = GetParam();
   expect_cp_as_one_rank(model, layout, comm_type, at::kDouble, 1e-10);
   expect_cp_as_one_rank(model, layout, comm_type, at::kFloat, 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, ContextParallelModel,
+INSTANTIATE_TEST_SUITE_P(Table, ContextParallelLayouts,
                          testing::Combine(testing::ValuesIn(kCpModels),
                                           testing::ValuesIn(kCpLayouts),
                                           testing::ValuesIn(kCommTypes)),
@@ -211,8 +211,8 @@ INSTANTIATE_TEST_SUITE_P(Table, ContextParallelModel,
                                               enum_name(std::get<2>(info.param)));
                          });
 
-// bf16 keeps 8 bits of each product on the way.
-TEST(ContextParallelModelInBf16, IsWithinItsRounding) {
+// Within the rounding of bf16, which has 8 significant bits.
+TEST(ContextParallelBf16, IsCloseToOneRank) {
   for (const CpCommType comm_type : kCommTypes)
     expect_cp_as_one_rank(kCpModels[2], kCpLayouts[0], comm_type, at::kBFloat16, 3e-2);
 }
@@ -235,27 +235,29 @@ class ContextParallelForward : public testing::Test {
             .labels = text.narrow(1, 1, kTokens).contiguous()};
   }
 
-  // Losses [1, s] of the whole row, and the gradients of their sum under `counts`; by a rank of cp.
+  // Losses [1, s] of the full row times `counts`, and the parameters' gradients of their sum,
+  // computed by a rank of the context-parallel group.
   static std::vector<at::Tensor> losses_and_gradients(const Options& options,
                                                       const RankContext& rank,
-                                                      const GPTModelInput& whole,
+                                                      const GPTModelInput& full_row,
                                                       const at::Tensor& counts) {
     const auto groups = make_model_groups(options.model.transformer, rank);
     const auto model = build_gpt_model(options.model, groups, at::kCPU);
     initialize_weights(*model, 5);
     for (const ParameterPtr& parameter : model->parameters())
       parameter->main_grad = at::zeros_like(parameter->data);
-    const SequenceSplit split{
-        kTokens, groups.cp->size(),
-        whole.packed_seq_params ? whole.packed_seq_params->checked_offsets(kTokens) : at::Tensor()};
-    const at::Tensor own = zigzag_positions(split, groups.cp->rank());
-    GPTModelInput input = whole;
+    const SequenceSplit split{kTokens, groups.cp->size(),
+                              full_row.packed_seq_params
+                                  ? full_row.packed_seq_params->checked_offsets(kTokens)
+                                  : at::Tensor()};
+    const at::Tensor positions = zigzag_positions(split, groups.cp->rank());
+    GPTModelInput input = full_row;
     for (at::Tensor* tensor : {&input.input_ids, &input.position_ids, &input.labels})
-      *tensor = tensor->index_select(1, own);
+      *tensor = tensor->index_select(1, positions);
     const at::Tensor losses = model->forward(
-        input, ForwardContext::make(/*training=*/true, 3, at::arange(1, at::kLong), own,
+        input, ForwardContext::make(/*training=*/true, 3, at::arange(1, at::kLong), positions,
                                     /*sequence_parallel=*/false, 0, 1));
-    (losses * counts.index_select(1, own)).sum().backward();
+    (losses * counts.index_select(1, positions)).sum().backward();
     const at::Tensor gathered = groups.cp->all_gather(losses.detach().t().contiguous());
     std::vector<at::Tensor> results = {
         gathered.index_select(0, places_of_tokens(gathered_positions(split))).t() * counts};
@@ -266,16 +268,16 @@ class ContextParallelForward : public testing::Test {
     return results;
   }
 
-  static void expect_as_one_rank(const GPTModelInput& whole,
+  static void expect_as_one_rank(const GPTModelInput& full_row,
                                  const at::Tensor& counts = at::ones({1, kTokens}, at::kDouble)) {
     std::vector<at::Tensor> expected;
     run_thread_world(1, [&](RankContext& rank) {
-      expected = losses_and_gradients(options(1, CpCommType::p2p), rank, whole, counts);
+      expected = losses_and_gradients(options(1, CpCommType::p2p), rank, full_row, counts);
     });
     for (const CpCommType comm_type : kCommTypes) {
       for (const int ranks : {2, 4}) {
         run_thread_world(ranks, [&](RankContext& rank) {
-          const auto ours = losses_and_gradients(options(ranks, comm_type), rank, whole, counts);
+          const auto ours = losses_and_gradients(options(ranks, comm_type), rank, full_row, counts);
           for (size_t i = 0; i < expected.size(); ++i) {
             test::expect_close(
                 ours[i], expected[i], 1e-10,
@@ -287,14 +289,14 @@ class ContextParallelForward : public testing::Test {
   }
 };
 
-TEST_F(ContextParallelForward, PackedSequences) {
+TEST_F(ContextParallelForward, PackedSequencesEqualOneRank) {
   GPTModelInput input = row();
   input.packed_seq_params = PackedSeqParams{.cu_seqlens_q = at::tensor({0, 8, 24, 32}, at::kInt)};
   expect_as_one_rank(input);
 }
 
-// Sequences of 5, 9 and 8 tokens in places that 2 x cp divides.
-TEST_F(ContextParallelForward, PaddedPackedSequences) {
+// Sequences of 5, 9 and 8 tokens, padded to multiples of 2 x cp.
+TEST_F(ContextParallelForward, PaddedPackedSequencesEqualOneRank) {
   GPTModelInput input = row();
   input.packed_seq_params =
       PackedSeqParams{.cu_seqlens_q = at::tensor({0, 5, 14, 22}, at::kInt),
@@ -305,7 +307,7 @@ TEST_F(ContextParallelForward, PaddedPackedSequences) {
   expect_as_one_rank(input, counts);
 }
 
-TEST_F(ContextParallelForward, AttentionMaskOfTheWholeRow) {
+TEST_F(ContextParallelForward, AttentionMaskEqualsOneRank) {
   GPTModelInput input = row();
   const at::Tensor index = at::arange(kTokens, at::kLong), block = index.div(12, "floor");
   input.attention_mask = index.unsqueeze(0)
@@ -315,7 +317,7 @@ TEST_F(ContextParallelForward, AttentionMaskOfTheWholeRow) {
   expect_as_one_rank(input);
 }
 
-TEST_F(ContextParallelForward, AttentionBiasOfTheWholeRow) {
+TEST_F(ContextParallelForward, AttentionBiasEqualsOneRank) {
   GPTModelInput input = row();
   const at::Tensor index = at::arange(kTokens, at::kDouble);
   input.extra_block_arguments.attention_bias =
@@ -324,13 +326,13 @@ TEST_F(ContextParallelForward, AttentionBiasOfTheWholeRow) {
   expect_as_one_rank(input);
 }
 
-TEST_F(ContextParallelForward, RefusesWhatDoesNotFit) {
+TEST_F(ContextParallelForward, InvalidArgumentsAreRefused) {
   run_thread_world(2, [](RankContext& rank) {
-    const Options given = options(2, CpCommType::p2p);
+    const Options run_options = options(2, CpCommType::p2p);
     const auto refused = [&](const GPTModelInput& input, const char* text) {
       test::expect_error(
           [&] {
-            losses_and_gradients(given, rank, input, at::ones({1, kTokens}, at::kDouble));
+            losses_and_gradients(run_options, rank, input, at::ones({1, kTokens}, at::kDouble));
           },
           text);
     };

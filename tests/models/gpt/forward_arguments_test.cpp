@@ -1,4 +1,4 @@
-// Every argument of GPTModel::forward does what it says.
+// Each argument of GPTModel::forward has its documented effect.
 #include <gmock/gmock.h>
 
 #include <ATen/ATen.h>
@@ -41,13 +41,13 @@ TEST_F(ForwardArguments, DecoderInputReplacesTheEmbedding) {
   EXPECT_FALSE(logits.equal(forward(input_)));
 }
 
-TEST_F(ForwardArguments, TheMaskReplacesCausality) {
+TEST_F(ForwardArguments, AttentionMaskReplacesCausalMask) {
   const at::Tensor causal = forward(input_);
   input_.attention_mask = causal_mask();
   EXPECT_TRUE(at::allclose(forward(input_), causal, 1e-5, 1e-6));
   input_.attention_mask = at::zeros({1, 1, kInputTokens, kInputTokens}, at::kBool);
-  EXPECT_FALSE(at::allclose(forward(input_), causal, 1e-5, 1e-6)) << "every token sees all";
-  // By row: the first sees all, the second is causal.
+  EXPECT_FALSE(at::allclose(forward(input_), causal, 1e-5, 1e-6)) << "no key is masked";
+  // Per row: no mask for the first, causal for the second.
   input_.attention_mask =
       at::cat({at::zeros({1, 1, kInputTokens, kInputTokens}, at::kBool), causal_mask()})
           .contiguous();
@@ -56,10 +56,10 @@ TEST_F(ForwardArguments, TheMaskReplacesCausality) {
   EXPECT_FALSE(at::allclose(mixed[0], causal[0], 1e-5, 1e-6));
 }
 
-TEST_F(ForwardArguments, LabelsGiveTheLossOfTheLogits) {
+TEST_F(ForwardArguments, LabelsReturnTheLossOfTheLogits) {
   const at::Tensor logits = forward(input_);
   input_.labels = (input_.input_ids + 1) % 100;
-  input_.loss_mask = at::zeros({kInputRows, kInputTokens});  // does not touch the token losses
+  input_.loss_mask = at::zeros({kInputRows, kInputTokens});  // does not affect token losses
   const at::Tensor expected =
       -at::log_softmax(logits, -1).gather(2, input_.labels.unsqueeze(-1)).squeeze(-1);
   EXPECT_TRUE(at::allclose(forward(input_), expected, 1e-5, 1e-6));
@@ -67,12 +67,12 @@ TEST_F(ForwardArguments, LabelsGiveTheLossOfTheLogits) {
 
 TEST_F(ForwardArguments, AttentionBiasIsAddedToTheScores) {
   const at::Tensor plain = forward(input_);
-  // The same for all keys changes nothing; minus infinity on a key hides it.
+  // A constant bias has no effect; a large negative bias masks a key.
   input_.extra_block_arguments.attention_bias = at::full({1, 1, kInputTokens, kInputTokens}, 3.0);
   EXPECT_TRUE(at::allclose(forward(input_), plain, 1e-5, 1e-6));
-  at::Tensor hiding = at::zeros({kInputRows, 4, kInputTokens, kInputTokens});
-  hiding.narrow(3, 0, 1).fill_(-1e4);
-  input_.extra_block_arguments.attention_bias = hiding;
+  at::Tensor masking = at::zeros({kInputRows, 4, kInputTokens, kInputTokens});
+  masking.narrow(3, 0, 1).fill_(-1e4);
+  input_.extra_block_arguments.attention_bias = masking;
   const at::Tensor biased = forward(input_);
   input_.extra_block_arguments.attention_bias = at::Tensor();
   input_.attention_mask = causal_mask().clone();
@@ -89,26 +89,26 @@ TEST_F(ForwardArguments, AttentionBiasHasAGradient) {
   forward(input_).square().sum().backward();
   ASSERT_TRUE(bias.grad().defined());
   EXPECT_GT(bias.grad().abs().max().item<double>(), 0);
-  EXPECT_EQ(bias.grad().triu(1).abs().max().item<double>(), 0) << "of keys that nobody sees";
+  EXPECT_EQ(bias.grad().triu(1).abs().max().item<double>(), 0) << "gradient of masked keys";
 }
 
-TEST_F(ForwardArguments, RotaryTablesReplaceTheModels) {
+TEST_F(ForwardArguments, RotaryTablesReplaceThoseOfTheModel) {
   GPTModelConfig config = small_gpt_config();
   config.position_embedding_type = PositionEmbeddingType::rope;
   config.transformer.kv_channels = 4;
   model_ = build_gpt(config);
   const RotaryEmbedding rotary(rope_frequencies(4, 10000), /*interleaved=*/false);
-  const at::Tensor own = forward(input_);
+  const at::Tensor expected = forward(input_);
   const auto with_positions = [&](const at::Tensor& positions) {
     GPTModelInput input = input_;
     input.extra_block_arguments.rotary = rotary.table(positions, at::kFloat, at::kCPU);
     return forward(input);
   };
-  EXPECT_TRUE(with_positions(at::arange(kInputTokens, at::kDouble)).equal(own));
-  EXPECT_FALSE(with_positions(at::arange(kInputTokens, at::kDouble) * 3).equal(own));
+  EXPECT_TRUE(with_positions(at::arange(kInputTokens, at::kDouble)).equal(expected));
+  EXPECT_FALSE(with_positions(at::arange(kInputTokens, at::kDouble) * 3).equal(expected));
 }
 
-TEST_F(ForwardArguments, InferenceContextAndItsOldNameAreTheSame) {
+TEST_F(ForwardArguments, InferenceParamsIsAnAliasOfInferenceContext) {
   InferenceContext context(kInputTokens), other(kInputTokens);
   context.materialize_only_last_token_logits = other.materialize_only_last_token_logits = false;
   const at::Tensor expected = forward(input_);
@@ -119,10 +119,10 @@ TEST_F(ForwardArguments, InferenceContextAndItsOldNameAreTheSame) {
   EXPECT_NO_THROW(forward(input_));
   input_.inference_context = &other;
   EXPECT_THAT([&] { forward(input_); },
-              testing::ThrowsMessage<Error>(testing::HasSubstr("but got both, and they differ")));
+              testing::ThrowsMessage<Error>(testing::HasSubstr("but got two different")));
 }
 
-TEST_F(ForwardArguments, OnlyTheLastTokensLogitsWhereThatIsAsked) {
+TEST_F(ForwardArguments, LastTokenLogitsOnly) {
   InferenceContext context(kInputTokens);
   const at::Tensor expected = forward(input_);
   input_.inference_context = &context;
@@ -132,7 +132,7 @@ TEST_F(ForwardArguments, OnlyTheLastTokensLogitsWhereThatIsAsked) {
   EXPECT_TRUE(at::allclose(last, expected.narrow(1, kInputTokens - 1, 1), 1e-5, 1e-6));
 }
 
-TEST_F(ForwardArguments, InputTensorsComeAloneOrInAListOfOne) {
+TEST_F(ForwardArguments, InputTensorMayBeAListOfOne) {
   const at::Tensor hidden = at::zeros({kInputTokens, kInputRows, kInputHidden});
   EXPECT_NO_THROW(model_->set_input_tensor(hidden));
   EXPECT_NO_THROW(model_->set_input_tensor(std::vector{hidden}));
@@ -144,7 +144,7 @@ TEST_F(ForwardArguments, InputTensorsComeAloneOrInAListOfOne) {
   EXPECT_THROW(model_->set_input_tensor(std::vector<at::Tensor>{}), Error);
 }
 
-TEST(RuntimeGatherOutput, OverridesTheConfigurationBothWays) {
+TEST(RuntimeGatherOutput, OverridesParallelOutput) {
   for (const bool parallel_output : {true, false}) {
     run_thread_world(2, [&](RankContext& rank) {
       const at::NoGradGuard no_grad;

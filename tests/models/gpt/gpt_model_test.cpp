@@ -10,11 +10,11 @@
 namespace megatron {
 namespace {
 
-TEST(GPTModel, HasMegatronsParameterCount) {
+TEST(GPTModel, ParameterCountMatchesMegatron) {
   EXPECT_EQ(count_parameters(small_gpt_config()), 6240);
 }
 
-TEST(GPTModel, HasMegatronsParameterNames) {
+TEST(GPTModel, ParameterNamesMatchMegatron) {
   std::vector<std::string> names;
   for (const auto& parameter : build_gpt(small_gpt_config())->parameters())
     names.push_back(parameter->name);
@@ -34,7 +34,7 @@ TEST(GPTModel, HasMegatronsParameterNames) {
   EXPECT_EQ(names.size(), 29);
 }
 
-TEST(GPTModel, GivesLogitsOrLossPerToken) {
+TEST(GPTModel, ReturnsLogitsOrTokenLosses) {
   const auto model = build_gpt(small_gpt_config());
   const at::NoGradGuard no_grad;
   GPTModelInput input = token_input(3, 4, 100);
@@ -43,7 +43,7 @@ TEST(GPTModel, GivesLogitsOrLossPerToken) {
   EXPECT_EQ(model->forward(input, evaluation_context(3, 4)).sizes(), at::IntArrayRef({3, 4}));
 }
 
-TEST(GPTModel, PaddingOfTheVocabularyDoesNotChangeTheLoss) {
+TEST(GPTModel, VocabularyPaddingDoesNotChangeTheLoss) {
   double losses[2];
   for (const bool padded : {false, true}) {
     GPTModelConfig config = small_gpt_config();

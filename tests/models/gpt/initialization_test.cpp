@@ -1,4 +1,4 @@
-// Initial weights: their distributions, and the loss of an untrained model.
+// Distributions of initial weights, and the loss of an untrained model.
 #include <cmath>
 
 #include <ATen/ATen.h>
@@ -32,7 +32,7 @@ Moments moments_of(const GPTModel& model, const std::string& name) {
   return {};
 }
 
-// Within 2 %: five standard errors of the smallest tensor here.
+// Within 2%, about five standard errors of the smallest tensor here.
 void expect_normal(const GPTModel& model, const std::string& name, double std) {
   const Moments moments = moments_of(model, name);
   EXPECT_NEAR(moments.std, std, 0.02 * std) << name;
@@ -45,7 +45,7 @@ void expect_constant(const GPTModel& model, const std::string& name, double valu
   EXPECT_EQ(moments.std, 0) << name;
 }
 
-TEST(InitialDistributions, AreMegatrons) {
+TEST(InitialDistributions, MatchMegatron) {
   GPTModelConfig config = wide_config();
   config.transformer.embedding_init_method_std = 0.07;
   config.transformer.qk_layernorm = true;
@@ -70,7 +70,7 @@ TEST(InitialDistributions, AreMegatrons) {
   }
 }
 
-TEST(InitialDistributions, ZeroCentredNormsBeginAtZero) {
+TEST(InitialDistributions, ZeroCenteredNormsStartAtZero) {
   GPTModelConfig config = wide_config();
   config.transformer.layernorm_zero_centered_gamma = true;
   const auto model = build_gpt(config);
@@ -78,8 +78,9 @@ TEST(InitialDistributions, ZeroCentredNormsBeginAtZero) {
   expect_constant(*model, "decoder.layers.0.input_layernorm.weight", 0);
 }
 
-// With MuP hidden matrices shrink by the square root of the width multiplier, embeddings do not.
-TEST(InitialDistributions, FollowMup) {
+// MuP divides the std of hidden matrices by the square root of the width multiplier; embeddings
+// keep theirs.
+TEST(InitialDistributions, MatchMup) {
   GPTModelConfig config = wide_config();
   config.transformer.mup = {.use_mup = true, .mup_base_hidden_size = 64};
   for (const bool tied : {false, true}) {
@@ -116,9 +117,9 @@ struct FirstLoss {
 class LossAtStepZero : public testing::TestWithParam<FirstLoss> {};
 
 // ln V + h std^2 / 2: the final norm makes |x|^2 = h, so the logits of an untrained model are
-// N(0, h std^2). Tied, the logit of the input's own token is larger; that counts little as long as
-// exp(h std) does beside V.
-TEST_P(LossAtStepZero, IsWhatTheoryGives) {
+// N(0, h std^2). With tied weights the logit of the input token is larger, which is negligible if
+// exp(h std) is small compared to V.
+TEST_P(LossAtStepZero, MatchesTheory) {
   const FirstLoss expected = GetParam();
   constexpr int64_t kVocabulary = 4000, kRows = 32, kTokens = 64;
   GPTModelConfig config = wide_config();

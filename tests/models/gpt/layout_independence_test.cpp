@@ -1,4 +1,4 @@
-// The same seed gives the same weights, dropout and losses in every layout.
+// Weights, dropout and losses of a seed do not depend on the layout.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -130,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(Table, LayoutIndependence,
                                   std::get<1>(info.param).name;
                          });
 
-// Where the embedding hands out the whole sequence, the model scatters it.
+// Without scatter_embedding_sequence_parallel the model scatters the embedding's output.
 TEST(ScatterEmbedding, OffGivesTheSameNumbers) {
   for (const int64_t depths : {0, 1}) {
     const auto run = [&](bool scatters) {
@@ -149,7 +149,7 @@ TEST(ScatterEmbedding, OffGivesTheSameNumbers) {
   }
 }
 
-// Kinds of parameters, each as a change of a model.
+// A configuration change that adds a kind of parameter.
 struct ParameterKinds {
   const char* name;
   void (*apply)(GPTModelConfig&);
@@ -181,17 +181,17 @@ const ParameterKinds kParameterKinds[] = {
        c.transformer.mla.multi_latent_attention = true;
        c.transformer.mla.q_lora_rank = 12;
      }},
-    {"prediction_layers", [](GPTModelConfig& c) { c.transformer.mtp.mtp_num_layers = 2; }},
+    {"mtp", [](GPTModelConfig& c) { c.transformer.mtp.mtp_num_layers = 2; }},
     {"mup",
      [](GPTModelConfig& c) { c.transformer.mup = {.use_mup = true, .mup_base_hidden_size = 16}; }},
 };
 
-TEST(InitialWeights, AreTheSameInEveryLayout) {
+TEST(InitialWeights, DoNotDependOnTheLayout) {
   for (const ParameterKinds& kinds : kParameterKinds) {
-    std::map<std::string, at::Tensor> whole;
+    std::map<std::string, at::Tensor> expected;
     const auto build = [&](const Layout& layout, const RankContext& rank) {
       Options options = make_options(kModels[0], layout, at::kFloat);
-      options.model.vocab_size = 64;  // pads to the same in every layout
+      options.model.vocab_size = 64;  // same padding in every layout
       kinds.apply(options.model);
       const auto model = build_gpt_model(
           options.model, make_model_groups(options.model.transformer, rank), at::kCPU);
@@ -200,7 +200,7 @@ TEST(InitialWeights, AreTheSameInEveryLayout) {
     };
     run_thread_world(1, [&](RankContext& rank) {
       for (const auto& parameter : build({"one_rank", 1, 1, 1, false}, rank)->parameters())
-        whole[parameter->name] = parameter->data.detach().clone();
+        expected[parameter->name] = parameter->data.detach().clone();
     });
     for (const Layout& layout : {Layout{"tp4", 4, 4, 1, false}, Layout{"pp2", 2, 1, 2, false},
                                  Layout{"tp2_sp_pp2", 4, 2, 2, true}}) {
@@ -209,7 +209,7 @@ TEST(InitialWeights, AreTheSameInEveryLayout) {
           const std::string& name = parameter->shared && parameter->name == "output_layer.weight"
                                         ? "embedding.word_embeddings.weight"
                                         : parameter->name;
-          EXPECT_TRUE(at::equal(parameter->data, parameter->local_part(whole.at(name))))
+          EXPECT_TRUE(at::equal(parameter->data, parameter->local_part(expected.at(name))))
               << kinds.name << ' ' << layout.name << ' ' << parameter->name;
         }
       });

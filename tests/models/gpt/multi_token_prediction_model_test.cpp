@@ -1,4 +1,4 @@
-// Multi-token prediction in the whole model: layouts, loss conventions, masks, single steps.
+// Multi-token prediction in GPTModel: layouts, loss weights, masks, single steps.
 #include <cmath>
 
 #include <ATen/ATen.h>
@@ -24,14 +24,14 @@ struct MtpLayout {
   BatchSharing sharing;
 };
 
-constexpr auto kWhole = BatchSharing::whole_microbatches;
-constexpr auto kRowsShared = BatchSharing::rows;
-constexpr MtpLayout kOneRank = {"one_rank", 1, 1, 1, false, kWhole};
+constexpr auto kMicrobatches = BatchSharing::whole_microbatches;
+constexpr auto kRows = BatchSharing::rows;
+constexpr MtpLayout kOneRank = {"one_rank", 1, 1, 1, false, kMicrobatches};
 constexpr MtpLayout kMtpLayouts[] = {
-    {"tp2", 2, 2, 1, false, kWhole},       {"tp2_sp", 2, 2, 1, true, kWhole},
-    {"pp2", 2, 1, 2, false, kWhole},       {"pp4", 4, 1, 4, false, kWhole},
-    {"dp2", 2, 1, 1, false, kWhole},       {"dp2_rows", 2, 1, 1, false, kRowsShared},
-    {"tp2_sp_pp2", 4, 2, 2, true, kWhole}, {"pp2_dp2_rows", 4, 1, 2, false, kRowsShared}};
+    {"tp2", 2, 2, 1, false, kMicrobatches},       {"tp2_sp", 2, 2, 1, true, kMicrobatches},
+    {"pp2", 2, 1, 2, false, kMicrobatches},       {"pp4", 4, 1, 4, false, kMicrobatches},
+    {"dp2", 2, 1, 1, false, kMicrobatches},       {"dp2_rows", 2, 1, 1, false, kRows},
+    {"tp2_sp_pp2", 4, 2, 2, true, kMicrobatches}, {"pp2_dp2_rows", 4, 1, 2, false, kRows}};
 
 struct MtpModel {
   const char* name;
@@ -73,7 +73,7 @@ Options mtp_options(const MtpModel& model, const MtpLayout& layout) {
 
 constexpr int64_t kStepMicrobatches = 2, kMicrobatchRows = 2;
 
-// `rows` from `first_row` on of a micro-batch; one in four tokens does not count.
+// Rows [first_row, first_row + rows) of a micro-batch; one in four tokens is masked.
 MicroBatch mtp_microbatch(const GPTModelConfig& config, int64_t step, int64_t index,
                           int64_t first_row, int64_t rows) {
   const int64_t first = (step * kStepMicrobatches + index) * kMicrobatchRows + first_row;
@@ -99,7 +99,7 @@ std::shared_ptr<GPTModel> initialized(const GPTModelConfig& config,
   return model;
 }
 
-// What three steps report.
+// Losses, gradient norms and MTP statistics of three steps.
 std::vector<double> mtp_numbers(const MtpModel& model, const MtpLayout& layout,
                                 const RankContext& rank) {
   const Options options = mtp_options(model, layout);
@@ -125,10 +125,10 @@ std::vector<double> mtp_numbers(const MtpModel& model, const MtpLayout& layout,
   return numbers;
 }
 
-class MtpInLayout : public testing::TestWithParam<std::tuple<MtpModel, MtpLayout>> {};
+class MtpLayouts : public testing::TestWithParam<std::tuple<MtpModel, MtpLayout>> {};
 
-// Losses of both kinds, gradient norms and acceptance, with dropout and a mask.
-TEST_P(MtpInLayout, EqualsOneRank) {
+// Compares main and MTP losses, gradient norms and acceptance rates, with dropout and a mask.
+TEST_P(MtpLayouts, EqualOneRank) {
   const auto [model, layout] = GetParam();
   std::vector<double> expected;
   run_thread_world(1, [&](RankContext& rank) { expected = mtp_numbers(model, kOneRank, rank); });
@@ -141,7 +141,7 @@ TEST_P(MtpInLayout, EqualsOneRank) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, MtpInLayout,
+INSTANTIATE_TEST_SUITE_P(Table, MtpLayouts,
                          testing::Combine(testing::ValuesIn(kMtpModels),
                                           testing::ValuesIn(kMtpLayouts)),
                          [](const auto& info) {
@@ -149,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(Table, MtpInLayout,
                                   std::get<1>(info.param).name;
                          });
 
-class MtpOneRank : public testing::Test {
+class MtpModelTest : public testing::Test {
  protected:
   static Options options_without_dropout(const MtpModel& model = kMtpModels[0]) {
     Options options = mtp_options(model, kOneRank);
@@ -172,10 +172,10 @@ class MtpOneRank : public testing::Test {
   }
 };
 
-TEST_F(MtpOneRank, DepthWithoutTokensGivesNoGradient) {
+TEST_F(MtpModelTest, FullyMaskedDepthHasNoGradient) {
   const Options options = options_without_dropout();
   MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
-  // Only the first token counts: after one roll none does.
+  // Only the first token is unmasked, so none is left after one roll.
   microbatch.loss_mask.zero_();
   microbatch.loss_mask.select(1, 0).fill_(1);
   TrainStep::Losses losses;
@@ -196,7 +196,7 @@ TEST_F(MtpOneRank, DepthWithoutTokensGivesNoGradient) {
   }
 }
 
-TEST_F(MtpOneRank, DetachedHeadsTrainThePredictionLayersAlone) {
+TEST_F(MtpModelTest, DetachedHeadsTrainMtpLayersOnly) {
   Options options = options_without_dropout();
   options.model.transformer.mtp.mtp_detach_heads = true;
   const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
@@ -208,9 +208,9 @@ TEST_F(MtpOneRank, DetachedHeadsTrainThePredictionLayersAlone) {
   EXPECT_GT(detached.at("mtp.layers.1.eh_proj.weight").abs().max().item<double>(), 0);
 }
 
-// The gradient is that of main + factor / D * sum of the depths' means, by a difference along a
-// direction of each kind of parameter.
-TEST_F(MtpOneRank, GradientIsThatOfTheWeightedSumOfLosses) {
+// The gradient is that of main loss + factor / D x sum of the depths' mean losses, by finite
+// differences in a random direction for one parameter of each kind.
+TEST_F(MtpModelTest, GradientMatchesWeightedSumOfLosses) {
   for (const bool per_token : {false, true}) {
     Options options = options_without_dropout();
     options.model.transformer.calculate_per_token_loss = per_token;
@@ -247,22 +247,27 @@ TEST_F(MtpOneRank, GradientIsThatOfTheWeightedSumOfLosses) {
   }
 }
 
-// With dropout, of depths with layers of their own and of a repeated one, detached or not.
-TEST_F(MtpOneRank, FullRecomputationChangesNoBit) {
-  for (const MtpModel& model : kMtpModels) {
-    Options options = mtp_options(model, kOneRank);
-    const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
-    const auto kept = gradients(options, microbatch);
-    options.model.transformer.recompute = {.recompute_granularity = RecomputeGranularity::full,
-                                           .recompute_method = RecomputeMethod::uniform,
-                                           .recompute_num_layers = 2,
-                                           .recompute_modules = {}};
-    for (const auto& [name, gradient] : gradients(options, microbatch))
-      test::expect_identical(gradient, kept.at(name), model.name + (": " + name));
+// With dropout, for separate and repeated layers, detached or not. In bf16 this needs the gradients
+// of all uses of a repeated layer to be summed in fp32.
+TEST_F(MtpModelTest, FullRecomputationIsBitIdentical) {
+  for (const at::ScalarType dtype : {at::kDouble, at::kBFloat16}) {
+    for (const MtpModel& model : kMtpModels) {
+      Options options = mtp_options(model, kOneRank);
+      options.model.transformer.params_dtype = dtype;
+      options.model.transformer.bf16 = dtype == at::kBFloat16;
+      const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
+      const auto kept = gradients(options, microbatch);
+      options.model.transformer.recompute = {.recompute_granularity = RecomputeGranularity::full,
+                                             .recompute_method = RecomputeMethod::uniform,
+                                             .recompute_num_layers = 2,
+                                             .recompute_modules = {}};
+      for (const auto& [name, gradient] : gradients(options, microbatch))
+        test::expect_identical(gradient, kept.at(name), model.name + (": " + name));
+    }
   }
 }
 
-TEST_F(MtpOneRank, SchedulePlanEqualsForwardAndBackward) {
+TEST_F(MtpModelTest, SchedulePlanEqualsForwardAndBackward) {
   for (const MtpModel& kind : kMtpModels) {
     const Options options = mtp_options(kind, kOneRank);
     const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
@@ -274,21 +279,21 @@ TEST_F(MtpOneRank, SchedulePlanEqualsForwardAndBackward) {
                               .loss_mask = microbatch.loss_mask};
     const at::Tensor output_grad = test::random_tensor({2, 16}, at::kDouble, 70);
     const auto groups = ProcessGroupCollection::single_rank();
-    const auto whole = initialized(options.model, groups),
-               in_nodes = initialized(options.model, groups);
-    const at::Tensor expected = whole->forward(input, context);
+    const auto plain = initialized(options.model, groups),
+               planned = initialized(options.model, groups);
+    const at::Tensor expected = plain->forward(input, context);
     torch::autograd::backward({expected}, {output_grad});
-    const auto plan = in_nodes->build_schedule_plan(input, context);
+    const auto plan = planned->build_schedule_plan(input, context);
     test::expect_identical(TransformerModelChunkSchedulePlan::run(plan.get(), nullptr).detach(),
                            expected.detach());
     TransformerModelChunkSchedulePlan::run(nullptr, plan.get(), output_grad);
-    const auto ours = in_nodes->parameters(), theirs = whole->parameters();
+    const auto ours = planned->parameters(), theirs = plain->parameters();
     for (size_t i = 0; i < theirs.size(); ++i)
       test::expect_identical(ours[i]->data.grad(), theirs[i]->data.grad(), theirs[i]->name);
   }
 }
 
-TEST_F(MtpOneRank, WithoutGradientsTheModelIsTheOneWithoutPredictionLayers) {
+TEST_F(MtpModelTest, LogitsWithoutGradModeAreThoseOfTheDecoder) {
   const Options options = options_without_dropout();
   Options plain = options;
   plain.model.transformer.mtp = {};
@@ -303,8 +308,8 @@ TEST_F(MtpOneRank, WithoutGradientsTheModelIsTheOneWithoutPredictionLayers) {
   test::expect_identical(with->forward(input, context), without->forward(input, context));
 }
 
-// Without labels those are the ids that follow, and the last place does not count.
-TEST_F(MtpOneRank, LabelsFollowFromTheIdsWhereThereAreNone) {
+// Without labels, the targets are the rolled ids, and the last position is masked.
+TEST_F(MtpModelTest, TargetsDefaultToRolledIds) {
   const Options options = options_without_dropout();
   const auto model = initialized(options.model, ProcessGroupCollection::single_rank());
   const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
@@ -319,15 +324,15 @@ TEST_F(MtpOneRank, LabelsFollowFromTheIdsWhereThereAreNone) {
     const at::Tensor output = model->forward(input, context);
     return torch::autograd::grad({(output * 0).sum()}, parameters, {}, {}, false, true);
   };
-  const auto derived = gradients_of();
+  const auto without_labels = gradients_of();
   input.labels = roll_left(microbatch.tokens, {});
   input.loss_mask = roll_left(microbatch.loss_mask, {});
-  const auto given = gradients_of();
+  const auto with_labels = gradients_of();
   for (size_t i = 0; i < parameters.size(); ++i)
-    test::expect_close(derived[i], given[i], 1e-15, model->parameters()[i]->name);
+    test::expect_close(without_labels[i], with_labels[i], 1e-15, model->parameters()[i]->name);
 }
 
-TEST_F(MtpOneRank, NamesAreMegatrons) {
+TEST_F(MtpModelTest, ParameterNamesMatchMegatron) {
   const auto model =
       initialized(options_without_dropout().model, ProcessGroupCollection::single_rank());
   std::vector<std::string> names;
@@ -339,7 +344,7 @@ TEST_F(MtpOneRank, NamesAreMegatrons) {
   }
 }
 
-TEST_F(MtpOneRank, SpecAndDepthsGoTogether) {
+TEST_F(MtpModelTest, SpecIsRequiredWithMtpLayers) {
   const Options options = options_without_dropout();
   test::expect_error(
       [&] {
@@ -349,7 +354,7 @@ TEST_F(MtpOneRank, SpecAndDepthsGoTogether) {
       "mtp_block_spec together with mtp_num_layers");
 }
 
-TEST_F(MtpOneRank, FlopsCountEachDepth) {
+TEST_F(MtpModelTest, FlopsIncludeEachDepth) {
   Options options = options_without_dropout();
   const double two = model_flops(options.model, 3);
   options.model.transformer.mtp.mtp_num_layers = 0;
@@ -360,7 +365,7 @@ TEST_F(MtpOneRank, FlopsCountEachDepth) {
   EXPECT_DOUBLE_EQ(two - none, six_layers - none + 3 * 6 * s * 2 * (2 * h * h + h * v));
 }
 
-// A model whose protected parts the test looks into.
+// Exposes protected members.
 class OpenModel : public GPTModel {
  public:
   using GPTModel::GPTModel;
@@ -380,11 +385,11 @@ std::shared_ptr<OpenModel> open_model(const Options& options,
   return model;
 }
 
-// The first position of a sequence attends to itself alone, as a single step does.
-TEST(MtpSingleStep, EqualsTrainingAtTheFirstPosition) {
+// The first position of a sequence attends to itself only, as a single step does.
+TEST(MtpSingleStep, EqualsFirstPositionOfTraining) {
   for (const MtpModel& kind : kMtpModels) {
     for (const int tp : {1, 2}) {
-      const MtpLayout layout{"tp", tp, tp, 1, false, kWhole};
+      const MtpLayout layout{"tp", tp, tp, 1, false, kMicrobatches};
       run_thread_world(tp, [&](RankContext& rank) {
         Options options = mtp_options(kind, layout);
         const auto groups = make_model_groups(options.model.transformer, rank);
@@ -420,13 +425,13 @@ TEST(MtpSingleStep, EqualsTrainingAtTheFirstPosition) {
   }
 }
 
-TEST(MtpSingleStep, WrongUseIsAnError) {
+TEST(MtpSingleStep, InvalidArgumentsAreRefused) {
   Options options = mtp_options(kMtpModels[0], kOneRank);
   const auto groups = ProcessGroupCollection::single_rank();
   const auto model = open_model(options, groups);
   const at::Tensor hidden = at::zeros({2, 1, 32}, at::kDouble), ids = at::zeros({1, 2}, at::kLong);
   test::expect_error([&] { model->compute_mtp_single_step(hidden, ids, ids, 2); },
-                     "below the 2 prediction layers, but got 2");
+                     "Expected an MTP depth in [0, 2), but got 2");
   test::expect_error([&] { model->compute_mtp_single_step(hidden, ids, ids, -1); }, "but got -1");
   test::expect_error([&] { model->compute_mtp_single_step(hidden, ids.t(), ids); }, "[1, 2]");
   test::expect_error([&] { model->compute_mtp_single_step(hidden.transpose(0, 1), ids, ids); },
@@ -434,14 +439,14 @@ TEST(MtpSingleStep, WrongUseIsAnError) {
   options.model.transformer.mtp = {};
   test::expect_error(
       [&] { open_model(options, groups)->compute_mtp_single_step(hidden, ids, ids); },
-      "--mtp-num-layers");
+      "mtp_num_layers");
 }
 
-TEST(MtpCudaGraphs, AreRefusedUntilTheyExist) {
+TEST(MtpCudaGraphs, AreRefused) {
   Options options = mtp_options(kMtpModels[0], kOneRank);
   options.model.transformer.cuda_graph_impl = CudaGraphImpl::local;
   test::expect_error([&] { open_model(options, ProcessGroupCollection::single_rank()); },
-                     "CUDA graphs are not in this version");
+                     "CUDA graphs are not supported");
   options.model.transformer.mtp = {};
   open_model(options, ProcessGroupCollection::single_rank());
 }

@@ -1,5 +1,5 @@
-// Options that megatron-core accepts and ignores in this path, so that its numbers say nothing of
-// them: here they do what they say.
+// Options that megatron-core accepts but ignores in this code path, tested against formulas instead
+// of golden numbers.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kFormulaRows = 2, kFormulaTokens = 4;
 
-TEST(OptionsByFormula, Fp16CrossEntropyIsThatOfHalfLogits) {
+TEST(OptionsByFormula, Fp16CrossEntropyRoundsTheLogits) {
   const at::NoGradGuard no_grad;
   GPTModelConfig config = small_gpt_config();
   config.fp16_lm_cross_entropy = true;
@@ -33,14 +33,13 @@ TEST(OptionsByFormula, Fp16CrossEntropyIsThatOfHalfLogits) {
       << "the logits were not rounded";
 }
 
-// With output projections of zero a layer passes its residual on: x itself, or what the norms made
-// of it.
-TEST(OptionsByFormula, ResidualIsTakenBehindTheNorms) {
+// With zero output projections a layer returns its residual: x, or the norms' output.
+TEST(OptionsByFormula, ResidualMayFollowTheNorms) {
   const at::NoGradGuard no_grad;
-  for (const bool behind : {false, true}) {
+  for (const bool post_norm : {false, true}) {
     GPTModelConfig config = small_gpt_config();
     config.transformer.num_layers = 1;
-    config.transformer.apply_residual_connection_post_layernorm = behind;
+    config.transformer.apply_residual_connection_post_layernorm = post_norm;
     const auto model = build_gpt(config);
     for (const ParameterPtr& parameter : model->parameters()) {
       for (const char* branch : {"linear_proj.", "linear_fc2."}) {
@@ -55,16 +54,16 @@ TEST(OptionsByFormula, ResidualIsTakenBehindTheNorms) {
     const auto norm = [&](const at::Tensor& x) {
       return at::layer_norm(x, {h}, {}, {}, config.transformer.layernorm_epsilon);
     };
-    const at::Tensor through = behind ? norm(norm(input.decoder_input)) : input.decoder_input;
-    const at::Tensor expected = model->compute_logits(norm(through)).transpose(0, 1);
-    EXPECT_TRUE(at::allclose(logits, expected, 1e-5, 1e-6)) << behind;
+    const at::Tensor residual = post_norm ? norm(norm(input.decoder_input)) : input.decoder_input;
+    const at::Tensor expected = model->compute_logits(norm(residual)).transpose(0, 1);
+    EXPECT_TRUE(at::allclose(logits, expected, 1e-5, 1e-6)) << post_norm;
     EXPECT_FALSE(at::allclose(logits, model->compute_logits(input.decoder_input).transpose(0, 1),
                               1e-5, 1e-6));
   }
 }
 
-// bf16 layers over a residual stream in fp32: with output projections of zero it passes bit for
-// bit, with others it grows by what the same branch gives in bf16.
+// bf16 layers with an fp32 residual stream: with zero output projections the residual is unchanged;
+// otherwise the branch's bf16 output is added in fp32.
 TEST(OptionsByFormula, ResidualStaysInFp32) {
   const at::NoGradGuard no_grad;
   GPTModelConfig config = small_gpt_config();
@@ -80,11 +79,11 @@ TEST(OptionsByFormula, ResidualStaysInFp32) {
   const at::Tensor x =
       at::randn({kFormulaTokens, kFormulaRows, config.transformer.hidden_size}) / 3;
   const ForwardContext context = evaluation_context(kFormulaRows, kFormulaTokens);
-  const at::Tensor grown = layer.forward_attention(x, {}, context);
-  EXPECT_EQ(grown.scalar_type(), at::kFloat);
-  const at::Tensor rounded = layer.forward_attention(x.to(at::kBFloat16), {}, context);
-  EXPECT_EQ(rounded.scalar_type(), at::kBFloat16);
-  const double off = (grown - rounded.to(at::kFloat)).abs().max().item<double>();
+  const at::Tensor in_fp32 = layer.forward_attention(x, {}, context);
+  EXPECT_EQ(in_fp32.scalar_type(), at::kFloat);
+  const at::Tensor in_bf16 = layer.forward_attention(x.to(at::kBFloat16), {}, context);
+  EXPECT_EQ(in_bf16.scalar_type(), at::kBFloat16);
+  const double off = (in_fp32 - in_bf16.to(at::kFloat)).abs().max().item<double>();
   EXPECT_GT(off, 0);
   EXPECT_LT(off, 2e-2);
   for (const ParameterPtr& parameter : layer.parameters()) {
@@ -96,7 +95,7 @@ TEST(OptionsByFormula, ResidualStaysInFp32) {
   EXPECT_FALSE(at::equal(layer.forward(x.to(at::kBFloat16), {}, context).to(at::kFloat), x));
 }
 
-TEST(OptionsByFormula, QkClipStopsAtItsThreshold) {
+TEST(OptionsByFormula, QkClipThrowsAboveItsThreshold) {
   for (const double threshold : {1e-6, 1e6}) {
     GPTModelConfig config = small_gpt_config();
     config.transformer.qk_clip = true;

@@ -1,4 +1,5 @@
-// A pass built as a plan equals forward and backward bit for bit, run alone or interleaved.
+// Schedule plans are bit-identical to forward and backward, run alone or interleaved, with every
+// data-parallel sharding strategy.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -21,7 +22,7 @@ struct PlanCase {
   const char* name;
   int64_t tp, pp;
   bool sequence_parallel, llama;
-  int64_t prediction_layers = 0;
+  int64_t mtp_layers = 0;
 };
 
 GPTModelConfig plan_config(const PlanCase& plan_case) {
@@ -37,7 +38,7 @@ GPTModelConfig plan_config(const PlanCase& plan_case) {
   transformer.tensor_model_parallel_size = plan_case.tp;
   transformer.pipeline_model_parallel_size = plan_case.pp;
   transformer.sequence_parallel = plan_case.sequence_parallel;
-  transformer.mtp.mtp_num_layers = plan_case.prediction_layers;
+  transformer.mtp.mtp_num_layers = plan_case.mtp_layers;
   if (plan_case.llama) {
     config.position_embedding_type = PositionEmbeddingType::rope;
     config.share_embeddings_and_output_weights = false;
@@ -50,8 +51,7 @@ GPTModelConfig plan_config(const PlanCase& plan_case) {
   return config;
 }
 
-// One rank's part in three micro-batches: what it computes and what it exchanges with the stages
-// beside it.
+// One pipeline rank's passes over three micro-batches, with communication.
 class StageRun {
  public:
   StageRun(const PlanCase& plan_case, const RankContext& rank)
@@ -59,8 +59,8 @@ class StageRun {
                          make_model_groups(plan_config(plan_case).transformer, rank))),
         gradients_(model_->parameters(), {}, 1) {}
 
-  // Forward and backward of each micro-batch, one after the other.
-  void run_plainly() {
+  // Forward and backward of each micro-batch in turn.
+  void run_sequentially() {
     for (int64_t i = 0; i < kMicrobatchCount; ++i) {
       const at::Tensor input = receive_input();
       const at::Tensor output = model_->forward(pass_input(i), pass_context(i));
@@ -72,8 +72,8 @@ class StageRun {
     flush();
   }
 
-  // The forward of a micro-batch together with the backward of an earlier one: as many behind as
-  // stages come after this one, itself included.
+  // The forward of each micro-batch interleaved with the backward of an earlier one. The distance
+  // is the number of stages from this one to the last, inclusive.
   void run_interleaved() {
     const int64_t behind = pp().size() - pp().rank();
     std::vector<std::unique_ptr<Plan>> plans(kMicrobatchCount);
@@ -167,13 +167,13 @@ class StageRun {
   std::vector<std::shared_ptr<Work>> sent_;
 };
 
-class SchedulePlans : public testing::TestWithParam<PlanCase> {};
+class SchedulePlanLayouts : public testing::TestWithParam<PlanCase> {};
 
-TEST_P(SchedulePlans, EqualForwardAndBackwardBitForBit) {
+TEST_P(SchedulePlanLayouts, AreBitIdenticalToForwardAndBackward) {
   const PlanCase plan_case = GetParam();
   run_thread_world(static_cast<int>(plan_case.tp * plan_case.pp), [&](RankContext& rank) {
     StageRun plain(plan_case, rank), interleaved(plan_case, rank);
-    plain.run_plainly();
+    plain.run_sequentially();
     interleaved.run_interleaved();
     ASSERT_EQ(plain.losses().size(), interleaved.losses().size());
     for (size_t i = 0; i < plain.losses().size(); ++i)
@@ -186,7 +186,7 @@ TEST_P(SchedulePlans, EqualForwardAndBackwardBitForBit) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, SchedulePlans,
+INSTANTIATE_TEST_SUITE_P(Table, SchedulePlanLayouts,
                          testing::Values(PlanCase{"gpt2", 1, 1, false, false},
                                          PlanCase{"llama", 1, 1, false, true},
                                          PlanCase{"gpt2_tp2", 2, 1, false, false},
@@ -201,7 +201,7 @@ std::unique_ptr<Plan> plan_of(GPTModel& model) {
   return model.build_schedule_plan(token_input(2, 4), evaluation_context(2, 4));
 }
 
-TEST(SchedulePlan, RunsNothingWhenItIsBuilt) {
+TEST(SchedulePlan, IsLazy) {
   const GPTModelConfig config = small_gpt_config();
   GPTModel last(config, gpt_layer_local_spec(config.transformer),
                 {.rank = 1,
@@ -216,7 +216,7 @@ TEST(SchedulePlan, RunsNothingWhenItIsBuilt) {
   EXPECT_THROW(Plan::run(plan.get(), nullptr), Error) << "no input tensor yet";
 }
 
-TEST(SchedulePlan, ADenseLayersAllToAllNodesAreEmpty) {
+TEST(SchedulePlan, DenseLayersHaveEmptyAllToAllNodes) {
   const auto model = build_gpt(small_gpt_config());
   const auto plan = plan_of(*model);
   ASSERT_EQ(plan->num_layers(), 2);
@@ -226,14 +226,14 @@ TEST(SchedulePlan, ADenseLayersAllToAllNodesAreEmpty) {
               layer.mtp_post_process.is_empty());
 }
 
-TEST(SchedulePlan, GivesWhatForwardGivesWithoutGradients) {
+TEST(SchedulePlan, EqualsForwardWithoutGradMode) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
   const at::Tensor logits = Plan::run(plan_of(*model).get(), nullptr);
   EXPECT_TRUE(logits.equal(model->forward(token_input(2, 4), evaluation_context(2, 4))));
 }
 
-TEST(SchedulePlan, IsRefusedWhereItCannotWork) {
+TEST(SchedulePlan, InvalidUseIsRefused) {
   GPTModelConfig config = small_gpt_config();
   const auto model = build_gpt(config);
   InferenceContext context(4);

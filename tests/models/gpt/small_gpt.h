@@ -1,4 +1,4 @@
-// A GPT model of a few thousand parameters for tests, and what its forward pass takes.
+// A small GPT model for tests, and inputs for its forward pass.
 #pragma once
 
 #include <functional>
@@ -42,13 +42,13 @@ inline ForwardContext evaluation_context(int64_t b, int64_t s) {
   return ForwardContext::make(/*training=*/false, 0, at::arange(b, at::kLong), s, false, 0, 1);
 }
 
-// A kind of attention or of positions, as a change of a configuration.
+// A variant of attention or position embedding, as a change to a configuration.
 struct AttentionVariant {
   const char* name;
   std::function<void(GPTModelConfig&)> apply;
 };
 
-// Two layers, 4 heads of 8 features, weights large enough that attention is far from uniform.
+// Two layers, 4 heads of 8 features, weights large enough that attention is not uniform.
 inline GPTModelConfig attention_variant_config(const AttentionVariant& variant) {
   GPTModelConfig config;
   config.vocab_size = 61;

@@ -1,4 +1,4 @@
-// Names and shapes of parameters, and what checkpoints hold of them.
+// Parameter names and shapes, and sharded state.
 #include <filesystem>
 #include <gmock/gmock.h>
 
@@ -22,7 +22,7 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-// Every case whose configuration names or shapes parameters in a way of its own.
+// One golden case per configuration that changes parameter names or shapes.
 constexpr const char* kGoldenCases[] = {"gpt2",
                                         "gpt2_bf16",
                                         "gpt2_deep",
@@ -54,16 +54,17 @@ constexpr const char* kGoldenCases[] = {"gpt2",
                                         "mtp1",
                                         "mtp2"};
 
-// The golden numbers go by the modules' names; Megatron's checkpoints keep an older one.
+// Golden files use module names; Megatron's checkpoints keep an older name for MTP's inner layer.
 std::string checkpoint_key_of(std::string name) {
   constexpr std::string_view inner = "mtp_model_layer";
-  const size_t place = name.find(inner);
-  return place == std::string::npos ? name : name.replace(place, inner.size(), "transformer_layer");
+  const size_t position = name.find(inner);
+  return position == std::string::npos ? name
+                                       : name.replace(position, inner.size(), "transformer_layer");
 }
 
-class GoldenStateDict : public testing::TestWithParam<const char*> {};
+class ShardedStateNames : public testing::TestWithParam<const char*> {};
 
-TEST_P(GoldenStateDict, NamesAndShapesAreMegatrons) {
+TEST_P(ShardedStateNames, MatchMegatron) {
   const auto golden =
       ParityCase::open(std::string(TEST_DATA_DIR "/megatron_core/") + GetParam() + ".json");
   Options options;
@@ -80,7 +81,7 @@ TEST_P(GoldenStateDict, NamesAndShapesAreMegatrons) {
   for (const std::string& tensor : golden.tensor_names()) {
     if (tensor.starts_with("grad/")) theirs.push_back(checkpoint_key_of(tensor.substr(5)));
   }
-  // Files that leave gradients out name their parameters here.
+  // Files without gradients list their parameters here.
   const auto statistics = golden.json().value("weight_after3", nlohmann::json::object());
   for (const auto& [name, numbers] : statistics.items()) {
     if (std::ranges::find(theirs, checkpoint_key_of(name)) == theirs.end())
@@ -95,7 +96,7 @@ TEST_P(GoldenStateDict, NamesAndShapesAreMegatrons) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenStateDict, testing::ValuesIn(kGoldenCases),
+INSTANTIATE_TEST_SUITE_P(GoldenCases, ShardedStateNames, testing::ValuesIn(kGoldenCases),
                          [](const auto& info) { return std::string(info.param); });
 
 std::vector<std::string> keys_of(const ShardedStateDict& state) {
@@ -112,7 +113,7 @@ GPTModelConfig tied_config(int64_t tp, int64_t pp) {
   return config;
 }
 
-TEST(ShardedState, HoldsTheParametersAndNothingElse) {
+TEST(ShardedState, ContainsExactlyTheParameters) {
   const auto model = build_gpt(small_gpt_config());
   const ShardedStateDict state = model->sharded_state_dict("model.");
   EXPECT_EQ(state.size(), model->parameters().size());
@@ -133,7 +134,7 @@ TEST(ShardedState, RefusesOffsets) {
       ThrowsMessage<Error>(HasSubstr("no sharded offsets for a language model, but got 1")));
 }
 
-TEST(ShardedState, MetadataNamesTheReplicas) {
+TEST(ShardedState, MetadataSelectsTheReplicaGroup) {
   run_thread_world(2, [&](RankContext& rank) {
     const auto model =
         build_gpt(tied_config(1, 1), 1, make_model_groups(tied_config(1, 1).transformer, rank));
@@ -145,7 +146,7 @@ TEST(ShardedState, MetadataNamesTheReplicas) {
   });
 }
 
-TEST(TiedState, TheLastStagesCopyGoesByTheFirstStagesName) {
+TEST(TiedState, CopyUsesTheKeyOfTheFirstStage) {
   run_thread_world(4, [](RankContext& rank) {
     const GPTModelConfig config = tied_config(2, 2);
     const auto model = build_gpt(config, 1, make_model_groups(config.transformer, rank));
@@ -162,7 +163,7 @@ TEST(TiedState, TheLastStagesCopyGoesByTheFirstStagesName) {
   });
 }
 
-TEST(TiedState, WhatCannotBeTiedIsAnError) {
+TEST(TiedState, MissingOrUnexpectedWeightIsAnError) {
   const auto tie = [](const LanguageModule& model, ShardedStateDict& state) {
     model.tie_embeddings_and_output_weights_state_dict(state, "output_layer.weight",
                                                        "embedding.word_embeddings.weight");
@@ -209,7 +210,7 @@ TEST(TiedState, IsSavedOnceAndLoadedIntoEveryCopy) {
   std::filesystem::remove_all(root);
 }
 
-TEST(SharedEmbedding, IsHeldByTheFirstAndTheLastStage) {
+TEST(SharedEmbedding, IsOnTheFirstAndTheLastStage) {
   run_thread_world(4, [](RankContext& rank) {
     GPTModelConfig config = tied_config(1, 4);
     config.transformer.num_layers = 4;
@@ -222,8 +223,7 @@ TEST(SharedEmbedding, IsHeldByTheFirstAndTheLastStage) {
     EXPECT_TRUE(weight->shared_embedding && weight->is_embedding_or_output_parameter &&
                 weight->is_embedding_parameter);
     EXPECT_EQ(weight->shared, rank.rank == 3);
-    // Whatever the copy held before, synchronising gives it the first stage's values, and leaves
-    // those as they are.
+    // Synchronization overwrites the copy with the first stage's values, which stay unchanged.
     const at::Tensor before = weight->data.detach().clone();
     if (rank.rank == 3) {
       const at::NoGradGuard no_grad;
@@ -234,7 +234,7 @@ TEST(SharedEmbedding, IsHeldByTheFirstAndTheLastStage) {
   });
 }
 
-TEST(SharedEmbedding, OneStageHasNoCopies) {
+TEST(SharedEmbedding, SingleStageHasNoCopies) {
   for (const bool tied : {true, false}) {
     GPTModelConfig config = small_gpt_config();
     config.share_embeddings_and_output_weights = tied;
@@ -246,7 +246,7 @@ TEST(SharedEmbedding, OneStageHasNoCopies) {
   }
 }
 
-TEST(SharedEmbedding, ACopyWithoutAGroupIsAnError) {
+TEST(SharedEmbedding, CopyWithoutEmbeddingGroupIsAnError) {
   const GPTModelConfig config = tied_config(1, 1);
   ProcessGroupCollection groups = ProcessGroupCollection::single_rank();
   groups.embd = nullptr;
