@@ -9,6 +9,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "megatron/ops/attention/attention.h"
 #include "megatron/ops/attention/fused_attention.h"
 
 namespace megatron {
@@ -42,16 +43,12 @@ at::Tensor flash(const Inputs& in) {
   return out.permute({2, 0, 1, 3}).reshape({in.q.size(0), in.q.size(1), kHeads * kHeadDim});
 }
 
-at::Tensor attention(Backend backend, const Inputs& in, const FusedAttentionOptions& options) {
+at::Tensor attention(Backend backend, const Inputs& in, const AttentionOptions& options) {
   switch (backend) {
     case Backend::kFused:
       return fused_attention(in.q, in.k, in.v, options);
     case Backend::kPlain:
-      return core_attention(in.q, in.k, in.v,
-                            {.scale = options.scale,
-                             .causal = options.causal,
-                             .query_offset = options.query_offset,
-                             .window = options.window});
+      return core_attention(in.q, in.k, in.v, options);
     case Backend::kFlash:
       return flash(in);
   }
@@ -99,7 +96,7 @@ MEGATRON_CAUSAL(kFlash, libtorch_flash);
 // A sliding window of 256 keys.
 void window(benchmark::State& state, Backend backend) {
   const Inputs in(state.range(1), 1, kHeads, state.range(0));
-  const FusedAttentionOptions options{.scale = kScale, .window = AttentionWindow{255, 0}};
+  const AttentionOptions options{.scale = kScale, .mask = {.window = AttentionWindow{255, 0}}};
   measure(state, /*backward=*/true, in, [&] { return attention(backend, in, options); });
 }
 
@@ -120,8 +117,8 @@ void variable_lengths(benchmark::State& state, bool packed) {
   for (const int64_t length : kLengths) starts.push_back(starts.back() + length);
   const Inputs in = packed ? Inputs(starts.back(), 1, kHeads, state.range(0))
                            : Inputs(kLengths.back(), kLengths.size(), kHeads, state.range(0));
-  FusedAttentionOptions options{.scale = kScale};
-  if (packed) options.cu_seqlens_q = at::tensor(starts, at::kLong);
+  AttentionOptions options{.scale = kScale};
+  if (packed) options.mask.cu_seqlens_q = at::tensor(starts, at::kLong);
   measure(state, /*backward=*/true, in, [&] { return fused_attention(in.q, in.k, in.v, options); });
 }
 
@@ -140,7 +137,7 @@ void decode(benchmark::State& state, Backend backend) {
   const at::AutoGradMode mode(false);
   Inputs in(state.range(1), 8, state.range(2), state.range(0));
   in.q = in.q.narrow(0, 0, 1);
-  const FusedAttentionOptions options{.scale = kScale, .query_offset = state.range(1) - 1};
+  const AttentionOptions options{.scale = kScale, .mask = {.query_offset = state.range(1) - 1}};
   measure(state, /*backward=*/false, in, [&] { return attention(backend, in, options); });
 }
 

@@ -112,7 +112,7 @@ void rotary(benchmark::State& state, bool ours) {
   const at::Tensor t = input({kSequence, 1, kHeads, 64}, dtype);
   const at::Tensor cos = at::randn({kSequence, 64}), sin = at::randn({kSequence, 64});
   forward_backward(state, {t}, [&] {
-    return ours ? apply_rotary(t, cos, sin, false) : reference::apply_rotary(t, cos, sin, false);
+    return ours ? apply_rotary(t, cos, sin, false) : unfused::apply_rotary(t, cos, sin, false);
   });
 }
 MEGATRON_COMPARE(rotary);

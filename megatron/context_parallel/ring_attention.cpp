@@ -8,11 +8,11 @@ namespace megatron {
 
 namespace {
 
-// A tensor on its way to the next rank, and the previous rank's on its way here.
+// Sends a tensor to the next rank and receives one of the same shape from the previous rank.
 class RingTransfer {
  public:
-  // `tensor` must stay as it is until wait(). Neighbours start in opposite orders, as a transport
-  // whose messages queue between two ranks needs it (NCCL).
+  // `tensor` must not change before wait(). Neighbours start their transfers in opposite orders,
+  // since NCCL executes the messages between two ranks in order.
   RingTransfer(const ProcessGroup& cp, const at::Tensor& tensor, int tag)
       : sent_(tensor.contiguous()), received_(at::empty_like(sent_)) {
     const int next = (cp.rank() + 1) % cp.size(),
@@ -24,7 +24,7 @@ class RingTransfer {
     }
   }
 
-  // What the previous rank sent.
+  // Returns the previous rank's tensor.
   at::Tensor wait() {
     for (const auto& pending : pending_) pending->wait();
     return received_;
@@ -37,10 +37,11 @@ class RingTransfer {
 
 constexpr int kKeysTag = 0, kGradientsTag = 1;
 
-// Calls visit(step, kv, positions) with the keys of every rank, this one's first, while the next
-// ones are under way.
+// Calls visit(step, kv, positions) with the keys of every rank, the local ones first, while the
+// next ones are being transferred.
 template <typename Visit>
-void around_the_ring(const SplitAttentionCall& call, at::Tensor kv, const Visit& visit) {
+void for_each_rank_in_ring(const ContextParallelAttentionCall& call, at::Tensor kv,
+                           const Visit& visit) {
   const ProcessGroup& cp = call.cp();
   for (int step = 0; step < cp.size(); ++step) {
     std::optional<RingTransfer> transfer;
@@ -52,44 +53,49 @@ void around_the_ring(const SplitAttentionCall& call, at::Tensor kv, const Visit&
 
 }  // namespace
 
-AttentionBlockOutput ring_attention_forward(const SplitAttentionCall& call,
-                                            const SplitAttentionInputs& inputs) {
+AttentionBlockOutput ring_attention_forward(const ContextParallelAttentionCall& call,
+                                            const ContextParallelAttentionInputs& inputs) {
   AttentionBlockOutput total;
-  around_the_ring(call, inputs.kv, [&](int step, const at::Tensor& kv, const at::Tensor& places) {
-    const SplitAttentionInputs here = inputs.with(kv);
-    const AttentionBlockOutput part =
-        attention_block(inputs.q, here.k(), here.v(),
-                        call.block(places, step == 0, inputs.softmax_offset, inputs.bias));
-    total = step == 0 ? part : merged(total, part);
-  });
+  for_each_rank_in_ring(
+      call, inputs.kv, [&](int step, const at::Tensor& kv, const at::Tensor& positions) {
+        const ContextParallelAttentionInputs local = inputs.with_kv(kv);
+        const AttentionBlockOutput output =
+            attention_block(inputs.q, local.k(), local.v(),
+                            call.block(positions, step == 0, inputs.softmax_offset, inputs.bias),
+                            call.options().unfused);
+        total = step == 0 ? output : merge_attention(total, output);
+      });
   return total;
 }
 
-SplitAttentionGradients ring_attention_backward(const SplitAttentionCall& call,
-                                                const SplitAttentionInputs& inputs,
-                                                const at::Tensor& out, const at::Tensor& lse,
-                                                const at::Tensor& grad_out) {
+ContextParallelAttentionGradients ring_attention_backward(
+    const ContextParallelAttentionCall& call, const ContextParallelAttentionInputs& inputs,
+    const at::Tensor& out, const at::Tensor& lse, const at::Tensor& grad_out) {
   const at::ScalarType wide = accumulation_dtype(inputs.q.scalar_type());
-  SplitAttentionGradients total;
+  ContextParallelAttentionGradients total;
   if (inputs.bias.defined()) total.bias = at::zeros_like(inputs.bias);
-  std::optional<RingTransfer> gradients;
-  around_the_ring(call, inputs.kv, [&](int step, const at::Tensor& kv, const at::Tensor& places) {
-    const SplitAttentionInputs here = inputs.with(kv);
-    const AttentionBlockGradients part =
-        attention_block_backward(inputs.q, here.k(), here.v(), out, lse, grad_out,
-                                 call.block(places, step == 0, inputs.softmax_offset, inputs.bias));
-    at::Tensor grad_kv = at::cat({part.k, part.v}, /*dim=*/3).to(wide);
-    if (step == 0) {
-      total.q = part.q.to(wide);
-      total.softmax_offset = part.softmax_offset;
-    } else {
-      total.q += part.q;
-      grad_kv += gradients->wait();
-    }
-    if (total.bias.defined()) total.bias.index_copy_(3, places.to(part.bias.device()), part.bias);
-    gradients.emplace(call.cp(), grad_kv, kGradientsTag);
-  });
-  total.kv = gradients->wait();
+  std::optional<RingTransfer> transfer;
+  for_each_rank_in_ring(
+      call, inputs.kv, [&](int step, const at::Tensor& kv, const at::Tensor& positions) {
+        const ContextParallelAttentionInputs local = inputs.with_kv(kv);
+        const AttentionBlockGradients gradients = attention_block_backward(
+            inputs.q, local.k(), local.v(), out, lse, grad_out,
+            call.block(positions, step == 0, inputs.softmax_offset, inputs.bias),
+            call.options().unfused);
+        at::Tensor grad_kv = at::cat({gradients.k, gradients.v}, /*dim=*/3).to(wide);
+        if (step == 0) {
+          total.q = gradients.q.to(wide);
+          total.softmax_offset = gradients.softmax_offset;
+        } else {
+          total.q += gradients.q;
+          grad_kv += transfer->wait();
+        }
+        if (total.bias.defined()) {
+          total.bias.index_copy_(3, positions.to(gradients.bias.device()), gradients.bias);
+        }
+        transfer.emplace(call.cp(), grad_kv, kGradientsTag);
+      });
+  total.kv = transfer->wait();
   return total;
 }
 

@@ -1,19 +1,19 @@
-// Keys and values in a ring (Liu et al., "Ring Attention", 2023): each rank starts with its own,
-// computes with them while they go on to the next rank and the previous one's arrive, and merges
-// what it gets by the log-sum-exp. In backward their gradients follow them, a step behind, until
-// they are home.
+// Context-parallel attention with cp_comm_type p2p (Liu et al., "Ring Attention", 2023): keys and
+// values travel around a ring. Each rank starts with its local keys; while it computes with some,
+// it sends them to the next rank and receives those of the previous one. Outputs are merged by
+// their log-sum-exp. In backward the gradients follow their keys one step behind, until they are
+// back on the keys' rank.
 #pragma once
 
-#include "megatron/context_parallel/split_attention.h"
+#include "megatron/context_parallel/context_parallel_attention.h"
 
 namespace megatron {
 
-AttentionBlockOutput ring_attention_forward(const SplitAttentionCall& call,
-                                            const SplitAttentionInputs& inputs);
+AttentionBlockOutput ring_attention_forward(const ContextParallelAttentionCall& call,
+                                            const ContextParallelAttentionInputs& inputs);
 
-SplitAttentionGradients ring_attention_backward(const SplitAttentionCall& call,
-                                                const SplitAttentionInputs& inputs,
-                                                const at::Tensor& out, const at::Tensor& lse,
-                                                const at::Tensor& grad_out);
+ContextParallelAttentionGradients ring_attention_backward(
+    const ContextParallelAttentionCall& call, const ContextParallelAttentionInputs& inputs,
+    const at::Tensor& out, const at::Tensor& lse, const at::Tensor& grad_out);
 
 }  // namespace megatron

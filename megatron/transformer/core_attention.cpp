@@ -23,16 +23,18 @@ double softmax_scale_of(const TransformerConfig& config) {
 
 }  // namespace
 
-at::Tensor CoreAttention::forward_recomputed(bool wanted, const at::Tensor& q, const at::Tensor& k,
-                                             const at::Tensor& v, const LayerInput& input,
+at::Tensor CoreAttention::forward_recomputed(bool recompute, const at::Tensor& q,
+                                             const at::Tensor& k, const at::Tensor& v,
+                                             const LayerInput& input,
                                              const ForwardContext& context) const {
   const auto attend = [this, input, context](const at::Tensor& query, const at::Tensor& key,
                                              const at::Tensor& value, const at::Tensor& bias) {
-    LayerInput own = input;
-    own.attention_bias = bias;
-    return forward(query, key, value, own, context);
+    LayerInput recomputed = input;
+    recomputed.attention_bias = bias;
+    return forward(query, key, value, recomputed, context);
   };
-  return recompute_if(wanted && input.inference == nullptr, attend, q, k, v, input.attention_bias);
+  return recompute_if(recompute && input.inference == nullptr, attend, q, k, v,
+                      input.attention_bias);
 }
 
 DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_t layer_number,
@@ -79,11 +81,11 @@ AttentionBackend DotProductAttention::backend_for(const at::Tensor& q, const at:
   demands.mask = input.attention_mask.defined();
   demands.bias = input.attention_bias.defined();
   demands.cached = q.size(0) != k.size(0);
-  demands.split_keys = splits_rows() && cp_comm_type_ != CpCommType::a2a;
+  demands.split_keys = context_parallel() && cp_comm_type_ != CpCommType::a2a;
   return resolve_attention_backend(backend_, demands, q.is_cuda());
 }
 
-DotProductAttention::HeadParts DotProductAttention::head_parts(
+DotProductAttention::HeadInputs DotProductAttention::head_inputs(
     const at::Tensor& q, int64_t first, const at::Tensor& positions,
     const ForwardContext& context) const {
   return {.dropout = {.p = context.dropout_probability(attention_dropout_),
@@ -94,68 +96,57 @@ DotProductAttention::HeadParts DotProductAttention::head_parts(
 }
 
 void DotProductAttention::check_scores(const at::Tensor& q, const at::Tensor& k,
-                                       const at::Tensor& query_positions,
-                                       const at::Tensor& key_positions) const {
+                                       const AttentionMask& mask) const {
   const at::NoGradGuard no_grad;
   const at::Tensor keys = k.repeat_interleave(q.size(2) / k.size(2), /*dim=*/2);
   const at::Tensor scores = at::matmul(q.permute({1, 2, 0, 3}), keys.permute({1, 2, 3, 0}));
-  const at::Tensor ahead = key_positions.gt(query_positions.unsqueeze(1)).to(q.device());
-  const double most = softmax_scale_ * scores.masked_fill(ahead, -1e30).max().item<double>();
-  check(most <= *qk_clip_threshold_,
-        "Expected attention scores of at most {} with --qk-clip, but got {} in layer {}; shrinking "
-        "the weights is not in this version: a lower learning rate or --qk-layernorm bounds them",
-        *qk_clip_threshold_, most, layer_number_);
+  const at::Tensor masked = mask.materialize(q.size(0), k.size(0), q.device());
+  const double largest = softmax_scale_ * scores.masked_fill(masked, -1e30).max().item<double>();
+  check(largest <= *qk_clip_threshold_,
+        "Expected attention scores of at most {} with --qk-clip, but got {} in layer {}; this "
+        "version does not rescale the weights: a lower learning rate or --qk-layernorm bounds the "
+        "scores",
+        *qk_clip_threshold_, largest, layer_number_);
+}
+
+AttentionMask DotProductAttention::attention_mask(const LayerInput& input) const {
+  return {.causal = input.packed_seq_params.has_value() || !input.attention_mask.defined(),
+          .window = window_,
+          .masked = input.attention_mask};
 }
 
 at::Tensor DotProductAttention::forward(const at::Tensor& q, const at::Tensor& k,
                                         const at::Tensor& v, const LayerInput& input,
                                         const ForwardContext& context) const {
-  if (splits_rows()) return attend_split_rows(q, k, v, input, context);
-  return attend(q, k, v, input, context, head_parts(q, /*first=*/0, context.positions, context));
+  if (context_parallel()) return attend_context_parallel(q, k, v, input, context);
+  return attend(q, k, v, input, context, head_inputs(q, /*first=*/0, context.positions, context));
 }
 
 at::Tensor DotProductAttention::attend(const at::Tensor& q, const at::Tensor& k,
                                        const at::Tensor& v, const LayerInput& input,
                                        const ForwardContext& context,
-                                       const HeadParts& parts) const {
-  const int64_t queries = q.size(0), keys = k.size(0);
-  if (qk_clip_threshold_ && context.training) {
-    const at::Tensor places = at::arange(keys, at::kLong);
-    check_scores(q, k, places.narrow(0, keys - queries, queries), places);
-  }
+                                       const HeadInputs& heads) const {
   const auto& packed = input.packed_seq_params;
-  switch (backend_for(q, k, input, parts.dropout.p)) {
+  AttentionOptions options{.scale = softmax_scale_,
+                           .mask = attention_mask(input),
+                           .bias = input.attention_bias,
+                           .softmax_offset = heads.sinks,
+                           .dropout = heads.dropout};
+  options.mask.query_offset = k.size(0) - q.size(0);
+  if (packed) options.mask.cu_seqlens_q = packed->checked_offsets(k.size(0));
+  if (qk_clip_threshold_ && context.training) check_scores(q, k, options.mask);
+  switch (backend_for(q, k, input, heads.dropout.p)) {
     case AttentionBackend::flash:
       return causal_attention(q, k, v, softmax_scale_);
     case AttentionBackend::fused:
       if (q.is_cuda()) return cudnn_attention(q, k, v, softmax_scale_);
-      return fused_attention(
-          q, k, v,
-          {.scale = softmax_scale_,
-           .query_offset = packed ? 0 : keys - queries,
-           .window = window_,
-           .cu_seqlens_q = packed ? packed->checked_offsets(queries) : at::Tensor(),
-           .softmax_offset = parts.sinks,
-           .dropout = parts.dropout});
+      return fused_attention(q, k, v, options);
     case AttentionBackend::automatic:
     case AttentionBackend::unfused:
     case AttentionBackend::local:
       break;
   }
-  at::Tensor mask = input.attention_mask;
-  if (packed) {
-    const at::Tensor others = packed->block_diagonal_mask(keys).to(q.device());
-    mask = mask.defined() ? mask.logical_or(others) : others;
-  }
-  return core_attention(q, k, v,
-                        {.scale = softmax_scale_,
-                         .causal = !mask.defined(),
-                         .query_offset = keys - queries,
-                         .window = window_,
-                         .mask = mask,
-                         .bias = input.attention_bias,
-                         .softmax_offset = parts.sinks,
-                         .dropout = parts.dropout});
+  return core_attention(q, k, v, options);
 }
 
 }  // namespace megatron

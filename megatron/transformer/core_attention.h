@@ -1,4 +1,5 @@
-// Scaled dot-product attention of this rank's heads, behind one interface: specs choose the class.
+// Scaled dot-product attention of this rank's heads, behind one interface: layer specs choose the
+// class.
 #pragma once
 
 #include "megatron/base/megatron_module.h"
@@ -13,22 +14,23 @@ namespace megatron {
 class CoreAttention : public MegatronModule {
  public:
   // q [sq, b, n_p, d], k [sk, b, g_p, d], v [sk, b, g_p, dv] -> [sq, b, n_p * dv]. The last query
-  // sees the last key. With context parallelism all are this rank's, [s/cp, ...], and every rank's
-  // queries see the keys of all; the input's mask, bias and packed sequences are the whole row's.
+  // has the position of the last key. With context parallelism q, k and v are this rank's,
+  // [s/cp, ...], and its queries see the keys of all ranks; the mask, bias and packed sequences of
+  // the input are those of the full sequence.
   virtual at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              const LayerInput& input, const ForwardContext& context) const = 0;
 
-  // forward, computed again in backward if `wanted`.
-  at::Tensor forward_recomputed(bool wanted, const at::Tensor& q, const at::Tensor& k,
+  // forward, recomputed in backward if `recompute`.
+  at::Tensor forward_recomputed(bool recompute, const at::Tensor& q, const at::Tensor& k,
                                 const at::Tensor& v, const LayerInput& input,
                                 const ForwardContext& context) const;
 };
 
-// Megatron's DotProductAttention, on the backend that the configuration names or, automatic, on the
-// fastest that can do what a call asks.
+// Megatron's DotProductAttention, on the configured backend or, if that is automatic, on the
+// fastest one that supports the call.
 class DotProductAttention : public CoreAttention {
  public:
-  // softmax_scale: what the scores are multiplied with; the configuration's where not given.
+  // softmax_scale multiplies the scores; defaults to the configuration's.
   DotProductAttention(const TransformerConfig& config, int64_t layer_number,
                       const LayerOptions& options,
                       std::optional<double> softmax_scale = std::nullopt);
@@ -37,44 +39,47 @@ class DotProductAttention : public CoreAttention {
                      const LayerInput& input, const ForwardContext& context) const override;
 
  private:
-  // What a part of the heads draws and weighs with.
-  struct HeadParts {
+  // Inputs that depend on which heads a call computes.
+  struct HeadInputs {
     AttentionDropout dropout;
-    at::Tensor sinks;  // the logits [n_p] of the heads' sinks, or undefined
+    at::Tensor sinks;  // [n_p] logits of the attention sinks, or undefined
   };
-  // Of the heads from `first` of this rank's heads on, for queries at `positions`.
-  HeadParts head_parts(const at::Tensor& q, int64_t first, const at::Tensor& positions,
-                       const ForwardContext& context) const;
+  // For this rank's heads from `first` on, and queries at `positions`.
+  HeadInputs head_inputs(const at::Tensor& q, int64_t first, const at::Tensor& positions,
+                         const ForwardContext& context) const;
   at::Tensor sinks(const at::Tensor& q) const;
   AttentionBackend backend_for(const at::Tensor& q, const at::Tensor& k, const LayerInput& input,
                                double dropout) const;
 
-  // Over whole rows.
+  // Attention over full sequences.
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const LayerInput& input, const ForwardContext& context,
-                    const HeadParts& parts) const;
-  // Over rows that are split over the context-parallel group (split_rows.cpp).
-  at::Tensor attend_split_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               const LayerInput& input, const ForwardContext& context) const;
-  bool splits_rows() const { return cp_ != nullptr && cp_->size() > 1; }
+                    const HeadInputs& heads) const;
+  // Attention over sequences that the context-parallel group shards
+  // (core_attention_context_parallel.cpp).
+  at::Tensor attend_context_parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     const LayerInput& input, const ForwardContext& context) const;
+  bool context_parallel() const { return cp_ != nullptr && cp_->size() > 1; }
 
-  // QK-clip: throws Error where a score of a visible key passes the threshold. Places in the row:
-  // [sq] and [sk].
-  void check_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& query_positions,
-                    const at::Tensor& key_positions) const;
+  // The mask of a call without positions and packed sequences. As in Megatron, an attention mask
+  // replaces the causal mask, except in packed sequences.
+  AttentionMask attention_mask(const LayerInput& input) const;
+
+  // QK-clip: throws Error if a score of a visible key exceeds the threshold.
+  void check_scores(const at::Tensor& q, const at::Tensor& k, const AttentionMask& mask) const;
 
   int64_t layer_number_;
-  AttentionBackend backend_;  // as asked
+  AttentionBackend backend_;  // as configured
   AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
   double attention_dropout_;
   std::optional<AttentionWindow> window_;
   std::optional<double> qk_clip_threshold_;
   SoftmaxType softmax_type_;
-  ParameterPtr softmax_offset_;  // null but for a learnable sink
+  ParameterPtr softmax_offset_;  // of a learnable sink, else null
   int tp_rank_;
   CpCommType cp_comm_type_;
-  ProcessGroupPtr cp_;  // who shares a row, or null
+  ProcessGroupPtr cp_;  // or null
 };
 
 }  // namespace megatron

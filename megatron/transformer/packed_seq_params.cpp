@@ -79,15 +79,4 @@ at::Tensor PackedSeqParams::positions_in_sequence(const at::Tensor& positions) c
   return positions - offsets.index_select(0, sequence);
 }
 
-at::Tensor PackedSeqParams::block_diagonal_mask(int64_t tokens) const {
-  const at::Tensor offsets = checked_offsets(tokens);
-  const at::Tensor lengths = offsets.diff();
-  const at::Tensor sequence =
-      at::repeat_interleave(at::arange(lengths.size(0), at::kLong), lengths);
-  const at::Tensor order = at::arange(tokens, at::kLong);
-  return (sequence.unsqueeze(1).ne(sequence.unsqueeze(0)))
-      .logical_or_(order.unsqueeze(0).gt(order.unsqueeze(1)))
-      .view({1, 1, tokens, tokens});
-}
-
 }  // namespace megatron

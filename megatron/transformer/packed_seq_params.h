@@ -23,9 +23,6 @@ struct PackedSeqParams {
   at::Tensor checked_offsets(int64_t tokens) const;
   // Position within its sequence of each token at `positions` of the row: [s] int64.
   at::Tensor positions_in_sequence(const at::Tensor& positions) const;
-  // Equivalent attention mask, causal within each sequence: bool [1, 1, tokens, tokens], true =
-  // masked out.
-  at::Tensor block_diagonal_mask(int64_t tokens) const;
 };
 
 }  // namespace megatron

@@ -1,5 +1,5 @@
-// Scaled dot-product attention: checks, autograd and dispatch. The GEMMs and the flash kernel are
-// libtorch's.
+// Scaled dot-product attention: checks, autograd and dispatch. libtorch computes the GEMMs and the
+// flash attention.
 #include "megatron/ops/attention/attention.h"
 
 #include <ATen/ATen.h>
@@ -14,23 +14,21 @@ namespace megatron {
 
 namespace {
 
-// What a node keeps besides tensors.
+// The autograd node's state besides tensors.
 struct CoreAttentionPlan : torch::CustomClassHolder {
   double scale = 1;
-  int64_t query_offset = 0, left = -1, right = -1;
+  std::vector<KeyRange> visible;  // [sq]
   AttentionDropout dropout;
 
-  kernels::SoftmaxShape shape(at::IntArrayRef sizes, const at::Tensor& mask) const {
+  kernels::SoftmaxShape shape(at::IntArrayRef sizes, const at::Tensor& masked) const {
     return {.b = sizes[0],
             .n = sizes[1],
             .sq = sizes[2],
             .sk = sizes[3],
-            .query_offset = query_offset,
-            .left = left,
-            .right = right,
-            .masked = mask.defined() ? mask.const_data_ptr<bool>() : nullptr,
-            .mask_stride_b = mask.defined() && mask.size(0) > 1 ? mask.stride(0) : 0,
-            .mask_stride_q = mask.defined() ? mask.stride(2) : 0};
+            .visible = visible.data(),
+            .masked = masked.defined() ? masked.const_data_ptr<bool>() : nullptr,
+            .mask_stride_b = masked.defined() && masked.size(0) > 1 ? masked.stride(0) : 0,
+            .mask_stride_q = masked.defined() ? masked.stride(2) : 0};
   }
 
   at::Tensor drop(const at::Tensor& x) const {
@@ -38,15 +36,15 @@ struct CoreAttentionPlan : torch::CustomClassHolder {
   }
 };
 
-// Saves the probabilities before dropout; the dropped ones are drawn again in backward.
+// Saves the probabilities before dropout; backward draws the dropout mask again.
 class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
                             const at::Tensor& k, const at::Tensor& v,
-                            const std::optional<at::Tensor>& maybe_mask,
+                            const std::optional<at::Tensor>& maybe_masked,
                             const std::optional<at::Tensor>& maybe_sink,
                             const c10::intrusive_ptr<CoreAttentionPlan>& plan) {
-    const at::Tensor mask = maybe_mask.value_or(at::Tensor());
+    const at::Tensor masked = maybe_masked.value_or(at::Tensor());
     const at::Tensor sink = maybe_sink.value_or(at::Tensor());
     const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
     at::Tensor scores = at::empty({b * n, sq, sk}, q.options());
@@ -57,10 +55,10 @@ class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunc
     dispatch_dtype(q.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::masked_softmax<T>(plan->shape(probs.sizes(), mask), probs.mutable_data_ptr<T>(),
+      kernels::masked_softmax<T>(plan->shape(probs.sizes(), masked), probs.mutable_data_ptr<T>(),
                                  data_or_null<A>(sink), data_or_null<A>(sink_probs));
     });
-    context->save_for_backward({q, k, v, probs, mask, sink_probs});
+    context->save_for_backward({q, k, v, probs, masked, sink_probs});
     context->saved_data["plan"] = c10::IValue::make_capsule(plan);
     return heads_last(at::bmm(plan->drop(probs).view({b * n, sq, sk}), heads_first(v)), b);
   }
@@ -70,7 +68,7 @@ class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunc
     if (!gradients[0].defined()) return torch::autograd::variable_list(6);
     const auto saved = context->get_saved_variables();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &probs = saved[3],
-                     &mask = saved[4];
+                     &masked = saved[4];
     const auto capsule = context->saved_data["plan"].toCapsule();
     const auto& plan = static_cast<const CoreAttentionPlan&>(*capsule);
     const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
@@ -84,7 +82,7 @@ class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunc
     dispatch_dtype(q.scalar_type(), [&](auto type) {
       using T = decltype(type);
       kernels::masked_softmax_backward<T>(
-          plan.shape(probs.sizes(), mask), probs.const_data_ptr<T>(),
+          plan.shape(probs.sizes(), masked), probs.const_data_ptr<T>(),
           grad_scores.mutable_data_ptr<T>(), data_or_null<lanes::accumulation_t<T>>(grad_rows));
     });
     if (grad_rows.defined()) {
@@ -102,55 +100,28 @@ class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunc
   }
 };
 
-void check_mask(const at::Tensor& mask, const at::Tensor& q, const at::Tensor& k) {
-  if (!mask.defined()) return;
-  check_alike(mask, q, "core_attention", "mask", /*dtype=*/false);
-  check(mask.scalar_type() == at::kBool,
-        "core_attention: Expected a mask of dtype bool, but got {}",
-        c10::toString(mask.scalar_type()));
-  check(mask.dim() == 4 && (mask.size(0) == 1 || mask.size(0) == q.size(1)) && mask.size(1) == 1 &&
-            mask.size(2) == q.size(0) && mask.size(3) == k.size(0),
-        "core_attention: Expected a mask of shape [1 or {}, 1, {}, {}], but got [{}]", q.size(1),
-        q.size(0), k.size(0), fmt::join(mask.sizes(), ", "));
-}
-
-void check_bias(const at::Tensor& bias, const at::Tensor& q, const at::Tensor& k) {
-  if (!bias.defined()) return;
-  check_floating(bias, "core_attention", "bias");
-  check(bias.dim() == 4 && (bias.size(0) == 1 || bias.size(0) == q.size(1)) &&
-            (bias.size(1) == 1 || bias.size(1) == q.size(2)) && bias.size(2) == q.size(0) &&
-            bias.size(3) == k.size(0),
-        "core_attention: Expected a bias of shape [1 or {}, 1 or {}, {}, {}], but got [{}]",
-        q.size(1), q.size(2), q.size(0), k.size(0), fmt::join(bias.sizes(), ", "));
-}
-
-// Attention as a chain of differentiable operators; `drop` is applied to the probabilities.
+// Attention composed of differentiable libtorch operators; `drop` applies dropout to the
+// probabilities.
 template <typename Drop>
-at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           const CoreAttentionOptions& o, const Drop& drop) {
+at::Tensor composed_core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const AttentionOptions& options, const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
-  const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * o.scale;
+  const at::Tensor products =
+      at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * options.scale;
   at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
-  if (o.bias.defined()) scores = scores + o.bias.to(scores.scalar_type());
-  const at::Tensor fill = at::full({}, -10000.0, scores.options());
-  if (o.mask.defined()) scores = at::where(o.mask, fill, scores);
-  const auto whole = q.options().dtype(at::kLong);
-  const at::Tensor position = at::arange(sq, whole).unsqueeze(1) + o.query_offset;
-  const at::Tensor key = at::arange(sk, whole).unsqueeze(0);
-  const AttentionWindow bounds = o.window.value_or(AttentionWindow{});
-  if (o.causal) scores = at::where(key > position, fill, scores);
-  if (bounds.left >= 0) scores = at::where(key < position - bounds.left, fill, scores);
-  if (bounds.right >= 0) scores = at::where(key > position + bounds.right, fill, scores);
-  if (o.softmax_offset.defined()) {
-    const at::Tensor column = o.softmax_offset.to(scores.scalar_type()).view({1, n, 1, 1});
+  if (options.bias.defined()) scores = scores + options.bias.to(scores.scalar_type());
+  const at::Tensor masked = options.mask.materialize(sq, sk, q.device());
+  scores = at::where(masked, at::full({}, kMaskedScore, scores.options()), scores);
+  if (options.softmax_offset.defined()) {
+    const at::Tensor column = options.softmax_offset.to(scores.scalar_type()).view({1, n, 1, 1});
     scores = at::cat({scores, column.expand({b, n, sq, 1})}, -1);
   }
   const at::Tensor probs = drop(at::softmax(scores, -1).narrow(-1, 0, sk).to(q.scalar_type()));
   return heads_last(at::bmm(probs.reshape({b * n, sq, sk}), heads_first(values)), b);
 }
 
-// Calls `kernel` on [b, n, s, d] tensors, as libtorch's own attention takes them.
+// Calls `kernel` on [b, n, s, d] tensors, the layout of libtorch's attention.
 template <typename Kernel>
 at::Tensor in_libtorch_layout(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const Kernel& kernel) {
@@ -165,12 +136,12 @@ at::Tensor in_libtorch_layout(const at::Tensor& q, const at::Tensor& k, const at
 namespace reference {
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          const CoreAttentionOptions& options) {
-  return plain_attention(q, k, v, options, [&](const at::Tensor& probs) {
+                          const AttentionOptions& options) {
+  return composed_core_attention(q, k, v, options, [&](const at::Tensor& probs) {
     const AttentionDropout& dropout = options.dropout;
     if (dropout.p == 0) return probs;
-    const at::Tensor factors = reference::attention_dropout_factors(
-        probs.sizes(), dropout.p, dropout.key, dropout.queries, dropout.head_offset);
+    const at::Tensor factors = attention_dropout_factors(probs.sizes(), dropout.p, dropout.key,
+                                                         dropout.queries, dropout.head_offset);
     return probs * factors.to(probs.device(), probs.scalar_type());
   });
 }
@@ -182,7 +153,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   check_attention(q, k, v, "causal_attention");
   check(q.size(0) == k.size(0),
         "causal_attention: Expected as many keys as queries, but got {} and {}; core_attention "
-        "takes others",
+        "supports other lengths",
         k.size(0), q.size(0));
   if (q.numel() == 0 || v.size(3) != q.size(3)) {
     return core_attention(q, k, v, {.scale = scale});
@@ -202,11 +173,10 @@ at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::T
         "cudnn_attention: Expected bf16 or fp16 on a GPU, but got {} on {}; --attention-backend "
         "flash or unfused takes others",
         dtype_name(q.scalar_type()), q.device().str());
-  check(
-      q.size(0) == k.size(0),
-      "cudnn_attention: Expected as many keys as queries, but got {} and {}; core_attention takes "
-      "others",
-      k.size(0), q.size(0));
+  check(q.size(0) == k.size(0),
+        "cudnn_attention: Expected as many keys as queries, but got {} and {}; core_attention "
+        "supports other lengths",
+        k.size(0), q.size(0));
   return in_libtorch_layout(q, k, v, [&](const auto& query, const auto& key, const auto& value) {
     return std::get<0>(at::_scaled_dot_product_cudnn_attention(
         query, key, value, /*attn_bias=*/{}, /*compute_log_sumexp=*/at::GradMode::is_enabled(),
@@ -215,36 +185,30 @@ at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::T
 }
 
 at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          const CoreAttentionOptions& options) {
-  check_attention(q, k, v, "core_attention");
-  check_mask(options.mask, q, k);
-  check_bias(options.bias, q, k);
-  check(options.query_offset >= 0,
-        "core_attention: Expected query_offset of at least 0, but got {}", options.query_offset);
+                          const AttentionOptions& options) {
+  check_attention(q, k, v, options, "core_attention");
+  check_no_positions(options.mask, "core_attention");
   check(k.size(0) > 0 || q.numel() == 0, "core_attention: Expected at least 1 key, but got none");
-  check_softmax_offset(options.softmax_offset, q, "core_attention");
   if (q.numel() == 0 || v.size(3) == 0) {
-    // Nothing to compute; still a function of the inputs.
+    // Zeros, but connected to the inputs' graph.
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
   if (use_cpu_kernel(q) && !options.bias.defined()) {
     const int64_t n = q.size(2);
-    const at::Tensor& mask = options.mask;
-    const at::Tensor rows = mask.defined() && mask.stride(3) != 1 ? mask.contiguous() : mask;
-    const AttentionWindow bounds = options.window.value_or(AttentionWindow{});
+    const at::Tensor& masked = options.mask.masked;
+    const at::Tensor rows =
+        masked.defined() && masked.stride(3) != 1 ? masked.contiguous() : masked;
     auto plan = c10::make_intrusive<CoreAttentionPlan>();
     plan->scale = options.scale;
-    plan->query_offset = options.query_offset;
-    plan->left = bounds.left;
-    plan->right = options.causal ? 0 : bounds.right;
+    plan->visible = options.mask.visible_keys(q.size(0), k.size(0));
     plan->dropout = options.dropout;
     at::Tensor sink = options.softmax_offset;
     if (sink.defined()) sink = sink.to(accumulation_dtype(q.scalar_type())).contiguous();
     return CoreAttentionFunction::apply(q, expand_groups(k, n), expand_groups(v, n),
                                         optional_tensor(rows), optional_tensor(sink), plan);
   }
-  return plain_attention(q, k, v, options, [&](const at::Tensor& probs) {
+  return composed_core_attention(q, k, v, options, [&](const at::Tensor& probs) {
     const AttentionDropout& dropout = options.dropout;
     return attention_dropout(probs, dropout.p, dropout.key, dropout.queries, dropout.head_offset);
   });

@@ -1,62 +1,47 @@
-// Attention of some queries of a row of tokens over some of its keys, whose places in the row are
-// given. What several blocks of keys give the same queries is merged by the log-sum-exp, so that
-// the keys of a long row need never be in one place (Liu et al., "Ring Attention", 2023). Without
-// autograd: the callers know in which order blocks come and go.
+// Attention of some queries of a sequence over a block of its keys. The outputs of several blocks
+// of keys for the same queries are merged by their log-sum-exp, so that the keys of a long sequence
+// need never be on one rank (Liu et al., "Ring Attention", 2023). Without autograd: callers decide
+// the order in which blocks arrive.
 #pragma once
-
-#include <cstdint>
-#include <optional>
 
 #include <ATen/core/Tensor.h>
 
-#include "megatron/ops/attention/attention.h"
+#include "megatron/ops/attention/attention_options.h"
 
 namespace megatron {
 
-struct AttentionBlock {
-  double scale = 1.0;
-  // Places in the row, int64 on the CPU, ascending: [sq] and [sk]. The columns of dropout's mask
-  // are the keys' places.
-  at::Tensor query_positions, key_positions;
-  bool causal = true;  // a query sees the keys up to its own place; in_full without
-  std::optional<AttentionWindow> window;  // narrows that
-  // Packed sequences: where in the row each starts and the last ends, int64 on the CPU. A query
-  // sees its own sequence alone. Undefined: one sequence.
-  at::Tensor cu_seqlens;
-  at::Tensor
-      softmax_offset;        // [n], a sink's logits as in core_attention: in one of the blocks only
-  AttentionDropout dropout;  // of the queries
-  // Holds the scores in full and fills hidden ones with -10000, as core_attention; then there may
-  // be a mask, bool [1 or b, 1, sq, sk], true = masked, and a bias [1 or b, 1 or n, sq, sk].
-  bool in_full = false;
-  at::Tensor mask, bias;
-};
-
-// lse: log2 of the sum of 2^(score * log2 e), -infinity in rows that see nothing; in the
-// accumulation dtype, or fp64 with scores in full.
+// lse: log2 of the sum of 2^(score * log2 e), -infinity in rows that see no key; in the
+// accumulation dtype, or fp64 when unfused.
 struct AttentionBlockOutput {
   at::Tensor out;  // [sq, b, n, dv]
   at::Tensor lse;  // [b, n, sq]
 };
 
-// q [sq,b,n,d], k [sk,b,g,d], v [sk,b,g,dv]; `out` in their dtype. Off the CPU, and in fp16, the
-// scores are held in full whatever the block says.
+// q [sq,b,n,d], k [sk,b,g,d], v [sk,b,g,dv], none empty; `out` has their dtype. The options' mask
+// gives the positions of the block's queries and keys; the softmax offset belongs to one block
+// only.
+//
+// In a fused block, a query that sees no key gives zeros and does not affect a merge. Unfused
+// blocks store the scores and fill masked ones with -10000, as core_attention does; only they
+// accept a masked tensor and a bias. Without a CPU kernel (fp16, other devices) every block is
+// unfused.
 AttentionBlockOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                     const AttentionBlock& block);
+                                     const AttentionOptions& options, bool unfused);
 
-// The output over the keys of both; in the accumulation dtype.
-AttentionBlockOutput merged(const AttentionBlockOutput& one, const AttentionBlockOutput& other);
+// The output over the keys of both blocks, in the accumulation dtype.
+AttentionBlockOutput merge_attention(const AttentionBlockOutput& one,
+                                     const AttentionBlockOutput& other);
 
 struct AttentionBlockGradients {
-  at::Tensor q, k, v;               // like these, in their dtype
-  at::Tensor softmax_offset, bias;  // undefined where the block has none
+  at::Tensor q, k, v;               // shapes and dtype of the inputs
+  at::Tensor softmax_offset, bias;  // undefined if the options have none
 };
 
-// What this block adds to the gradients, `out` [sq,b,n,dv] in the inputs' dtype and `lse` being
-// those of all blocks together.
+// The block's contribution to the gradients. `out` [sq,b,n,dv], in the inputs' dtype, and `lse` are
+// those of all blocks merged.
 AttentionBlockGradients attention_block_backward(const at::Tensor& q, const at::Tensor& k,
                                                  const at::Tensor& v, const at::Tensor& out,
                                                  const at::Tensor& lse, const at::Tensor& grad_out,
-                                                 const AttentionBlock& block);
+                                                 const AttentionOptions& options, bool unfused);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// The fused attention's backward pass through one block of queries. Only kernel files (*_cpu.cpp)
+// Backward pass of fused attention through one block of queries. Only kernel files (*_cpu.cpp)
 // include it.
 #pragma once
 
@@ -9,7 +9,7 @@
 namespace megatron::kernels {
 
 inline constexpr int64_t kEnoughTasks = 16;
-inline constexpr int64_t kBlocksOfPart = 4;  // queries' blocks that pay for a sum of their own
+inline constexpr int64_t kBlocksPerSplit = 4;  // blocks of queries that justify separate sums
 
 template <typename T>
 struct BackwardCall {
@@ -21,9 +21,9 @@ struct BackwardCall {
   const AttentionGradients<T>& gradients;
   int64_t d, dv;  // padded
   KeyBlocks blocks;
-  int64_t parts;               // of each key-value head
-  AlignedBuffer<A> part_sums;  // [tiles][parts][d + dv, kKeyBlock], where there are several
-  AlignedBuffer<A> sink_sums;  // [b, n, sq], filled at the first row of each block of queries
+  int64_t splits;               // of the queries of each key-value head
+  AlignedBuffer<A> split_sums;  // [tiles][splits][d + dv, kKeyBlock] if there are several splits
+  AlignedBuffer<A> sink_sums;   // [b, n, sq], set in the first row of each block of queries
 
   BackwardCall(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
                HeadView<const T> out, HeadView<const T> grad_out, const A* lse,
@@ -37,33 +37,33 @@ struct BackwardCall {
         d(padded_width(shape.d)),
         dv(padded_width(shape.dv)),
         blocks(shape),
-        parts(count_parts(shape)),
-        part_sums(parts > 1 ? blocks.tiles() * parts * (d + dv) * kKeyBlock : 0),
+        splits(count_splits(shape)),
+        split_sums(splits > 1 ? blocks.tiles() * splits * (d + dv) * kKeyBlock : 0),
         sink_sums(in.sink == nullptr ? 0 : shape.b * shape.n * shape.sq) {}
 
-  static int64_t count_parts(const FusedAttentionShape& shape) {
+  static int64_t count_splits(const FusedAttentionShape& shape) {
     int64_t longest = 0;
     for (const AttentionSequence& s : shape.sequences) longest = std::max(longest, s.queries);
     const int64_t blocks = ceil_div(longest, kQueryBlock) * (shape.n / shape.g);
     const int64_t heads = static_cast<int64_t>(shape.sequences.size()) * shape.g;
-    return std::max<int64_t>(1, std::min(ceil_div(kEnoughTasks, heads), blocks / kBlocksOfPart));
+    return std::max<int64_t>(1, std::min(ceil_div(kEnoughTasks, heads), blocks / kBlocksPerSplit));
   }
 };
 
-// What one thread works with.
+// Buffers of one thread.
 template <typename T>
 struct BackwardScratch {
   using A = lanes::accumulation_t<T>;
-  // Tiles of the key-value head at hand.
+  // Tiles of the current key-value head.
   AlignedBuffer<T> keys_transposed;    // [tiles][d, kKeyBlock] as B
   AlignedBuffer<T> values_transposed;  // [tiles][dv, kKeyBlock] as B
   AlignedBuffer<T> keys;               // [tiles][kKeyBlock, d] as B
-  AlignedBuffer<A> own_sums;           // [tiles][d + dv, kKeyBlock]: dK and dV transposed
-  A* sums;                             // those, or the part's; tiles lie sum_stride apart
+  AlignedBuffer<A> local_sums;         // [tiles][d + dv, kKeyBlock]: dK and dV transposed
+  A* sums;                             // local_sums or the split's; sum_stride between tiles
   int64_t sum_stride;
-  // The block of queries at hand.
+  // The current block of queries.
   AlignedBuffer<T> queries, queries_transposed;  // [kQueryBlock, d], [d, kQueryBlock] as A
-  AlignedBuffer<T> grads, grads_transposed;      // the same of dO, with dv
+  AlignedBuffer<T> grads, grads_transposed;      // of dO, with dv
   AlignedBuffer<A> scores, grad_probs;           // [kQueryBlock, kKeyBlock]
   AlignedBuffer<T> probs;                        // as B
   AlignedBuffer<T> grad_scores;                  // as A
@@ -73,14 +73,14 @@ struct BackwardScratch {
   uint32_t words[2][kKeyBlock + 128];
 
   explicit BackwardScratch(const BackwardCall<T>& call)
-      : BackwardScratch(call.d, call.dv, call.blocks.most_in_sequence(), call.parts == 1) {}
+      : BackwardScratch(call.d, call.dv, call.blocks.most_in_sequence(), call.splits == 1) {}
 
  private:
   BackwardScratch(int64_t d, int64_t dv, int64_t tiles, bool sums_here)
       : keys_transposed(tiles * d * kKeyBlock),
         values_transposed(tiles * dv * kKeyBlock),
         keys(tiles * d * kKeyBlock),
-        own_sums(sums_here ? tiles * (d + dv) * kKeyBlock : 0),
+        local_sums(sums_here ? tiles * (d + dv) * kKeyBlock : 0),
         queries(kQueryBlock * d),
         queries_transposed(kQueryBlock * d),
         grads(kQueryBlock * dv),
@@ -93,7 +93,7 @@ struct BackwardScratch {
         grad_queries(kQueryBlock * d) {}
 };
 
-// A block's row of queries against a block's keys.
+// The scores of one query against a block of keys.
 template <typename A>
 struct RowOfScores {
   const A *scores, *grad_probs;
@@ -102,14 +102,13 @@ struct RowOfScores {
   const uint32_t* words;  // of dropout, or null
 };
 
-// dS of one vector of a row; `p` becomes the probability that went into the product with V.
+// Returns dS of one vector of a row; `p` receives the probability after dropout.
 template <typename T, typename A>
-MEGATRON_INLINE lanes::Vector<T> grad_score(const RowOfScores<A>& row, int64_t i, bool whole,
-                                            A scale, const DropoutRows* dropout,
-                                            lanes::Vector<T>& p) {
+MEGATRON_INLINE lanes::Vector<T> grad_score(const RowOfScores<A>& row, int64_t i, bool all, A scale,
+                                            const DropoutRows* dropout, lanes::Vector<T>& p) {
   using V = lanes::Vector<T>;
   p = lanes::exp2(lanes::load<A>(row.scores + i) * scale - row.lse);
-  if (!whole) p = inside<T>(i, row.first, row.last) ? p : V{};
+  if (!all) p = inside<T>(i, row.first, row.last) ? p : V{};
   V grad = lanes::load<A>(row.grad_probs + i);
   if (row.words == nullptr) return p * (grad - row.projection);
   const V kept = lanes::broadcast<T>(static_cast<A>(dropout->scale));
@@ -119,17 +118,17 @@ MEGATRON_INLINE lanes::Vector<T> grad_score(const RowOfScores<A>& row, int64_t i
   return before * (grad - row.projection);
 }
 
-// Two rows, since bf16's B holds them together.
+// Handles two rows, since block_gemm's bf16 B interleaves pairs of rows.
 template <typename T, typename A>
 MEGATRON_INLINE void softmax_backward(const RowOfScores<A>& even, const RowOfScores<A>& odd,
                                       int64_t row, int64_t columns, A scale,
                                       const DropoutRows* dropout, T* probs, T* grad_scores,
                                       T* packed) {
-  const auto loop = [&](bool whole) __attribute__((always_inline)) {
+  const auto loop = [&](bool all) __attribute__((always_inline)) {
     for (int64_t i = 0; i < columns; i += lanes::width<T>) {
       lanes::Vector<T> p0, p1;
-      const auto g0 = grad_score<T>(even, i, whole, scale, dropout, p0);
-      const auto g1 = grad_score<T>(odd, i, whole, scale, dropout, p1);
+      const auto g0 = grad_score<T>(even, i, all, scale, dropout, p0);
+      const auto g1 = grad_score<T>(odd, i, all, scale, dropout, p1);
       store_pair<T>(probs, kKeyBlock, row, i, p0, p1);
       store_row<T>(grad_scores + row * kKeyBlock + i, g0);
       store_row<T>(grad_scores + (row + 1) * kKeyBlock + i, g1);
@@ -137,13 +136,13 @@ MEGATRON_INLINE void softmax_backward(const RowOfScores<A>& even, const RowOfSco
     }
   };
   if (std::max(even.first, odd.first) == 0 && std::min(even.last, odd.last) == columns) {
-    loop(/*whole=*/true);
+    loop(/*all=*/true);
   } else {
-    loop(/*whole=*/false);
+    loop(/*all=*/false);
   }
 }
 
-// One block of a head's queries: its dQ, and what it adds to dK, dV and the sink's gradient.
+// One block of a head's queries: its dQ and its contribution to dK, dV and the sink's gradient.
 template <typename T>
 void backward_block(const BackwardCall<T>& call, const AttentionTask& task,
                     BackwardScratch<T>& scratch) {

@@ -1,33 +1,33 @@
-// The fused attention's backward pass: CPU kernels. The probabilities are computed again from the
-// queries, the keys and the saved log-sum-exp. With dP = dO V^T and D = rowsum(dO * O):
+// CPU kernels of fused attention, backward. The probabilities are recomputed from the queries, the
+// keys and the saved log-sum-exp. With dP = dO V^T and D = rowsum(dO * O):
 //   dS = P * (dP - D),  dQ = scale * dS K,  dK = scale * dS^T Q,  dV = P^T dO,
-// and the sink's gradient is -sum over rows of P_sink * D. Under dropout, P in dV and dP carry the
-// mask. dK and dV are summed transposed, so that no block of scores has to be.
+// and the sink's gradient is -sum over rows of P_sink * D. With dropout, the mask applies to P in
+// dV and to dP. dK and dV are summed transposed, so that blocks of scores need no transpose.
 //
-// A task is one key-value head of a sequence, or a part of the queries that share it where there
-// are too few; parts are added in their order. Their number depends on the shape alone, so results
-// do not depend on the number of threads.
+// A task is one key-value head of a sequence. If there are too few of these, the queries of each
+// are split, and the sums of the splits are added in order. The number of splits depends only on
+// the shape, so results do not depend on the number of threads.
 #include "megatron/ops/attention/fused_attention_backward.h"
 
 namespace megatron::kernels {
 
 namespace {
 
-// One key-value head's share of the work: blocks first .. last - 1 of the queries of its heads.
-struct Part {
+// Blocks first .. last - 1 of the queries of one key-value head, numbered head by head.
+struct QuerySplit {
   int64_t sequence, group;
   int64_t first, last;
 };
 
-// Adds the parts of one transposed tile and writes it as rows: to [count, width] from [padded,
-// kKeyBlock].
+// Adds the splits' sums of one transposed tile [padded, kKeyBlock] and writes it as rows,
+// [count, width].
 template <typename T, typename A>
-void write_rows(const A* sums, int64_t part_stride, int64_t parts, A scale, int64_t count,
+void write_rows(const A* sums, int64_t split_stride, int64_t splits, A scale, int64_t count,
                 int64_t width, T* to, int64_t stride) {
   const auto sum = [&](int64_t at) {
     auto total = lanes::load<A>(sums + at);
-    for (int64_t part = 1; part < parts; ++part) {
-      total += lanes::load<A>(sums + part * part_stride + at);
+    for (int64_t split = 1; split < splits; ++split) {
+      total += lanes::load<A>(sums + split * split_stride + at);
     }
     return total * scale;
   };
@@ -55,7 +55,7 @@ void write_rows(const A* sums, int64_t part_stride, int64_t parts, A scale, int6
   }
 }
 
-// One tile of dK and dV, from `parts` sums that lie side by side.
+// Writes one tile of dK and dV from the consecutive sums of the splits.
 template <typename T, typename A>
 void write_tile(const BackwardCall<T>& call, const AttentionTask& task, const A* sums) {
   const FusedAttentionShape& shape = call.shape;
@@ -65,71 +65,69 @@ void write_tile(const BackwardCall<T>& call, const AttentionTask& task, const A*
   const int64_t stride = (call.d + call.dv) * kKeyBlock;
   const auto& [gq, gk, gv, sink] = call.gradients;
   const int64_t token = sequence.first_key + first;
-  write_rows<T, A>(sums, stride, call.parts, static_cast<A>(shape.scale), count, shape.d,
+  write_rows<T, A>(sums, stride, call.splits, static_cast<A>(shape.scale), count, shape.d,
                    gk.at(token, sequence.batch, task.head), gk.token);
-  write_rows<T, A>(sums + call.d * kKeyBlock, stride, call.parts, A(1), count, shape.dv,
+  write_rows<T, A>(sums + call.d * kKeyBlock, stride, call.splits, A(1), count, shape.dv,
                    gv.at(token, sequence.batch, task.head), gv.token);
 }
 
-// The parts of all key-value heads. Blocks of queries are numbered head by head.
-std::vector<Part> make_parts(const FusedAttentionShape& shape, int64_t parts) {
-  std::vector<Part> list;
+std::vector<QuerySplit> query_splits(const FusedAttentionShape& shape, int64_t splits) {
+  std::vector<QuerySplit> list;
   for (int64_t s = 0; s < static_cast<int64_t>(shape.sequences.size()); ++s) {
-    const int64_t blocks =
-        ceil_div(shape.sequences[s].queries, kQueryBlock) * (shape.n / shape.g);
+    const int64_t blocks = ceil_div(shape.sequences[s].queries, kQueryBlock) * (shape.n / shape.g);
     for (int64_t g = 0; g < shape.g; ++g) {
-      for (int64_t part = 0; part < parts; ++part) {
-        list.push_back({s, g, blocks * part / parts, blocks * (part + 1) / parts});
+      for (int64_t i = 0; i < splits; ++i) {
+        list.push_back({s, g, blocks * i / splits, blocks * (i + 1) / splits});
       }
     }
   }
   return list;
 }
 
-// Brings the keys and values of a part into block_gemm's layouts.
+// Packs the keys and values of the split's key-value head for block_gemm.
 template <typename T>
-void pack_tiles(const BackwardCall<T>& call, const Part& part, BackwardScratch<T>& scratch) {
-  const AttentionSequence& sequence = call.shape.sequences[part.sequence];
+void pack_tiles(const BackwardCall<T>& call, const QuerySplit& split, BackwardScratch<T>& scratch) {
+  const AttentionSequence& sequence = call.shape.sequences[split.sequence];
   const auto& [q, k, v, sink] = call.in;
   const int64_t d = call.d, dv = call.dv;
   for (int64_t tile = 0; tile * kKeyBlock < sequence.keys; ++tile) {
     const int64_t count = std::min(kKeyBlock, sequence.keys - tile * kKeyBlock);
     const int64_t token = sequence.first_key + tile * kKeyBlock;
-    const T* key = k.at(token, sequence.batch, part.group);
+    const T* key = k.at(token, sequence.batch, split.group);
     pack_transposed(key, k.token, count, call.shape.d,
                     scratch.keys_transposed.data() + tile * d * kKeyBlock, kKeyBlock, d);
     pack_rows(key, k.token, count, call.shape.d, scratch.keys.data() + tile * d * kKeyBlock,
               kKeyBlock, d);
-    pack_transposed(v.at(token, sequence.batch, part.group), v.token, count, call.shape.dv,
+    pack_transposed(v.at(token, sequence.batch, split.group), v.token, count, call.shape.dv,
                     scratch.values_transposed.data() + tile * dv * kKeyBlock, kKeyBlock, dv);
   }
 }
 
-// The part of number `number` among those of its key-value head.
+// `number` is the split's index within its key-value head.
 template <typename T>
-void backward_part(const BackwardCall<T>& call, const Part& part, int64_t number,
-                   BackwardScratch<T>& scratch) {
+void backward_split(const BackwardCall<T>& call, const QuerySplit& split, int64_t number,
+                    BackwardScratch<T>& scratch) {
   const FusedAttentionShape& shape = call.shape;
-  const int64_t tiles = call.blocks.in_sequence(part.sequence);
+  const int64_t tiles = call.blocks.in_sequence(split.sequence);
   const int64_t size = (call.d + call.dv) * kKeyBlock;
-  scratch.sum_stride = call.parts * size;
+  scratch.sum_stride = call.splits * size;
   scratch.sums =
-      call.parts == 1
-          ? scratch.own_sums.data()
-          : call.part_sums.data() +
-                (call.blocks.tile(part.sequence, part.group, 0) * call.parts + number) * size;
-  pack_tiles(call, part, scratch);
+      call.splits == 1
+          ? scratch.local_sums.data()
+          : call.split_sums.data() +
+                (call.blocks.tile(split.sequence, split.group, 0) * call.splits + number) * size;
+  pack_tiles(call, split, scratch);
   for (int64_t i = 0; i < tiles; ++i) {
     std::fill_n(scratch.sums + i * scratch.sum_stride, size, 0);
   }
-  const int64_t blocks = ceil_div(shape.sequences[part.sequence].queries, kQueryBlock);
-  const int64_t first_head = part.group * (shape.n / shape.g);
-  for (int64_t i = part.first; i < part.last; ++i) {
-    backward_block(call, {part.sequence, first_head + i / blocks, i % blocks}, scratch);
+  const int64_t blocks = ceil_div(shape.sequences[split.sequence].queries, kQueryBlock);
+  const int64_t first_head = split.group * (shape.n / shape.g);
+  for (int64_t i = split.first; i < split.last; ++i) {
+    backward_block(call, {split.sequence, first_head + i / blocks, i % blocks}, scratch);
   }
-  if (call.parts > 1) return;
+  if (call.splits > 1) return;
   for (int64_t i = 0; i < tiles; ++i) {
-    write_tile(call, {part.sequence, part.group, i}, scratch.sums + i * size);
+    write_tile(call, {split.sequence, split.group, i}, scratch.sums + i * size);
   }
 }
 
@@ -155,19 +153,19 @@ void fused_attention_backward(const FusedAttentionShape& shape, const AttentionI
                               const lanes::accumulation_t<T>* lse,
                               const AttentionGradients<T>& gradients) {
   const BackwardCall<T> call(shape, in, out, grad_out, lse, gradients);
-  const std::vector<Part> parts = make_parts(shape, call.parts);
-  for_each_task<BackwardScratch<T>>(parts.size(), call,
+  const std::vector<QuerySplit> splits = query_splits(shape, call.splits);
+  for_each_task<BackwardScratch<T>>(splits.size(), call,
                                     [&](int64_t i, BackwardScratch<T>& scratch) {
-                                      backward_part(call, parts[i], i % call.parts, scratch);
+                                      backward_split(call, splits[i], i % call.splits, scratch);
                                     });
-  if (call.parts > 1) {
+  if (call.splits > 1) {
     const std::vector<AttentionTask> keys = key_tasks(shape);
-    const int64_t size = call.parts * (call.d + call.dv) * kKeyBlock;
+    const int64_t size = call.splits * (call.d + call.dv) * kKeyBlock;
     parallel_for(0, keys.size(), 1, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
         const auto& [sequence, group, block] = keys[i];
         write_tile(call, keys[i],
-                   call.part_sums.data() + call.blocks.tile(sequence, group, block) * size);
+                   call.split_sums.data() + call.blocks.tile(sequence, group, block) * size);
       }
     });
   }

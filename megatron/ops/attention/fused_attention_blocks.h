@@ -1,5 +1,5 @@
-// What the forward and the backward kernels of the fused attention share: block sizes, the rule of
-// visibility, and the layouts of block_gemm's operands. Only kernel files (*_cpu.cpp) include it.
+// Shared by the forward and backward kernels of fused attention: block sizes, tasks, and packing of
+// block_gemm's operands. Only kernel files (*_cpu.cpp) include it.
 #pragma once
 
 #include <algorithm>
@@ -22,11 +22,11 @@ namespace megatron::kernels {
 
 inline constexpr int64_t kQueryBlock = 64;
 inline constexpr int64_t kKeyBlock = 128;
-// Blocks at the edges are cut to multiples of these, so that block_gemm sees few shapes.
+// Edge blocks are rounded up to multiples of these, so that block_gemm sees few shapes.
 inline constexpr int64_t kRowStep = 16, kColumnStep = 64;
 inline constexpr double kLog2E = 1.44269504088896340736;
 
-// Head dimensions are padded with zeros to whole vectors.
+// Head dimensions are zero-padded to full vectors.
 inline int64_t padded_width(int64_t d) {
   return round_up(d, 16);
 }
@@ -48,18 +48,15 @@ class AlignedBuffer {
   std::unique_ptr<T, Delete> data_;
 };
 
+// The keys that a query of the sequence sees, counted within the sequence.
 inline KeyRange visible_keys(const FusedAttentionShape& shape, const AttentionSequence& sequence,
                              int64_t query) {
-  if (shape.visible != nullptr) return shape.visible[sequence.first_query + query];
-  const int64_t position = query + shape.query_offset;
-  int64_t first = 0, last = sequence.keys;
-  if (shape.left >= 0) first = std::clamp<int64_t>(position - shape.left, 0, sequence.keys);
-  if (shape.right >= 0) last = std::clamp<int64_t>(position + shape.right + 1, 0, sequence.keys);
-  return {first, std::max(first, last)};
+  const KeyRange& range = shape.visible[sequence.first_query + query];
+  return {range.first - sequence.first_key, range.last - sequence.first_key};
 }
 
-// The random words of the sequence's keys key .. key + count - 1 for one row of dropout; count may
-// pass the last key. `buffer` has room for count + 128.
+// The random words of one row of dropout for keys key .. key + count - 1 of the sequence; the range
+// may extend past the last key. `buffer` holds count + 128 words.
 inline const uint32_t* draw_keys(const FusedAttentionShape& shape,
                                  const AttentionSequence& sequence, int64_t row, int64_t key,
                                  int64_t count, uint32_t* buffer) {
@@ -70,8 +67,8 @@ inline const uint32_t* draw_keys(const FusedAttentionShape& shape,
                                         std::min(count, sequence.keys - key), buffer);
 }
 
-// The blocks of a sequence's keys, numbered through all sequences; the tiles of one key-value head
-// of a sequence lie side by side.
+// Numbers the key blocks of all sequences. The tiles of one key-value head of a sequence are
+// consecutive.
 class KeyBlocks {
  public:
   explicit KeyBlocks(const FusedAttentionShape& shape) : groups_(shape.g) {
@@ -96,7 +93,7 @@ class KeyBlocks {
   std::vector<int64_t> first_;
 };
 
-// One piece of work: a block of a head's queries or of a group's keys.
+// A block of queries of a query head, or of keys of a key-value head.
 struct AttentionTask {
   int64_t sequence, head, block;
 };
@@ -112,9 +109,9 @@ inline std::vector<AttentionTask> key_tasks(const FusedAttentionShape& shape) {
   return tasks;
 }
 
-// Calls body(i, scratch) for every i below count, each thread with a Scratch(call) of its own.
-// Threads take the next task when they are done with one: tasks differ in size, and must not depend
-// on order.
+// Calls body(i, scratch) for every i < count; each thread has its own Scratch(call). Threads claim
+// the next task when they finish one, since tasks differ in size; results must not depend on the
+// order.
 template <typename Scratch, typename Call, typename Body>
 void for_each_task(int64_t count, const Call& call, const Body& body) {
   std::atomic<int64_t> next{0};
@@ -125,7 +122,7 @@ void for_each_task(int64_t count, const Call& call, const Body& body) {
   });
 }
 
-// Rows of T as the rows of block_gemm's A: [padded_rows][padded], zeros beyond rows and width.
+// Copies rows as block_gemm's A, [padded_rows][padded], zero-padded.
 template <typename T>
 void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t width, T* to,
                int64_t padded_rows, int64_t padded) {
@@ -137,11 +134,11 @@ void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t width, T* to
   }
 }
 
-// 16 rows of 16 words, transposed in registers: four rounds that swap blocks of 8, 4, 2 and 1.
+// One round of transposing 16 rows of 16 words in registers; the rounds swap blocks of 8, 4, 2, 1.
 template <int distance>
 MEGATRON_INLINE void swap_blocks(lanes::Words (&tile)[16]) {
   constexpr lanes::Ints ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  // Lanes with the bit `distance` come from the other row of the pair; 16 and above name b's lanes.
+  // Lanes with the bit `distance` come from the pair's other row; indices from 16 on select from b.
   const lanes::Ints odd = (ramp & distance) != 0;
   const lanes::Ints into_a = odd ? ramp + (16 - distance) : ramp;
   const lanes::Ints into_b = odd ? ramp + 16 : ramp + distance;
@@ -160,8 +157,9 @@ MEGATRON_INLINE void transpose_tile(lanes::Words (&tile)[16]) {
   swap_blocks<1>(tile);
 }
 
-// Calls store(column, row, words) with the 16 words of `column` from `row` on, for load(row,
-// column) -> 16 words of a row. rows is a multiple of 16.
+// Transposes words: load(row, column) returns 16 words of a row starting at `column`, and
+// store(column, row, words) receives 16 words of a column starting at `row`. rows is a multiple of
+// 16.
 template <typename Load, typename Store>
 MEGATRON_INLINE void transpose_words(int64_t rows, int64_t columns, const Load& load,
                                      const Store& store) {
@@ -176,7 +174,7 @@ MEGATRON_INLINE void transpose_words(int64_t rows, int64_t columns, const Load& 
   }
 }
 
-// Words `column` .. of a row of `bytes` bytes, zeros beyond its end.
+// 16 words of a row of `bytes` bytes, starting at word `column`; zeros past its end.
 MEGATRON_INLINE lanes::Words load_words(const void* row, int64_t bytes, int64_t column) {
   lanes::Words words = {};
   const auto* from = static_cast<const char*>(row) + column * 4;
@@ -189,7 +187,7 @@ MEGATRON_INLINE lanes::Words load_words(const void* row, int64_t bytes, int64_t 
   return words;
 }
 
-// The transposed rows as block_gemm's B: X^T [padded, padded_rows] of X [rows, width].
+// Writes X^T [padded, padded_rows] of X [rows, width] as block_gemm's B.
 template <typename T>
 void pack_transposed(const T* from, int64_t stride, int64_t rows, int64_t width, T* to,
                      int64_t padded_rows, int64_t padded) {
@@ -200,7 +198,7 @@ void pack_transposed(const T* from, int64_t stride, int64_t rows, int64_t width,
       }
     }
   } else {
-    // Pairs of bf16 move as one word.
+    // A pair of bf16 moves as one word.
     const int64_t words = padded * static_cast<int64_t>(sizeof(T)) / 4;
     transpose_words(
         padded_rows, words,
@@ -215,7 +213,7 @@ void pack_transposed(const T* from, int64_t stride, int64_t rows, int64_t width,
   }
 }
 
-// The transposed rows as block_gemm's A: X^T [padded, padded_rows] of X [rows, width].
+// Writes X^T [padded, padded_rows] of X [rows, width] as block_gemm's A.
 template <typename T>
 void transpose_rows(const T* from, int64_t stride, int64_t rows, int64_t width, T* to,
                     int64_t padded_rows, int64_t padded) {
@@ -236,8 +234,8 @@ void transpose_rows(const T* from, int64_t stride, int64_t rows, int64_t width, 
   }
 }
 
-// Probabilities and their gradients as T, at `to`: bf16 by the machine's own conversion where it
-// has one (subnormals become 0).
+// Stores probabilities or their gradients as T. bf16 uses the processor's conversion if there is
+// one (it flushes subnormals to 0).
 template <typename T>
 MEGATRON_INLINE void store_row(T* to, lanes::Vector<T> value) {
 #if defined(__AVX512BF16__)
@@ -250,7 +248,7 @@ MEGATRON_INLINE void store_row(T* to, lanes::Vector<T> value) {
   lanes::store<T>(to, value);
 }
 
-// Two rows of block_gemm's B, i and i + 1 for an even i, at `column`: one vector of each.
+// Stores one vector each of the rows `row` (even) and `row` + 1 of block_gemm's B, at `column`.
 template <typename T>
 MEGATRON_INLINE void store_pair(T* to, int64_t ld, int64_t row, int64_t column,
                                 lanes::Vector<T> even, lanes::Vector<T> odd) {
@@ -276,7 +274,7 @@ MEGATRON_INLINE void store_pair(T* to, int64_t ld, int64_t row, int64_t column,
   }
 }
 
-// Rows as block_gemm's B: [padded_rows, padded]. padded_rows is even.
+// Packs rows as block_gemm's B, [padded_rows, padded], zero-padded. padded_rows is even.
 template <typename T>
 void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t width, T* to,
                int64_t padded_rows, int64_t padded) {
@@ -299,7 +297,7 @@ void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t width, T* to
   }
 }
 
-// All ones in the lanes whose column lies in [first, last); the vector starts at `column`.
+// A lane mask, set where the column is in [first, last); the first lane is `column`.
 template <typename T>
 MEGATRON_INLINE auto inside(int64_t column, int64_t first, int64_t last) {
   using Mask = typename lanes::Traits<lanes::accumulation_t<T>>::Mask;

@@ -1,7 +1,6 @@
-// The fused attention's forward pass: CPU kernels (FlashAttention-2: blocks of queries walk over
-// the keys' blocks with a running maximum and sum; Dao, 2023, arXiv:2307.08691). Keys and values
-// are brought into block_gemm's layouts once, then every block of queries of every head is a task
-// of its own.
+// CPU kernels of fused attention, forward (FlashAttention-2: each block of queries iterates over
+// blocks of keys with a running maximum and sum; Dao, 2023, arXiv:2307.08691). Keys and values are
+// packed for block_gemm once; then every block of queries of every head is one task.
 #include <cmath>
 #include <limits>
 
@@ -36,16 +35,16 @@ struct ForwardCall {
         values(blocks.tiles() * kKeyBlock * dv) {}
 };
 
-// What one thread works with.
+// Buffers of one thread.
 template <typename T>
 struct ForwardScratch {
   using A = lanes::accumulation_t<T>;
   AlignedBuffer<T> queries;  // [kQueryBlock, d]
   AlignedBuffer<A> scores;   // [kQueryBlock, kKeyBlock]
-  AlignedBuffer<T> probs;    // the same
+  AlignedBuffer<T> probs;    // [kQueryBlock, kKeyBlock]
   AlignedBuffer<A> sums;     // [kQueryBlock, dv]
   A maximum[kQueryBlock];
-  lanes::Vector<T> total[kQueryBlock];  // lane by lane until the end
+  lanes::Vector<T> total[kQueryBlock];  // per lane; reduced at the end
   uint32_t words[kKeyBlock + 128];
 
   explicit ForwardScratch(const ForwardCall<T>& call)
@@ -69,8 +68,8 @@ void pack_keys_and_values(const ForwardCall<T>& call, const AttentionTask& task)
             call.values.data() + tile * kKeyBlock * call.dv, kKeyBlock, call.dv);
 }
 
-// One row of scores becomes probabilities relative to the running maximum, which with the sum and
-// the weighted values so far is brought up to date. Only columns first .. last - 1 are visible.
+// Turns one row of scores into probabilities relative to the running maximum, and updates the
+// maximum, the running sum and the weighted values. Only columns first .. last - 1 are visible.
 template <typename T, typename A>
 MEGATRON_INLINE void online_softmax(const A* scores, T* probs, int64_t columns, int64_t first,
                                     int64_t last, A scale, A& maximum, lanes::Vector<T>& total,
@@ -78,9 +77,9 @@ MEGATRON_INLINE void online_softmax(const A* scores, T* probs, int64_t columns, 
   using V = lanes::Vector<T>;
   constexpr int step = lanes::width<T>;
   constexpr A lowest = -std::numeric_limits<A>::infinity();
-  const bool whole = first == 0 && last == columns;
+  const bool all = first == 0 && last == columns;
   V largest = lanes::broadcast<T>(lowest);
-  if (whole) {
+  if (all) {
     for (int64_t i = 0; i < columns; i += step) {
       largest = lanes::maximum(lanes::load<A>(scores + i), largest);
     }
@@ -93,7 +92,7 @@ MEGATRON_INLINE void online_softmax(const A* scores, T* probs, int64_t columns, 
   const A kept = maximum;
   maximum = std::max(kept, lanes::max_lanes(largest) * scale);
   V sum = {};
-  if (whole) {
+  if (all) {
     for (int64_t i = 0; i < columns; i += step) {
       const V p = lanes::exp2(lanes::load<A>(scores + i) * scale - maximum);
       sum += p;
@@ -143,7 +142,7 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
   copy_rows(q.at(token, batch, task.head), q.token, rows, shape.d, scratch.queries.data(),
             padded_rows, d);
   A* sums = scratch.sums.data();
-  // The sink is a key of value zero that every row has seen already.
+  // The sink acts as a key with value zero that every row has already seen.
   std::fill_n(scratch.maximum, rows,
               sink == nullptr ? -std::numeric_limits<A>::infinity()
                               : sink[task.head] * static_cast<A>(kLog2E));
@@ -203,7 +202,7 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
   }
 }
 
-// Early and late blocks of queries in turns, since those see few and many keys.
+// Alternates early and late blocks of queries, since those see few and many keys.
 std::vector<AttentionTask> query_tasks(const FusedAttentionShape& shape) {
   std::vector<AttentionTask> tasks;
   for (int64_t s = 0; s < static_cast<int64_t>(shape.sequences.size()); ++s) {

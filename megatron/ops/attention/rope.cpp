@@ -1,4 +1,4 @@
-// Rotary position embedding: checks, autograd, dispatch, reference.
+// Rotary position embedding: checks, autograd, dispatch, and the unfused version.
 #include "megatron/ops/attention/rope.h"
 
 #include <ATen/ATen.h>
@@ -57,7 +57,7 @@ class RotaryFunction : public torch::autograd::Function<RotaryFunction> {
 
 }  // namespace
 
-namespace reference {
+namespace unfused {
 
 at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Tensor& sin,
                         bool interleaved) {
@@ -65,19 +65,19 @@ at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Te
   const std::array<int64_t, 4> shape = {cos.size(0), cos.dim() == 3 ? cos.size(1) : 1, 1, rotary};
   const at::Tensor cosine = cos.detach().to(t.scalar_type()).reshape(shape);
   const at::Tensor sine = sin.detach().to(t.scalar_type()).reshape(shape);
-  const at::Tensor turning = t.narrow(3, 0, rotary);
+  const at::Tensor rotating = t.narrow(3, 0, rotary);
   at::Tensor rotated;
   if (interleaved) {
-    const at::Tensor pairs = turning.reshape({t.size(0), t.size(1), t.size(2), rotary / 2, 2});
-    rotated = at::stack({-pairs.select(4, 1), pairs.select(4, 0)}, 4).reshape(turning.sizes());
+    const at::Tensor pairs = rotating.reshape({t.size(0), t.size(1), t.size(2), rotary / 2, 2});
+    rotated = at::stack({-pairs.select(4, 1), pairs.select(4, 0)}, 4).reshape(rotating.sizes());
   } else {
-    const auto halves = turning.chunk(2, 3);
-    rotated = rotary == 0 ? turning : at::cat({-halves[1], halves[0]}, 3);
+    const auto halves = rotating.chunk(2, 3);
+    rotated = rotary == 0 ? rotating : at::cat({-halves[1], halves[0]}, 3);
   }
-  return at::cat({turning * cosine + rotated * sine, t.narrow(3, rotary, t.size(3) - rotary)}, 3);
+  return at::cat({rotating * cosine + rotated * sine, t.narrow(3, rotary, t.size(3) - rotary)}, 3);
 }
 
-}  // namespace reference
+}  // namespace unfused
 
 at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Tensor& sin,
                         bool interleaved) {
@@ -97,7 +97,7 @@ at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Te
   check(cos.size(-1) % 2 == 0 && cos.size(-1) <= t.size(3),
         "{}: Expected an even rot_dim of at most {}, but got {}", operation, t.size(3),
         cos.size(-1));
-  if (!use_cpu_kernel(t)) return reference::apply_rotary(t, cos, sin, interleaved);
+  if (!use_cpu_kernel(t)) return unfused::apply_rotary(t, cos, sin, interleaved);
   return RotaryFunction::apply(t, cos.detach().to(t.scalar_type()).contiguous(),
                                sin.detach().to(t.scalar_type()).contiguous(), interleaved);
 }

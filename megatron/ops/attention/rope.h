@@ -6,17 +6,18 @@
 
 namespace megatron {
 
-// t [s,b,n,d], any strides with a contiguous last dimension; cos and sin [s, rot_dim] or, where
-// each sample has positions of its own, [s, b, rot_dim], rot_dim even and at most d, cast to t's
-// dtype first as Megatron does. Returns [s,b,n,d], contiguous: on the first rot_dim of d, t * cos +
-// rotate_half(t) * sin, the rest unchanged. rotate_half pairs element i with i + rot_dim / 2, or
-// neighbours 2i and 2i + 1 where `interleaved`. cos and sin get no gradient.
+// t [s,b,n,d], any strides; cos and sin [s, rot_dim] or, for positions per sample, [s, b, rot_dim].
+// rot_dim is even and at most d. Returns a contiguous [s,b,n,d]: t * cos + rotate_half(t) * sin on
+// the first rot_dim elements of d, the rest unchanged. rotate_half pairs element i with
+// i + rot_dim / 2, or if `interleaved`, 2i with 2i + 1. As in Megatron, cos and sin are first cast
+// to t's dtype; they get no gradient.
 at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Tensor& sin,
                         bool interleaved);
 
-namespace reference {
+// Composed of libtorch operators, for dtypes and devices without a kernel.
+namespace unfused {
 at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Tensor& sin,
                         bool interleaved);
-}  // namespace reference
+}  // namespace unfused
 
 }  // namespace megatron

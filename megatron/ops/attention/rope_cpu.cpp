@@ -9,8 +9,8 @@ namespace megatron::kernels {
 
 namespace {
 
-// Pairs (i, i + half). Forward: y1 = x1 cos1 - x2 sin1, y2 = x2 cos2 + x1 sin2; backward: the
-// transpose.
+// Pairs (i, i + half). Forward: y1 = x1 cos1 - x2 sin1, y2 = x2 cos2 + x1 sin2. Backward applies
+// the transpose.
 template <typename T>
 void rotate_halves(int64_t half, bool backward, const T* in, const T* cosine, const T* sine,
                    T* out) {
@@ -33,8 +33,8 @@ void rotate_halves(int64_t half, bool backward, const T* in, const T* cosine, co
 
 // Pairs (2i, 2i + 1).
 template <typename T>
-void rotate_neighbours(int64_t rotary, bool backward, const T* in, const T* cosine, const T* sine,
-                       T* out) {
+void rotate_interleaved(int64_t rotary, bool backward, const T* in, const T* cosine, const T* sine,
+                        T* out) {
   using A = lanes::accumulation_t<T>;
   for (int64_t i = 0; i < rotary; i += 2) {
     const A first = in[i], second = in[i + 1];
@@ -60,7 +60,7 @@ void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* si
         const T* from = in + s * shape.stride_s + b * shape.stride_b + n * shape.stride_n;
         T* to = out + index * row + n * shape.d;
         if (shape.interleaved) {
-          rotate_neighbours<T>(shape.rotary, shape.backward, from, cosine, sine, to);
+          rotate_interleaved<T>(shape.rotary, shape.backward, from, cosine, sine, to);
         } else {
           rotate_halves<T>(shape.rotary / 2, shape.backward, from, cosine, sine, to);
         }

@@ -1,4 +1,4 @@
-// The rotary embedding kernel's interface: plain pointers, T one of float, double, BFloat16.
+// The interface of the rotary embedding kernel: plain pointers, T one of float, double, BFloat16.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +7,12 @@ namespace megatron::kernels {
 
 struct RotaryShape {
   int64_t s, b, n, d;
-  int64_t stride_s, stride_b,
-      stride_n;           // of the input, in elements; its last dimension is contiguous
-  int64_t rotary;         // the first dimensions that turn
-  bool table_per_sample;  // cosines and sines [s, b, rotary]
+  // Strides of the input in elements; its last dimension is contiguous.
+  int64_t stride_s, stride_b, stride_n;
+  int64_t rotary;         // the number of rotated elements of d
+  bool table_per_sample;  // cosines and sines are [s, b, rotary]
   bool interleaved;
-  bool backward;  // apply the transposed rotation
+  bool backward;  // applies the transposed rotation
 };
 
 // out [s,b,n,d] contiguous; cosines and sines [s, rotary] or [s, b, rotary] contiguous.

@@ -10,24 +10,10 @@ namespace megatron::kernels {
 
 namespace {
 
-// Megatron's fill, as the storage type holds it: bf16 rounds it, alike for every masked key.
+// The fill value, rounded to the storage type.
 template <typename T>
-inline const lanes::accumulation_t<T> kMaskedScore =
-    static_cast<lanes::accumulation_t<T>>(static_cast<T>(-10000.0f));
-
-// The keys first .. last - 1 that a row's query may see if no mask says otherwise.
-struct VisibleKeys {
-  int64_t first, last;
-};
-
-VisibleKeys keys_of_row(const SoftmaxShape& shape, int64_t row) {
-  const int64_t position = row % shape.sq + shape.query_offset;
-  VisibleKeys keys{0, shape.sk};
-  if (shape.left >= 0) keys.first = std::clamp<int64_t>(position - shape.left, 0, shape.sk);
-  if (shape.right >= 0) keys.last = std::clamp<int64_t>(position + shape.right + 1, 0, shape.sk);
-  keys.last = std::max(keys.first, keys.last);
-  return keys;
-}
+inline const lanes::accumulation_t<T> kFill =
+    static_cast<lanes::accumulation_t<T>>(static_cast<T>(static_cast<float>(kMaskedScore)));
 
 const bool* mask_row(const SoftmaxShape& shape, int64_t row) {
   if (shape.masked == nullptr) return nullptr;
@@ -37,16 +23,15 @@ const bool* mask_row(const SoftmaxShape& shape, int64_t row) {
 
 // Returns the sink's probability.
 template <typename T, typename A>
-A softmax_row(T* row, int64_t keys, const VisibleKeys& visible, const bool* masked, const A* sink) {
+A softmax_row(T* row, int64_t keys, const KeyRange& visible, const bool* masked, const A* sink) {
   constexpr int width = lanes::width<T>;
   const auto [first, last] = visible;
   if (masked != nullptr) {
-    for (int64_t i = first; i < last; ++i)
-      row[i] = masked[i] ? static_cast<T>(kMaskedScore<T>) : row[i];
+    for (int64_t i = first; i < last; ++i) row[i] = masked[i] ? static_cast<T>(kFill<T>) : row[i];
   }
   constexpr A lowest = -std::numeric_limits<A>::infinity();
   const int64_t hidden = keys - (last - first);
-  lanes::Vector<T> largest = lanes::broadcast<T>(hidden > 0 ? kMaskedScore<T> : lowest);
+  lanes::Vector<T> largest = lanes::broadcast<T>(hidden > 0 ? kFill<T> : lowest);
   for (int64_t i = first; i < last; i += width) {
     const int64_t count = std::min<int64_t>(width, last - i);
     largest = lanes::maximum(lanes::load<T>(row + i, count, lowest), largest);
@@ -58,8 +43,8 @@ A softmax_row(T* row, int64_t keys, const VisibleKeys& visible, const bool* mask
     const int64_t count = std::min<int64_t>(width, last - i);
     sums += lanes::exp(lanes::load<T>(row + i, count, lowest) - maximum);
   }
-  // The hidden keys all have the masked score.
-  const A rest = hidden > 0 ? std::exp(kMaskedScore<T> - maximum) : A(0);
+  // Keys outside the range all have the fill value as their score.
+  const A rest = hidden > 0 ? std::exp(kFill<T> - maximum) : A(0);
   const A sunk = sink != nullptr ? std::exp(*sink - maximum) : A(0);
   const A scale = 1 / (lanes::sum_lanes(sums) + rest * static_cast<A>(hidden) + sunk);
   lanes::for_each_vector<T>(last - first, [&](int64_t i, auto count) {
@@ -73,7 +58,7 @@ A softmax_row(T* row, int64_t keys, const VisibleKeys& visible, const bool* mask
 
 // Returns the sum of probability times gradient.
 template <typename T, typename A>
-A softmax_row_backward(const T* probs, T* grad, int64_t keys, const VisibleKeys& visible,
+A softmax_row_backward(const T* probs, T* grad, int64_t keys, const KeyRange& visible,
                        const bool* masked) {
   constexpr int width = lanes::width<T>;
   const auto [first, last] = visible;
@@ -107,8 +92,9 @@ void masked_softmax(const SoftmaxShape& shape, T* scores, const lanes::accumulat
       0, shape.b * shape.n * shape.sq, row_grain(shape.sk), [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) {
           const A* logit = sink == nullptr ? nullptr : sink + row / shape.sq % shape.n;
-          const A prob = softmax_row<T, A>(scores + row * shape.sk, shape.sk,
-                                           keys_of_row(shape, row), mask_row(shape, row), logit);
+          const A prob =
+              softmax_row<T, A>(scores + row * shape.sk, shape.sk, shape.visible[row % shape.sq],
+                                mask_row(shape, row), logit);
           if (sink_probs != nullptr) sink_probs[row] = prob;
         }
       });
@@ -123,7 +109,7 @@ void masked_softmax_backward(const SoftmaxShape& shape, const T* probs, T* grad,
         for (int64_t row = first; row < last; ++row) {
           const A projection =
               softmax_row_backward<T, A>(probs + row * shape.sk, grad + row * shape.sk, shape.sk,
-                                         keys_of_row(shape, row), mask_row(shape, row));
+                                         shape.visible[row % shape.sq], mask_row(shape, row));
           if (sink_probs != nullptr) sink_probs[row] *= -projection;
         }
       });

@@ -1,4 +1,4 @@
-// What a storage type is computed in: double for double, float for the others.
+// The type in which a storage type is computed: double for double, float for all others.
 #pragma once
 
 #include <type_traits>

@@ -1,4 +1,4 @@
-// Shape checks and the choice of kernels that all operators share.
+// Argument checks and dtype dispatch shared by all operators.
 #pragma once
 
 #include <optional>
@@ -17,7 +17,8 @@
 
 namespace megatron {
 
-// Whether the vectorised CPU kernels take this dtype. Others (fp16) use the reference version.
+// Whether the vectorised CPU kernels support the dtype. Others (fp16) are composed of libtorch
+// operators.
 inline bool has_kernel(at::ScalarType dtype) {
   return dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16;
 }
@@ -26,7 +27,7 @@ inline bool use_cpu_kernel(const at::Tensor& x) {
   return x.is_cpu() && x.layout() == at::kStrided && has_kernel(x.scalar_type());
 }
 
-// Calls body(T{}) with the C++ type of a dtype that has_kernel.
+// Calls body(T{}) with the C++ type of a dtype that satisfies has_kernel.
 template <typename Body>
 decltype(auto) dispatch_dtype(at::ScalarType dtype, Body&& body) {
   switch (dtype) {
@@ -41,7 +42,7 @@ decltype(auto) dispatch_dtype(at::ScalarType dtype, Body&& body) {
   }
 }
 
-// The same for the few operators that have a kernel for fp16 too.
+// dispatch_dtype for the few operators whose kernels also support fp16.
 template <typename Body>
 decltype(auto) dispatch_dtype_or_half(at::ScalarType dtype, Body&& body) {
   return dtype == at::kHalf ? body(c10::Half{}) : dispatch_dtype(dtype, body);
@@ -65,7 +66,7 @@ inline void check_shape(const at::Tensor& x, at::IntArrayRef shape, std::string_
         fmt::join(shape, ", "), fmt::join(x.sizes(), ", "));
 }
 
-// Same device, and same dtype where `dtype` is true.
+// Checks for the same device, and the same dtype if `dtype` is true.
 inline void check_alike(const at::Tensor& x, const at::Tensor& like, std::string_view operation,
                         std::string_view name, bool dtype = true) {
   check_defined(x, operation, name);
@@ -75,7 +76,7 @@ inline void check_alike(const at::Tensor& x, const at::Tensor& like, std::string
         operation, name, c10::toString(like.scalar_type()), c10::toString(x.scalar_type()));
 }
 
-// Sample ordinals or positions: int64 [count], contiguous, on the CPU.
+// Checks sample ordinals or positions: int64 [count], contiguous, on the CPU.
 inline void check_ordinals(const at::Tensor& index, int64_t count, std::string_view operation,
                            std::string_view name) {
   check_shape(index, {count}, operation, name);
@@ -84,7 +85,7 @@ inline void check_ordinals(const at::Tensor& index, int64_t count, std::string_v
         c10::toString(index.scalar_type()), index.device().str());
 }
 
-// How an operator's autograd node takes a tensor that may be undefined.
+// A tensor that may be undefined, as an argument of an autograd function.
 inline std::optional<at::Tensor> optional_tensor(const at::Tensor& x) {
   return x.defined() ? std::optional<at::Tensor>(x) : std::nullopt;
 }
@@ -94,7 +95,7 @@ T* data_or_null(const at::Tensor& x) {
   return x.defined() ? static_cast<T*>(x.data_ptr()) : nullptr;
 }
 
-// x [..., h] as a contiguous [rows, h], empty ones too.
+// x [..., h] as a contiguous [rows, h]; x may be empty.
 inline at::Tensor flatten_rows(const at::Tensor& x) {
   return x.reshape({c10::multiply_integers(x.sizes().slice(0, x.dim() - 1)), x.size(-1)})
       .contiguous();

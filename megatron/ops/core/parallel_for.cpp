@@ -1,5 +1,4 @@
-// The one file of ops/ that is compiled with OpenMP: libtorch's thread pool is its run-time
-// library.
+// The only file of ops/ that is compiled with OpenMP, whose runtime is libtorch's thread pool.
 #include "megatron/ops/core/parallel_for.h"
 
 #include <ATen/Parallel.h>

@@ -1,5 +1,5 @@
 // at::parallel_for behind a plain function, so that kernel files need neither ATen's headers nor
-// OpenMP flags: libtorch's template runs on one thread in a file compiled without them.
+// OpenMP flags. (In a file compiled without OpenMP, libtorch's template runs on one thread.)
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain,
                   void (*body)(const void*, int64_t, int64_t), const void* context);
 }  // namespace detail
 
-// Calls body(first, last) on disjoint ranges that cover [begin, end), on libtorch's intra-op
-// threads of the calling thread. Ranges depend on the number of threads: results must not.
+// Calls body(first, last) for disjoint ranges that cover [begin, end), on the calling thread's
+// intra-op threads. The ranges depend on the number of threads; results must not.
 template <typename Body>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const Body& body) {
   detail::parallel_for(
@@ -23,7 +23,7 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain, const Body& body) {
       &body);
 }
 
-// The grain for rows of `width` elements: about 16 thousand elements a task.
+// Grain size for rows of `width` elements: about 16 thousand elements per task.
 inline int64_t row_grain(int64_t width) {
   return width >= 16384 ? 1 : 16384 / (width + 1) + 1;
 }

@@ -1,6 +1,5 @@
-// Lanes of numbers that the compiler maps to SIMD registers (GCC and Clang vector extensions), the
-// conversions between storage and accumulation types, and the elementary functions that kernels
-// need. Only kernel files (*_cpu.cpp) include it.
+// SIMD vectors by GCC's and Clang's vector extensions, conversions between storage and accumulation
+// types, and the elementary functions of the kernels. Only kernel files (*_cpu.cpp) include it.
 #pragma once
 
 #include <bit>
@@ -18,7 +17,7 @@ namespace megatron::lanes {
 
 #define MEGATRON_INLINE inline __attribute__((always_inline))
 
-// One 64-byte vector: 16 floats or 8 doubles. Narrower machines split it.
+// Vectors of 64 bytes, 16 floats or 8 doubles; compilers split them on narrower processors.
 using Floats = float __attribute__((vector_size(64)));
 using Ints = int32_t __attribute__((vector_size(64)));
 using Words = uint32_t __attribute__((vector_size(64)));
@@ -40,7 +39,7 @@ struct Traits<double> {
   using Mask = Longs;
   static constexpr int width = 8;
 };
-// By storage type: bf16 and fp16 are computed in 16 floats.
+// By storage type: bf16 and fp16 are computed as 16 floats.
 template <typename T>
 using Vector = typename Traits<accumulation_t<T>>::Vector;
 template <typename T>
@@ -51,8 +50,8 @@ MEGATRON_INLINE Vector<T> broadcast(accumulation_t<T> value) {
   return Vector<T>{} + value;
 }
 
-// fp16 by its bits: compilers turn a vector conversion of it into 16 scalar ones. Exact; the
-// multiplication moves the exponent's bias from 15 to 127 and makes subnormals normal.
+// Converts fp16 by its bits, since compilers turn a vector conversion into 16 scalar ones. Exact;
+// the multiplication moves the exponent's bias from 15 to 127 and makes subnormals normal.
 MEGATRON_INLINE Floats widen_half(HalfWords halves) {
   const Words bits = __builtin_convertvector(halves, Words);
   const Words magnitude = (bits & 0x7FFFu) << 13;
@@ -62,14 +61,14 @@ MEGATRON_INLINE Floats widen_half(HalfWords halves) {
   return std::bit_cast<Floats>(wide | ((bits & 0x8000u) << 16));
 }
 
-// Round to nearest, ties to even; from 65520 on infinity; a NaN stays one.
+// Rounds to nearest, ties to even; 65520 and above become infinity, NaN stays NaN.
 MEGATRON_INLINE HalfWords narrow_to_half(Floats value) {
   const Words bits = std::bit_cast<Words>(value);
   const Words magnitude = bits & 0x7FFFFFFFu;
   Words normal = (magnitude + 0xFFFu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
   normal = magnitude >= 0x47800000u ? Words{} + 0x7C00u : normal;
   normal = magnitude > 0x7F800000u ? Words{} + 0x7E00u : normal;
-  // Below 2^-14: the sum's last bit is the half's, 2^-24.
+  // Below 2^-14: the last bit of the sum is the half's last bit, 2^-24.
   const Words subnormal =
       std::bit_cast<Words>(std::bit_cast<Floats>(magnitude) + 0.5f) - std::bit_cast<uint32_t>(0.5f);
   const Words half = magnitude < 0x38800000u ? subnormal : normal;
@@ -100,7 +99,7 @@ MEGATRON_INLINE void store(T* to, Vector<T> value) {
     const HalfWords halves = narrow_to_half(value);
     std::memcpy(to, &halves, sizeof(halves));
   } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    // Round to nearest, ties to even; a NaN keeps a mantissa bit.
+    // Rounds to nearest, ties to even; NaN keeps a mantissa bit.
     const Words bits = std::bit_cast<Words>(value);
     Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
     rounded = value == value ? rounded : Words{} + 0x7FC0u;
@@ -111,7 +110,7 @@ MEGATRON_INLINE void store(T* to, Vector<T> value) {
   }
 }
 
-// The first `count` lanes; the rest become `fill`. With a constant count of `width` this is load().
+// Loads the first `count` lanes; the others become `fill`. A constant count of `width` is load().
 template <typename T>
 MEGATRON_INLINE Vector<T> load(const T* from, int64_t count, accumulation_t<T> fill = 0) {
   if (count == width<T>) return load(from);
@@ -128,8 +127,8 @@ MEGATRON_INLINE void store(T* to, Vector<T> value, int64_t count) {
   for (int i = 0; i < width<T> && i < count; ++i) to[i] = buffer[i];
 }
 
-// Calls body(first, count) for all elements of a row: whole vectors with a constant count, then the
-// rest.
+// Calls body(first, count) for all elements of a row: full vectors with a constant count, then the
+// remainder.
 template <typename T, typename Body>
 MEGATRON_INLINE void for_each_vector(int64_t size, const Body& body) {
   int64_t i = 0;
@@ -152,7 +151,7 @@ MEGATRON_INLINE Doubles exchange(Doubles value, int distance) {
   return __builtin_shuffle(value, ramp ^ static_cast<int64_t>(distance));
 }
 
-// The sum and the maximum of the lanes, in a fixed tree.
+// Sum and maximum of the lanes, reduced in a fixed tree.
 template <typename V>
 MEGATRON_INLINE auto sum_lanes(V value) {
   constexpr int count = sizeof(V) / sizeof(value[0]);
@@ -174,10 +173,10 @@ MEGATRON_INLINE auto max_lanes(V value) {
 }
 
 // exp to about 1 ulp; 0 below -86.6 (where results would be subnormal), infinity above 88.72; NaN
-// stays. x = n ln 2 + r with |r| <= ln 2 / 2, exp(r) by its Taylor polynomial of degree 7 (error
-// 5e-9).
+// stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) by the Taylor polynomial of degree 7
+// (error 5e-9).
 MEGATRON_INLINE Floats exp(Floats x) {
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Floats shifted = x * 1.44269504088896341f + magic;
   const Floats n = shifted - magic;
   Floats r = x - n * 0.693359375f;
@@ -223,7 +222,7 @@ MEGATRON_INLINE Doubles exp2(Doubles x) {
   return x;
 }
 
-// Through memory: the compiler turns the loop over an array into one instruction.
+// Through memory, since the compiler turns the loop over an array into one instruction.
 MEGATRON_INLINE Floats sqrt(Floats x) {
   float buffer[16];
   std::memcpy(buffer, &x, sizeof(x));
@@ -262,7 +261,7 @@ MEGATRON_INLINE Floats normal_tail(Floats z, Floats e) {
 }
 
 // The normal distribution: phi(x) * sqrt(2 pi) = exp(-x^2 / 2) and Phi(x). Both tails keep their
-// relative accuracy, which 1 + erf(x / sqrt(2)) does not.
+// relative accuracy, unlike with 1 + erf(x / sqrt(2)).
 MEGATRON_INLINE void normal_distribution(Floats x, Floats& density, Floats& cumulative) {
   density = exp(x * x * -0.5f);
   const Floats tail = normal_tail(x < 0 ? -x : x, density);

@@ -20,7 +20,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// What a node keeps instead of a mask.
+// The state of an autograd node, from which the mask is drawn.
 struct Mask : torch::CustomClassHolder {
   double p = 0;
   DropoutKey key;
@@ -43,15 +43,15 @@ struct Mask : torch::CustomClassHolder {
             .scale = 1.0 / (1.0 - p)};
   }
 
-  // The factors as a tensor like x, for devices without a kernel.
+  // The factors with the dtype and device of x, for devices without a kernel.
   at::Tensor factors(const at::Tensor& x) const {
-    const at::Tensor drawn =
-        heads == 0 ? reference::dropout_factors(x.sizes(), p, key, index)
-                   : reference::attention_dropout_factors(x.sizes(), p, key, index, head_offset);
+    const at::Tensor drawn = heads == 0
+                                 ? dropout_factors(x.sizes(), p, key, index)
+                                 : attention_dropout_factors(x.sizes(), p, key, index, head_offset);
     return drawn.to(x.options());
   }
 
-  // dropout(x), no autograd.
+  // dropout(x) without autograd.
   at::Tensor apply(const at::Tensor& x) const {
     if (p == 0) return x;
     const at::Tensor input = x.contiguous();
@@ -169,15 +169,13 @@ c10::intrusive_ptr<Mask> make_mask(double p, const DropoutKey& key, const Dropou
   mask->index = index;
   mask->heads = heads;
   mask->head_offset = head_offset;
-  if (p == 0) {  // not read by the kernels beyond their lengths
+  if (p == 0) {  // the kernels read only the lengths
     mask->index = {at::empty({x.size(1)}, at::kLong), at::empty({x.size(0)}, at::kLong)};
   }
   return mask;
 }
 
 }  // namespace
-
-namespace reference {
 
 at::Tensor dropout_factors(at::IntArrayRef shape, double p, const DropoutKey& key,
                            const DropoutIndex& index) {
@@ -221,8 +219,6 @@ at::Tensor attention_dropout_factors(at::IntArrayRef shape, double p, const Drop
   }
   return factors;
 }
-
-}  // namespace reference
 
 at::Tensor dropout(const at::Tensor& x, double p, const DropoutKey& key,
                    const DropoutIndex& index) {

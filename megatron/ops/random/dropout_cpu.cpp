@@ -1,4 +1,4 @@
-// Dropout with masks drawn where they are used: CPU kernels.
+// CPU kernels of dropout; masks are drawn where they are used.
 #include "megatron/ops/core/parallel_for.h"
 #include "megatron/ops/core/vector_math.h"
 #include "megatron/ops/random/dropout_kernels.h"
@@ -8,7 +8,8 @@ namespace megatron::kernels {
 
 namespace {
 
-// Calls body(i, count, drop) over one row, where drop(value) applies the mask of lanes i...
+// Calls body(i, count, drop) for the vectors of one row; drop(value) applies the mask to the lanes
+// from column i on.
 template <typename T, typename Body>
 MEGATRON_INLINE void for_each_masked(const DropoutRows& rows, const RowKey& key, const Body& body) {
   const auto scale = lanes::broadcast<T>(static_cast<lanes::accumulation_t<T>>(rows.scale));

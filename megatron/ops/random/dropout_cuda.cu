@@ -1,5 +1,5 @@
-// Dropout with masks drawn where they are used: CUDA kernel. One warp-sized slice of 16 columns in
-// each of the four words of a Philox block; the bits are those of the CPU kernel.
+// CUDA kernel of dropout; masks are drawn where they are used and are bit-identical to those of the
+// CPU kernel.
 #include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -21,7 +21,7 @@ struct DeviceAccumulation<double> {
   using type = double;
 };
 
-// Each thread owns one block of four words: the columns base, base + 16, base + 32, base + 48.
+// A thread handles the four words of a Philox block: columns base, base + 16, base + 32, base + 48.
 template <typename T>
 __global__ void dropout_kernel(DropoutLaunch launch, const T* x, const T* bias, const T* residual,
                                T* y) {

@@ -1,5 +1,5 @@
-// The CUDA dropout kernel's interface: plain pointers and no header of ATen, so that nvcc reads
-// little.
+// The interface of the CUDA dropout kernel: plain pointers and no ATen headers, which nvcc compiles
+// slowly.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@ namespace megatron::kernels {
 
 enum class DeviceType { fp32, fp64, bf16, fp16 };
 
-// As DropoutRows, with device pointers; streams [samples] are the samples' Philox keys.
+// DropoutRows with device pointers; streams [samples] are the Philox keys of the samples.
 struct DropoutLaunch {
   const uint64_t* streams;
   const int64_t* positions;
@@ -22,8 +22,8 @@ struct DropoutLaunch {
   double scale;
 };
 
-// y = residual + dropout(x + bias) on the current device; bias and residual may be null, stream is
-// a cudaStream_t. Returns null, or the text of the launch's error.
+// y = residual + dropout(x + bias) on the current device; bias and residual may be null, `stream`
+// is a cudaStream_t. Returns null, or the error message of the launch.
 const char* dropout_cuda(const DropoutLaunch& launch, DeviceType type, const void* x,
                          const void* bias, const void* residual, void* y, void* stream);
 

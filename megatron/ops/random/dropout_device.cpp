@@ -1,4 +1,4 @@
-// Dropout on a CUDA device: moves the keys there and launches the kernel on the current stream.
+// Copies the keys to the device and launches the dropout kernel on the current stream.
 #include "megatron/ops/random/dropout_device.h"
 
 #include <ATen/ATen.h>

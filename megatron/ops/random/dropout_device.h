@@ -1,5 +1,4 @@
-// Dropout on a CUDA device: from tensors to the kernel's pointers. Only in builds with
-// MEGATRON_CUDA.
+// Dropout on a CUDA device, from tensors to the kernel. Only in builds with MEGATRON_CUDA.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-// The dropout kernels' interface: plain pointers. CPU: T one of float, double, BFloat16.
+// The interface of the dropout kernels: plain pointers, T one of float, double, BFloat16.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +7,14 @@
 
 namespace megatron::kernels {
 
-// Where a kernel's rows lie in the random function. Rows are [outer, inner] of `columns` elements:
-// hidden states: outer = s_p positions, inner = b samples; attention: outer = b samples x n_p
-// heads, inner = sq queries.
+// Maps a kernel's rows, of `columns` elements each, to the random function. Rows of hidden states
+// are ordered [position, sample], rows of attention probabilities [sample, head, position].
 struct DropoutRows {
   const int64_t* sample_ordinals;  // [b]
   const int64_t* positions;        // [s_p] or [sq]
   int64_t samples;
   int64_t position_count;
-  int64_t heads;  // 0: rows are [position, sample]; else [sample, head, position]
+  int64_t heads;  // 0: hidden states
   int64_t head_offset;
   int64_t columns;
   uint64_t seed;
@@ -27,17 +26,16 @@ struct DropoutRows {
   int64_t row_count() const { return samples * position_count * (heads == 0 ? 1 : heads); }
 };
 
-// y = dropout(x) elementwise; y may be x. Also the backward of dropout.
+// y = dropout(x); y may be x. Also computes the gradient of dropout.
 template <typename T>
 void dropout_rows(const DropoutRows& rows, const T* x, T* y);
 
-// y = residual + dropout(x + bias); bias may be null. threshold 0 drops nothing and scale must
-// be 1.
+// y = residual + dropout(x + bias); bias may be null. With threshold 0, scale must be 1.
 template <typename T>
 void bias_dropout_add_forward(const DropoutRows& rows, const T* x, const T* bias, const T* residual,
                               T* y);
 
-// grad_x = dropout(grad_y) and, unless null, the partial column sums of grad_x.
+// grad_x = dropout(grad_y); `partials`, unless null, receives the partial column sums of grad_x.
 template <typename T, typename A>
 void bias_dropout_add_backward(const DropoutRows& rows, const T* grad_y, T* grad_x, A* partials,
                                const RowBlocks& blocks);

@@ -1,4 +1,5 @@
-// The random words behind dropout, 64 columns at a time. Only kernel files (*_cpu.cpp) include it.
+// Draws the random words of dropout, 64 columns at a time. Only kernel files (*_cpu.cpp) include
+// it.
 #pragma once
 
 #include "megatron/ops/core/vector_math.h"
@@ -30,12 +31,12 @@ inline RowKey row_key(const DropoutRows& rows, int64_t row) {
           static_cast<uint32_t>(head), static_cast<uint32_t>(rows.positions[position])};
 }
 
-// The random words of 64 columns: word[j] are those of columns 16 j .. 16 j + 15.
+// The random words of 64 columns: word[j] holds those of columns 16 j .. 16 j + 15.
 struct WordGroup {
   lanes::Words word[4];
 };
 
-// The high and low halves of the 64-bit products of a constant with 16 lanes.
+// The high and low halves of the 64-bit products of a constant and 16 lanes.
 MEGATRON_INLINE void multiply_wide(uint32_t constant, lanes::Words value, lanes::Words& high,
                                    lanes::Words& low) {
   using Wide = uint64_t __attribute__((vector_size(128)));
@@ -65,7 +66,7 @@ MEGATRON_INLINE WordGroup draw_group(const RowKey& key, int64_t group) {
   return {{c0, c1, c2, c3}};
 }
 
-// value * scale where the words keep the element, else 0.
+// value * scale where the word keeps the element, else 0.
 MEGATRON_INLINE lanes::Floats keep(lanes::Words words, uint32_t threshold, lanes::Floats value,
                                    lanes::Floats scale) {
   return words >= threshold ? value * scale : lanes::Floats{};
@@ -78,7 +79,7 @@ MEGATRON_INLINE lanes::Floats keep(const uint32_t* words, uint32_t threshold, la
   return keep(loaded, threshold, value, scale);
 }
 
-// Half of the words: 8 doubles.
+// 8 doubles and 8 words.
 MEGATRON_INLINE lanes::Doubles keep(const uint32_t* words, uint32_t threshold, lanes::Doubles value,
                                     lanes::Doubles scale) {
   using Narrow = uint32_t __attribute__((vector_size(32)));
@@ -88,8 +89,8 @@ MEGATRON_INLINE lanes::Doubles keep(const uint32_t* words, uint32_t threshold, l
   return wide >= static_cast<int64_t>(threshold) ? value * scale : lanes::Doubles{};
 }
 
-// The words of the columns first .. first + count - 1, which need not start at a group: a pointer
-// into `buffer`, which has room for count + 128.
+// Draws the words of columns first .. first + count - 1, for any first. Returns a pointer into
+// `buffer`, which holds count + 128 words.
 inline const uint32_t* draw_columns(const RowKey& key, int64_t first, int64_t count,
                                     uint32_t* buffer) {
   const int64_t skipped = first % 64;
@@ -100,7 +101,7 @@ inline const uint32_t* draw_columns(const RowKey& key, int64_t first, int64_t co
   return buffer + skipped;
 }
 
-// The same for at most `most` columns that are listed in ascending order.
+// Draws the words of the listed columns, in ascending order and at most `most`.
 template <int64_t most>
 const uint32_t* draw_listed_columns(const RowKey& key, const int64_t* columns, int64_t count,
                                     uint32_t* buffer) {

@@ -1,6 +1,6 @@
 // The counter-based generator Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers:
-// as easy as 1, 2, 3", SC 2011) and the hashes that make its keys. No state: equal arguments, equal
-// numbers.
+// as easy as 1, 2, 3", SC 2011) and the hashes that produce its keys. Stateless: equal arguments
+// give equal numbers.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ inline constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u;
 inline constexpr uint32_t kPhiloxWeyl1 = 0xBB67AE85u;
 inline constexpr int kPhiloxRounds = 10;
 
-// The ten rounds on four words in place.
+// Ten rounds on four words, in place.
 MEGATRON_HOST_DEVICE inline void philox4x32_10_words(uint32_t& c0, uint32_t& c1, uint32_t& c2,
                                                      uint32_t& c3, uint32_t k0, uint32_t k1) {
   for (int round = 0; round < kPhiloxRounds; ++round) {
@@ -43,9 +43,8 @@ inline std::array<uint32_t, 4> philox4x32_10(std::array<uint32_t, 4> counter,
   return counter;
 }
 
-// Blocks of consecutive counters (first + i, c1, c2, c3) with one key, laid out so that the
-// compiler can run the lanes side by side. word_j[i] is word j of block i. `first + lanes` must not
-// overflow.
+// Blocks of consecutive counters (first + i, c1, c2, c3) with one key, in a form that compilers
+// vectorise. word_j[i] is word j of block i. `first + lanes` must not overflow.
 template <int lanes>
 inline void philox4x32_10_lanes(uint32_t first, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
                                 uint32_t k1, uint32_t* __restrict__ word0,
@@ -61,7 +60,7 @@ inline void philox4x32_10_lanes(uint32_t first, uint32_t c1, uint32_t c2, uint32
   }
 }
 
-// A bijection of 64 bits that spreads every input bit over all output bits (the finaliser of
+// A bijection on 64 bits in which every input bit affects all output bits (the finaliser of
 // SplitMix64; Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 MEGATRON_HOST_DEVICE inline constexpr uint64_t mix64(uint64_t x) {
   x += 0x9E3779B97F4A7C15ull;

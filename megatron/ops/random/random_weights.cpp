@@ -1,4 +1,4 @@
-// Initial weights as functions: from a shard's place in the global tensor to runs of elements.
+// Maps a shard of the global tensor to runs of consecutive elements, and draws those.
 #include "megatron/ops/random/random_weights.h"
 
 #include <cmath>
@@ -16,8 +16,8 @@ namespace megatron {
 
 namespace {
 
-// A block of the global tensor as rows: trailing dimensions that the block holds whole are merged
-// into one, so that a full tensor is a single row.
+// A block of the global tensor as rows. Trailing dimensions that the block spans completely are
+// merged into one, so that a full tensor is a single row.
 struct Block {
   std::vector<int64_t> shape, offset, stride;  // stride of the global tensor
 };
@@ -26,9 +26,9 @@ Block merge_block(at::IntArrayRef local, at::IntArrayRef global_shape,
                   at::IntArrayRef global_offset) {
   Block block{{1}, {0}, {1}};
   int64_t stride = 1;
-  bool whole = true;  // everything inside the current dimension is held
+  bool complete = true;  // the block spans all dimensions after the current one
   for (int64_t i = static_cast<int64_t>(local.size()) - 1; i >= 0; --i) {
-    if (whole) {
+    if (complete) {
       block.shape.back() *= local[i];
       block.offset.back() += global_offset[i] * stride;
     } else {
@@ -36,7 +36,7 @@ Block merge_block(at::IntArrayRef local, at::IntArrayRef global_shape,
       block.offset.push_back(global_offset[i]);
       block.stride.push_back(stride);
     }
-    whole = whole && local[i] == global_shape[i];
+    complete = complete && local[i] == global_shape[i];
     stride *= global_shape[i];
   }
   return block;  // innermost first

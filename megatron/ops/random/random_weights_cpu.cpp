@@ -1,5 +1,5 @@
-// Normal numbers from Philox by Box-Muller, 32 at a time: CPU kernel. The logarithm, sine and
-// cosine are written out, so that the numbers do not depend on a mathematical library.
+// CPU kernel that draws normal numbers from Philox by Box-Muller, 32 at a time. It has its own
+// logarithm, sine and cosine, so that the numbers do not depend on a math library.
 #include <algorithm>
 
 #include "megatron/ops/core/vector_math.h"
@@ -43,10 +43,10 @@ MEGATRON_INLINE Doubles log_unit(Doubles x) {
   return exponent * 0.693147180559945309 + (s + s * z * p) * 2.0;
 }
 
-// cos and sin of 2 pi x for x in [0, 1): a quarter turn off at most an eighth, then Taylor
+// cos and sin of 2 pi x for x in [0, 1): reduced to at most an eighth of a turn, then Taylor
 // polynomials.
 MEGATRON_INLINE void turn(Doubles x, Doubles& cosine, Doubles& sine) {
-  constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number
+  constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
   const Doubles shifted = x * 4.0 + magic;
   const Longs quarter = std::bit_cast<Longs>(shifted) & 3;
   const Doubles a = (x * 4.0 - (shifted - magic)) * 1.57079632679489662;
@@ -75,7 +75,7 @@ MEGATRON_INLINE void turn(Doubles x, Doubles& cosine, Doubles& sine) {
   sine = quarter >= 2 ? -sine : sine;
 }
 
-// The 32 numbers of one group, standard deviation 1.
+// The 32 numbers of one group, with standard deviation 1.
 void normal_group(uint64_t key, uint64_t group, double* out) {
   alignas(64) uint32_t word[4][16];
   const uint64_t first = group * 16;  // the low half does not overflow inside a group

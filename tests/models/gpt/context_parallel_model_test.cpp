@@ -260,7 +260,7 @@ class ContextParallelForward : public testing::Test {
     (losses * counts.index_select(1, positions)).sum().backward();
     const at::Tensor gathered = groups.cp->all_gather(losses.detach().t().contiguous());
     std::vector<at::Tensor> results = {
-        gathered.index_select(0, places_of_tokens(gathered_positions(split))).t() * counts};
+        gathered.index_select(0, inverse_permutation(gathered_positions(split))).t() * counts};
     for (const ParameterPtr& parameter : model->parameters()) {
       groups.cp->all_reduce(parameter->main_grad);
       results.push_back(parameter->main_grad.clone());

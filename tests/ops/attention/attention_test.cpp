@@ -5,7 +5,7 @@
 namespace megatron::test {
 namespace {
 
-using Options = CoreAttentionOptions;
+using Options = AttentionOptions;
 
 constexpr double kScale = 0.3;
 
@@ -39,28 +39,29 @@ AttentionDropout dropout_plan(int64_t b, int64_t sq, int64_t first = 0) {
       .head_offset = 4};
 }
 
-TEST(Attention, LikeTheReference) {
+TEST(CoreAttention, MatchesTheReference) {
   const auto plan = dropout_plan(2, 19);
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
     const auto square = qkv(19, 19, 2, 4, 2, 8, dtype);
     const at::Tensor mask = random_mask(2, 19, 19);
     const at::Tensor shared = random_mask(1, 19, 19);
-    for (const Options& o :
-         {Options{.causal = false}, Options{}, Options{.causal = false, .mask = mask},
-          Options{.causal = false, .mask = shared}, Options{.mask = mask}, Options{.dropout = plan},
-          Options{.causal = false, .mask = mask, .dropout = plan}}) {
-      expect_like_reference(
-          core(false, o), core(true, o), square, bound,
-          fmt::format("mask {} causal {} dropout {}", o.mask.defined(), o.causal, o.dropout.p > 0));
+    for (const Options& o : {Options{.mask = {.causal = false}}, Options{},
+                             Options{.mask = {.causal = false, .masked = mask}},
+                             Options{.mask = {.causal = false, .masked = shared}},
+                             Options{.mask = {.masked = mask}}, Options{.dropout = plan},
+                             Options{.mask = {.causal = false, .masked = mask}, .dropout = plan}}) {
+      expect_like_reference(core(false, o), core(true, o), square, bound,
+                            fmt::format("masked {} causal {} dropout {}", o.mask.masked.defined(),
+                                        o.mask.causal, o.dropout.p > 0));
     }
-    const Options cached{.query_offset = 37};
+    const Options cached{.mask = {.query_offset = 37}};
     expect_like_reference(core(false, cached), core(true, cached), qkv(3, 40, 2, 4, 4, 8, dtype),
                           bound, "cached keys");
   }
 }
 
-TEST(Attention, WindowsAndSinksLikeTheReference) {
+TEST(CoreAttention, WindowsAndSinksMatchTheReference) {
   const auto plan = dropout_plan(2, 19);
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
@@ -69,20 +70,21 @@ TEST(Attention, WindowsAndSinksLikeTheReference) {
     for (const bool sink : {false, true}) {
       if (sink) inputs.push_back(random_tensor({4}, dtype, 5));
       for (const Options& o :
-           {Options{}, Options{.window = AttentionWindow{3, 0}},
-            Options{.causal = false, .window = AttentionWindow{2, 5}, .dropout = plan},
-            Options{.causal = false, .window = AttentionWindow{-1, 4}, .mask = mask},
-            Options{.causal = false, .query_offset = 30, .window = AttentionWindow{3, 0}}}) {
-        const AttentionWindow window = o.window.value_or(AttentionWindow{});
+           {Options{}, Options{.mask = {.window = AttentionWindow{3, 0}}},
+            Options{.mask = {.causal = false, .window = AttentionWindow{2, 5}}, .dropout = plan},
+            Options{.mask = {.causal = false, .window = AttentionWindow{-1, 4}, .masked = mask}},
+            Options{
+                .mask = {.causal = false, .window = AttentionWindow{3, 0}, .query_offset = 30}}}) {
+        const AttentionWindow window = o.mask.window.value_or(AttentionWindow{});
         expect_like_reference(core(false, o), core(true, o), inputs, bound,
                               fmt::format("window {} {} causal {} sink {}", window.left,
-                                          window.right, o.causal, sink));
+                                          window.right, o.mask.causal, sink));
       }
     }
   }
 }
 
-TEST(Attention, CausalLikeTheReference) {
+TEST(CausalAttention, MatchesTheReference) {
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const double bound = dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype);
     for (const int64_t groups : {4, 2, 1}) {
@@ -93,52 +95,69 @@ TEST(Attention, CausalLikeTheReference) {
   }
 }
 
-TEST(Attention, GradientsByDifferences) {
+TEST(CoreAttention, GradientsMatchFiniteDifferences) {
   const auto plan = dropout_plan(1, 4);
   const auto inputs = qkv(4, 4, 1, 2, 1, 3, at::kDouble);
   expect_gradients_by_differences(core(false, {.dropout = plan}), inputs);
-  expect_gradients_by_differences(core(false, {.causal = false, .mask = random_mask(1, 4, 4)}),
-                                  inputs);
+  expect_gradients_by_differences(
+      core(false, {.mask = {.causal = false, .masked = random_mask(1, 4, 4)}}), inputs);
   auto with_sink = inputs;
   with_sink.push_back(random_tensor({2}, at::kDouble, 5));
-  expect_gradients_by_differences(core(false, {.causal = false, .window = AttentionWindow{1, 1}}),
-                                  with_sink);
+  expect_gradients_by_differences(
+      core(false, {.mask = {.causal = false, .window = AttentionWindow{1, 1}}}), with_sink);
   expect_gradients_by_differences(
       [](const auto& in) { return causal_attention(in[0], in[1], in[2], 0.3); }, inputs);
 }
 
-TEST(Attention, RowWhollyMaskedWeighsAllKeysAlike) {
+TEST(CoreAttention, FullyMaskedRowAttendsToAllKeysEqually) {
   const auto in = qkv(3, 5, 1, 2, 2, 4, at::kFloat);
   at::Tensor mask = at::zeros({1, 1, 3, 5}, at::kBool);
   mask[0][0][1] = true;
-  const at::Tensor out = core_attention(in[0], in[1], in[2], {.causal = false, .mask = mask});
+  const at::Tensor out =
+      core_attention(in[0], in[1], in[2], {.mask = {.causal = false, .masked = mask}});
   expect_close(out[1], in[2].mean(0).reshape({1, 8}), 1e-6);
 }
 
-TEST(Attention, QueriesInPiecesAreThoseOfTheWhole) {
+TEST(CoreAttention, SlicesOfQueriesAndHeadsEqualTheFullResult) {
   const auto in = qkv(12, 12, 2, 4, 2, 8, at::kDouble);
   const auto plan = dropout_plan(2, 12);
-  const at::Tensor whole = core_attention(in[0], in[1], in[2], {.scale = kScale, .dropout = plan});
+  const at::Tensor full = core_attention(in[0], in[1], in[2], {.scale = kScale, .dropout = plan});
   const auto late = dropout_plan(2, 5, /*first=*/7);
-  const at::Tensor part = core_attention(in[0].narrow(0, 7, 5), in[1], in[2],
-                                         {.scale = kScale, .query_offset = 7, .dropout = late});
-  expect_close(part, whole.narrow(0, 7, 5), 1e-13);
-  // Heads apart, as tensor parallelism holds them: query heads 2 and 3 share the second group.
+  const at::Tensor slice =
+      core_attention(in[0].narrow(0, 7, 5), in[1], in[2],
+                     {.scale = kScale, .mask = {.query_offset = 7}, .dropout = late});
+  expect_close(slice, full.narrow(0, 7, 5), 1e-13);
+  // Tensor parallelism shards the heads: query heads 2 and 3 share the second key-value head.
   auto heads = plan;
   heads.head_offset += 2;
   const at::Tensor second =
       core_attention(in[0].narrow(2, 2, 2), in[1].narrow(2, 1, 1), in[2].narrow(2, 1, 1),
                      {.scale = kScale, .dropout = heads});
-  expect_close(second, whole.narrow(2, 16, 16), 1e-13);
+  expect_close(second, full.narrow(2, 16, 16), 1e-13);
 }
 
-TEST(Attention, EmptyBatch) {
+// A packed sequence does not see the others.
+TEST(CoreAttention, PackedSequencesMatchTheReference) {
+  const at::Tensor starts = at::tensor({0, 4, 5, 19}, at::kLong);
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const auto inputs = qkv(19, 19, 1, 4, 2, 8, dtype);
+    const Options packed{.mask = {.cu_seqlens_q = starts}};
+    expect_like_reference(core(false, packed), core(true, packed), inputs,
+                          dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype), "packed");
+    const at::Tensor out = core(false, packed)(inputs);
+    const auto last = [](const at::Tensor& x) { return x.narrow(0, 5, 14); };
+    expect_close(last(out), core(false, {})({last(inputs[0]), last(inputs[1]), last(inputs[2])}),
+                 dtype == at::kBFloat16 ? 3e-2 : 3 * tolerance(dtype), "last sequence alone");
+  }
+}
+
+TEST(CoreAttention, AcceptsAnEmptyBatch) {
   const auto in = qkv(3, 3, 0, 2, 2, 4, at::kFloat);
   EXPECT_EQ(core_attention(in[0], in[1], in[2], {}).sizes(), (std::vector<int64_t>{3, 0, 8}));
   EXPECT_EQ(causal_attention(in[0], in[1], in[2], 1).sizes(), (std::vector<int64_t>{3, 0, 8}));
 }
 
-TEST(Attention, Errors) {
+TEST(CoreAttention, RefusesInvalidArguments) {
   const auto in = qkv(3, 5, 1, 4, 2, 8, at::kFloat);
   expect_error([&] { causal_attention(in[0], in[1], in[2], 1); }, "as many keys as queries");
   expect_error([&] { core_attention(in[0].narrow(2, 0, 3), in[1], in[2], {}); },
@@ -146,15 +165,16 @@ TEST(Attention, Errors) {
   expect_error([&] { core_attention(in[0].narrow(3, 0, 3), in[1], in[2], {}); }, "that agree");
   expect_error(
       [&] {
-        core_attention(in[0], in[1], in[2], {.mask = at::zeros({1, 1, 3, 3}, at::kBool)});
+        core_attention(in[0], in[1], in[2],
+                       {.mask = {.masked = at::zeros({1, 1, 3, 3}, at::kBool)}});
       },
       "Expected a mask of shape [1 or 1, 1, 3, 5]");
   expect_error(
       [&] {
-        core_attention(in[0], in[1], in[2], {.mask = at::zeros({1, 1, 3, 5})});
+        core_attention(in[0], in[1], in[2], {.mask = {.masked = at::zeros({1, 1, 3, 5})}});
       },
       "dtype bool");
-  expect_error([&] { core_attention(in[0], in[1], in[2], {.query_offset = -1}); },
+  expect_error([&] { core_attention(in[0], in[1], in[2], {.mask = {.query_offset = -1}}); },
                "query_offset of at least 0");
 }
 

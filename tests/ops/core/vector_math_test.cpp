@@ -20,7 +20,7 @@ TEST(VectorMath, ExpIsAccurate) {
   }
 }
 
-TEST(VectorMath, ExpAtTheEdges) {
+TEST(VectorMath, ExpHandlesExtremeArguments) {
   const float infinity = std::numeric_limits<float>::infinity();
   EXPECT_EQ(exp_of(0), 1.0f);
   EXPECT_EQ(exp_of(-infinity), 0.0f);
@@ -33,13 +33,13 @@ TEST(VectorMath, ExpAtTheEdges) {
   EXPECT_TRUE(std::isfinite(exp_of(88.7228f)));
 }
 
-TEST(VectorMath, NormalDistribution) {
+TEST(VectorMath, NormalDistributionIsAccurate) {
   for (double x = -12; x < 12; x += 0.00113) {
     const float argument = static_cast<float>(x);
     Floats density, cumulative;
     normal_distribution(Floats{} + argument, density, cumulative);
     const double want = 0.5 * std::erfc(-static_cast<double>(argument) * M_SQRT1_2);
-    // The exponent's rounding grows with x^2 / 2 in the far tail.
+    // In the far tail the rounding error of the exponent grows with x^2 / 2.
     const double bound = 3e-7 + 1e-7 * argument * argument / 2;
     ASSERT_NEAR(cumulative[0] / want, 1.0, argument < 0 ? bound : 4e-7) << argument;
     ASSERT_NEAR(density[0] / std::exp(-0.5 * argument * argument), 1.0, bound) << argument;
@@ -60,7 +60,7 @@ TEST(VectorMath, Bf16RoundsToNearestEven) {
   EXPECT_TRUE(std::isnan(static_cast<float>(stored[0])));
 }
 
-// Every half survives, and every float rounds as c10 rounds it.
+// Every fp16 value round-trips, and floats are rounded as c10 does.
 TEST(VectorMath, Fp16RoundsToNearestEven) {
   for (uint32_t bits = 0; bits < 0x10000u; ++bits) {
     c10::Half stored[16];
@@ -87,7 +87,7 @@ TEST(VectorMath, Fp16RoundsToNearestEven) {
   }
 }
 
-TEST(VectorMath, PartsOfAVectorTouchNothingElse) {
+TEST(VectorMath, PartialLoadsAndStoresTouchNothingElse) {
   const float from[20] = {1, 2, 3, 4, 5, 6, 7};
   float to[20];
   std::fill(to, to + 20, -1.0f);
@@ -96,7 +96,7 @@ TEST(VectorMath, PartsOfAVectorTouchNothingElse) {
   for (int i = 0; i < 8; ++i) EXPECT_EQ(to[i], want[i]);
 }
 
-TEST(VectorMath, SumsSqrtAndMaximum) {
+TEST(VectorMath, ReductionsAndSqrtAreExact) {
   Floats values;
   for (int i = 0; i < 16; ++i) values[i] = static_cast<float>(i * i);
   EXPECT_EQ(sum_lanes(values), 1240.0f);

@@ -9,7 +9,7 @@ namespace {
 
 using Words = std::array<uint32_t, 4>;
 
-// The known answers published with Random123 for philox4x32 of 10 rounds.
+// The known answers that Random123 publishes for philox4x32 with 10 rounds.
 TEST(Philox, KnownAnswers) {
   EXPECT_EQ(philox4x32_10({0, 0, 0, 0}, {0, 0}),
             (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
@@ -21,7 +21,7 @@ TEST(Philox, KnownAnswers) {
       (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-TEST(Philox, LanesAreTheBlocksOfConsecutiveCounters) {
+TEST(Philox, LanesEqualBlocksOfConsecutiveCounters) {
   uint32_t word[4][16];
   philox4x32_10_lanes<16>(0xfffffff0u - 16, 7, 8, 9, 10, 11, word[0], word[1], word[2], word[3]);
   for (uint32_t i = 0; i < 16; ++i) {
@@ -30,7 +30,7 @@ TEST(Philox, LanesAreTheBlocksOfConsecutiveCounters) {
   }
 }
 
-TEST(Philox, NamesAndSeedsGiveKeysOfTheirOwn) {
+TEST(Philox, NamesAndSeedsGiveDistinctKeys) {
   std::set<uint64_t> keys;
   for (uint64_t seed = 0; seed < 50; ++seed) {
     for (const char* name : {"", "a", "b", "ab", "ba", "decoder.layers.0", "decoder.layers.1"}) {
@@ -38,7 +38,7 @@ TEST(Philox, NamesAndSeedsGiveKeysOfTheirOwn) {
     }
   }
   EXPECT_EQ(keys.size(), 350u);
-  // Fixed for good: checkpoints of another version must draw the same weights.
+  // Must never change: every version draws the same initial weights from a seed.
   EXPECT_EQ(mix64(0), 0xe220a8397b1dcdafull);
 }
 

@@ -5,31 +5,31 @@
 namespace megatron::test {
 namespace {
 
-at::Tensor whole(at::IntArrayRef shape, at::ScalarType dtype, const std::string& name = "w") {
+at::Tensor full_tensor(at::IntArrayRef shape, at::ScalarType dtype, const std::string& name = "w") {
   at::Tensor tensor = at::empty(shape, dtype);
   const std::vector<int64_t> origin(shape.size(), 0);
   fill_normal(tensor, 0.02, 42, name, shape, origin);
   return tensor;
 }
 
-TEST(RandomWeights, ElementsAreTheReferenceFunction) {
-  const at::Tensor got = whole({7, 33}, at::kDouble);
+TEST(FillNormal, ElementsEqualTheReference) {
+  const at::Tensor got = full_tensor({7, 33}, at::kDouble);
   for (int64_t i = 0; i < got.numel(); ++i) {
     EXPECT_NEAR(got.view({-1})[i].item<double>(), reference::normal_element(0.02, 42, "w", i),
                 1e-15);
   }
-  EXPECT_TRUE(at::equal(whole({7, 33}, at::kFloat), got.to(at::kFloat)));
-  EXPECT_TRUE(at::equal(whole({7, 33}, at::kHalf), got.to(at::kHalf)));
-  EXPECT_EQ(whole({}, at::kDouble).item<double>(), got[0][0].item<double>());
+  EXPECT_TRUE(at::equal(full_tensor({7, 33}, at::kFloat), got.to(at::kFloat)));
+  EXPECT_TRUE(at::equal(full_tensor({7, 33}, at::kHalf), got.to(at::kHalf)));
+  EXPECT_EQ(full_tensor({}, at::kDouble).item<double>(), got[0][0].item<double>());
 }
 
-TEST(RandomWeights, NormalDistribution) {
-  const at::Tensor z = whole({1000, 1000}, at::kDouble).view({-1}) / 0.02;
+TEST(FillNormal, DrawsFromTheNormalDistribution) {
+  const at::Tensor z = full_tensor({1000, 1000}, at::kDouble).view({-1}) / 0.02;
   EXPECT_NEAR(z.mean().item<double>(), 0, 4e-3);
   EXPECT_NEAR(z.square().mean().item<double>(), 1, 6e-3);
   EXPECT_NEAR(z.pow(3).mean().item<double>(), 0, 0.015);
   EXPECT_NEAR(z.pow(4).mean().item<double>(), 3, 0.04);
-  // The share below each bound against the normal distribution.
+  // The fraction of elements below each bound.
   for (const double bound : {-3.0, -1.5, -0.5, 0.0, 0.7, 2.0, 3.5}) {
     EXPECT_NEAR(z.lt(bound).to(at::kDouble).mean().item<double>(),
                 0.5 * std::erfc(-bound * M_SQRT1_2), 2e-3);
@@ -39,10 +39,10 @@ TEST(RandomWeights, NormalDistribution) {
   }
 }
 
-TEST(RandomWeights, ShardsAreCutFromTheWhole) {
+TEST(FillNormal, ShardsEqualSlicesOfTheFullTensor) {
   const std::vector<int64_t> shape = {6, 10, 70};
   for (const auto dtype : all_dtypes()) {
-    const at::Tensor full = whole(shape, dtype);
+    const at::Tensor full = full_tensor(shape, dtype);
     for (const auto& [offset, size] :
          {std::pair<std::vector<int64_t>, std::vector<int64_t>>{{2, 0, 0}, {3, 10, 70}},
           {{0, 5, 0}, {6, 5, 70}},
@@ -54,37 +54,38 @@ TEST(RandomWeights, ShardsAreCutFromTheWhole) {
       at::Tensor want = full;
       for (int64_t i = 0; i < 3; ++i) want = want.narrow(i, offset[i], size[i]);
       expect_identical(shard, want);
-      // Into a strided view of something larger.
-      at::Tensor room = at::zeros({size[2], size[1], size[0]}, dtype);
-      at::Tensor view = room.permute({2, 1, 0});
+      // A strided view.
+      at::Tensor storage = at::zeros({size[2], size[1], size[0]}, dtype);
+      at::Tensor view = storage.permute({2, 1, 0});
       fill_normal(view, 0.02, 42, "w", shape, offset);
       expect_identical(view, want);
     }
   }
 }
 
-TEST(RandomWeights, SeedsNamesAndThreads) {
-  const at::Tensor base = whole({300, 100}, at::kFloat);
+TEST(FillNormal, DependsOnSeedAndNameButNotOnThreads) {
+  const at::Tensor base = full_tensor({300, 100}, at::kFloat);
   at::Tensor other = at::empty({300, 100});
   fill_normal(other, 0.02, 43, "w", {300, 100}, {0, 0});
   EXPECT_NEAR((base * other).mean().item<double>() / 4e-4, 0, 0.03);
-  EXPECT_NEAR((base * whole({300, 100}, at::kFloat, "v")).mean().item<double>() / 4e-4, 0, 0.03);
+  EXPECT_NEAR((base * full_tensor({300, 100}, at::kFloat, "v")).mean().item<double>() / 4e-4, 0,
+              0.03);
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
-  expect_identical(whole({300, 100}, at::kFloat), base);
+  expect_identical(full_tensor({300, 100}, at::kFloat), base);
   at::set_num_threads(2);
-  expect_identical(whole({300, 100}, at::kFloat), base);
+  expect_identical(full_tensor({300, 100}, at::kFloat), base);
   at::set_num_threads(threads);
 }
 
-TEST(RandomWeights, LeafThatRequiresGrad) {
+TEST(FillNormal, AcceptsALeafThatRequiresGrad) {
   at::Tensor leaf = at::zeros({4, 4}).requires_grad_();
   fill_normal(leaf, 1.0, 1, "w", {4, 4}, {0, 0});
   EXPECT_TRUE(leaf.is_leaf());
   EXPECT_FALSE(leaf.detach().eq(0).any().item<bool>());
 }
 
-TEST(RandomWeights, Errors) {
+TEST(FillNormal, RefusesInvalidArguments) {
   at::Tensor shard = at::zeros({2, 3});
   expect_error([&] { fill_normal(shard, 1, 1, "w", {4}, {0}); }, "2 dimensions");
   expect_error([&] { fill_normal(shard, 1, 1, "w", {4, 3}, {3, 0}); }, "block inside");

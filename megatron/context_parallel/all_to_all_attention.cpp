@@ -1,4 +1,4 @@
-#include "megatron/context_parallel/head_exchange.h"
+#include "megatron/context_parallel/all_to_all_attention.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -11,21 +11,22 @@ namespace {
 
 struct HeadExchange : torch::CustomClassHolder {
   ProcessGroupPtr cp;
-  at::Tensor gathered;  // positions, in the order of what is gathered
-  at::Tensor places;    // the inverse
+  at::Tensor positions;  // of the gathered tokens, in the order of the ranks
+  at::Tensor order;      // the inverse permutation
 
-  // x [s/cp, b, cp, w]: one part a rank -> this rank's part of all tokens, [s, b, w].
+  // x [s/cp, b, cp, w], a slice of width w for each rank -> this rank's slice of all tokens,
+  // [s, b, w].
   at::Tensor to_sequence(const at::Tensor& x) const {
     const int64_t s = x.size(0), b = x.size(1), ranks = x.size(2), w = x.size(3);
-    const at::Tensor parts = cp->all_to_all(x.permute({2, 0, 1, 3}).reshape({ranks * s, b, w}));
-    return parts.index_select(0, places.to(x.device()));
+    const at::Tensor slices = cp->all_to_all(x.permute({2, 0, 1, 3}).reshape({ranks * s, b, w}));
+    return slices.index_select(0, order.to(x.device()));
   }
 
-  // The other way.
+  // The inverse of to_sequence.
   at::Tensor to_heads(const at::Tensor& x) const {
     const int64_t ranks = cp->size(), s = x.size(0) / ranks, b = x.size(1), w = x.size(2);
-    const at::Tensor parts = cp->all_to_all(x.index_select(0, gathered.to(x.device())));
-    return parts.view({ranks, s, b, w}).permute({1, 2, 0, 3}).contiguous();
+    const at::Tensor slices = cp->all_to_all(x.index_select(0, positions.to(x.device())));
+    return slices.view({ranks, s, b, w}).permute({1, 2, 0, 3}).contiguous();
   }
 };
 
@@ -61,37 +62,37 @@ class ToHeads : public torch::autograd::Function<ToHeads> {
 
 }  // namespace
 
-at::Tensor exchange_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          const SequenceSplit& split, const ProcessGroupPtr& cp,
-                          const WholeAttention& attend) {
-  check_attention(q, k, v, "exchange_heads");
+at::Tensor all_to_all_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const SequenceSplit& split, const ProcessGroupPtr& cp,
+                                const FullSequenceAttention& attend) {
+  check_attention(q, k, v, "all_to_all_attention");
   const int64_t ranks = cp->size(), s = q.size(0), b = q.size(1), n = q.size(2), g = k.size(2);
-  check(
-      n % ranks == 0 && (g % ranks == 0 || ranks % g == 0),
-      "exchange_heads: Expected query and key-value heads that {} ranks share out, but got {} and "
-      "{}; --cp-comm-type p2p or allgather works",
-      ranks, n, g);
+  check(n % ranks == 0 && (g % ranks == 0 || ranks % g == 0),
+        "all_to_all_attention: Expected query and key-value heads that {} ranks can share, but got "
+        "{} and {}; --cp-comm-type p2p or allgather works",
+        ranks, n, g);
   auto exchange = c10::make_intrusive<HeadExchange>();
   exchange->cp = cp;
-  exchange->gathered = gathered_positions(split);
-  exchange->places = places_of_tokens(exchange->gathered);
+  exchange->positions = gathered_positions(split);
+  exchange->order = inverse_permutation(exchange->positions);
 
-  const int64_t groups = std::max(g, ranks);  // with copies for the ranks that share one
+  const int64_t groups = std::max(g, ranks);  // key-value heads that ranks share are repeated
   const auto by_rank = [&](const at::Tensor& x, int64_t heads) {
     return expand_groups(x, heads).reshape({s, b, ranks, -1});
   };
-  // All travel in one message.
-  const at::Tensor parts = at::cat({by_rank(q, n), by_rank(k, groups), by_rank(v, groups)}, 3);
-  const at::Tensor whole = ToSequence::apply(parts, exchange);
-  const int64_t tokens = whole.size(0), dv = v.size(3);
+  // Queries, keys and values are sent in one message.
+  const at::Tensor slices = at::cat({by_rank(q, n), by_rank(k, groups), by_rank(v, groups)}, 3);
+  const at::Tensor sequence = ToSequence::apply(slices, exchange);
+  const int64_t tokens = sequence.size(0), dv = v.size(3);
   int64_t first = 0;
-  const auto take = [&](int64_t heads, int64_t width) {
-    const at::Tensor part = whole.narrow(2, first, heads * width);
+  const auto next_heads = [&](int64_t heads, int64_t width) {
+    const at::Tensor slice = sequence.narrow(2, first, heads * width);
     first += heads * width;
-    return part.unflatten(2, {heads, width});
+    return slice.unflatten(2, {heads, width});
   };
-  const at::Tensor query = take(n / ranks, q.size(3)), key = take(groups / ranks, q.size(3)),
-                   value = take(groups / ranks, dv);
+  const at::Tensor query = next_heads(n / ranks, q.size(3)),
+                   key = next_heads(groups / ranks, q.size(3)),
+                   value = next_heads(groups / ranks, dv);
   const at::Tensor attended = attend(query, key, value).reshape({tokens, b, -1});
   return ToHeads::apply(attended, exchange).view({s, b, n * dv});
 }
