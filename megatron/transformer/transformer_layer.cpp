@@ -26,7 +26,7 @@ TransformerLayer::TransformerLayer(const TransformerConfig& config,
       register_module("input_layernorm", submodules.input_layernorm(config, options));
   // What these gather over the sequence is a norm's output, too.
   LayerOptions behind_norm = options;
-  behind_norm.regathers_input = recomputes_norms_;
+  behind_norm.all_gather_input_in_backward = recomputes_norms_;
   self_attention_ = register_module("self_attention",
                                     submodules.self_attention(config, layer_number, behind_norm));
   pre_mlp_layernorm_ =
