@@ -1,7 +1,7 @@
-// Attention of n = 12 heads of d = 64: the fused kernels beside the scores held in full (plain) and
-// libtorch's flash attention, forward alone and with backward. dtype: 0 fp32, 1 bf16. Queries, keys
-// and values are views of one projection's output, as in a model. Threads: --threads=N, else
-// libtorch's default.
+// Attention with n = 12 heads of d = 64: the fused kernels, unfused attention, which materializes
+// the scores, and libtorch's flash attention; forward only (forward), and with backward (step).
+// dtype: 0 is fp32, 1 is bf16. Queries, keys and values are views of one projection's output, as in
+// a model. --threads=N sets the number of threads.
 #include <cstdlib>
 
 #include <ATen/ATen.h>
@@ -18,12 +18,12 @@ namespace {
 constexpr int64_t kHeads = 12, kHeadDim = 64;
 constexpr double kScale = 0.125;
 
-enum class Backend { kFused, kPlain, kFlash };
+enum class Backend { kFused, kUnfused, kFlash };
 
 struct Inputs {
   at::Tensor q, k, v;
 
-  // Leaves that are views of one tensor [s, b, n + 2g, d].
+  // Makes leaves that are views of one tensor [s, b, n + 2g, d].
   Inputs(int64_t s, int64_t b, int64_t g, int64_t dtype) {
     const at::Tensor mixed =
         at::randn({s, b, kHeads + 2 * g, kHeadDim}).to(dtype == 0 ? at::kFloat : at::kBFloat16);
@@ -47,7 +47,7 @@ at::Tensor attention(Backend backend, const Inputs& in, const AttentionOptions& 
   switch (backend) {
     case Backend::kFused:
       return fused_attention(in.q, in.k, in.v, options);
-    case Backend::kPlain:
+    case Backend::kUnfused:
       return core_attention(in.q, in.k, in.v, options);
     case Backend::kFlash:
       return flash(in);
@@ -90,10 +90,10 @@ void causal(benchmark::State& state, Backend backend, bool backward) {
       ->UseRealTime()                                                \
       ->Unit(benchmark::kMillisecond)
 MEGATRON_CAUSAL(kFused, fused);
-MEGATRON_CAUSAL(kPlain, plain);
+MEGATRON_CAUSAL(kUnfused, unfused);
 MEGATRON_CAUSAL(kFlash, libtorch_flash);
 
-// A sliding window of 256 keys.
+// Forward and backward with a sliding window of 256 keys.
 void window(benchmark::State& state, Backend backend) {
   const Inputs in(state.range(1), 1, kHeads, state.range(0));
   const AttentionOptions options{.scale = kScale, .mask = {.window = AttentionWindow{255, 0}}};
@@ -107,9 +107,10 @@ void window(benchmark::State& state, Backend backend) {
       ->UseRealTime()                               \
       ->Unit(benchmark::kMillisecond)
 MEGATRON_WINDOW(kFused, fused);
-MEGATRON_WINDOW(kPlain, plain);
+MEGATRON_WINDOW(kUnfused, unfused);
 
-// Sequences of 64 to 1024 tokens, 2048 in all: packed end to end, or padded to the longest.
+// Forward and backward of sequences of 64 to 1024 tokens, 2048 in total: packed, or padded to the
+// longest.
 const std::vector<int64_t> kLengths = {64, 96, 128, 160, 224, 352, 1024};
 
 void variable_lengths(benchmark::State& state, bool packed) {
@@ -132,7 +133,7 @@ void variable_lengths(benchmark::State& state, bool packed) {
 MEGATRON_LENGTHS(packed, true);
 MEGATRON_LENGTHS(padded, false);
 
-// One token of each of 8 sequences against its cached keys.
+// Decoding: one token of each of 8 sequences against its cached keys.
 void decode(benchmark::State& state, Backend backend) {
   const at::AutoGradMode mode(false);
   Inputs in(state.range(1), 8, state.range(2), state.range(0));
@@ -148,7 +149,7 @@ void decode(benchmark::State& state, Backend backend) {
       ->UseRealTime()                               \
       ->Unit(benchmark::kMillisecond)
 MEGATRON_DECODE(kFused, fused);
-MEGATRON_DECODE(kPlain, plain);
+MEGATRON_DECODE(kUnfused, unfused);
 
 }  // namespace
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// The program of every benchmark here: Google Benchmark's flags, and --threads=N.
+// main() of every benchmark: accepts Google Benchmark's flags and --threads=N.
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
@@ -10,8 +10,8 @@
 #include <benchmark/benchmark.h>
 
 int main(int argc, char** argv) {
-  // Freed memory stays with the process, as in a training run whose steps repeat: page faults would
-  // otherwise take longer than the operators.
+  // Keeps freed memory in the process, as in a training run. Otherwise page faults would take
+  // longer than some operators.
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   constexpr std::string_view flag = "--threads=";

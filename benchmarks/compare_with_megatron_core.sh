@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Times a whole training step against megatron-core (with its fused AdamW) on this machine, in one sitting
-# and in turns, since speeds drift between sittings.
+# Compares the time and memory of a training step with megatron-core (with its fused AdamW) on this machine.
+# Runs of the two sides alternate, because the speed of a machine drifts.
 #
 #   benchmarks/compare_with_megatron_core.sh PEER_PYTHON PEER_BENCH [ROUNDS [MODEL ...]]
 #
 # PEER_PYTHON  a Python that imports megatron-core
 # PEER_BENCH   a script that trains it on this device and prints one JSON line with median_step_s and
 #              peak_rss_mib; its flags are in models.sh
-# ROUNDS       times that each model is measured on each side (2)
-# MODEL        names of models.sh (those of one rank); "parallel": those of two ranks
+# ROUNDS       measurements of each model on each side (default 2)
+# MODEL        names from models.sh (default: all models of one rank); "parallel": all models of two ranks
 #
-# Prints a table: the median over the rounds on each side, their ratio (above 1: ours is faster), and peak
-# resident memory. Exit status 1 where ours is slower or larger in any row.
+# Prints a table of median times, their ratio (above 1: ours is faster) and peak resident memory. The exit
+# status is 1 if ours is slower or uses more memory in any row.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source benchmarks/models.sh
@@ -25,9 +25,9 @@ shift $(($# < 3 ? $# : 3))
 if [ "$*" = parallel ]; then model_names=("${parallel_model_names[@]}"); elif [ $# -gt 0 ]; then model_names=("$@"); fi
 program=${MEGATRON:-build/megatron}
 threads=${OMP_NUM_THREADS:-$(nproc)}
-[ -x "$program" ] || { echo "Expected $program; run \`make build\`, or name another with MEGATRON=" >&2; exit 1; }
+[ -x "$program" ] || { echo "Expected $program; run \`make build\`, or set MEGATRON to another program" >&2; exit 1; }
 
-# number KEY < JSON: the first number behind "KEY":, in a list or not.
+# number KEY < JSON: the value of KEY, or the first element if it is a list.
 number() {
   sed -n 's/.*"'"$1"'": *\[\{0,1\}\([0-9.eE+-]*\).*/\1/p' | tail -n 1
 }
@@ -38,7 +38,7 @@ median() {
 
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
-measure() {  # SIDE MODEL COMMAND ...: adds a line to SIDE.MODEL.{ms,mib}
+measure() {  # SIDE MODEL COMMAND ...: appends to SIDE.MODEL.ms and SIDE.MODEL.mib
   local side=$1 model=$2 json ms mib
   shift 2
   json=$("$@" 2> "$results/errors") || { tail -n 3 "$results/errors" >&2; return 1; }

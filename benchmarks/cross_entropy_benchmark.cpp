@@ -1,8 +1,8 @@
-// The output layer and its loss, forward and backward with the weight's gradient into an fp32
-// buffer: the plain layers, the fused loss, and the chunked one that never holds the logits.
-// Arguments: tokens, vocabulary, hidden size, dtype (0 fp32, 1 bf16), columns of a chunk (0: the
-// default). `peak_MiB` counts the tensors allocated on the way, beyond inputs and the weight's
-// gradient.
+// Output layer and cross-entropy, forward and backward, with the weight gradient accumulated into
+// an fp32 buffer: unfused, with the fused loss, and with the chunked loss, which never holds all
+// logits. Arguments: tokens, vocabulary, hidden size, bf16 (0 is fp32), columns per chunk (0 is the
+// default). `peak_MiB` is the peak memory of tensors allocated during a step, without inputs and
+// the weight gradient.
 
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
@@ -18,9 +18,9 @@
 namespace megatron {
 namespace {
 
-enum class Way { plain, fused, chunked };
+enum class Variant { unfused, fused, chunked };
 
-void output_and_loss(benchmark::State& state, Way way) {
+void output_and_loss(benchmark::State& state, Variant variant) {
   const int64_t tokens = state.range(0), vocabulary = state.range(1), h = state.range(2);
   const auto dtype = state.range(3) == 0 ? at::kFloat : at::kBFloat16;
   const auto groups = ProcessGroupCollection::single_rank();
@@ -37,12 +37,12 @@ void output_and_loss(benchmark::State& state, Way way) {
   const at::Tensor grad_loss = at::ones({tokens, 1});
   const auto step = [&] {
     at::Tensor loss;
-    if (way == Way::chunked) {
+    if (variant == Variant::chunked) {
       loss = vocab_parallel_linear_cross_entropy(hidden, weight, targets, vocabulary, *groups.tp,
                                                  {.chunk_columns = state.range(4)});
     } else {
-      const auto function =
-          way == Way::plain ? vocab_parallel_cross_entropy : fused_vocab_parallel_cross_entropy;
+      const auto function = variant == Variant::unfused ? vocab_parallel_cross_entropy
+                                                        : fused_vocab_parallel_cross_entropy;
       loss = function(linear(hidden, weight->data, {}, weight->main_grad), targets, vocabulary,
                       *groups.tp, 0.0);
     }
@@ -62,11 +62,11 @@ void shapes(benchmark::internal::Benchmark* benchmark) {
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime();
 }
-BENCHMARK_CAPTURE(output_and_loss, plain, Way::plain)->Apply(shapes);
-BENCHMARK_CAPTURE(output_and_loss, fused, Way::fused)->Apply(shapes);
-BENCHMARK_CAPTURE(output_and_loss, chunked, Way::chunked)->Apply(shapes);
-// How the default chunk was chosen.
-BENCHMARK_CAPTURE(output_and_loss, chunk_size, Way::chunked)
+BENCHMARK_CAPTURE(output_and_loss, unfused, Variant::unfused)->Apply(shapes);
+BENCHMARK_CAPTURE(output_and_loss, fused, Variant::fused)->Apply(shapes);
+BENCHMARK_CAPTURE(output_and_loss, chunked, Variant::chunked)->Apply(shapes);
+// The measurement behind the default chunk size.
+BENCHMARK_CAPTURE(output_and_loss, chunk_size, Variant::chunked)
     ->ArgNames({"tokens", "vocabulary", "hidden", "bf16", "chunk"})
     ->ArgsProduct({{1024}, {50304}, {768}, {0, 1}, {1024, 2048, 4096, 8192, 16384}})
     ->Unit(benchmark::kMillisecond)

@@ -1,4 +1,5 @@
-// The matrix products of a linear layer in bf16: ours, and libtorch's. Threads: --threads=N.
+// The three bf16 matrix products of a linear layer, ours and libtorch's (aten). --threads=N sets
+// the number of threads.
 
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
@@ -19,7 +20,7 @@ struct Layer {
   static at::Tensor matrix(int64_t rows, int64_t columns) {
     return at::randn({rows, columns}).to(at::kBFloat16);
   }
-  void count(benchmark::State& state) const {
+  void report_rate(benchmark::State& state) const {
     state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(tokens * out * in),
                                                    benchmark::Counter::kIsIterationInvariantRate);
   }
@@ -31,7 +32,7 @@ void forward(benchmark::State& state, bool ours) {
     benchmark::DoNotOptimize(ours ? matmul(layer.x, layer.weight.t(), layer.bias)
                                   : at::linear(layer.x, layer.weight, layer.bias));
   }
-  layer.count(state);
+  layer.report_rate(state);
 }
 
 void input_gradient(benchmark::State& state, bool ours) {
@@ -40,10 +41,10 @@ void input_gradient(benchmark::State& state, bool ours) {
     benchmark::DoNotOptimize(ours ? matmul(layer.grad_output, layer.weight, /*bias=*/{})
                                   : at::mm(layer.grad_output, layer.weight));
   }
-  layer.count(state);
+  layer.report_rate(state);
 }
 
-// Added into an fp32 buffer: with fp32 sums throughout, and libtorch's result rounded to bf16.
+// Accumulates into an fp32 buffer. Ours sums in fp32; libtorch's product is rounded to bf16 first.
 void weight_gradient(benchmark::State& state, bool ours) {
   const Layer layer(state);
   at::Tensor main_grad = at::zeros({layer.out, layer.in});
@@ -54,7 +55,7 @@ void weight_gradient(benchmark::State& state, bool ours) {
       main_grad.add_(at::mm(layer.grad_output.t(), layer.x));
     }
   }
-  layer.count(state);
+  layer.report_rate(state);
 }
 
 void shapes(benchmark::internal::Benchmark* benchmark) {
@@ -65,12 +66,12 @@ void shapes(benchmark::internal::Benchmark* benchmark) {
   benchmark->Args({64, 768, 768})->Args({64, 256, 256})->Args({32, 768, 768})->Args({16, 768, 768});
   benchmark->Unit(benchmark::kMillisecond)->UseRealTime();
 }
-#define MEGATRON_COMPARE_PRODUCTS(name)               \
+#define MEGATRON_COMPARE_MATMULS(name)                \
   BENCHMARK_CAPTURE(name, ours, true)->Apply(shapes); \
   BENCHMARK_CAPTURE(name, aten, false)->Apply(shapes)
-MEGATRON_COMPARE_PRODUCTS(forward);
-MEGATRON_COMPARE_PRODUCTS(input_gradient);
-MEGATRON_COMPARE_PRODUCTS(weight_gradient);
+MEGATRON_COMPARE_MATMULS(forward);
+MEGATRON_COMPARE_MATMULS(input_gradient);
+MEGATRON_COMPARE_MATMULS(weight_gradient);
 
 }  // namespace
 }  // namespace megatron

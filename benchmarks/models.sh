@@ -1,5 +1,5 @@
-# The standard models of the benchmarks, sourced by the scripts here: our flags, and the flags of
-# megatron-core's benchmark for the same model. The ranks (1 where none are named) share all cores.
+# The standard benchmark models, sourced by the scripts in this folder: our flags, the flags of
+# megatron-core's benchmark for the same model, and the number of ranks (default 1), which divide the cores.
 model_names=(tiny_fp32 tiny_bf16 gpt2_124m_fp32 gpt2_124m_bf16 llama_124m_fp32 llama_124m_bf16)
 parallel_model_names=(tiny_tp2 tiny_pp2 tiny_dp2 tiny_dp2_distopt)
 declare -A our_flags peer_flags model_ranks
@@ -27,7 +27,7 @@ our_flags[llama_124m_bf16]="$_llama --bf16"
 peer_flags[llama_124m_fp32]=$_peer_llama
 peer_flags[llama_124m_bf16]="$_peer_llama --dtype bf16"
 
-# fp32; PP with 4 micro-batches, DP with one on each rank.
+# fp32. PP runs 4 micro-batches, DP one micro-batch per rank.
 for _name in "${parallel_model_names[@]}"; do model_ranks[$_name]=2; done
 our_flags[tiny_tp2]="$_tiny --nproc 2 --tensor-model-parallel-size 2"
 peer_flags[tiny_tp2]="$_peer_tiny --tp 2"

@@ -1,6 +1,6 @@
-// The fused operators beside plain ATen, at the shapes of GPT-2 124M (s 1024, b 1, h 768, v 50304).
-// Each takes the dtype as its argument: 0 fp32, 1 bf16. Threads: --threads=N, else libtorch's
-// default.
+// The fused operators (ours) and the same computation with ATen operators (aten), at the shapes of
+// GPT-2 124M (s 1024, b 1, h 768, v 50304). The argument is the dtype: 0 is fp32, 1 is bf16.
+// --threads=N sets the number of threads.
 
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
@@ -36,7 +36,7 @@ DropoutIndex one_sample() {
   return {at::zeros({1}, at::kLong), at::arange(kSequence, at::kLong)};
 }
 
-// Times forward and backward of op(leaves).
+// Times forward and backward of `op`, a function of `leaves`.
 template <typename Body>
 void forward_backward(benchmark::State& state, const std::vector<at::Tensor>& leaves,
                       const Body& op) {
@@ -49,7 +49,7 @@ void forward_backward(benchmark::State& state, const std::vector<at::Tensor>& le
   }
 }
 
-// Registers `name` (ours) and `name/aten`.
+// Registers `name/ours` and `name/aten`.
 #define MEGATRON_COMPARE(name)        \
   BENCHMARK_CAPTURE(name, ours, true) \
       ->Arg(0)                        \
@@ -141,7 +141,7 @@ void embedding_step(benchmark::State& state, bool ours) {
 }
 MEGATRON_COMPARE(embedding_step);
 
-// Forward, gradient of x, and the weight's gradient into an fp32 buffer.
+// Forward, input gradient, and the weight gradient accumulated into an fp32 buffer.
 void linear_step(benchmark::State& state, bool ours) {
   const auto dtype = dtype_of(state);
   const at::Tensor x = input({kSequence, 1, kHidden}, dtype);
@@ -192,7 +192,7 @@ void causal_attention_step(benchmark::State& state, bool ours) {
 }
 MEGATRON_COMPARE(causal_attention_step);
 
-// aten: the same without dropout, since the reference draws its mask element by element.
+// aten runs without dropout, because the reference draws its mask element by element.
 void dropout_attention_step(benchmark::State& state, bool ours) {
   const auto dtype = dtype_of(state);
   const at::Tensor q = input({kSequence, 1, kHeads, 64}, dtype);
@@ -206,7 +206,7 @@ void dropout_attention_step(benchmark::State& state, bool ours) {
 }
 MEGATRON_COMPARE(dropout_attention_step);
 
-// 16 million parameters; dtype is that of the gradient and the model copy (fp32: no copy).
+// 16 million parameters with fp32 state; dtype is that of the model copy (fp32: no copy).
 void adam(benchmark::State& state, bool ours) {
   const int64_t count = 16 << 20;
   const auto dtype = dtype_of(state);

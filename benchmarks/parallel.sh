@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Speed of two ranks against one rank with two threads on the same global batch: GPT-2 124M, bf16. The runs
-# alternate, and the median of the rounds counts.
+# Compares two ranks of one thread with one rank of two threads on the same global batch: GPT-2 124M, bf16.
+# Runs alternate; the table shows the median over rounds.
 #
 #   benchmarks/parallel.sh [PROGRAM] [ROUNDS]
 #
-# DP and TP work on 16 sequences of 512 tokens; PP on 16 micro-batches of one sequence, with the last stage's
-# output layer weighed against nine layers of the first. Efficiency is the time of one rank over that of two.
+# The global batch is 16 sequences of 512 tokens. PP divides it into 16 micro-batches and puts 9 of the 12 layers
+# on the first stage, to balance the output layer on the last. Efficiency is the time of one rank over that of two.
 set -euo pipefail
 program=${1:-build/megatron} rounds=${2:-3}
 model="--num-layers 12 --hidden-size 768 --num-attention-heads 12 --seq-length 512 --vocab-size 50304 --bf16
@@ -17,7 +17,7 @@ flags=("--micro-batch-size 2" "--micro-batch-size 2 --use-distributed-optimizer"
   "--micro-batch-size 1 --pipeline-model-parallel-size 2 --decoder-first-pipeline-num-layers 9")
 alone=("--micro-batch-size 2" "--micro-batch-size 2" "--micro-batch-size 2" "--micro-batch-size 2" "--micro-batch-size 1")
 
-# milliseconds FLAGS ...: of a step
+# milliseconds FLAGS ...: the time of a step
 milliseconds() {
   # shellcheck disable=SC2086  # flags are words
   "$program" bench $model "$@" | sed -n 's/.*"ms_per_step": *\([0-9.e+-]*\).*/\1/p'

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Peak memory and time of a step with each way of recomputing activations: GPT-2 124M, bf16, dropout 0.1.
-# The ways alternate, and the fastest of the rounds counts.
+# Step time and peak memory with each setting of activation recomputation: GPT-2 124M, bf16, dropout 0.1.
+# Runs alternate; the table shows the least time over rounds.
 #   benchmarks/recompute.sh [PROGRAM] [ROUNDS]
 set -euo pipefail
 program=${1:-build/megatron} rounds=${2:-2}
@@ -13,7 +13,7 @@ flags=("" "--recompute-activations" "--recompute-activations --recompute-modules
   "--recompute-granularity full --recompute-method block --recompute-num-layers 6"
   "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1")
 
-# number KEY < JSON: the number behind "KEY":
+# number KEY < JSON: the value of KEY
 number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
 
 declare -A ms mib

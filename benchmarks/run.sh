@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmarks of this project alone: whole training steps of the standard models, then the operators.
+# Benchmarks training steps of the standard models, then the operators.
 #   benchmarks/run.sh [BUILD_FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,4 +1,4 @@
-// The fused activations: checks, autograd and dispatch. The reference versions are plain ATen.
+// The fused activations: checks, autograd, dispatch, and the unfused versions.
 #include "megatron/ops/activation.h"
 
 #include <ATen/ATen.h>
@@ -7,6 +7,7 @@
 #include "megatron/ops/activation_kernels.h"
 #include "megatron/ops/core/accumulation_type.h"
 #include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/matmul/column_sum.h"
 
 namespace megatron {
 
@@ -14,19 +15,19 @@ namespace {
 
 using kernels::Activation;
 
-class ActivationFunctionNode : public torch::autograd::Function<ActivationFunctionNode> {
+class FusedActivation : public torch::autograd::Function<FusedActivation> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const std::optional<at::Tensor>& maybe_bias, int64_t activation,
-                            const GatedUnit* unit) {
+                            const GluOptions* glu) {
     const at::Tensor bias = maybe_bias.value_or(at::Tensor());
     context->save_for_backward({x, bias});
     context->saved_data["activation"] = activation;
-    const bool gated = unit != nullptr;
+    const bool gated = glu != nullptr;
     context->saved_data["gated"] = gated;
     if (gated) {
-      context->saved_data["limit"] = unit->limit;
-      context->saved_data["offset"] = unit->offset;
+      context->saved_data["clamp_value"] = glu->clamp_value;
+      context->saved_data["linear_offset"] = glu->linear_offset;
     }
     const at::Tensor rows = flatten_rows(x);
     const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
@@ -36,7 +37,7 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     at::Tensor y = at::empty(shape, x.options());
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
-      kernels::activation_forward<T>(static_cast<Activation>(activation), unit,
+      kernels::activation_forward<T>(static_cast<Activation>(activation), glu,
                                      rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
                                      y.mutable_data_ptr<T>(), rows.size(0), f);
     });
@@ -50,10 +51,11 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     const at::Tensor& bias = saved[1];
     if (!gradients[0].defined()) return {{}, {}, {}, {}};
     const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
-    GatedUnit unit;
+    GluOptions glu;
     const bool gated = context->saved_data["gated"].toBool();
     if (gated) {
-      unit = {context->saved_data["limit"].toDouble(), context->saved_data["offset"].toDouble()};
+      glu = {context->saved_data["clamp_value"].toDouble(),
+             context->saved_data["linear_offset"].toDouble()};
     }
     const at::Tensor grad_y = flatten_rows(gradients[0]);
     const at::Tensor rows = flatten_rows(x);
@@ -66,7 +68,7 @@ class ActivationFunctionNode : public torch::autograd::Function<ActivationFuncti
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::activation_backward<T, A>(activation, gated ? &unit : nullptr,
+      kernels::activation_backward<T, A>(activation, gated ? &glu : nullptr,
                                          grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
                                          data_or_null<T>(flat_bias), grad_x.mutable_data_ptr<T>(),
                                          data_or_null<A>(partials), blocks, grad_y.size(1));
@@ -82,7 +84,7 @@ void check_activation(const at::Tensor& x, const at::Tensor& bias, bool gated,
   check_floating(x, operation, "x");
   check(x.dim() >= 1, "{}: Expected x of at least 1 dimension, but got a scalar", operation);
   check(!gated || x.size(-1) % 2 == 0,
-        "{}: Expected an even last dimension (gate and up-projection side by side), but got {}",
+        "{}: Expected x with an even last dimension (gate and up-projection), but got {}",
         operation, x.size(-1));
   if (!bias.defined()) return;
   check_shape(bias, {x.size(-1)}, operation, "bias");
@@ -102,25 +104,24 @@ at::Tensor quick_gelu(const at::Tensor& x) {
   return x * at::sigmoid(1.702 * x);
 }
 
-// The gated unit in plain operators.
+// A gated linear unit of libtorch operators.
 template <typename Function>
-at::Tensor gated(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit,
-                 const Function& function) {
+at::Tensor unfused_glu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu,
+                       const Function& function) {
   const auto halves = add_bias(x, bias).chunk(2, -1);
-  const at::Tensor gate = at::clamp(halves[0], std::nullopt, unit.limit);
-  const at::Tensor up = at::clamp(halves[1], -unit.limit, unit.limit);
-  return (function(gate) * (up + unit.offset)).to(x.scalar_type());
+  const at::Tensor gate = at::clamp(halves[0], std::nullopt, glu.clamp_value);
+  const at::Tensor up = at::clamp(halves[1], -glu.clamp_value, glu.clamp_value);
+  return (function(gate) * (up + glu.linear_offset)).to(x.scalar_type());
 }
 
 at::Tensor apply_activation(const at::Tensor& x, const at::Tensor& bias, Activation activation,
-                            const GatedUnit* unit) {
-  return ActivationFunctionNode::apply(x, optional_tensor(bias), static_cast<int64_t>(activation),
-                                       unit);
+                            const GluOptions* glu) {
+  return FusedActivation::apply(x, optional_tensor(bias), static_cast<int64_t>(activation), glu);
 }
 
 }  // namespace
 
-namespace reference {
+namespace unfused {
 
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
   return at::gelu(add_bias(x, bias), gelu_form(tanh_form)).to(x.scalar_type());
@@ -135,57 +136,57 @@ at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias) {
   return quick_gelu(add_bias(x, bias)).to(x.scalar_type());
 }
 
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
-  return gated(x, bias, unit, [](const at::Tensor& gate) { return at::silu(gate); });
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
+  return unfused_glu(x, bias, glu, [](const at::Tensor& gate) { return at::silu(gate); });
 }
 
 at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
-                      const GatedUnit& unit) {
-  return gated(x, bias, unit,
-               [&](const at::Tensor& gate) { return at::gelu(gate, gelu_form(tanh_form)); });
+                      const GluOptions& glu) {
+  return unfused_glu(x, bias, glu,
+                     [&](const at::Tensor& gate) { return at::gelu(gate, gelu_form(tanh_form)); });
 }
 
-at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
-  return gated(x, bias, unit, quick_gelu);
+at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
+  return unfused_glu(x, bias, glu, quick_gelu);
 }
 
-}  // namespace reference
+}  // namespace unfused
 
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
   check_activation(x, bias, /*gated=*/false, "bias_gelu");
-  if (!use_cpu_kernel(x)) return reference::bias_gelu(x, bias, tanh_form);
+  if (!use_cpu_kernel(x)) return unfused::bias_gelu(x, bias, tanh_form);
   return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, nullptr);
 }
 
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_squared_relu");
-  if (!use_cpu_kernel(x)) return reference::bias_squared_relu(x, bias);
+  if (!use_cpu_kernel(x)) return unfused::bias_squared_relu(x, bias);
   return apply_activation(x, bias, Activation::squared_relu, nullptr);
 }
 
 at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_quick_gelu");
-  if (!use_cpu_kernel(x)) return reference::bias_quick_gelu(x, bias);
+  if (!use_cpu_kernel(x)) return unfused::bias_quick_gelu(x, bias);
   return apply_activation(x, bias, Activation::quick_gelu, nullptr);
 }
 
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_swiglu");
-  if (!use_cpu_kernel(x)) return reference::bias_swiglu(x, bias, unit);
-  return apply_activation(x, bias, Activation::silu, &unit);
+  if (!use_cpu_kernel(x)) return unfused::bias_swiglu(x, bias, glu);
+  return apply_activation(x, bias, Activation::silu, &glu);
 }
 
 at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
-                      const GatedUnit& unit) {
+                      const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_geglu");
-  if (!use_cpu_kernel(x)) return reference::bias_geglu(x, bias, tanh_form, unit);
-  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, &unit);
+  if (!use_cpu_kernel(x)) return unfused::bias_geglu(x, bias, tanh_form, glu);
+  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, &glu);
 }
 
-at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit) {
+at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_quick_geglu");
-  if (!use_cpu_kernel(x)) return reference::bias_quick_geglu(x, bias, unit);
-  return apply_activation(x, bias, Activation::quick_gelu, &unit);
+  if (!use_cpu_kernel(x)) return unfused::bias_quick_geglu(x, bias, glu);
+  return apply_activation(x, bias, Activation::quick_gelu, &glu);
 }
 
 }  // namespace megatron

@@ -1,9 +1,10 @@
-// The MLP's activations fused with the bias of the linear layer before them. Forward and backward
-// are one pass each; only x and bias are saved, and backward gives the bias gradient too (a column
-// sum in a fixed order).
+// The MLP's activation functions, fused with the bias of the linear layer before them. Forward and
+// backward each make one pass over memory. Only x and bias are saved; backward also computes the
+// bias gradient, as a column sum in a fixed order.
 //
-// x [..., f] (or [..., 2f] for the gated ones: the gate's columns first, then the up-projection's),
-// bias [last dimension of x] or undefined. dtypes fp32, fp64, bf16; computed in accumulation_dtype.
+// x is [..., f], or [..., 2f] for gated linear units: the gate's columns, then the up-projection's.
+// bias is [last dimension of x] or undefined. fp32, fp64 and bf16 run on CPU kernels that compute
+// in accumulation_dtype; other dtypes and devices run the versions of `namespace unfused`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,35 +13,35 @@
 
 namespace megatron {
 
-using kernels::GatedUnit;
+using kernels::GluOptions;
 
-// gelu(x + bias): exact (erf), or with the tanh approximation of Hendrycks and Gimpel (Megatron's
+// gelu(x + bias): exact (erf), or the tanh approximation of Hendrycks and Gimpel (Megatron's
 // bias_gelu_fusion).
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form);
 
 // max(x + bias, 0)^2 (Megatron's squared_relu).
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias);
 
-// x * sigmoid(1.702 x), the quick form of gelu.
+// y sigmoid(1.702 y) with y = x + bias (Megatron's quick_gelu).
 at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias);
 
-// The gated ones -> [..., f]: activation(gate) * up with silu, gelu or quick gelu; `unit` clamps
-// both and adds an offset to up (GPT-OSS).
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit = {});
+// Gated linear units -> [..., f]: activation(gate) * up with silu, gelu or quick_gelu.
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu = {});
 at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
-                      const GatedUnit& unit = {});
+                      const GluOptions& glu = {});
 at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias,
-                            const GatedUnit& unit = {});
+                            const GluOptions& glu = {});
 
-namespace reference {
+// The same functions composed of libtorch operators, which run on every device and dtype.
+namespace unfused {
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form);
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias);
 at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias);
-at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GatedUnit& unit = {});
+at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu = {});
 at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
-                      const GatedUnit& unit = {});
+                      const GluOptions& glu = {});
 at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias,
-                            const GatedUnit& unit = {});
-}  // namespace reference
+                            const GluOptions& glu = {});
+}  // namespace unfused
 
 }  // namespace megatron

@@ -7,7 +7,7 @@ namespace megatron::kernels {
 
 namespace {
 
-// Each gives the activation a(x) and its derivative a'(x) in lanes.
+// Each computes value = a(x) and slope = a'(x).
 struct Gelu {
   template <typename V>
   static MEGATRON_INLINE void apply(V x, V& value, V& slope) {
@@ -75,18 +75,18 @@ MEGATRON_INLINE lanes::Vector<T> load_biased(const T* x, const T* bias, int64_t 
 }
 
 template <typename Function, typename T>
-void forward_rows(const GatedUnit* unit, const T* x, const T* bias, T* y, int64_t rows, int64_t f) {
+void forward_rows(const GluOptions* glu, const T* x, const T* bias, T* y, int64_t rows, int64_t f) {
   using A = lanes::accumulation_t<T>;
-  const int64_t width = unit != nullptr ? 2 * f : f;
-  const A limit = unit != nullptr ? static_cast<A>(unit->limit) : A(0);
-  const A offset = unit != nullptr ? static_cast<A>(unit->offset) : A(0);
+  const int64_t width = glu != nullptr ? 2 * f : f;
+  const A limit = glu != nullptr ? static_cast<A>(glu->clamp_value) : A(0);
+  const A offset = glu != nullptr ? static_cast<A>(glu->linear_offset) : A(0);
   parallel_for(0, rows, row_grain(f), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const T* from = x + row * width;
       T* to = y + row * f;
       lanes::for_each_vector<T>(f, [&](int64_t i, auto count) {
         lanes::Vector<T> value, slope, gate = load_biased(from, bias, i, count);
-        if (unit == nullptr) {
+        if (glu == nullptr) {
           Function::apply(gate, value, slope);
         } else {
           gate = gate > limit ? gate - gate + limit : gate;
@@ -112,11 +112,11 @@ MEGATRON_INLINE void store_gradient(T* grad_x, A* sums, int64_t i, lanes::Vector
 }
 
 template <typename Function, typename T, typename A>
-void backward_rows(const GatedUnit* unit, const T* grad_y, const T* x, const T* bias, T* grad_x,
+void backward_rows(const GluOptions* glu, const T* grad_y, const T* x, const T* bias, T* grad_x,
                    A* partials, const RowBlocks& blocks, int64_t f) {
-  const int64_t width = unit != nullptr ? 2 * f : f;
-  const A limit = unit != nullptr ? static_cast<A>(unit->limit) : A(0);
-  const A offset = unit != nullptr ? static_cast<A>(unit->offset) : A(0);
+  const int64_t width = glu != nullptr ? 2 * f : f;
+  const A limit = glu != nullptr ? static_cast<A>(glu->clamp_value) : A(0);
+  const A offset = glu != nullptr ? static_cast<A>(glu->linear_offset) : A(0);
   parallel_for(0, blocks.count, 1, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
       A* sums = partials == nullptr ? nullptr : partials + block * width;
@@ -129,11 +129,11 @@ void backward_rows(const GatedUnit* unit, const T* grad_y, const T* x, const T* 
         lanes::for_each_vector<T>(f, [&](int64_t i, auto count) {
           const auto gradient = lanes::load<T>(grad_y + row * f + i, count);
           lanes::Vector<T> value, slope, gate = load_biased(from, bias, i, count);
-          if (unit == nullptr) {
+          if (glu == nullptr) {
             Function::apply(gate, value, slope);
             store_gradient<T, A>(to, sums, i, gradient * slope, count);
           } else {
-            const auto given = gate;
+            const auto unclamped = gate;
             const lanes::Vector<T> zero{};
             gate = gate > limit ? gate - gate + limit : gate;
             Function::apply(gate, value, slope);
@@ -143,7 +143,7 @@ void backward_rows(const GatedUnit* unit, const T* grad_y, const T* x, const T* 
             up_gradient = up < -limit ? zero : up_gradient;
             up = up > limit ? up - up + limit : up;
             up = up < -limit ? up - up - limit : up;
-            slope = given > limit ? zero : slope;
+            slope = unclamped > limit ? zero : slope;
             store_gradient<T, A>(to, sums, i, gradient * (up + offset) * slope, count);
             store_gradient<T, A>(to, sums, f + i, up_gradient, count);
           }
@@ -172,26 +172,26 @@ void with_activation(Activation activation, const Body& body) {
 }  // namespace
 
 template <typename T>
-void activation_forward(Activation activation, const GatedUnit* unit, const T* x, const T* bias,
+void activation_forward(Activation activation, const GluOptions* glu, const T* x, const T* bias,
                         T* y, int64_t rows, int64_t f) {
   with_activation(activation, [&](auto function) {
-    forward_rows<decltype(function), T>(unit, x, bias, y, rows, f);
+    forward_rows<decltype(function), T>(glu, x, bias, y, rows, f);
   });
 }
 
 template <typename T, typename A>
-void activation_backward(Activation activation, const GatedUnit* unit, const T* grad_y, const T* x,
+void activation_backward(Activation activation, const GluOptions* glu, const T* grad_y, const T* x,
                          const T* bias, T* grad_x, A* partials, const RowBlocks& blocks,
                          int64_t f) {
   with_activation(activation, [&](auto function) {
-    backward_rows<decltype(function), T, A>(unit, grad_y, x, bias, grad_x, partials, blocks, f);
+    backward_rows<decltype(function), T, A>(glu, grad_y, x, bias, grad_x, partials, blocks, f);
   });
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                                \
-  template void activation_forward(Activation, const GatedUnit*, const T*, const T*, T*, int64_t, \
-                                   int64_t);                                                      \
-  template void activation_backward(Activation, const GatedUnit*, const T*, const T*, const T*,   \
+#define MEGATRON_INSTANTIATE(T, A)                                                                 \
+  template void activation_forward(Activation, const GluOptions*, const T*, const T*, T*, int64_t, \
+                                   int64_t);                                                       \
+  template void activation_backward(Activation, const GluOptions*, const T*, const T*, const T*,   \
                                     T*, A*, const RowBlocks&, int64_t);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)

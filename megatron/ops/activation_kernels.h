@@ -4,28 +4,29 @@
 #include <cstdint>
 #include <limits>
 
-#include "megatron/ops/matmul/column_sum.h"
+#include "megatron/ops/matmul/column_sum_kernels.h"
 
 namespace megatron::kernels {
 
 enum class Activation { gelu, gelu_tanh, squared_relu, silu, quick_gelu };
 
-// What a gated unit does besides: y = activation(min(gate, limit)) * (clamp(up, -limit, limit) +
-// offset). The default changes nothing.
-struct GatedUnit {
-  double limit = std::numeric_limits<double>::infinity();
-  double offset = 0;
+// A gated linear unit as in GPT-OSS: activation(min(gate, clamp_value)) * (clamp(up, -clamp_value,
+// clamp_value) + linear_offset). The defaults give activation(gate) * up.
+struct GluOptions {
+  double clamp_value = std::numeric_limits<double>::infinity();
+  double linear_offset = 0;
 };
 
-// y [rows, f] = activation(x + bias); with a gated unit: x [rows, 2f], the gate's columns first.
-// bias and unit may be null.
+// y [rows, f] = activation(x + bias). With `glu`, x is [rows, 2f] with the gate's columns first.
+// bias and glu may be null.
 template <typename T>
-void activation_forward(Activation activation, const GatedUnit* unit, const T* x, const T* bias,
+void activation_forward(Activation activation, const GluOptions* glu, const T* x, const T* bias,
                         T* y, int64_t rows, int64_t f);
 
-// grad_x like x, and the partial column sums of grad_x ([blocks.count, width of x]) unless null.
+// grad_x has x's shape. partials receives the partial column sums of grad_x, [blocks.count, width
+// of x], unless it is null.
 template <typename T, typename A>
-void activation_backward(Activation activation, const GatedUnit* unit, const T* grad_y, const T* x,
+void activation_backward(Activation activation, const GluOptions* glu, const T* grad_y, const T* x,
                          const T* bias, T* grad_x, A* partials, const RowBlocks& blocks, int64_t f);
 
 }  // namespace megatron::kernels

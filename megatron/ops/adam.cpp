@@ -1,10 +1,11 @@
-// Optimizer steps and the gradient norm: checks, dispatch, reference versions.
+// Optimizer steps and the squared norm: checks, dispatch, and the unfused versions.
 #include "megatron/ops/adam.h"
 
 #include <cmath>
 
 #include <ATen/ATen.h>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/adam_kernels.h"
 #include "megatron/ops/core/dispatch.h"
 
@@ -12,7 +13,7 @@ namespace megatron {
 
 namespace {
 
-// A state tensor: like master in dtype, numel and device, and contiguous.
+// A state tensor has master's dtype, device and numel, and is contiguous.
 void check_state(const at::Tensor& state, const at::Tensor& master, std::string_view operation,
                  std::string_view name) {
   check_alike(state, master, operation, name);
@@ -41,8 +42,8 @@ void check_step(const at::Tensor& master, const at::Tensor& grad, const at::Tens
         master.numel(), model_copy.numel(), model_copy.is_contiguous() ? "" : " in a strided view");
 }
 
-// Calls body(A, G, C, grad, model_copy) with the kernel's types; what no kernel takes is converted
-// before (the gradient) or after (the copy).
+// Calls body(A{}, G{}, C{}, grad, model_copy) with types that have a kernel. A gradient of another
+// dtype is converted before the step; a model copy of another dtype is filled after it.
 template <typename Body>
 void with_step_types(const at::Tensor& master, const at::Tensor& grad, at::Tensor model_copy,
                      const Body& body) {
@@ -83,15 +84,14 @@ void check_sgd(const at::Tensor& master, const at::Tensor& momentum_buffer, cons
                const at::Tensor& model_copy, const SgdArguments& arguments) {
   check_step(master, grad, model_copy, "sgd_step");
   check(arguments.momentum == 0 || momentum_buffer.defined(),
-        "sgd_step: Expected a momentum_buffer where momentum is {}, but got none",
-        arguments.momentum);
+        "sgd_step: Expected a momentum_buffer for momentum {}, but got none", arguments.momentum);
   if (momentum_buffer.defined())
     check_state(momentum_buffer, master, "sgd_step", "momentum_buffer");
 }
 
 }  // namespace
 
-namespace reference {
+namespace unfused {
 
 void adam_step(at::Tensor& master, at::Tensor& exp_avg, at::Tensor& exp_avg_sq,
                const at::Tensor& grad, at::Tensor model_copy, const AdamArguments& arguments) {
@@ -131,13 +131,13 @@ void sgd_step(at::Tensor& master, at::Tensor& momentum_buffer, const at::Tensor&
   if (model_copy.defined()) model_copy.detach().copy_(p.view(model_copy.sizes()));
 }
 
-}  // namespace reference
+}  // namespace unfused
 
 void adam_step(at::Tensor& master, at::Tensor& exp_avg, at::Tensor& exp_avg_sq,
                const at::Tensor& grad, at::Tensor model_copy, const AdamArguments& arguments) {
   check_adam(master, exp_avg, exp_avg_sq, grad, model_copy, arguments);
   if (!master.is_cpu()) {
-    return reference::adam_step(master, exp_avg, exp_avg_sq, grad, model_copy, arguments);
+    return unfused::adam_step(master, exp_avg, exp_avg_sq, grad, model_copy, arguments);
   }
   const double step = static_cast<double>(arguments.step);
   const kernels::AdamScalars scalars{
@@ -165,8 +165,13 @@ void sgd_step(at::Tensor& master, at::Tensor& momentum_buffer, const at::Tensor&
               at::Tensor model_copy, const SgdArguments& arguments) {
   check_sgd(master, momentum_buffer, grad, model_copy, arguments);
   if (!master.is_cpu()) {
-    return reference::sgd_step(master, momentum_buffer, grad, model_copy, arguments);
+    return unfused::sgd_step(master, momentum_buffer, grad, model_copy, arguments);
   }
+  const kernels::SgdScalars scalars{.lr = arguments.lr,
+                                    .momentum = arguments.momentum,
+                                    .l2 = arguments.weight_decay,
+                                    .first_step = arguments.first_step,
+                                    .grad_scale = arguments.grad_scale};
   with_step_types(master, grad, model_copy,
                   [&](auto a, auto g, auto c, const at::Tensor& gradient, at::Tensor& copy) {
                     using A = decltype(a);
@@ -175,7 +180,7 @@ void sgd_step(at::Tensor& master, at::Tensor& momentum_buffer, const at::Tensor&
                     kernels::sgd<A, G, C>(master.numel(), static_cast<A*>(master.data_ptr()),
                                           data_or_null<A>(momentum_buffer),
                                           gradient.const_data_ptr<G>(), data_or_null<C>(copy),
-                                          arguments);
+                                          scalars);
                   });
 }
 
@@ -188,7 +193,7 @@ double squared_norm(const at::Tensor& flat) {
     const at::Tensor wide = values.to(at::kDouble);
     return (wide * wide).sum().item<double>();
   }
-  std::vector<double> sums((values.numel() + kernels::kNormBlock - 1) / kernels::kNormBlock);
+  std::vector<double> sums(ceil_div(values.numel(), kernels::kNormBlock));
   dispatch_dtype(values.scalar_type(), [&](auto type) {
     using T = decltype(type);
     kernels::block_square_sums<T>(values.numel(), values.const_data_ptr<T>(), sums.data());

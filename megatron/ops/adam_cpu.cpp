@@ -1,6 +1,7 @@
 // Optimizer steps and sums of squares: CPU kernels.
 #include <algorithm>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/ops/adam_kernels.h"
 #include "megatron/ops/core/parallel_for.h"
 #include "megatron/ops/core/vector_math.h"
@@ -15,8 +16,10 @@ template <typename A, typename G, typename C>
 void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C* model_copy,
           const AdamScalars& scalars) {
   const A decay = static_cast<A>(scalars.decay), l2 = static_cast<A>(scalars.l2);
-  const A beta1 = static_cast<A>(scalars.beta1), rest1 = static_cast<A>(1 - scalars.beta1);
-  const A beta2 = static_cast<A>(scalars.beta2), rest2 = static_cast<A>(1 - scalars.beta2);
+  const A beta1 = static_cast<A>(scalars.beta1),
+          one_minus_beta1 = static_cast<A>(1 - scalars.beta1);
+  const A beta2 = static_cast<A>(scalars.beta2),
+          one_minus_beta2 = static_cast<A>(1 - scalars.beta2);
   const A rate = static_cast<A>(scalars.rate), correction = static_cast<A>(scalars.correction);
   const A eps = static_cast<A>(scalars.eps), grad_scale = static_cast<A>(scalars.grad_scale);
   parallel_for(0, count, kOptimizerGrain, [&](int64_t first, int64_t last) {
@@ -25,8 +28,8 @@ void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C*
       auto p = lanes::load<A>(master + i, size);
       const auto g = lanes::load<G>(grad + i, size) * grad_scale + p * l2;
       p = p * decay;
-      const auto m = lanes::load<A>(exp_avg + i, size) * beta1 + g * rest1;
-      const auto v = lanes::load<A>(exp_avg_sq + i, size) * beta2 + g * g * rest2;
+      const auto m = lanes::load<A>(exp_avg + i, size) * beta1 + g * one_minus_beta1;
+      const auto v = lanes::load<A>(exp_avg_sq + i, size) * beta2 + g * g * one_minus_beta2;
       p = p - m * rate / (lanes::sqrt(v * correction) + eps);
       lanes::store<A>(exp_avg + i, m, size);
       lanes::store<A>(exp_avg_sq + i, v, size);
@@ -38,11 +41,11 @@ void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C*
 
 template <typename A, typename G, typename C>
 void sgd(int64_t count, A* master, A* buffer, const G* grad, C* model_copy,
-         const SgdArguments& arguments) {
-  const A rate = static_cast<A>(arguments.lr), momentum = static_cast<A>(arguments.momentum);
-  const A l2 = static_cast<A>(arguments.weight_decay);
-  const A grad_scale = static_cast<A>(arguments.grad_scale);
-  const bool first_step = arguments.first_step;
+         const SgdScalars& scalars) {
+  const A rate = static_cast<A>(scalars.lr), momentum = static_cast<A>(scalars.momentum);
+  const A l2 = static_cast<A>(scalars.l2);
+  const A grad_scale = static_cast<A>(scalars.grad_scale);
+  const bool first_step = scalars.first_step;
   parallel_for(0, count, kOptimizerGrain, [&](int64_t first, int64_t last) {
     lanes::for_each_vector<A>(last - first, [&](int64_t offset, auto size) {
       const int64_t i = first + offset;
@@ -61,14 +64,14 @@ void sgd(int64_t count, A* master, A* buffer, const G* grad, C* model_copy,
 
 namespace {
 
-using HalfFloats = float __attribute__((vector_size(32)));
+using EightFloats = float __attribute__((vector_size(32)));
 
-// 8 elements as doubles.
+// Loads 8 elements as doubles.
 MEGATRON_INLINE lanes::Doubles load_doubles(const double* from) {
   return lanes::load<double>(from);
 }
 MEGATRON_INLINE lanes::Doubles load_doubles(const float* from) {
-  HalfFloats values;
+  EightFloats values;
   std::memcpy(&values, from, sizeof(values));
   return __builtin_convertvector(values, lanes::Doubles);
 }
@@ -82,7 +85,7 @@ MEGATRON_INLINE lanes::Doubles load_doubles(const c10::BFloat16* from) {
 
 template <typename T>
 void block_square_sums(int64_t count, const T* values, double* block_sums) {
-  const int64_t blocks = (count + kNormBlock - 1) / kNormBlock;
+  const int64_t blocks = ceil_div(count, kNormBlock);
   parallel_for(0, blocks, 2, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
       const T* from = values + block * kNormBlock;
@@ -95,16 +98,16 @@ void block_square_sums(int64_t count, const T* values, double* block_sums) {
           sums[j] += value * value;
         }
       }
-      double rest = 0;
-      for (; i < size; ++i) rest += static_cast<double>(from[i]) * static_cast<double>(from[i]);
-      block_sums[block] = lanes::sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest;
+      double tail = 0;
+      for (; i < size; ++i) tail += static_cast<double>(from[i]) * static_cast<double>(from[i]);
+      block_sums[block] = lanes::sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3])) + tail;
     }
   });
 }
 
 #define MEGATRON_INSTANTIATE(A, G, C)                                        \
   template void adam(int64_t, A*, A*, A*, const G*, C*, const AdamScalars&); \
-  template void sgd(int64_t, A*, A*, const G*, C*, const SgdArguments&);
+  template void sgd(int64_t, A*, A*, const G*, C*, const SgdScalars&);
 MEGATRON_INSTANTIATE(float, float, float)
 MEGATRON_INSTANTIATE(float, float, c10::BFloat16)
 MEGATRON_INSTANTIATE(float, c10::BFloat16, float)

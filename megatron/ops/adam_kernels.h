@@ -1,17 +1,15 @@
-// The optimizer kernels' interface: plain pointers. A is float or double, G the gradient's type, C
-// the model copy's (A itself where there is none or it is copied later).
+// The optimizer kernels' interface: plain pointers. A is the dtype of the state (float or double),
+// G that of the gradient, C that of the model copy.
 #pragma once
 
 #include <cstdint>
 
-#include "megatron/ops/adam.h"
-
 namespace megatron::kernels {
 
-// Scalars of one Adam step, prepared in double.
+// The scalars of an Adam step, computed in double.
 struct AdamScalars {
-  double decay;  // the factor of decoupled decay, 1 - lr * weight_decay
-  double l2;     // weight_decay where it is not decoupled
+  double decay;  // factor of decoupled weight decay, 1 - lr * weight_decay
+  double l2;     // weight_decay if it is not decoupled, else 0
   double beta1, beta2;
   double rate;        // lr / (1 - beta1^step)
   double correction;  // 1 / (1 - beta2^step)
@@ -24,12 +22,20 @@ template <typename A, typename G, typename C>
 void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C* model_copy,
           const AdamScalars& scalars);
 
-// buffer may be null (no momentum), model_copy too.
+struct SgdScalars {
+  double lr;
+  double momentum;
+  double l2;
+  bool first_step;  // buffer = gradient, without reading buffer
+  double grad_scale;
+};
+
+// buffer may be null (no momentum), and so may model_copy.
 template <typename A, typename G, typename C>
 void sgd(int64_t count, A* master, A* buffer, const G* grad, C* model_copy,
-         const SgdArguments& arguments);
+         const SgdScalars& scalars);
 
-// Sums of squares over blocks of kNormBlock elements -> block_sums.
+// Sums of squares over blocks of kNormBlock elements.
 inline constexpr int64_t kNormBlock = 16384;
 template <typename T>
 void block_square_sums(int64_t count, const T* values, double* block_sums);

@@ -1,4 +1,5 @@
-// The local part of the vocab-parallel embedding: checks, autograd, dispatch, reference.
+// The local part of the vocab-parallel embedding: checks, autograd, dispatch, and the
+// unfused version.
 #include "megatron/ops/embedding.h"
 
 #include <ATen/ATen.h>
@@ -27,7 +28,7 @@ void add_rows(const kernels::EmbeddingShape& shape, const at::Tensor& grad, cons
                                     gradient.mutable_data_ptr<G>());
 }
 
-// gradient [v_p,h] += the rows of grad [s,b,h].
+// gradient [v_p, h] += rows of grad [s, b, h] by id.
 void accumulate_rows(const kernels::EmbeddingShape& shape, const at::Tensor& grad,
                      const at::Tensor& ids, at::Tensor& gradient) {
   if (grad.scalar_type() == at::kBFloat16 && gradient.scalar_type() == at::kFloat) {
@@ -49,7 +50,7 @@ class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
     context->save_for_backward({flat_ids});
     context->saved_data["weight_sizes"] = weight.sizes().vec();
     context->saved_data["vocab_start"] = vocab_start;
-    // Not a saved variable: other micro-batches change the buffer before this backward.
+    // Not a saved variable: other micro-batches modify the buffer before this backward.
     context->saved_data["main_grad"] = main_grad.value_or(at::Tensor());
     const at::Tensor table = weight.contiguous();
     at::Tensor out = at::empty({ids.size(1), ids.size(0), weight.size(1)}, weight.options());
@@ -108,8 +109,8 @@ void check_embedding(const at::Tensor& weight, const at::Tensor& ids, const at::
         c10::toString(main_grad.scalar_type()));
 }
 
-// The same for devices and dtypes without a kernel.
-class PlainEmbeddingFunction : public torch::autograd::Function<PlainEmbeddingFunction> {
+// For devices and dtypes without a kernel.
+class UnfusedEmbeddingFunction : public torch::autograd::Function<UnfusedEmbeddingFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight,
                             const at::Tensor& ids, int64_t vocab_start,
@@ -118,7 +119,7 @@ class PlainEmbeddingFunction : public torch::autograd::Function<PlainEmbeddingFu
     context->saved_data["weight_sizes"] = weight.sizes().vec();
     context->saved_data["vocab_start"] = vocab_start;
     context->saved_data["main_grad"] = main_grad.value_or(at::Tensor());
-    return reference::embedding_lookup(weight, ids, vocab_start);
+    return unfused::embedding_lookup(weight, ids, vocab_start);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -129,8 +130,8 @@ class PlainEmbeddingFunction : public torch::autograd::Function<PlainEmbeddingFu
     const at::Tensor grad = gradients[0];
     const at::Tensor local = ids.t().reshape({-1}) - context->saved_data["vocab_start"].toInt();
     const at::Tensor here = local.ge(0).logical_and(local.lt(sizes[0]));
-    // Rows held elsewhere go to a row of their own, which is dropped: the padding index of the
-    // embedding's backward, whose sums are in a fixed order (it sorts the ids).
+    // Ids of other shards are mapped to an extra row, which is dropped: it is the padding index of
+    // embedding_dense_backward, which sorts the ids and so sums in a fixed order.
     const at::Tensor rows = at::where(here, local, at::full_like(local, sizes[0]));
     const at::Tensor dense =
         at::embedding_dense_backward(grad.reshape({-1, sizes[1]}), rows, sizes[0] + 1,
@@ -146,7 +147,7 @@ class PlainEmbeddingFunction : public torch::autograd::Function<PlainEmbeddingFu
 
 }  // namespace
 
-namespace reference {
+namespace unfused {
 
 at::Tensor embedding_lookup(const at::Tensor& weight, const at::Tensor& ids, int64_t vocab_start) {
   const at::Tensor local = ids.t() - vocab_start;
@@ -159,14 +160,14 @@ at::Tensor embedding_lookup(const at::Tensor& weight, const at::Tensor& ids, int
   return at::where(here.unsqueeze(2), found, at::zeros({}, found.options()));
 }
 
-}  // namespace reference
+}  // namespace unfused
 
 at::Tensor embedding_lookup(const at::Tensor& weight, const at::Tensor& ids, int64_t vocab_start,
                             const at::Tensor& main_grad) {
   check_embedding(weight, ids, main_grad);
   const auto buffer = optional_tensor(main_grad.defined() ? main_grad.detach() : main_grad);
   if (use_cpu_kernel(weight)) return EmbeddingFunction::apply(weight, ids, vocab_start, buffer);
-  return PlainEmbeddingFunction::apply(weight, ids, vocab_start, buffer);
+  return UnfusedEmbeddingFunction::apply(weight, ids, vocab_start, buffer);
 }
 
 }  // namespace megatron

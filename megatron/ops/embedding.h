@@ -1,4 +1,4 @@
-// The local part of the vocab-parallel embedding: rows of a weight shard looked up by global ids.
+// The local part of the vocab-parallel embedding: rows of a weight shard, looked up by global ids.
 #pragma once
 
 #include <cstdint>
@@ -7,19 +7,19 @@
 
 namespace megatron {
 
-// weight [v_p,h] holds the rows vocab_start..vocab_start+v_p-1 of the table; ids [b,s] int64,
-// global -> [s,b,h] (the layout that the transformer blocks use), zero where an id is not held
-// here. Negative ids are an Error (on the CPU; elsewhere they give zeros).
+// weight [v_p, h] holds rows vocab_start .. vocab_start + v_p - 1 of the table; ids [b, s] int64,
+// global -> [s, b, h], the layout of the transformer blocks. Ids outside the shard give zeros.
+// Negative ids throw Error on the CPU; on other devices they give zeros.
 //
-// Backward adds the rows' gradients, in the order of the ids, into `main_grad` ([v_p,h],
-// contiguous, weight's dtype or its accumulation dtype) where it is defined, and then gives the
-// weight no gradient of its own; else it returns a dense gradient.
+// Backward adds the gradients of the rows, in the order of the ids, into `main_grad` where that is
+// defined ([v_p, h], contiguous, in weight's dtype or its accumulation dtype), and the weight then
+// gets no gradient of its own; otherwise it returns a dense gradient.
 at::Tensor embedding_lookup(const at::Tensor& weight, const at::Tensor& ids, int64_t vocab_start,
                             const at::Tensor& main_grad);
 
-namespace reference {
-// Differentiable; the weight's gradient is returned.
+// The same lookup composed of libtorch operators; autograd returns the weight gradient.
+namespace unfused {
 at::Tensor embedding_lookup(const at::Tensor& weight, const at::Tensor& ids, int64_t vocab_start);
-}  // namespace reference
+}  // namespace unfused
 
 }  // namespace megatron

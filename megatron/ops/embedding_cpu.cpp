@@ -1,4 +1,4 @@
-// Embedding rows: CPU kernels.
+// Embedding lookup and its backward: CPU kernels.
 #include <algorithm>
 
 #include "megatron/ops/core/parallel_for.h"
@@ -26,7 +26,7 @@ void embedding_forward(const EmbeddingShape& shape, const T* weight, const int64
 template <typename T, typename G>
 void embedding_backward(const EmbeddingShape& shape, const T* grad, const int64_t* ids,
                         G* gradient) {
-  // Threads share the columns, so that every row is added to in the order of the ids.
+  // Threads divide the columns, so each row accumulates in the order of the ids.
   parallel_for(0, shape.h, 64, [&](int64_t first, int64_t last) {
     for (int64_t b = 0; b < shape.b; ++b) {
       for (int64_t s = 0; s < shape.s; ++s) {

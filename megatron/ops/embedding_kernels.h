@@ -11,11 +11,12 @@ struct EmbeddingShape {
   int64_t vocab_rows;
 };
 
-// out [s,b,h] <- rows of weight [vocab_rows, h] chosen by ids [b,s]; zero for ids held elsewhere.
+// out [s, b, h] = rows of weight [vocab_rows, h] chosen by ids [b, s]; zero for ids outside the
+// shard.
 template <typename T>
 void embedding_forward(const EmbeddingShape& shape, const T* weight, const int64_t* ids, T* out);
 
-// gradient [vocab_rows, h] += rows of grad [s,b,h], in the order of ids.
+// gradient [vocab_rows, h] += rows of grad [s, b, h], in the order of ids.
 template <typename T, typename G>
 void embedding_backward(const EmbeddingShape& shape, const T* grad, const int64_t* ids,
                         G* gradient);

@@ -1,4 +1,4 @@
-// LayerNorm and RMSNorm: checks, autograd and dispatch. The reference versions are plain ATen.
+// LayerNorm and RMSNorm: checks, autograd, dispatch, and the unfused versions.
 #include "megatron/ops/norm.h"
 
 #include <ATen/ATen.h>
@@ -6,6 +6,7 @@
 
 #include "megatron/ops/core/accumulation_type.h"
 #include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/matmul/column_sum.h"
 #include "megatron/ops/norm_kernels.h"
 
 namespace megatron {
@@ -15,7 +16,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// bias undefined: RMSNorm.
+// LayerNorm, or RMSNorm if bias is undefined.
 class NormFunction : public torch::autograd::Function<NormFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
@@ -28,18 +29,17 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     const at::Tensor wide_bias = centred ? bias.to(dtype).contiguous() : bias;
     at::Tensor mean;
     if (centred) mean = at::empty({rows.size(0)}, x.options().dtype(dtype));
-    at::Tensor inverse_deviation = at::empty({rows.size(0)}, x.options().dtype(dtype));
+    at::Tensor rstd = at::empty({rows.size(0)}, x.options().dtype(dtype));
     at::Tensor y = at::empty(x.sizes(), x.options());
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::norm_forward<T, A>(centred, rows.const_data_ptr<T>(),
-                                  wide_weight.const_data_ptr<A>(), data_or_null<A>(wide_bias),
-                                  static_cast<A>(eps), y.mutable_data_ptr<T>(),
-                                  data_or_null<A>(mean), inverse_deviation.mutable_data_ptr<A>(),
-                                  rows.size(0), rows.size(1));
+      kernels::norm_forward<T, A>(
+          centred, rows.const_data_ptr<T>(), wide_weight.const_data_ptr<A>(),
+          data_or_null<A>(wide_bias), static_cast<A>(eps), y.mutable_data_ptr<T>(),
+          data_or_null<A>(mean), rstd.mutable_data_ptr<A>(), rows.size(0), rows.size(1));
     });
-    context->save_for_backward({x, weight, mean, inverse_deviation});
+    context->save_for_backward({x, weight, mean, rstd});
     context->saved_data["bias_dtype"] =
         static_cast<int64_t>((centred ? bias : weight).scalar_type());
     return y;
@@ -51,7 +51,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     const at::Tensor& x = saved[0];
     const at::Tensor& weight = saved[1];
     const at::Tensor& mean = saved[2];
-    const at::Tensor& inverse_deviation = saved[3];
+    const at::Tensor& rstd = saved[3];
     const bool centred = mean.defined();
     const auto bias_dtype = static_cast<at::ScalarType>(context->saved_data["bias_dtype"].toInt());
     const at::Tensor rows = flatten_rows(x);
@@ -67,8 +67,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
       using A = lanes::accumulation_t<T>;
       kernels::norm_backward<T, A>(centred, grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
                                    wide_weight.const_data_ptr<A>(), data_or_null<A>(mean),
-                                   inverse_deviation.const_data_ptr<A>(),
-                                   grad_x.mutable_data_ptr<T>(),
+                                   rstd.const_data_ptr<A>(), grad_x.mutable_data_ptr<T>(),
                                    weight_partials.mutable_data_ptr<A>(),
                                    data_or_null<A>(bias_partials), blocks, rows.size(1));
     });
@@ -100,7 +99,7 @@ void check_parameter(const at::Tensor& parameter, const at::Tensor& x, std::stri
 
 }  // namespace
 
-namespace reference {
+namespace unfused {
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double eps) {
@@ -116,19 +115,19 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return (wide * at::rsqrt(square + eps) * weight).to(x.scalar_type());
 }
 
-}  // namespace reference
+}  // namespace unfused
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double eps) {
   check_parameter(weight, x, "layer_norm", "weight");
   check_parameter(bias, x, "layer_norm", "bias");
-  if (!use_cpu_kernel(x)) return reference::layer_norm(x, weight, bias, eps);
+  if (!use_cpu_kernel(x)) return unfused::layer_norm(x, weight, bias, eps);
   return NormFunction::apply(x, weight, optional_tensor(bias), eps);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   check_parameter(weight, x, "rms_norm", "weight");
-  if (!use_cpu_kernel(x)) return reference::rms_norm(x, weight, eps);
+  if (!use_cpu_kernel(x)) return unfused::rms_norm(x, weight, eps);
   return NormFunction::apply(x, weight, std::optional<at::Tensor>(), eps);
 }
 

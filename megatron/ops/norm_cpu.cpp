@@ -7,8 +7,8 @@ namespace megatron::kernels {
 
 namespace {
 
-// The sum over a row of term(i, count), whose lanes from `count` on must be zero. Four accumulators
-// in turn hide the latency of the additions; the order depends on h only.
+// The sum of term(i, count) over a row; lanes of the term from `count` on must be zero. Four
+// accumulators hide the latency of the additions. The order depends on h only.
 template <typename T, typename Term>
 MEGATRON_INLINE lanes::accumulation_t<T> sum_row(int64_t h, const Term& term) {
   constexpr int width = lanes::width<T>;
@@ -25,44 +25,44 @@ MEGATRON_INLINE lanes::accumulation_t<T> sum_row(int64_t h, const Term& term) {
   return lanes::sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// 1 in the lanes below count.
+// 1 in the first `count` lanes, else 0.
 template <typename T>
-MEGATRON_INLINE lanes::Vector<T> present(int64_t count) {
+MEGATRON_INLINE lanes::Vector<T> lane_mask(int64_t count) {
   lanes::Vector<T> mask = {};
   for (int64_t i = 0; i < count; ++i) mask[i] = 1;
   return mask;
 }
 
 template <bool centred, typename T, typename A>
-void forward_rows(const T* x, const A* weight, const A* bias, A eps, T* y, A* mean,
-                  A* inverse_deviation, int64_t rows, int64_t h) {
+void forward_rows(const T* x, const A* weight, const A* bias, A eps, T* y, A* mean, A* rstd,
+                  int64_t rows, int64_t h) {
   parallel_for(0, rows, row_grain(h), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const T* from = x + row * h;
       T* to = y + row * h;
-      A centre = 0;
+      A row_mean = 0;
       if constexpr (centred) {
-        centre =
+        row_mean =
             sum_row<T>(
                 h, [&](int64_t i, int64_t count)
                        __attribute__((always_inline)) { return lanes::load<T>(from + i, count); }) /
             static_cast<A>(h);
-        mean[row] = centre;
+        mean[row] = row_mean;
       }
       const A square = sum_row<T>(
                            h,
                            [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-                             auto value = lanes::load<T>(from + i, count) - centre;
+                             auto value = lanes::load<T>(from + i, count) - row_mean;
                              if (centred && count != lanes::width<T>)
-                               value = value * present<T>(count);
+                               value = value * lane_mask<T>(count);
                              return value * value;
                            }) /
                        static_cast<A>(h);
-      const A scale = 1 / std::sqrt(square + eps);
-      inverse_deviation[row] = scale;
+      const A row_rstd = 1 / std::sqrt(square + eps);
+      rstd[row] = row_rstd;
       lanes::for_each_vector<T>(h, [&](int64_t i, auto count) {
-        auto value =
-            (lanes::load<T>(from + i, count) - centre) * scale * lanes::load<A>(weight + i, count);
+        auto value = (lanes::load<T>(from + i, count) - row_mean) * row_rstd *
+                     lanes::load<A>(weight + i, count);
         if constexpr (centred) value = value + lanes::load<A>(bias + i, count);
         lanes::store<T>(to + i, value, count);
       });
@@ -71,9 +71,9 @@ void forward_rows(const T* x, const A* weight, const A* bias, A eps, T* y, A* me
 }
 
 template <bool centred, typename T, typename A>
-void backward_rows(const T* grad_y, const T* x, const A* weight, const A* mean,
-                   const A* inverse_deviation, T* grad_x, A* weight_partials, A* bias_partials,
-                   const RowBlocks& blocks, int64_t h) {
+void backward_rows(const T* grad_y, const T* x, const A* weight, const A* mean, const A* rstd,
+                   T* grad_x, A* weight_partials, A* bias_partials, const RowBlocks& blocks,
+                   int64_t h) {
   parallel_for(0, blocks.count, 1, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
       A* weight_sums = weight_partials + block * h;
@@ -85,9 +85,9 @@ void backward_rows(const T* grad_y, const T* x, const A* weight, const A* mean,
       for (int64_t row = begin; row < end; ++row) {
         const T* gradient = grad_y + row * h;
         const T* from = x + row * h;
-        const A centre = centred ? mean[row] : A(0);
-        const A scale = inverse_deviation[row];
-        // Tail lanes: the loaded gradient is zero there, and so is every product with it.
+        const A row_mean = centred ? mean[row] : A(0);
+        const A row_rstd = rstd[row];
+        // In the tail lanes the loaded gradient is zero, and so is every product with it.
         A gradient_mean = 0;
         if constexpr (centred) {
           gradient_mean =
@@ -103,15 +103,16 @@ void backward_rows(const T* grad_y, const T* x, const A* weight, const A* mean,
                                  [&](int64_t i, int64_t count) __attribute__((always_inline)) {
                                    return lanes::load<T>(gradient + i, count) *
                                           lanes::load<A>(weight + i, count) *
-                                          ((lanes::load<T>(from + i, count) - centre) * scale);
+                                          ((lanes::load<T>(from + i, count) - row_mean) * row_rstd);
                                  }) /
                              static_cast<A>(h);
         lanes::for_each_vector<T>(h, [&](int64_t i, auto count) {
           const auto g = lanes::load<T>(gradient + i, count);
-          const auto normal = (lanes::load<T>(from + i, count) - centre) * scale;
+          const auto normal = (lanes::load<T>(from + i, count) - row_mean) * row_rstd;
           lanes::store<T>(
               grad_x + row * h + i,
-              (g * lanes::load<A>(weight + i, count) - gradient_mean - normal * projection) * scale,
+              (g * lanes::load<A>(weight + i, count) - gradient_mean - normal * projection) *
+                  row_rstd,
               count);
           lanes::store<A>(weight_sums + i, lanes::load<A>(weight_sums + i, count) + g * normal,
                           count);
@@ -128,24 +129,24 @@ void backward_rows(const T* grad_y, const T* x, const A* weight, const A* mean,
 
 template <typename T, typename A>
 void norm_forward(bool centred, const T* x, const A* weight, const A* bias, A eps, T* y, A* mean,
-                  A* inverse_deviation, int64_t rows, int64_t h) {
+                  A* rstd, int64_t rows, int64_t h) {
   if (centred) {
-    forward_rows<true>(x, weight, bias, eps, y, mean, inverse_deviation, rows, h);
+    forward_rows<true>(x, weight, bias, eps, y, mean, rstd, rows, h);
   } else {
-    forward_rows<false>(x, weight, bias, eps, y, mean, inverse_deviation, rows, h);
+    forward_rows<false>(x, weight, bias, eps, y, mean, rstd, rows, h);
   }
 }
 
 template <typename T, typename A>
 void norm_backward(bool centred, const T* grad_y, const T* x, const A* weight, const A* mean,
-                   const A* inverse_deviation, T* grad_x, A* weight_partials, A* bias_partials,
+                   const A* rstd, T* grad_x, A* weight_partials, A* bias_partials,
                    const RowBlocks& blocks, int64_t h) {
   if (centred) {
-    backward_rows<true>(grad_y, x, weight, mean, inverse_deviation, grad_x, weight_partials,
-                        bias_partials, blocks, h);
+    backward_rows<true>(grad_y, x, weight, mean, rstd, grad_x, weight_partials, bias_partials,
+                        blocks, h);
   } else {
-    backward_rows<false>(grad_y, x, weight, mean, inverse_deviation, grad_x, weight_partials,
-                         bias_partials, blocks, h);
+    backward_rows<false>(grad_y, x, weight, mean, rstd, grad_x, weight_partials, bias_partials,
+                         blocks, h);
   }
 }
 

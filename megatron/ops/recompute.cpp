@@ -23,11 +23,10 @@ at::DataPtr no_data(const c10::Storage& storage) {
   return {nullptr, storage.device()};
 }
 
-// Makes `empty`, and with it every tensor on it, read the memory of `full`.
+// Makes `empty`, and so every tensor that uses it, refer to the memory of `full`.
 void share_memory(c10::Storage& empty, const c10::Storage& full) {
-  check(empty.nbytes() == full.nbytes(),
-        "Expected a recomputed function to give {} bytes again, but got {}", empty.nbytes(),
-        full.nbytes());
+  check(empty.nbytes() == full.nbytes(), "Expected a recomputed output of {} bytes, but got {}",
+        empty.nbytes(), full.nbytes());
   auto owner = std::make_unique<c10::Storage>(full);
   void* const data = full.mutable_data();
   empty.set_data_ptr_noswap({data, owner.release(),
@@ -74,7 +73,7 @@ class RecomputeNode : public autograd::Node {
   }
 
   void discard(const Tensors& outputs) {
-    std::vector<c10::StorageImpl*> kept;  // what comes from outside is not ours to free
+    std::vector<c10::StorageImpl*> kept;  // storages that inputs share are not freed
     for (const autograd::SavedVariable& input : inputs_) {
       const at::Tensor tensor = input.unpack();
       if (tensor.defined()) kept.push_back(tensor.storage().unsafeGetStorageImpl());
@@ -89,17 +88,19 @@ class RecomputeNode : public autograd::Node {
     }
   }
 
-  // Once before backward goes through the node.
+  // Runs the function a second time, once for each backward through the node.
   void run_again() {
     if (second_run_) return;
     check(!released_,
-          "Expected backward to go through a recomputed part once, but got a second time; "
-          "retain_graph keeps what it needs");
+          "Expected one backward through a recomputed function, but got a second one; set "
+          "retain_graph in the first");
     check(!at::GradMode::is_enabled(),
-          "Expected backward through a recomputed part without create_graph, but got create_graph");
-    check(autograd::Engine::get_default_engine().is_checkpoint_valid(),
-          "Expected backward() through a recomputed part, but got grad() of chosen inputs; "
-          "backward() fills their grad()");
+          "Expected backward without create_graph through a recomputed function, but got "
+          "create_graph");
+    check(
+        autograd::Engine::get_default_engine().is_checkpoint_valid(),
+        "Expected backward() through a recomputed function, but got grad() of chosen inputs; call "
+        "backward() and read the inputs' grad()");
     SecondRun run;
     for (size_t i = 0; i < inputs_.size(); ++i) {
       const at::Tensor input = inputs_[i].unpack();
@@ -120,19 +121,20 @@ class RecomputeNode : public autograd::Node {
   TensorFunction function_;
   std::vector<autograd::SavedVariable> inputs_;
   std::vector<bool> input_requires_grad_;
-  std::vector<std::pair<size_t, c10::Storage>> discarded_;  // with the output's index
+  std::vector<std::pair<size_t, c10::Storage>> discarded_;  // index of the output, its storage
   std::optional<SecondRun> second_run_;
   bool released_ = false;
 };
 
-Recomputation::Recomputation(bool wanted, const TensorFunction& function, const Tensors& inputs) {
-  if (!wanted || !at::GradMode::is_enabled()) {
+Recomputation::Recomputation(bool recompute, const TensorFunction& function,
+                             const Tensors& inputs) {
+  if (!recompute || !at::GradMode::is_enabled()) {
     outputs_ = function(inputs);
     return;
   }
   bool differentiable = std::ranges::any_of(inputs, requires_grad);
   {
-    // Where no input requires a gradient, only a graph shows whether a parameter does.
+    // If no input requires a gradient, only a graph shows whether a captured parameter does.
     const at::AutoGradMode grad_mode(!differentiable);
     outputs_ = function(inputs);
     differentiable |= std::ranges::any_of(outputs_, requires_grad);

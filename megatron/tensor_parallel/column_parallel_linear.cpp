@@ -7,12 +7,6 @@
 
 namespace megatron {
 
-int64_t divide(int64_t numerator, int64_t denominator, const char* what) {
-  check(numerator % denominator == 0, "Expected {} to be a multiple of {}, but got {}; {} works",
-        what, denominator, numerator, (numerator / denominator + 1) * denominator);
-  return numerator / denominator;
-}
-
 ColumnParallelLinear::ColumnParallelLinear(const ColumnParallelLinearArguments& arguments,
                                            const LayerOptions& options)
     : options_(options),
@@ -47,14 +41,14 @@ at::Tensor ColumnParallelLinear::forward(const at::Tensor& input, const Paramete
                                          bool gather_output) const {
   const ParameterPtr& used = weight ? weight : weight_;
   check(used != nullptr,
-        "Expected a weight for a column-parallel layer that holds none, but got none");
+        "Expected a weight for a column-parallel layer that allocates none, but got none");
   const at::Tensor output =
       column_parallel_linear(input, *used, skip_bias_add_ ? at::Tensor() : bias(),
-                              {.tp = options_.tp.get(),
-                               .sequence_parallel = options_.sequence_parallel,
-                               .regathers_input = options_.regathers_input,
-                               .overlaps_pieces = options_.overlaps_pieces,
-                               .deferred = deferred_.get()});
+                             {.tp = options_.tp.get(),
+                              .sequence_parallel = options_.sequence_parallel,
+                              .all_gather_input_in_backward = options_.all_gather_input_in_backward,
+                              .tp_comm_overlap = options_.tp_comm_overlap,
+                              .deferred = deferred_.get()});
   return gather_output ? gather_from_tensor_model_parallel_region(output, *options_.tp) : output;
 }
 

@@ -11,22 +11,22 @@
 namespace megatron {
 namespace {
 
-// The whole input of an entry, on its way.
-struct ArrivingInput {
-  ArrivingInput(const at::Tensor& x, const ProcessGroup* group) : whole(x) {
+// The input of an entry, with its all-gather in flight.
+struct GatheredInput {
+  GatheredInput(const at::Tensor& x, const ProcessGroup* group) : gathered(x) {
     if (group == nullptr) return;
     std::vector<int64_t> shape = x.sizes().vec();
     shape[0] *= group->size();
-    whole = at::empty(shape, x.options());
-    pending = group->iall_gather(whole, x);
+    gathered = at::empty(shape, x.options());
+    all_gather = group->iall_gather(gathered, x);
   }
   const at::Tensor& wait() {
-    if (pending) std::exchange(pending, nullptr)->wait();
-    return whole;
+    if (all_gather) std::exchange(all_gather, nullptr)->wait();
+    return gathered;
   }
 
-  at::Tensor whole;
-  std::shared_ptr<Work> pending;
+  at::Tensor gathered;
+  std::shared_ptr<Work> all_gather;
 };
 
 }  // namespace
@@ -42,11 +42,11 @@ void DeferredWeightGradients::compute() {
   RECORD_USER_SCOPE("deferred weight gradients");
   const at::NoGradGuard no_grad;
   std::vector<Entry> entries = std::exchange(entries_, {});
-  ArrivingInput next(entries[0].x, entries[0].gather);
+  GatheredInput next(entries[0].x, entries[0].gather);
   for (size_t i = 0; i < entries.size(); ++i) {
-    ArrivingInput current = std::move(next);
+    GatheredInput current = std::move(next);
     const at::Tensor x = current.wait();
-    if (i + 1 < entries.size()) next = ArrivingInput(entries[i + 1].x, entries[i + 1].gather);
+    if (i + 1 < entries.size()) next = GatheredInput(entries[i + 1].x, entries[i + 1].gather);
     accumulate_weight_gradient(entries[i].main_grad, flatten_rows(entries[i].grad_output),
                                flatten_rows(x));
     entries[i] = {};

@@ -1,6 +1,6 @@
-// Weight gradients that wait for the end of a step (Megatron's defer_embedding_wgrad_compute): the
-// last pipeline stage computes those of its large output layer when its other backward passes are
-// done, while the stages before it still wait for theirs.
+// Weight gradients that are deferred to the end of a step (Megatron's
+// defer_embedding_wgrad_compute): the last pipeline stage computes those of its large output layer
+// after its other backward passes, while earlier stages are still in their backward passes.
 #pragma once
 
 #include <cstdint>
@@ -14,19 +14,19 @@ namespace megatron {
 
 class DeferredWeightGradients {
  public:
-  // Of at most `limit` backward passes at a time; 0: of any number.
+  // Defers those of up to `limit` backward passes; 0 means no limit.
   explicit DeferredWeightGradients(int64_t limit) : limit_(limit) {}
 
   bool accepts() const { return limit_ == 0 || pending() < limit_; }
   int64_t pending() const { return static_cast<int64_t>(entries_.size()); }
 
-  // Keeps what grad_output^T x, to be added into main_grad [out, in], is made of: grad_output
-  // [..., out] and x [..., in], or this rank's part of x along dimension 0 where `gather` is its
-  // group. The group must outlive the entry.
+  // Defers main_grad [out, in] += grad_output^T x, with grad_output [..., out] and x [..., in]. If
+  // `gather` is not null, x is this rank's shard along dimension 0, and is all-gathered over that
+  // group first. The group must outlive the entry.
   void add(at::Tensor main_grad, at::Tensor grad_output, at::Tensor x, const ProcessGroup* gather);
 
-  // Computes them in the order in which they came, and forgets them. Collective over the group of
-  // parts: the next whole input arrives beside each product.
+  // Computes and removes all entries, in the order in which they were added. Collective over their
+  // groups: the next input is gathered during each matmul.
   void compute();
 
  private:

@@ -1,4 +1,4 @@
-// What every module needs to allocate its part: dtype, device and the tensor-parallel group.
+// Options shared by all tensor-parallel layers: dtype, device, groups and kinds of communication.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,19 +12,17 @@ struct LayerOptions {
   at::TensorOptions tensor;  // dtype and device of the parameters
   ProcessGroupPtr tp;
   bool sequence_parallel = false;
-  // Column-parallel layers gather their input again in backward instead of keeping it whole.
-  bool regathers_input = false;
-  // With sequence parallelism: exchanges come in pieces, beside the products of other pieces.
-  bool overlaps_pieces = false;
-  ProcessGroupPtr cp = nullptr;  // who shares a sequence; null: nobody
+  // With sequence parallelism, column-parallel layers save their local input and all-gather it
+  // again in backward, instead of saving the gathered input.
+  bool all_gather_input_in_backward = false;
+  // With sequence parallelism, collectives run in pieces that overlap with matmuls.
+  bool tp_comm_overlap = false;
+  ProcessGroupPtr cp = nullptr;  // ranks that share a sequence; null without context parallelism
 
-  // The marks of a parameter that is split along `dim` (or, with -1, not at all).
+  // The sharding of a parameter that is partitioned along `dim`, or replicated if that is -1.
   TensorParallelSharding sharding(int dim = -1, int stride = 1) const {
     return {dim, stride, tp->rank(), tp->size()};
   }
 };
-
-// `numerator` over `denominator` where it divides. Throws Error naming `what` otherwise.
-int64_t divide(int64_t numerator, int64_t denominator, const char* what);
 
 }  // namespace megatron

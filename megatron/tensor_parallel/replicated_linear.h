@@ -1,6 +1,6 @@
-// A linear layer that every tensor-parallel rank holds whole: Y = X W^T, without bias and without
-// communication (Megatron's parallel_mode "duplicated"). For projections onto few features, where
-// splitting would cost an exchange of the input's gradient.
+// A linear layer that is replicated on every tensor-parallel rank: Y = X W^T, without bias and
+// without communication (Megatron's parallel_mode "duplicated"). For projections to few features:
+// partitioning them would cost a reduction of the input gradient.
 #pragma once
 
 #include "megatron/base/megatron_module.h"
@@ -18,9 +18,8 @@ class ReplicatedLinear : public MegatronModule {
  public:
   ReplicatedLinear(const ReplicatedLinearArguments& arguments, const LayerOptions& options);
 
-  // input [s, b, input_size] -> [s, b, output_size]; with sequence parallelism this rank's [s/tp,
-  // b,
-  // ...] of both, and the ranks' weight gradients are summed.
+  // input [s, b, input_size] -> [s, b, output_size]. With sequence parallelism both are sequence
+  // shards [s/tp, b, ...], and the weight is marked so that its gradient is summed over the ranks.
   at::Tensor forward(const at::Tensor& input) const;
 
  private:

@@ -26,7 +26,7 @@ RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments
 }
 
 at::Tensor RowParallelLinear::forward(const at::Tensor& input) const {
-  if (options_.sequence_parallel && options_.overlaps_pieces && options_.tp->size() > 1)
+  if (options_.sequence_parallel && options_.tp_comm_overlap && options_.tp->size() > 1)
     return overlapped_row_parallel_linear(input, *weight_, *options_.tp);
   const at::Tensor partial = linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
   return options_.sequence_parallel

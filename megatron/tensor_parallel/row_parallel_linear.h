@@ -1,5 +1,5 @@
-// A linear layer whose input features are split over the tensor-parallel group: Y = sum_p X_p W_p^T
-// (+ b).
+// A linear layer whose input features are partitioned over the tensor-parallel group:
+// Y = sum over ranks of X_p W_p^T.
 #pragma once
 
 #include "megatron/base/megatron_module.h"
@@ -8,7 +8,7 @@
 namespace megatron {
 
 struct RowParallelLinearArguments {
-  int64_t input_size = 0;  // of the whole group
+  int64_t input_size = 0;  // global
   int64_t output_size = 0;
   bool bias = true;
   double init_std = 0.02;
@@ -19,7 +19,7 @@ class RowParallelLinear : public MegatronModule {
   RowParallelLinear(const RowParallelLinearArguments& arguments, const LayerOptions& options);
 
   // input [s, b, input_size/tp] -> [s, b, output_size], or [s/tp, b, output_size] with sequence
-  // parallelism. Does not add the bias: the caller fuses it after the reduction (see bias()).
+  // parallelism. Does not add the bias: the caller fuses it into the next operator (see bias()).
   at::Tensor forward(const at::Tensor& input) const;
 
   at::Tensor bias() const { return bias_ ? bias_->data : at::Tensor(); }

@@ -1,4 +1,5 @@
-// The product of a row-parallel layer with its reduce-scatter, piece by piece (--tp-comm-overlap).
+// The autograd function of a row-parallel linear layer with sequence parallelism, whose matmuls
+// overlap with its communication (--tp-comm-overlap).
 #pragma once
 
 #include "megatron/base/parameter.h"
@@ -6,10 +7,9 @@
 
 namespace megatron {
 
-// x [s, b, in_p], weight [out, in_p] -> [s/tp, b, out]: this rank's part of the sum over ranks of
-// x weight^T. Backward gathers the gradient of the whole sequence piece by piece beside the
-// products that give x's gradient; the weight's gradient goes where linear() puts it. The group
-// must outlive the graph.
+// x [s, b, in_p], weight [out, in_p] -> [s/tp, b, out]: this rank's sequence shard of the sum over
+// ranks of x weight^T, by MatmulReduceScatter. Backward computes x's gradient by all_gather_matmul;
+// the weight gradient is accumulated or returned as in linear(). The group must outlive the graph.
 at::Tensor overlapped_row_parallel_linear(const at::Tensor& x, const Parameter& weight,
                                           const ProcessGroup& tp);
 

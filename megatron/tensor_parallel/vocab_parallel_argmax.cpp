@@ -20,7 +20,7 @@ at::Tensor vocab_parallel_argmax(const at::Tensor& logits, int64_t vocab_size,
   if (tp.size() > 1) {
     at::Tensor largest = local.clone();
     tp.all_reduce(largest, ReduceOp::max);
-    // Ranks without the largest logit, or without any valid column, name an id beyond all.
+    // Ranks without the largest logit or without a valid column contribute vocab_size.
     ids.masked_fill_(local.ne(largest), vocab_size);
     if (block.valid == 0) ids.fill_(vocab_size);
     tp.all_reduce(ids, ReduceOp::min);

@@ -1,4 +1,4 @@
-// The likeliest token of logits whose vocabulary is split over the tensor-parallel group.
+// The most likely token of logits whose vocabulary is partitioned over the tensor-parallel group.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,9 +8,8 @@
 namespace megatron {
 
 // logits [..., v/tp] in any floating dtype -> int64 global ids [...], the same on every rank and in
-// every layout: of equal logits the lowest id. Columns from `vocab_size` on pad the vocabulary and
-// are never chosen; a NaN is not either, and where there is nothing else the id is 0. Without a
-// gradient.
+// every layout. Ties go to the lowest id. Columns from `vocab_size` on are padding and are never
+// chosen, nor is NaN; a row without any other logit gives 0. Not differentiable.
 at::Tensor vocab_parallel_argmax(const at::Tensor& logits, int64_t vocab_size,
                                  const ProcessGroup& tp);
 

@@ -25,7 +25,7 @@ class VocabParallelCrossEntropy : public torch::autograd::Function<VocabParallel
     ctx->saved_data["label_smoothing"] = parameters.label_smoothing;
     ctx->saved_data["start"] = block.start;
     ctx->saved_data["valid"] = block.valid;
-    ctx->saved_data["over_logits"] = fused && !logits.is_leaf();
+    ctx->saved_data["overwrites_logits"] = fused && !logits.is_leaf();
     ctx->saved_data["shape"] = logits.sizes().vec();
     return cross_entropy_loss(statistics, parameters).view(targets.sizes());
   }
@@ -38,12 +38,13 @@ class VocabParallelCrossEntropy : public torch::autograd::Function<VocabParallel
         .vocab_size = ctx->saved_data["vocab_size"].toInt(),
         .label_smoothing = ctx->saved_data["label_smoothing"].toDouble()};
     const VocabularyBlock block{ctx->saved_data["start"].toInt(), ctx->saved_data["valid"].toInt()};
-    const bool over_logits = ctx->saved_data["over_logits"].toBool() && rows.is_contiguous();
-    at::Tensor grad = over_logits ? rows.detach() : at::empty(rows.sizes(), rows.options());
-    cross_entropy_grad_into(grad, rows, block, {saved[2], saved[3]}, saved[1],
-                            grads[0].reshape({-1}).contiguous(), parameters);
-    // Autograd's own check then finds whoever else counts on the logits' values.
-    if (over_logits) rows.unsafeGetTensorImpl()->bump_version();
+    const bool overwrites_logits =
+        ctx->saved_data["overwrites_logits"].toBool() && rows.is_contiguous();
+    at::Tensor grad = overwrites_logits ? rows.detach() : at::empty(rows.sizes(), rows.options());
+    cross_entropy_grad_out(grad, rows, block, {saved[2], saved[3]}, saved[1],
+                           grads[0].reshape({-1}).contiguous(), parameters);
+    // Lets autograd detect operators that saved the logits before they were overwritten.
+    if (overwrites_logits) rows.unsafeGetTensorImpl()->bump_version();
     return {grad.view(ctx->saved_data["shape"].toIntVector()), {}, {}, {}, {}, {}};
   }
 };

@@ -22,7 +22,7 @@ VocabParallelEmbedding::VocabParallelEmbedding(int64_t num_embeddings, int64_t e
 }
 
 at::Tensor VocabParallelEmbedding::forward(const at::Tensor& ids, bool reduce_scatter) const {
-  // No rank holds such a row; on a GPU the comparison would wait for the device.
+  // Ids that no rank holds. Not checked on a GPU, where it would synchronize with the device.
   if (ids.is_cpu() && ids.numel() > 0) {
     const int64_t rows = weight_->data.size(0) * options_.tp->size(),
                   last = ids.max().item<int64_t>();

@@ -1,4 +1,4 @@
-// The word embedding, its rows split over the tensor-parallel group.
+// The word embedding, whose rows are partitioned over the tensor-parallel group.
 #pragma once
 
 #include "megatron/base/megatron_module.h"
@@ -8,7 +8,7 @@ namespace megatron {
 
 class VocabParallelEmbedding : public MegatronModule {
  public:
-  // `num_embeddings` rows in the whole group: a multiple of its size.
+  // `num_embeddings` is global, and a multiple of the group's size.
   VocabParallelEmbedding(int64_t num_embeddings, int64_t embedding_dim, double init_std,
                          const LayerOptions& options);
 

@@ -13,7 +13,7 @@
 namespace megatron {
 namespace {
 
-// On the whole sequence: the collectives of hidden are nodes of their own.
+// hidden is [s, b, h]: its collectives along the sequence are separate autograd nodes.
 class VocabParallelLinearCrossEntropy
     : public torch::autograd::Function<VocabParallelLinearCrossEntropy> {
  public:
@@ -31,7 +31,7 @@ class VocabParallelLinearCrossEntropy
     CrossEntropyStatistics statistics = linear_cross_entropy_statistics(inputs);
     reduce_statistics(statistics, *tp, /*packed=*/true);
     ctx->save_for_backward({inputs.x, weight, inputs.targets, statistics.row_max, statistics.sums});
-    // Not a saved variable: other micro-batches change the buffer before this backward.
+    // Not a saved variable: other micro-batches modify the buffer before this backward.
     ctx->saved_data["main_grad"] = main_grad.value_or(at::Tensor());
     ctx->saved_data["shape"] = hidden.sizes().vec();
     ctx->saved_data["start"] = block.start;
@@ -76,17 +76,17 @@ at::Tensor vocab_parallel_linear_cross_entropy(const at::Tensor& hidden, const P
   check(hidden.defined() && hidden.dim() == 3,
         "Expected hidden states of shape [s, b, h] for the linear cross-entropy, but got {}",
         hidden.defined() ? fmt::format("[{}]", fmt::join(hidden.sizes(), ", ")) : "none");
-  const at::Tensor whole_sequence = options.sequence_parallel
-                                        ? gather_from_sequence_parallel_region(hidden, tp)
-                                        : copy_to_tensor_model_parallel_region(hidden, tp);
-  check_labels(targets, whole_sequence.sizes().slice(0, 2), vocab_size);
+  const at::Tensor sequence = options.sequence_parallel
+                                  ? gather_from_sequence_parallel_region(hidden, tp)
+                                  : copy_to_tensor_model_parallel_region(hidden, tp);
+  check_labels(targets, sequence.sizes().slice(0, 2), vocab_size);
   const CrossEntropyParameters parameters{.vocab_size = vocab_size,
                                           .label_smoothing = options.label_smoothing,
                                           .logit_scale = options.logit_scale};
   const auto block = vocabulary_block(weight->data.size(0), vocab_size, tp);
   return VocabParallelLinearCrossEntropy::apply(
-      whole_sequence, weight->data, checked_main_grad(weight->data, weight->main_grad), targets,
-      block, parameters, options.chunk_columns, &tp);
+      sequence, weight->data, checked_main_grad(weight->data, weight->main_grad), targets, block,
+      parameters, options.chunk_columns, &tp);
 }
 
 }  // namespace megatron

@@ -1,5 +1,5 @@
-// What the vocab-parallel losses share: the checks of labels, and the statistics of the whole
-// vocabulary from those of each rank's columns.
+// Shared by the vocab-parallel losses: the check of targets, this rank's columns of the vocabulary,
+// and the reduction of statistics over ranks.
 #pragma once
 
 #include "megatron/ops/loss/cross_entropy.h"
@@ -7,15 +7,16 @@
 
 namespace megatron {
 
-// Throws Error unless `targets` is int64 of this shape with ids within [0, vocab_size).
+// Throws Error unless `targets` is int64 with this shape and ids in [0, vocab_size).
 void check_labels(const at::Tensor& targets, at::IntArrayRef shape, int64_t vocab_size);
 
-// The columns that this rank holds of a vocabulary split evenly. Throws Error unless the group's
-// columns hold `vocab_size` ids.
+// This rank's block of a vocabulary that is partitioned evenly into `columns` per rank. Throws
+// Error if the group's columns are fewer than `vocab_size`.
 VocabularyBlock vocabulary_block(int64_t columns, int64_t vocab_size, const ProcessGroup& tp);
 
-// In place: local statistics become those of the whole vocabulary. The row maxima take one
-// all-reduce; the sums one each, or one for all where they are `packed`. The bits are the same.
+// Reduces the statistics of each rank's columns, in place, to those of all columns: one all-reduce
+// for the row maxima, and one for each sum, or for all sums together if `packed`. Both give the
+// same bits.
 void reduce_statistics(CrossEntropyStatistics& statistics, const ProcessGroup& tp, bool packed);
 
 }  // namespace megatron

@@ -38,17 +38,17 @@ at::Tensor MLP::activate(const at::Tensor& x) const {
   const at::Tensor bias = linear_fc1_->bias();
   const bool tanh_form = config_.bias_activation_fusion;
   const bool gated = config_.gated_linear_unit;
-  GatedUnit unit{.offset = config_.glu_linear_offset};
-  if (config_.activation_func_clamp_value) unit.limit = *config_.activation_func_clamp_value;
+  GluOptions glu{.linear_offset = config_.glu_linear_offset};
+  if (config_.activation_func_clamp_value) glu.clamp_value = *config_.activation_func_clamp_value;
   switch (config_.activation_func) {
     case ActivationFunction::silu:
-      return bias_swiglu(x, bias, unit);
+      return bias_swiglu(x, bias, glu);
     case ActivationFunction::squared_relu:
       return bias_squared_relu(x, bias);
     case ActivationFunction::gelu:
-      return gated ? bias_geglu(x, bias, tanh_form, unit) : bias_gelu(x, bias, tanh_form);
+      return gated ? bias_geglu(x, bias, tanh_form, glu) : bias_gelu(x, bias, tanh_form);
     case ActivationFunction::quick_gelu:
-      return gated ? bias_quick_geglu(x, bias, unit) : bias_quick_gelu(x, bias);
+      return gated ? bias_quick_geglu(x, bias, glu) : bias_quick_gelu(x, bias);
   }
   fail("Expected a known activation function");
 }

@@ -26,7 +26,7 @@ TransformerLayer::TransformerLayer(const TransformerConfig& config,
       register_module("input_layernorm", submodules.input_layernorm(config, options));
   // The gathered inputs of these modules are norm outputs, too: do not keep them either.
   LayerOptions after_norm = options;
-  after_norm.regathers_input = recomputes_norms_;
+  after_norm.all_gather_input_in_backward = recomputes_norms_;
   self_attention_ = register_module("self_attention",
                                     submodules.self_attention(config, layer_number, after_norm));
   pre_mlp_layernorm_ =

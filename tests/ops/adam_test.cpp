@@ -9,19 +9,20 @@ struct State {
   at::Tensor master, exp_avg, exp_avg_sq, copy;
 };
 
-State fresh(int64_t count, at::ScalarType dtype, at::ScalarType copy_dtype, bool with_copy) {
+State initial_state(int64_t count, at::ScalarType dtype, at::ScalarType copy_dtype,
+                    bool with_copy) {
   return {random_tensor({count}, dtype, 1), at::zeros({count}, dtype), at::zeros({count}, dtype),
           with_copy ? at::zeros({count}, copy_dtype) : at::Tensor()};
 }
 
-TEST(Adam, LikeTheReference) {
+TEST(Adam, MatchesUnfused) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     for (const auto grad_dtype : {dtype, at::kBFloat16}) {
       for (const bool decoupled : {true, false}) {
         for (const int64_t count : {0, 5, 1000, 100003}) {
           for (const auto copy_dtype : {at::kBFloat16, at::kHalf, at::kFloat}) {
-            State got = fresh(count, dtype, copy_dtype, count != 5);
-            State want = fresh(count, dtype, copy_dtype, count != 5);
+            State got = initial_state(count, dtype, copy_dtype, count != 5);
+            State want = initial_state(count, dtype, copy_dtype, count != 5);
             for (int64_t step = 1; step <= 3; ++step) {
               const at::Tensor grad = random_tensor({count}, grad_dtype, 10 + step);
               const AdamArguments arguments{.lr = 1e-2,
@@ -33,8 +34,8 @@ TEST(Adam, LikeTheReference) {
                                             .step = step,
                                             .grad_scale = 0.5};
               adam_step(got.master, got.exp_avg, got.exp_avg_sq, grad, got.copy, arguments);
-              reference::adam_step(want.master, want.exp_avg, want.exp_avg_sq, grad, want.copy,
-                                   arguments);
+              unfused::adam_step(want.master, want.exp_avg, want.exp_avg_sq, grad, want.copy,
+                                 arguments);
             }
             const double bound = dtype == at::kDouble ? 1e-13 : 1e-6;
             expect_close(got.master, want.master, bound, "master");
@@ -48,10 +49,10 @@ TEST(Adam, LikeTheReference) {
   }
 }
 
-TEST(Adam, FirstStepByHand) {
+TEST(Adam, FirstStepMatchesHandCalculation) {
   State state{
       at::tensor({1.0}, at::kDouble), at::zeros({1}, at::kDouble), at::zeros({1}, at::kDouble), {}};
-  // The first step's bias corrections cancel: p (1 - lr wd) - lr g / (|g| + eps).
+  // In the first step the bias corrections cancel: p (1 - lr wd) - lr g / (|g| + eps).
   const at::Tensor grad = at::tensor({-2.0}, at::kDouble);
   adam_step(state.master, state.exp_avg, state.exp_avg_sq, grad, {},
             {.lr = 0.1, .eps = 0.5, .weight_decay = 0.01});
@@ -60,9 +61,9 @@ TEST(Adam, FirstStepByHand) {
   EXPECT_NEAR(state.exp_avg_sq.item<double>(), 0.004, 1e-15);
 }
 
-TEST(Adam, LikeLibtorchsFusedAdamW) {
-  State got = fresh(1001, at::kFloat, at::kFloat, false);
-  State want = fresh(1001, at::kFloat, at::kFloat, false);
+TEST(Adam, MatchesLibtorchFusedAdamW) {
+  State got = initial_state(1001, at::kFloat, at::kFloat, false);
+  State want = initial_state(1001, at::kFloat, at::kFloat, false);
   for (int64_t step = 1; step <= 4; ++step) {
     const at::Tensor grad = random_tensor({1001}, at::kFloat, step);
     adam_step(got.master, got.exp_avg, got.exp_avg_sq, grad, {},
@@ -74,14 +75,14 @@ TEST(Adam, LikeLibtorchsFusedAdamW) {
   expect_close(got.master, want.master, 2e-6);
 }
 
-TEST(Sgd, LikeTheReferenceAndSplitsDoNotMatter) {
+TEST(Sgd, MatchesUnfusedAndDoesNotDependOnSharding) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     for (const double momentum : {0.0, 0.9}) {
       const int64_t count = 70001;
-      at::Tensor got = random_tensor({count}, dtype, 1), want = got.clone(), parts = got.clone();
+      at::Tensor got = random_tensor({count}, dtype, 1), want = got.clone(), sharded = got.clone();
       at::Tensor got_buffer = momentum > 0 ? at::zeros({count}, dtype) : at::Tensor();
       at::Tensor want_buffer = momentum > 0 ? at::zeros({count}, dtype) : at::Tensor();
-      at::Tensor part_buffer = momentum > 0 ? at::zeros({count}, dtype) : at::Tensor();
+      at::Tensor sharded_buffer = momentum > 0 ? at::zeros({count}, dtype) : at::Tensor();
       at::Tensor copy = at::zeros({count}, at::kBFloat16);
       for (int step = 0; step < 3; ++step) {
         const at::Tensor grad = random_tensor({count}, dtype, 10 + step);
@@ -91,21 +92,21 @@ TEST(Sgd, LikeTheReferenceAndSplitsDoNotMatter) {
                                      .first_step = step == 0,
                                      .grad_scale = 2};
         sgd_step(got, got_buffer, grad, copy, arguments);
-        reference::sgd_step(want, want_buffer, grad, {}, arguments);
+        unfused::sgd_step(want, want_buffer, grad, {}, arguments);
         for (const auto& [first, size] : {std::pair<int64_t, int64_t>{0, 33}, {33, count - 33}}) {
-          at::Tensor p = parts.narrow(0, first, size);
-          at::Tensor buffer = momentum > 0 ? part_buffer.narrow(0, first, size) : at::Tensor();
+          at::Tensor p = sharded.narrow(0, first, size);
+          at::Tensor buffer = momentum > 0 ? sharded_buffer.narrow(0, first, size) : at::Tensor();
           sgd_step(p, buffer, grad.narrow(0, first, size), {}, arguments);
         }
       }
       expect_close(got, want, dtype == at::kDouble ? 1e-13 : 2e-6);
-      expect_identical(parts, got, "split");
+      expect_identical(sharded, got, "sharded");
       expect_identical(copy, got.to(at::kBFloat16), "copy");
     }
   }
 }
 
-TEST(SquaredNorm, ExactEnoughAndFixed) {
+TEST(SquaredNorm, IsAccurateAndDoesNotDependOnThreads) {
   const int threads = at::get_num_threads();
   for (const auto dtype : all_dtypes()) {
     for (const int64_t count : {0, 1, 31, 16384, 100003}) {
@@ -126,8 +127,8 @@ TEST(SquaredNorm, ExactEnoughAndFixed) {
   EXPECT_TRUE(std::isnan(squared_norm(x)));
 }
 
-TEST(Adam, Errors) {
-  State state = fresh(4, at::kFloat, at::kFloat, false);
+TEST(Adam, RefusesBadArguments) {
+  State state = initial_state(4, at::kFloat, at::kFloat, false);
   const at::Tensor grad = at::zeros({4});
   expect_error(
       [&] { adam_step(state.master, state.exp_avg, state.exp_avg_sq, at::zeros({3}), {}, {}); },

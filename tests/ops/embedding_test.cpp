@@ -10,20 +10,20 @@ at::Tensor random_ids(int64_t b, int64_t s, int64_t vocabulary) {
                      at::TensorOptions(at::kLong));
 }
 
-TEST(Embedding, LikeTheReference) {
+TEST(Embedding, MatchesUnfusedInFp64) {
   for (const auto dtype : all_dtypes()) {
     for (const int64_t h : {1, 70, 128}) {
       const at::Tensor ids = random_ids(3, 40, 30);
-      // The shard holds the ids 10..19; many of them repeat.
+      // The shard holds ids 10 to 19, and many ids repeat.
       expect_like_reference(
           [&](const auto& in) { return embedding_lookup(in[0], ids, 10, {}); },
-          [&](const auto& in) { return reference::embedding_lookup(in[0], ids, 10); },
+          in_fp64([&](const auto& in) { return unfused::embedding_lookup(in[0], ids, 10); }),
           {random_tensor({10, h}, dtype, 1)}, tolerance(dtype), "embedding");
     }
   }
 }
 
-TEST(Embedding, SequenceFirst) {
+TEST(Embedding, OutputIsSequenceFirst) {
   const at::Tensor weight = random_tensor({9, 4}, at::kFloat, 1), ids = random_ids(2, 5, 9);
   const at::Tensor out = embedding_lookup(weight, ids, 0, {});
   EXPECT_EQ(out.sizes(), (std::vector<int64_t>{5, 2, 4}));
@@ -34,7 +34,7 @@ TEST(Embedding, SequenceFirst) {
   }
 }
 
-TEST(Embedding, MainGradCollectsMicroBatches) {
+TEST(Embedding, AccumulatesMicroBatchesIntoMainGrad) {
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
     const auto wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
     const at::Tensor weight = random_tensor({12, 33}, dtype, 1).requires_grad_();
@@ -49,7 +49,7 @@ TEST(Embedding, MainGradCollectsMicroBatches) {
       const at::Tensor cotangent = random_tensor(outputs[i].sizes(), dtype, 20 + i);
       torch::autograd::backward({outputs[i]}, {cotangent});
       const at::Tensor leaf = weight.detach().to(at::kDouble).requires_grad_();
-      want += torch::autograd::grad({reference::embedding_lookup(leaf, ids[i], 1)}, {leaf},
+      want += torch::autograd::grad({unfused::embedding_lookup(leaf, ids[i], 1)}, {leaf},
                                     {cotangent.to(at::kDouble)})[0];
     }
     EXPECT_FALSE(weight.grad().defined());
@@ -57,20 +57,20 @@ TEST(Embedding, MainGradCollectsMicroBatches) {
   }
 }
 
-TEST(Embedding, EmptyAndForeignIds) {
+TEST(Embedding, AcceptsNoIdsAndIdsOutsideTheShard) {
   const at::Tensor weight = random_tensor({4, 3}, at::kFloat, 1);
   EXPECT_EQ(embedding_lookup(weight, at::empty({2, 0}, at::kLong), 0, {}).numel(), 0);
   EXPECT_TRUE(embedding_lookup(weight, random_ids(2, 3, 100) + 50, 0, {}).eq(0).all().item<bool>());
 }
 
-TEST(Embedding, GradientsByDifferences) {
+TEST(Embedding, GradientsMatchFiniteDifferences) {
   const at::Tensor ids = random_ids(2, 4, 6);
   expect_gradients_by_differences(
       [&](const auto& in) { return embedding_lookup(in[0], ids, 2, {}); },
       {random_tensor({3, 4}, at::kDouble, 1)});
 }
 
-TEST(Embedding, Errors) {
+TEST(Embedding, RefusesBadArguments) {
   const at::Tensor weight = at::zeros({4, 3}), ids = at::zeros({2, 2}, at::kLong);
   expect_error([&] { embedding_lookup(weight[0], ids, 0, {}); }, "[v_p, h]");
   expect_error([&] { embedding_lookup(weight, ids[0], 0, {}); }, "[b, s]");

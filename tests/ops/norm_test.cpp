@@ -5,51 +5,52 @@
 namespace megatron::test {
 namespace {
 
-Operator layer(bool plain, double eps) {
+Operator layer(bool fused, double eps) {
   return [=](const std::vector<at::Tensor>& in) {
-    return plain ? reference::layer_norm(in[0], in[1], in[2], eps)
-                 : layer_norm(in[0], in[1], in[2], eps);
+    return fused ? layer_norm(in[0], in[1], in[2], eps)
+                 : unfused::layer_norm(in[0], in[1], in[2], eps);
   };
 }
 
-Operator rms(bool plain, double eps) {
+Operator rms(bool fused, double eps) {
   return [=](const std::vector<at::Tensor>& in) {
-    return plain ? reference::rms_norm(in[0], in[1], eps) : rms_norm(in[0], in[1], eps);
+    return fused ? rms_norm(in[0], in[1], eps) : unfused::rms_norm(in[0], in[1], eps);
   };
 }
 
-TEST(Norm, LikeTheReference) {
+TEST(Norm, MatchesUnfusedInFp64) {
   for (const auto dtype : all_dtypes()) {
     for (const auto& shape : {std::vector<int64_t>{40, 3, 67}, {5, 64}, {1, 1}, {9}, {0, 8}}) {
       const int64_t h = shape.back();
-      // A mean far from zero, so that the variance must be taken about it.
+      // A mean far from zero shows a variance that is not taken about the mean.
       const at::Tensor x = random_tensor(shape, dtype, 1) * 2 + 3;
       const at::Tensor weight = random_tensor({h}, dtype, 2), bias = random_tensor({h}, dtype, 3);
-      expect_like_reference(layer(false, 1e-5), layer(true, 1e-5), {x, weight, bias},
+      expect_like_reference(layer(true, 1e-5), in_fp64(layer(false, 1e-5)), {x, weight, bias},
                             2 * tolerance(dtype), "layer_norm");
-      expect_like_reference(rms(false, 1e-6), rms(true, 1e-6), {x, weight}, 2 * tolerance(dtype),
-                            "rms_norm");
+      expect_like_reference(rms(true, 1e-6), in_fp64(rms(false, 1e-6)), {x, weight},
+                            2 * tolerance(dtype), "rms_norm");
     }
   }
 }
 
-TEST(Norm, Fp32WeightsOnBf16) {
+TEST(Norm, AcceptsFp32WeightsWithBf16Input) {
   const at::Tensor x = random_tensor({7, 33}, at::kBFloat16, 1);
   const at::Tensor weight = random_tensor({33}, at::kFloat, 2);
   const at::Tensor bias = random_tensor({33}, at::kFloat, 3);
-  expect_like_reference(layer(false, 1e-5), layer(true, 1e-5), {x, weight, bias}, 1.2e-2, "mixed");
+  expect_like_reference(layer(true, 1e-5), in_fp64(layer(false, 1e-5)), {x, weight, bias}, 1.2e-2,
+                        "mixed");
   EXPECT_EQ(layer_norm(x, weight, bias, 1e-5).scalar_type(), at::kBFloat16);
 }
 
-TEST(Norm, GradientsByDifferences) {
+TEST(Norm, GradientsMatchFiniteDifferences) {
   const at::Tensor x = random_tensor({2, 3, 7}, at::kDouble, 1);
   const at::Tensor weight = random_tensor({7}, at::kDouble, 2);
   const at::Tensor bias = random_tensor({7}, at::kDouble, 3);
-  expect_gradients_by_differences(layer(false, 1e-5), {x, weight, bias});
-  expect_gradients_by_differences(rms(false, 1e-6), {x, weight});
+  expect_gradients_by_differences(layer(true, 1e-5), {x, weight, bias});
+  expect_gradients_by_differences(rms(true, 1e-6), {x, weight});
 }
 
-TEST(Norm, LikeLibtorch) {
+TEST(Norm, MatchesLibtorch) {
   const at::Tensor x = random_tensor({12, 768}, at::kFloat, 1);
   const at::Tensor weight = random_tensor({768}, at::kFloat, 2);
   const at::Tensor bias = random_tensor({768}, at::kFloat, 3);
@@ -57,13 +58,13 @@ TEST(Norm, LikeLibtorch) {
                3e-6);
 }
 
-TEST(Norm, StridedInput) {
+TEST(Norm, AcceptsStridedInput) {
   const at::Tensor x = random_tensor({30, 4, 6}, at::kFloat, 5).transpose(0, 2);
   const at::Tensor weight = random_tensor({60}, at::kFloat, 2).slice(0, 0, 60, 2);
-  expect_close(rms_norm(x, weight, 1e-5), reference::rms_norm(x, weight, 1e-5), 3e-6);
+  expect_close(rms_norm(x, weight, 1e-5), unfused::rms_norm(x, weight, 1e-5), 3e-6);
 }
 
-TEST(Norm, ShapeErrors) {
+TEST(Norm, RefusesBadArguments) {
   const at::Tensor x = at::zeros({2, 4});
   expect_error([&] { rms_norm(x, at::zeros({3}), 1e-5); },
                "Expected weight of shape [4], but got [3]");

@@ -1,5 +1,6 @@
-// What the tests of operators share: seeded inputs, tolerances by dtype, and the comparison of an
-// operator with its reference version: values, gradients, finite differences, number of threads.
+// Shared by the operator tests: seeded inputs, tolerances per dtype, and comparisons of an
+// operator's values and gradients with a reference, with finite differences, and over numbers of
+// threads.
 #pragma once
 
 #include <functional>
@@ -24,7 +25,7 @@ inline at::Tensor random_tensor(at::IntArrayRef shape, at::ScalarType dtype, uin
       .to(dtype);
 }
 
-// Relative tolerance for a few roundings of the dtype.
+// A relative tolerance of a few roundings of the dtype.
 inline double tolerance(at::ScalarType dtype) {
   switch (dtype) {
     case at::kDouble:
@@ -32,11 +33,12 @@ inline double tolerance(at::ScalarType dtype) {
     case at::kFloat:
       return 3e-6;
     default:
-      return 1.2e-2;  // bf16, fp16: outputs are rounded once here, several times in a reference
+      return 1.2e-2;  // bf16, fp16: an operator rounds once, a reference possibly several times
   }
 }
 
-// |got - want| <= bound * (1 + |want|) everywhere, NaN where NaN, and equal dtypes and shapes.
+// Expects |got - want| <= bound * (1 + |want|) in every element, NaN in the same places, and equal
+// dtypes and shapes.
 inline void expect_close(const at::Tensor& got, const at::Tensor& want, double bound,
                          const std::string& what = "") {
   ASSERT_TRUE(got.defined() && want.defined()) << what;
@@ -54,15 +56,15 @@ inline void expect_identical(const at::Tensor& got, const at::Tensor& want,
   ASSERT_EQ(got.defined(), want.defined()) << what;
   if (!got.defined()) return;
   ASSERT_EQ(got.scalar_type(), want.scalar_type()) << what;
-  EXPECT_TRUE(at::equal(got, want)) << what << ": not bit for bit the same";
+  EXPECT_TRUE(at::equal(got, want)) << what << ": not bit-identical";
 }
 
 struct ValueAndGradients {
   at::Tensor value;
-  std::vector<at::Tensor> gradients;  // of the floating inputs that are defined, in order
+  std::vector<at::Tensor> gradients;  // of the defined floating inputs, in order
 };
 
-// Runs the operator on fresh leaves and pulls `cotangent` (or a seeded one) back.
+// Runs the operator on new leaves, and backward from a seeded random cotangent.
 inline ValueAndGradients run(const Operator& op, const std::vector<at::Tensor>& inputs) {
   std::vector<at::Tensor> leaves, arguments;
   for (const at::Tensor& input : inputs) {
@@ -82,7 +84,20 @@ inline ValueAndGradients run(const Operator& op, const std::vector<at::Tensor>& 
   return {value.detach(), gradients};
 }
 
-// Values and gradients against the reference, and the same bits with 1 and 2 threads.
+// `op` on fp64 copies of its floating inputs, its result rounded to the dtype of the first input: a
+// reference whose own rounding does not matter.
+inline Operator in_fp64(const Operator& op) {
+  return [op](const std::vector<at::Tensor>& inputs) {
+    std::vector<at::Tensor> wide;
+    for (const at::Tensor& input : inputs) {
+      const bool floating = input.defined() && at::isFloatingType(input.scalar_type());
+      wide.push_back(floating ? input.to(at::kDouble) : input);
+    }
+    return op(wide).to(inputs[0].scalar_type());
+  };
+}
+
+// Compares values and gradients with the reference, and expects the same bits with 1 and 2 threads.
 inline void expect_like_reference(const Operator& op, const Operator& reference,
                                   const std::vector<at::Tensor>& inputs, double bound,
                                   const std::string& what) {
@@ -92,7 +107,7 @@ inline void expect_like_reference(const Operator& op, const Operator& reference,
   expect_close(got.value, want.value, bound, what + ", value");
   ASSERT_EQ(got.gradients.size(), want.gradients.size());
   for (size_t i = 0; i < got.gradients.size(); ++i) {
-    // Sums over rows carry more roundings than elements do.
+    // Sums over rows have more roundings than elements.
     expect_close(got.gradients[i], want.gradients[i], 10 * bound,
                  what + ", gradient " + std::to_string(i));
   }
@@ -101,13 +116,13 @@ inline void expect_like_reference(const Operator& op, const Operator& reference,
   at::set_num_threads(2);
   const auto shared = run(op, inputs);
   at::set_num_threads(threads);
-  expect_identical(shared.value, alone.value, what + ", value by threads");
+  expect_identical(shared.value, alone.value, what + ", value with 2 threads");
   for (size_t i = 0; i < alone.gradients.size(); ++i) {
-    expect_identical(shared.gradients[i], alone.gradients[i], what + ", gradient by threads");
+    expect_identical(shared.gradients[i], alone.gradients[i], what + ", gradient with 2 threads");
   }
 }
 
-// Gradients against central differences, fp64 inputs.
+// Compares gradients with central differences. Inputs are fp64.
 inline void expect_gradients_by_differences(const Operator& op,
                                             const std::vector<at::Tensor>& inputs,
                                             double bound = 1e-6) {
@@ -140,12 +155,12 @@ inline void expect_gradients_by_differences(const Operator& op,
   }
 }
 
-// Expects an Error whose text contains `text`.
+// Expects `body` to throw an Error whose message contains `text`.
 template <typename Body>
 void expect_error(const Body& body, const std::string& text) {
   try {
     body();
-    ADD_FAILURE() << "Expected an Error with '" << text << "', but nothing was thrown";
+    ADD_FAILURE() << "Expected an Error with '" << text << "', but none was thrown";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr(text));
   }

@@ -1,5 +1,5 @@
-// Counts the bytes of the CPU tensors that a body allocates, through libtorch's own hook: the same
-// on every machine. Scratch memory inside its GEMMs does not pass there.
+// Measures the memory of CPU tensors through libtorch's allocation hook, which gives the same
+// numbers on every machine. Scratch memory inside libtorch's GEMMs is not included.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace megatron::test {
 class MemoryCounter final : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
-    current_ += size;  // below 0 where memory is freed
+    current_ += size;  // negative when memory is freed
     peak_ = std::max(peak_, current_);
   }
   bool memoryProfilingEnabled() const override { return true; }
@@ -25,8 +25,8 @@ class MemoryCounter final : public c10::MemoryReportingInfoBase {
   int64_t peak_ = 0;
 };
 
-// The most bytes that tensors allocated within `body` held at once. What was there before does not
-// count, nor what other threads allocate.
+// The peak number of bytes of the tensors that `body` allocates. Earlier allocations and those of
+// other threads are not counted.
 template <typename Body>
 int64_t peak_bytes(const Body& body) {
   const auto counter = std::make_shared<MemoryCounter>();

@@ -1,5 +1,5 @@
-// A group of which this process is the only rank that runs: reductions return its own part. It
-// counts them.
+// A process group whose other ranks do not exist: an all-reduce leaves its tensor unchanged, and is
+// counted.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,5 @@
-// Column- then row-parallel, as in an MLP, against one rank: outputs and all gradients.
+// A column-parallel layer followed by a row-parallel one, as in an MLP, against one rank: outputs
+// and all gradients. Also the sharding of a parameter with stride 2, and the embedding's refusals.
 #include <gmock/gmock.h>
 
 #include <ATen/ATen.h>
@@ -26,7 +27,7 @@ struct LinearSetting {
 
 class ParallelLinear : public testing::TestWithParam<LinearSetting> {};
 
-TEST_P(ParallelLinear, EqualsOneRank) {
+TEST_P(ParallelLinear, MatchesOneRank) {
   const auto [tp, sequence_parallel] = GetParam();
   const int64_t s = 8, b = 2, h = 6, f = 16;
   const at::Tensor w1 = pattern({f, h}, 0).set_requires_grad(true),
@@ -51,15 +52,17 @@ TEST_P(ParallelLinear, EqualsOneRank) {
       column_parameters[1]->data.copy_(column_parameters[1]->local_part(b1));
       row_parameters[0]->data.copy_(row_parameters[0]->local_part(w2));
     }
-    const int64_t part = sequence_parallel ? s / tp : s,
-                  first = sequence_parallel ? part * rank.rank : 0;
-    const at::Tensor input = x.detach().narrow(0, first, part).contiguous().set_requires_grad(true);
+    const int64_t length = sequence_parallel ? s / tp : s,
+                  first = sequence_parallel ? length * rank.rank : 0;
+    const at::Tensor input =
+        x.detach().narrow(0, first, length).contiguous().set_requires_grad(true);
     const at::Tensor output = row.forward(at::tanh(column.forward(input)));
-    EXPECT_TRUE(at::allclose(output, y.narrow(0, first, part), 1e-12, 1e-12));
-    torch::autograd::backward({output}, {g.narrow(0, first, part).contiguous()});
-    EXPECT_TRUE(at::allclose(input.grad(), x.grad().narrow(0, first, part), 1e-12, 1e-12));
-    const auto expect_gradient = [](const ParameterPtr& parameter, const at::Tensor& whole) {
-      EXPECT_TRUE(at::allclose(parameter->data.grad(), parameter->local_part(whole), 1e-12, 1e-12));
+    EXPECT_TRUE(at::allclose(output, y.narrow(0, first, length), 1e-12, 1e-12));
+    torch::autograd::backward({output}, {g.narrow(0, first, length).contiguous()});
+    EXPECT_TRUE(at::allclose(input.grad(), x.grad().narrow(0, first, length), 1e-12, 1e-12));
+    const auto expect_gradient = [](const ParameterPtr& parameter, const at::Tensor& global) {
+      EXPECT_TRUE(
+          at::allclose(parameter->data.grad(), parameter->local_part(global), 1e-12, 1e-12));
     };
     expect_gradient(column_parameters[0], w1.grad());
     expect_gradient(column_parameters[1], b1.grad());
@@ -71,16 +74,16 @@ INSTANTIATE_TEST_SUITE_P(Settings, ParallelLinear,
                          testing::Values(LinearSetting{1, false}, LinearSetting{2, false},
                                          LinearSetting{2, true}, LinearSetting{4, true}));
 
-// [gate; up] is split block by block.
-TEST(Parameter, StrideTwoKeepsBothHalvesOnEveryRank) {
+// [gate; up]: each half is partitioned over the ranks.
+TEST(Parameter, StrideTwoPartitionsBothHalves) {
   Parameter parameter({4, 1}, at::TensorOptions().dtype(at::kFloat),
                       {.partition_dim = 0, .partition_stride = 2, .rank = 1, .size = 2},
                       Initialization::constant(0));
-  const at::Tensor whole = at::arange(8, at::kFloat).view({8, 1});
-  EXPECT_TRUE(at::equal(parameter.local_part(whole).view(-1), at::tensor({2.f, 3.f, 6.f, 7.f})));
+  const at::Tensor global = at::arange(8, at::kFloat).view({8, 1});
+  EXPECT_TRUE(at::equal(parameter.local_part(global).view(-1), at::tensor({2.f, 3.f, 6.f, 7.f})));
 }
 
-TEST(VocabParallelEmbedding, RefusesIdsThatNoRankHolds) {
+TEST(VocabParallelEmbedding, RefusesIdsOutsideTheVocabulary) {
   run_thread_world(2, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.tp = 2});
     const VocabParallelEmbedding embedding(8, 4, 0.02,

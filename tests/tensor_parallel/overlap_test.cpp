@@ -1,4 +1,4 @@
-// What tensor-parallel layers compute between the start of an exchange and the wait for it.
+// Tests that tensor-parallel layers compute between the start of a collective and the wait for it.
 #include <gmock/gmock.h>
 #include <thread>
 
@@ -31,7 +31,7 @@ class Overlap : public testing::Test {
             .sequence_parallel = sequence_parallel};
   }
 
-  // Fills the parameters and gives them main gradients of zero.
+  // Fills the parameters and sets their main gradients to zero.
   static void prepare(const MegatronModule& module) {
     const at::NoGradGuard no_grad;
     for (const ParameterPtr& parameter : module.parameters()) {
@@ -40,7 +40,7 @@ class Overlap : public testing::Test {
     }
   }
 
-  // Runs on a thread of its own, in which products are noted.
+  // Runs `body` on a new thread, whose matrix products appear in the log.
   template <typename Body>
   std::thread noted(const Body& body) {
     return std::thread([this, body] {
@@ -52,7 +52,7 @@ class Overlap : public testing::Test {
   CommandedGroup tp_{/*rank=*/0, /*size=*/2};
 };
 
-TEST_F(Overlap, WeightGradientIsComputedWhileTheInputGradientIsReduced) {
+TEST_F(Overlap, WeightGradientOverlapsWithTheInputGradientAllReduce) {
   ColumnParallelLinear column({.input_size = in, .output_size = 2 * out, .bias = false},
                               layer_options(false));
   prepare(column);
@@ -60,7 +60,8 @@ TEST_F(Overlap, WeightGradientIsComputedWhileTheInputGradientIsReduced) {
   const at::Tensor output = column.forward(x);
   std::thread rank = noted([&] { torch::autograd::backward({output}, {at::ones_like(output)}); });
   tp_.backend->await_waiter(0);
-  // The rank waits for the all-reduce, which has not ended: all there is was computed before.
+  // The rank waits for the all-reduce, which has not completed; the weight gradient is already
+  // there.
   EXPECT_GT(column.weight()->main_grad.abs().sum().item<double>(), 0);
   EXPECT_FALSE(x.grad().defined());
   EXPECT_THAT(tp_.backend->log(),
@@ -70,7 +71,7 @@ TEST_F(Overlap, WeightGradientIsComputedWhileTheInputGradientIsReduced) {
   EXPECT_TRUE(x.grad().defined());
 }
 
-TEST_F(Overlap, FrozenWeightCostsNoProductButTheInputGradientIsReduced) {
+TEST_F(Overlap, FrozenWeightCostsNoMatmulAndTheInputGradientIsReduced) {
   ColumnParallelLinear column({.input_size = in, .output_size = 2 * out, .bias = false},
                               layer_options(false));
   prepare(column);
@@ -79,7 +80,7 @@ TEST_F(Overlap, FrozenWeightCostsNoProductButTheInputGradientIsReduced) {
   tp_.backend->complete_all();
   at::Tensor x = wave({s, b, in}).set_requires_grad(true), between = x * 1;
   const at::Tensor output = column.forward(between);
-  EXPECT_EQ(between.use_count(), 1);  // not kept
+  EXPECT_EQ(between.use_count(), 1);  // the input is not saved
   const NotedProducts products(*tp_.backend);
   torch::autograd::backward({output}, {at::ones_like(output)});
   EXPECT_THAT(tp_.backend->log(),
@@ -88,9 +89,9 @@ TEST_F(Overlap, FrozenWeightCostsNoProductButTheInputGradientIsReduced) {
   EXPECT_FALSE(column.weight()->data.grad().defined());
 }
 
-TEST_F(Overlap, GatheredAgainBesideTheInputsProductAndScatteredBesideTheWeights) {
+TEST_F(Overlap, AllGatherInBackwardAndReduceScatterOverlapWithMatmuls) {
   LayerOptions options = layer_options(true);
-  options.regathers_input = true;
+  options.all_gather_input_in_backward = true;
   ColumnParallelLinear column({.input_size = in, .output_size = 2 * out, .bias = false}, options);
   prepare(column);
   tp_.backend->complete_all();
@@ -104,9 +105,9 @@ TEST_F(Overlap, GatheredAgainBesideTheInputsProductAndScatteredBesideTheWeights)
                           "wait all_gather 1", "product", "wait reduce_scatter 2"));
 }
 
-TEST_F(Overlap, OwnPartIsMultipliedWhileTheOtherArrives) {
+TEST_F(Overlap, LocalShardIsMultipliedWhileTheOtherIsReceived) {
   LayerOptions options = layer_options(true);
-  options.overlaps_pieces = true;
+  options.tp_comm_overlap = true;
   ColumnParallelLinear column({.input_size = in, .output_size = 2 * out, .bias = false}, options);
   prepare(column);
   at::Tensor output;
@@ -123,18 +124,18 @@ TEST_F(Overlap, OwnPartIsMultipliedWhileTheOtherArrives) {
   EXPECT_EQ(output.sizes(), at::IntArrayRef({s, b, out}));
 }
 
-TEST_F(Overlap, PiecesAreReducedWhileTheNextAreMultiplied) {
+TEST_F(Overlap, ChunksAreReducedWhileTheNextAreMultiplied) {
   LayerOptions options = layer_options(true);
-  options.overlaps_pieces = true;
+  options.tp_comm_overlap = true;
   RowParallelLinear row({.input_size = 2 * in, .output_size = out, .bias = false}, options);
   prepare(row);
   std::thread rank = noted([&] { row.forward(wave({s, b, in})); });
   tp_.backend->await_waiter(0);
-  // Four pieces of one row for each of two ranks; none of the reductions has ended.
+  // Four chunks of one token for each of two ranks; no reduction has completed.
   std::vector<std::string> expected;
-  for (int piece = 0; piece < 4; ++piece) {
+  for (int chunk = 0; chunk < 4; ++chunk) {
     expected.insert(expected.end(), {"product", "product"});
-    expected.push_back("start reduce_scatter " + std::to_string(piece));
+    expected.push_back("start reduce_scatter " + std::to_string(chunk));
   }
   expected.push_back("wait reduce_scatter 0");
   EXPECT_THAT(tp_.backend->log(), ElementsAreArray(expected));
@@ -142,9 +143,9 @@ TEST_F(Overlap, PiecesAreReducedWhileTheNextAreMultiplied) {
   rank.join();
 }
 
-TEST_F(Overlap, PiecesOfTheInputGradientAreReducedBesideTheWeights) {
+TEST_F(Overlap, InputGradientReductionOverlapsWithTheWeightGradient) {
   LayerOptions options = layer_options(true);
-  options.overlaps_pieces = true;
+  options.tp_comm_overlap = true;
   ColumnParallelLinear column({.input_size = in, .output_size = 2 * out, .bias = false}, options);
   prepare(column);
   tp_.backend->complete_all();
@@ -162,9 +163,9 @@ TEST_F(Overlap, PiecesOfTheInputGradientAreReducedBesideTheWeights) {
   EXPECT_LT(log.rend() - last_product - 1, position("wait reduce_scatter 2"));
 }
 
-TEST_F(Overlap, DeferredInputsArriveBesideTheProducts) {
+TEST_F(Overlap, InputsOfDeferredGradientsAreGatheredDuringMatmuls) {
   LayerOptions options = layer_options(true);
-  options.regathers_input = true;
+  options.all_gather_input_in_backward = true;
   ColumnParallelLinear column({.input_size = in,
                                .output_size = 2 * out,
                                .bias = false,

@@ -8,14 +8,14 @@
 namespace megatron {
 namespace {
 
-// 24 columns of which 17 are ids: with four ranks the last holds padding alone.
-TEST(VocabParallelArgmax, LowestIdOfTheLargestInEveryLayout) {
+// 24 columns, 17 of them ids: the last of four ranks holds only padding.
+TEST(VocabParallelArgmax, TiesGoToTheLowestIdInEveryLayout) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const auto dtype : test::all_dtypes()) {
     at::Tensor logits = test::random_tensor({7, 24}, at::kDouble, 1).clamp_max(2).to(dtype);
     logits[0][5] = 4;
-    logits[0][6] = 4;   // another rank's
-    logits[0][16] = 4;  // and the third's
+    logits[0][6] = 4;   // on another rank
+    logits[0][16] = 4;  // on a third rank
     logits[1][20] = 9;  // padding
     logits[1][13] = 3;
     logits[2].fill_(-2);
@@ -28,17 +28,17 @@ TEST(VocabParallelArgmax, LowestIdOfTheLargestInEveryLayout) {
     for (const int tp : {1, 2, 4}) {
       run_thread_world(tp, [&](RankContext& rank) {
         const auto groups = rank.make_groups({.tp = tp});
-        const int64_t part = 24 / tp;
-        const at::Tensor mine = logits.narrow(1, part * rank.rank, part).contiguous();
-        test::expect_identical(vocab_parallel_argmax(mine, 17, *groups.tp), want);
-        test::expect_identical(vocab_parallel_argmax(mine.view({7, 1, part}), 17, *groups.tp),
+        const int64_t columns = 24 / tp;
+        const at::Tensor local = logits.narrow(1, columns * rank.rank, columns).contiguous();
+        test::expect_identical(vocab_parallel_argmax(local, 17, *groups.tp), want);
+        test::expect_identical(vocab_parallel_argmax(local.view({7, 1, columns}), 17, *groups.tp),
                                want.view({7, 1}));
       });
     }
   }
 }
 
-TEST(VocabParallelArgmax, BadInputIsAnError) {
+TEST(VocabParallelArgmax, RefusesBadArguments) {
   const auto groups = ProcessGroupCollection::single_rank();
   test::expect_error(
       [&] {

@@ -17,7 +17,7 @@ using test::expect_identical;
 using Loss = at::Tensor (*)(const at::Tensor&, const at::Tensor&, int64_t, const ProcessGroup&,
                             double);
 
-// The loss and the logits' gradient of the whole, by ATen's own operators in fp64.
+// Loss and gradient of global logits, composed of ATen operators in fp64.
 std::pair<at::Tensor, at::Tensor> expected_loss_and_gradient(const at::Tensor& logits,
                                                              const at::Tensor& targets,
                                                              const at::Tensor& weights,
@@ -40,9 +40,9 @@ struct Setting {
   double tolerance;
 };
 
-class CrossEntropy : public testing::TestWithParam<Setting> {};
+class CrossEntropyLayouts : public testing::TestWithParam<Setting> {};
 
-TEST_P(CrossEntropy, EqualsTheWholeSoftmaxWithoutThePadding) {
+TEST_P(CrossEntropyLayouts, MatchTheGlobalSoftmaxWithoutPadding) {
   const Setting setting = GetParam();
   const int64_t columns = 24;
   const at::Tensor logits = (at::sin(at::arange(5 * 3 * columns, at::kDouble)) * 8)
@@ -54,45 +54,46 @@ TEST_P(CrossEntropy, EqualsTheWholeSoftmaxWithoutThePadding) {
       logits.narrow(2, 0, setting.vocab_size), targets, weights, setting.label_smoothing);
   run_thread_world(setting.tp, [&, &loss = loss, &gradient = gradient](RankContext& rank) {
     const auto groups = rank.make_groups({.tp = setting.tp});
-    const int64_t part = columns / setting.tp, start = part * rank.rank;
-    const int64_t valid = std::clamp<int64_t>(setting.vocab_size - start, 0, part);
+    const int64_t columns_p = columns / setting.tp, start = columns_p * rank.rank;
+    const int64_t valid = std::clamp<int64_t>(setting.vocab_size - start, 0, columns_p);
     at::Tensor first_loss, first_gradient;
     for (const Loss function :
          {&vocab_parallel_cross_entropy, &fused_vocab_parallel_cross_entropy}) {
-      const at::Tensor mine = logits.narrow(2, start, part).contiguous().set_requires_grad(true);
-      const at::Tensor ours =
-          function(mine * 1, targets, setting.vocab_size, *groups.tp, setting.label_smoothing);
-      EXPECT_EQ(ours.scalar_type(), setting.dtype == at::kDouble ? at::kDouble : at::kFloat);
-      expect_close(ours.to(at::kDouble), loss, setting.tolerance);
-      torch::autograd::backward({(ours * weights).sum()}, {});
-      EXPECT_EQ(mine.grad().scalar_type(), setting.dtype);
-      const at::Tensor grad = mine.grad().to(at::kDouble);
+      const at::Tensor local =
+          logits.narrow(2, start, columns_p).contiguous().set_requires_grad(true);
+      const at::Tensor local_loss =
+          function(local * 1, targets, setting.vocab_size, *groups.tp, setting.label_smoothing);
+      EXPECT_EQ(local_loss.scalar_type(), setting.dtype == at::kDouble ? at::kDouble : at::kFloat);
+      expect_close(local_loss.to(at::kDouble), loss, setting.tolerance);
+      torch::autograd::backward({(local_loss * weights).sum()}, {});
+      EXPECT_EQ(local.grad().scalar_type(), setting.dtype);
+      const at::Tensor grad = local.grad().to(at::kDouble);
       const double bound = c10::elementSize(setting.dtype) == 2 ? 5e-3 : setting.tolerance;
       expect_close(grad.narrow(2, 0, valid),
                    gradient.narrow(2, std::min(start, gradient.size(2)), valid), bound);
-      EXPECT_TRUE(grad.narrow(2, valid, part - valid).eq(0).all().item<bool>());
+      EXPECT_TRUE(grad.narrow(2, valid, columns_p - valid).eq(0).all().item<bool>());
       if (first_loss.defined()) {
-        expect_identical(ours, first_loss, "fused loss");
-        expect_identical(mine.grad(), first_gradient, "fused gradient");
+        expect_identical(local_loss, first_loss, "fused loss");
+        expect_identical(local.grad(), first_gradient, "fused gradient");
       }
-      first_loss = ours;
-      first_gradient = mine.grad();
+      first_loss = local_loss;
+      first_gradient = local.grad();
     }
   });
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Settings, CrossEntropy,
+    Settings, CrossEntropyLayouts,
     testing::Values(Setting{1, at::kFloat, 24, 0, 1e-5}, Setting{1, at::kFloat, 19, 0, 1e-5},
                     Setting{2, at::kFloat, 24, 0, 1e-5}, Setting{2, at::kDouble, 19, 0, 1e-12},
-                    // The last rank holds nothing but padding.
+                    // The last rank holds only padding.
                     Setting{4, at::kFloat, 17, 0, 1e-5}, Setting{2, at::kBFloat16, 20, 0, 1e-4},
                     Setting{1, at::kDouble, 19, 0.1, 1e-12},
                     Setting{2, at::kDouble, 19, 0.1, 1e-12},
                     Setting{4, at::kDouble, 17, 0.3, 1e-12}, Setting{2, at::kFloat, 24, 0.1, 1e-5},
                     Setting{1, at::kHalf, 19, 0, 1e-5}, Setting{2, at::kHalf, 19, 0.1, 1e-5}));
 
-TEST(VocabParallelCrossEntropy, GradientsByDifferences) {
+TEST(VocabParallelCrossEntropy, GradientsMatchFiniteDifferences) {
   const auto groups = ProcessGroupCollection::single_rank();
   const at::Tensor targets = at::tensor({0, 6, 3}, at::kLong);
   for (const Loss loss : {&vocab_parallel_cross_entropy, &fused_vocab_parallel_cross_entropy}) {
@@ -120,7 +121,7 @@ TEST(VocabParallelCrossEntropy, FusionSavesCollectives) {
   EXPECT_EQ(count(&fused_vocab_parallel_cross_entropy, 0.1), 2);
 }
 
-TEST(VocabParallelCrossEntropy, FusionNeedsNoSecondTensorOfLogits) {
+TEST(VocabParallelCrossEntropy, FusionAllocatesNoSecondTensorOfLogits) {
   const auto groups = ProcessGroupCollection::single_rank();
   const at::Tensor targets = at::zeros({256}, at::kLong);
   const at::Tensor leaf = test::random_tensor({256, 4096}, at::kFloat, 1).requires_grad_();
@@ -136,12 +137,13 @@ TEST(VocabParallelCrossEntropy, FusionNeedsNoSecondTensorOfLogits) {
   EXPECT_LT(peak(&fused_vocab_parallel_cross_entropy), logit_bytes / 50);
 }
 
-// The gradient lies over the logits: whoever still needs them gets an error, not wrong numbers.
-TEST(VocabParallelCrossEntropy, OverwrittenLogitsAreNoticed) {
+// Backward overwrites the logits: an operator that saved them throws instead of reading the
+// gradient.
+TEST(VocabParallelCrossEntropy, AutogradDetectsOverwrittenLogits) {
   const auto groups = ProcessGroupCollection::single_rank();
   const at::Tensor targets = at::tensor({0, 6, 3}, at::kLong);
   const at::Tensor leaf = test::random_tensor({3, 8}, at::kFloat, 1).requires_grad_();
-  const at::Tensor logits = leaf.exp();  // keeps its result for its own backward
+  const at::Tensor logits = leaf.exp();  // exp saves its result for backward
   const at::Tensor loss = fused_vocab_parallel_cross_entropy(logits, targets, 8, *groups.tp);
   EXPECT_ANY_THROW(torch::autograd::backward({loss.sum()}, {}));
 
@@ -150,14 +152,14 @@ TEST(VocabParallelCrossEntropy, OverwrittenLogitsAreNoticed) {
   torch::autograd::backward({twice}, {}, /*retain_graph=*/true);
   EXPECT_ANY_THROW(torch::autograd::backward({twice}, {}));
 
-  // A leaf keeps its values.
+  // A leaf is not overwritten.
   const at::Tensor before = leaf.detach().clone();
   torch::autograd::backward(
       {fused_vocab_parallel_cross_entropy(leaf, targets, 8, *groups.tp).sum()}, {});
   expect_identical(leaf.detach(), before);
 }
 
-TEST(VocabParallelCrossEntropy, BadInputIsAnError) {
+TEST(VocabParallelCrossEntropy, RefusesBadArguments) {
   const auto groups = ProcessGroupCollection::single_rank();
   const at::Tensor logits = at::zeros({2, 8});
   const auto loss = [&](const at::Tensor& targets, int64_t vocab_size, double smoothing = 0) {

@@ -18,11 +18,11 @@ using test::expect_error;
 
 constexpr int64_t kSequence = 8, kBatch = 3, kHidden = 10, kColumns = 24;
 
-struct WholeInputs {
+struct GlobalInputs {
   at::Tensor hidden, weight, targets, grad_loss;
 };
 
-WholeInputs whole_inputs(at::ScalarType dtype, int64_t vocab_size) {
+GlobalInputs global_inputs(at::ScalarType dtype, int64_t vocab_size) {
   at::Tensor grad_loss = test::random_tensor({kSequence, kBatch}, at::kDouble, 3);
   grad_loss[2][1] = 0;
   return {test::random_tensor({kSequence, kBatch, kHidden}, dtype, 1),
@@ -35,8 +35,8 @@ struct ExpectedLoss {
   at::Tensor loss, grad_hidden, grad_weight;
 };
 
-// The plain composition, in fp64.
-ExpectedLoss expected_loss(const WholeInputs& in, int64_t vocab_size, double label_smoothing,
+// The unfused composition, in fp64.
+ExpectedLoss expected_loss(const GlobalInputs& in, int64_t vocab_size, double label_smoothing,
                            double logit_scale) {
   const at::Tensor hidden = in.hidden.to(at::kDouble).clone().set_requires_grad(true);
   const at::Tensor weight = in.weight.to(at::kDouble).clone().set_requires_grad(true);
@@ -63,25 +63,25 @@ struct LinearLossSetting {
   double tolerance;
 };
 
-class LinearCrossEntropy : public testing::TestWithParam<LinearLossSetting> {};
+class LinearCrossEntropyLayouts : public testing::TestWithParam<LinearLossSetting> {};
 
-TEST_P(LinearCrossEntropy, EqualsThePlainComposition) {
+TEST_P(LinearCrossEntropyLayouts, MatchTheUnfusedComposition) {
   const LinearLossSetting setting = GetParam();
-  const WholeInputs in = whole_inputs(setting.dtype, setting.vocab_size);
+  const GlobalInputs in = global_inputs(setting.dtype, setting.vocab_size);
   const ExpectedLoss want =
       expected_loss(in, setting.vocab_size, setting.label_smoothing, setting.logit_scale);
   run_thread_world(setting.tp, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.tp = setting.tp});
     const auto wide = setting.dtype == at::kDouble ? at::kDouble : at::kFloat;
-    const int64_t part = kColumns / setting.tp;
+    const int64_t columns_p = kColumns / setting.tp;
     const auto weight = std::make_shared<Parameter>(
-        std::vector<int64_t>{part, kHidden}, at::TensorOptions().dtype(setting.dtype),
+        std::vector<int64_t>{columns_p, kHidden}, at::TensorOptions().dtype(setting.dtype),
         TensorParallelSharding{0, 1, rank.rank, setting.tp}, Initialization::constant(0));
     {
       const at::NoGradGuard no_grad;
       weight->data.copy_(weight->local_part(in.weight));
     }
-    if (setting.main_grad) weight->main_grad = at::ones({part, kHidden}, wide);
+    if (setting.main_grad) weight->main_grad = at::ones({columns_p, kHidden}, wide);
     const int64_t rows = setting.sequence_parallel ? kSequence / setting.tp : kSequence;
     const int64_t first = setting.sequence_parallel ? rows * rank.rank : 0;
     const at::Tensor hidden = in.hidden.narrow(0, first, rows).contiguous().set_requires_grad(true);
@@ -106,12 +106,12 @@ TEST_P(LinearCrossEntropy, EqualsThePlainComposition) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Settings, LinearCrossEntropy,
+    Settings, LinearCrossEntropyLayouts,
     testing::Values(LinearLossSetting{1, false, at::kDouble, 24, 0, 1, 0, false, 1e-10},
                     LinearLossSetting{1, false, at::kDouble, 19, 0.1, 0.5, 5, true, 1e-10},
                     LinearLossSetting{2, false, at::kDouble, 19, 0, 1, 5, true, 1e-10},
                     LinearLossSetting{2, true, at::kDouble, 19, 0.1, 2, 4, false, 1e-10},
-                    // The last rank holds nothing but padding.
+                    // The last rank holds only padding.
                     LinearLossSetting{4, true, at::kDouble, 17, 0.2, 0.5, 4, true, 1e-10},
                     LinearLossSetting{4, false, at::kFloat, 24, 0, 1, 3, true, 1e-5},
                     LinearLossSetting{2, true, at::kFloat, 23, 0.1, 0.5, 0, false, 1e-5},
@@ -119,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(
                     LinearLossSetting{2, true, at::kBFloat16, 23, 0, 1, 5, true, 5e-2},
                     LinearLossSetting{2, false, at::kHalf, 23, 0, 1, 5, false, 1e-2}));
 
-TEST(VocabParallelLinearCrossEntropy, GradientsByDifferences) {
+TEST(VocabParallelLinearCrossEntropy, GradientsMatchFiniteDifferences) {
   const auto groups = ProcessGroupCollection::single_rank();
   const at::Tensor targets = at::tensor({0, 6, 3, 3}, at::kLong).view({2, 2});
   test::expect_gradients_by_differences(
@@ -136,8 +136,8 @@ TEST(VocabParallelLinearCrossEntropy, GradientsByDifferences) {
        test::random_tensor({8, 5}, at::kDouble, 2)});
 }
 
-// Against the layers that it replaces, forward and backward, memory and collectives.
-TEST(VocabParallelLinearCrossEntropy, HoldsAChunkInsteadOfTheLogits) {
+// Peak memory of forward and backward, against the layers that it replaces.
+TEST(VocabParallelLinearCrossEntropy, HoldsAChunkInsteadOfAllLogits) {
   const auto groups = ProcessGroupCollection::single_rank();
   const int64_t tokens = 512, columns = 8192, h = 16;
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
@@ -150,7 +150,7 @@ TEST(VocabParallelLinearCrossEntropy, HoldsAChunkInsteadOfTheLogits) {
     layer.weight()->main_grad = at::zeros({columns, h});
     const at::Tensor hidden = test::random_tensor({tokens, 1, h}, dtype, 2).requires_grad_();
     const at::Tensor targets = at::arange(tokens, at::kLong).view({tokens, 1});
-    const int64_t plain = test::peak_bytes([&] {
+    const int64_t unfused = test::peak_bytes([&] {
       torch::autograd::backward(
           {vocab_parallel_cross_entropy(layer.forward(hidden), targets, columns, *groups.tp).sum()},
           {});
@@ -162,12 +162,12 @@ TEST(VocabParallelLinearCrossEntropy, HoldsAChunkInsteadOfTheLogits) {
                .sum()},
           {});
     });
-    EXPECT_GE(plain, 2 * tokens * columns * static_cast<int64_t>(c10::elementSize(dtype)));
-    EXPECT_LT(chunked, plain * 15 / 100);
+    EXPECT_GE(unfused, 2 * tokens * columns * static_cast<int64_t>(c10::elementSize(dtype)));
+    EXPECT_LT(chunked, unfused * 15 / 100);
   }
 }
 
-TEST(VocabParallelLinearCrossEntropy, TwoCollectivesForward) {
+TEST(VocabParallelLinearCrossEntropy, ForwardRunsTwoAllReduces) {
   CountingGroup tp(2);
   const auto weight =
       std::make_shared<Parameter>(std::vector<int64_t>{8, 5}, at::TensorOptions().dtype(at::kFloat),
@@ -181,7 +181,7 @@ TEST(VocabParallelLinearCrossEntropy, TwoCollectivesForward) {
   EXPECT_EQ(tp.all_reduces(), 2);
 }
 
-TEST(VocabParallelLinearCrossEntropy, BadInputIsAnError) {
+TEST(VocabParallelLinearCrossEntropy, RefusesBadArguments) {
   const auto groups = ProcessGroupCollection::single_rank();
   const auto weight =
       std::make_shared<Parameter>(std::vector<int64_t>{8, 5}, at::TensorOptions().dtype(at::kFloat),
@@ -199,7 +199,8 @@ TEST(VocabParallelLinearCrossEntropy, BadInputIsAnError) {
   expect_error([&] { loss(hidden, targets, 9); }, "1 to 8 ids");
   expect_error([&] { loss(hidden, targets, 8, {.label_smoothing = 1}); }, "below 1");
   expect_error([&] { loss(hidden, targets, 8, {.logit_scale = -1}); }, "above 0, but got -1");
-  expect_error([&] { loss(hidden, targets, 8, {.chunk_columns = -3}); }, "at least 1 column");
+  expect_error([&] { loss(hidden, targets, 8, {.chunk_columns = -3}); },
+               "chunk_columns of at least 1");
   weight->main_grad = at::zeros({8, 4});
   expect_error([&] { loss(hidden, targets, 8); }, "weight_main_grad");
 }

@@ -19,7 +19,7 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
       options_{.tensor = tensor_options,
                .tp = groups_.tp,
                .sequence_parallel = config.transformer.sequence_parallel,
-               .overlaps_pieces = config.transformer.tp_comm_overlap,
+               .tp_comm_overlap = config.transformer.tp_comm_overlap,
                .cp = groups_.cp} {
   set_attention_backend();
 }

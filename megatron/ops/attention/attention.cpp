@@ -8,7 +8,7 @@
 #include "megatron/ops/attention/attention_shapes.h"
 #include "megatron/ops/attention/softmax_kernels.h"
 #include "megatron/ops/core/dispatch.h"
-#include "megatron/ops/matmul/linear.h"
+#include "megatron/ops/matmul/column_sum.h"
 
 namespace megatron {
 

@@ -1,13 +1,13 @@
-// A loss that joins the backward pass of a tensor on its way to another loss (Megatron's
-// MTPLossAutoScaler and MoEAuxLossAutoScaler, without their global scale).
+// Attaches an auxiliary loss to a tensor, so that backward of the main loss also reaches it
+// (Megatron's MTPLossAutoScaler and MoEAuxLossAutoScaler, without their global scale).
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace megatron {
 
-// Gives `output` back as it is. In backward its gradient passes unchanged, and every element of
-// `loss` (any shape) gets the gradient `scale`, whatever the gradient of `output`.
+// Returns `output` unchanged. In backward, output's gradient passes through unchanged, and every
+// element of `loss` (any shape) gets the gradient `scale`.
 at::Tensor attach_loss(const at::Tensor& output, const at::Tensor& loss, double scale);
 
 }  // namespace megatron

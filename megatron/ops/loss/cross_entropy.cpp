@@ -1,4 +1,4 @@
-// The local pieces of the vocab-parallel cross-entropy: checks, dispatch, reference versions.
+// The local part of the vocab-parallel cross-entropy: checks, dispatch, and the unfused versions.
 #include "megatron/ops/loss/cross_entropy.h"
 
 #include <cmath>
@@ -54,12 +54,12 @@ void check_targets(const at::Tensor& targets, const at::Tensor& logits) {
         c10::toString(targets.scalar_type()));
 }
 
-// Unlike most operators, these have a kernel for fp16 too.
+// Unlike most operators, cross-entropy has a kernel for fp16 too.
 bool use_cross_entropy_kernel(const at::Tensor& logits) {
   return use_cpu_kernel(logits) || (logits.is_cpu() && logits.scalar_type() == at::kHalf);
 }
 
-// Rows may be strided (a slice of columns); each row itself is contiguous.
+// The kernels accept strided rows (a slice of columns), but each row must be contiguous.
 at::Tensor with_contiguous_rows(const at::Tensor& logits) {
   const at::Tensor plain = logits.detach();
   return plain.stride(1) == 1 || plain.size(1) <= 1 ? plain : plain.contiguous();
@@ -93,14 +93,14 @@ void CrossEntropyParameters::validate() const {
 }
 
 CrossEntropyStatistics::CrossEntropyStatistics(int64_t rows, at::TensorOptions logits,
-                                               const CrossEntropyParameters& of)
+                                               const CrossEntropyParameters& parameters)
     : row_max(at::full({rows}, kMinusInfinity, statistic_options(logits))),
-      sums(at::zeros({of.label_smoothing > 0 ? 3 : 2, rows}, statistic_options(logits))) {}
+      sums(at::zeros({parameters.label_smoothing > 0 ? 3 : 2, rows}, statistic_options(logits))) {}
 
 CrossEntropyStatistics::CrossEntropyStatistics(at::Tensor row_maxima, at::Tensor row_sums)
     : row_max(std::move(row_maxima)), sums(std::move(row_sums)) {}
 
-namespace reference {
+namespace unfused {
 
 void cross_entropy_accumulate(CrossEntropyStatistics& statistics, const at::Tensor& logits,
                               const VocabularyBlock& block, const at::Tensor& targets,
@@ -151,7 +151,7 @@ LargestLogits largest_logits(const at::Tensor& logits, int64_t valid) {
   return result;
 }
 
-}  // namespace reference
+}  // namespace unfused
 
 void cross_entropy_accumulate(CrossEntropyStatistics& statistics, const at::Tensor& logits,
                               const VocabularyBlock& block, const at::Tensor& targets,
@@ -161,7 +161,7 @@ void cross_entropy_accumulate(CrossEntropyStatistics& statistics, const at::Tens
   check_targets(targets, logits);
   parameters.validate();
   if (!use_cross_entropy_kernel(logits)) {
-    return reference::cross_entropy_accumulate(statistics, logits, block, targets, parameters);
+    return unfused::cross_entropy_accumulate(statistics, logits, block, targets, parameters);
   }
   const at::Tensor rows = with_contiguous_rows(logits);
   const at::Tensor ids = targets.contiguous(), logit_sum = statistics.logit_sum();
@@ -180,18 +180,18 @@ at::Tensor cross_entropy_loss(const CrossEntropyStatistics& statistics,
                               const CrossEntropyParameters& parameters) {
   parameters.validate();
   const at::Tensor log_sum = at::log(statistics.sum_exp());
-  const at::Tensor of_target = statistics.row_max - statistics.target_logit();
+  const at::Tensor target_term = statistics.row_max - statistics.target_logit();
   const double smoothing = parameters.smoothing();
-  if (smoothing == 0) return log_sum + of_target;
-  const at::Tensor of_mean =
+  if (smoothing == 0) return log_sum + target_term;
+  const at::Tensor mean_term =
       statistics.row_max - statistics.logit_sum() / static_cast<double>(parameters.vocab_size);
-  return log_sum + of_target * (1 - smoothing) + of_mean * smoothing;
+  return log_sum + target_term * (1 - smoothing) + mean_term * smoothing;
 }
 
-void cross_entropy_grad_into(at::Tensor& grad, const at::Tensor& logits,
-                             const VocabularyBlock& block, const CrossEntropyStatistics& statistics,
-                             const at::Tensor& targets, const at::Tensor& grad_loss,
-                             const CrossEntropyParameters& parameters) {
+void cross_entropy_grad_out(at::Tensor& grad, const at::Tensor& logits,
+                            const VocabularyBlock& block, const CrossEntropyStatistics& statistics,
+                            const at::Tensor& targets, const at::Tensor& grad_loss,
+                            const CrossEntropyParameters& parameters) {
   check_logits(logits, block.valid);
   check_statistics(statistics, logits);
   check_statistic(grad_loss, {logits.size(0)}, logits, "grad_loss");
@@ -203,7 +203,7 @@ void cross_entropy_grad_into(at::Tensor& grad, const at::Tensor& logits,
   at::Tensor to = grad.detach();
   if (!use_cross_entropy_kernel(logits)) {
     to.copy_(
-        reference::cross_entropy_grad(logits, block, statistics, targets, grad_loss, parameters));
+        unfused::cross_entropy_grad(logits, block, statistics, targets, grad_loss, parameters));
     return;
   }
   const at::Tensor rows = with_contiguous_rows(logits), ids = targets.contiguous();
@@ -227,13 +227,13 @@ at::Tensor cross_entropy_grad(const at::Tensor& logits, const VocabularyBlock& b
                               const CrossEntropyParameters& parameters) {
   check_logits(logits, block.valid);
   at::Tensor grad = at::empty(logits.sizes(), logits.options());
-  cross_entropy_grad_into(grad, logits, block, statistics, targets, grad_loss, parameters);
+  cross_entropy_grad_out(grad, logits, block, statistics, targets, grad_loss, parameters);
   return grad;
 }
 
 LargestLogits largest_logits(const at::Tensor& logits, int64_t valid) {
   check_logits(logits, valid);
-  if (!use_cross_entropy_kernel(logits)) return reference::largest_logits(logits, valid);
+  if (!use_cross_entropy_kernel(logits)) return unfused::largest_logits(logits, valid);
   const at::Tensor rows = with_contiguous_rows(logits);
   const auto options = statistic_options(logits.options());
   LargestLogits result{at::empty({rows.size(0)}, options),

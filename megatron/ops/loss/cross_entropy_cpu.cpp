@@ -1,5 +1,5 @@
 // Row statistics and gradient of the cross-entropy: CPU kernels. A row of 50 thousand fp32 logits
-// fits in the second-level cache, so that its second pass does not reach memory.
+// fits in the second-level cache, so the second pass over it does not read memory.
 #include <algorithm>
 #include <limits>
 
@@ -33,7 +33,7 @@ A logit_row_max(const T* row, int64_t columns) {
                                          lanes::maximum(largest[2], largest[3])));
 }
 
-// The sum over a row of term(logits), in a fixed order; lanes beyond the end hold `fill`.
+// The sum of term(logits) over a row, in a fixed order; lanes beyond the end hold `fill`.
 template <typename T, typename A, typename Term>
 A logit_row_sum(const T* row, int64_t columns, A fill, const Term& term) {
   constexpr int width = lanes::width<T>;
@@ -61,7 +61,7 @@ void cross_entropy_accumulate(const LogitShape& shape, const T* logits, A scale,
       const T* from = logits + row * shape.stride;
       const A before = statistics.row_max[row];
       const A maximum = std::max(before, scale * logit_row_max<T, A>(from, shape.valid_columns));
-      // Where every logit so far is minus infinity, the exponentials are 0 rather than NaN.
+      // If every logit so far is minus infinity, the exponentials are 0 rather than NaN.
       const A pivot = maximum == kLowest<A> ? A(0) : maximum;
       const A sum = logit_row_sum<T, A>(from, shape.valid_columns, kLowest<A>,
                                         [=](auto x) { return lanes::exp(x * scale - pivot); });
@@ -82,7 +82,8 @@ void cross_entropy_accumulate(const LogitShape& shape, const T* logits, A scale,
 template <typename T, typename A>
 void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, const A* row_max,
                             const A* sum_exp, const int64_t* targets,
-                            const TargetDistribution<A>& wanted, const A* grad_loss, T* grad) {
+                            const TargetDistribution<A>& distribution, const A* grad_loss,
+                            T* grad) {
   parallel_for(0, shape.rows, row_grain(shape.columns), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const T* from = logits + row * shape.stride;
@@ -91,13 +92,13 @@ void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, c
       const bool here = target >= 0 && target < shape.valid_columns;
       const A maximum = row_max[row];
       const A outer = grad_loss[row] * scale;
-      if (outer == 0) {  // masked tokens: no need to look at the logits
+      if (outer == 0) {  // a masked token: the logits are not read
         std::fill(to, to + shape.columns, T(0));
         continue;
       }
       const A factor = outer / sum_exp[row];
-      const A even = outer * wanted.even_weight;
-      // In place, the target's logit is overwritten: read it first.
+      const A even = outer * distribution.even_weight;
+      // Read the target's logit before it may be overwritten (in place).
       const A logit = here ? scale * static_cast<A>(from[target]) : A(0);
       lanes::for_each_vector<T>(shape.valid_columns, [&](int64_t i, auto count) {
         const auto x = lanes::load<T>(from + i, count);
@@ -106,8 +107,8 @@ void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, c
       std::fill(to + shape.valid_columns, to + shape.columns, T(0));
       if (here) {
         const A probability = std::exp(logit - maximum) / sum_exp[row];
-        to[target] =
-            static_cast<T>((probability - wanted.target_weight - wanted.even_weight) * outer);
+        to[target] = static_cast<T>(
+            (probability - distribution.target_weight - distribution.even_weight) * outer);
       }
     }
   });

@@ -1,4 +1,4 @@
-// Chunks over the vocabulary: libtorch's GEMMs, the cross-entropy kernels in between.
+// The loop over chunks of the vocabulary: matrix products with the cross-entropy kernels between.
 #include "megatron/ops/loss/linear_cross_entropy.h"
 
 #include <algorithm>
@@ -28,14 +28,15 @@ int64_t checked_chunk(const LinearCrossEntropyInputs& in) {
   check(in.block.valid >= 0 && in.block.valid <= in.weight.size(0),
         "{}: Expected 0 to {} valid columns, but got {}", kLinearCrossEntropy, in.weight.size(0),
         in.block.valid);
-  check(in.chunk_columns >= 0, "{}: Expected chunks of at least 1 column (0: chosen), but got {}",
+  check(in.chunk_columns >= 0,
+        "{}: Expected chunk_columns of at least 1, or 0 for the default, but got {}",
         kLinearCrossEntropy, in.chunk_columns);
   in.parameters.validate();
   if (in.chunk_columns > 0) return in.chunk_columns;
   return linear_cross_entropy_chunk(in.x.size(0), in.x.element_size());
 }
 
-// The logits of one chunk at a time, in one buffer.
+// Computes the logits one chunk at a time, in one buffer.
 class ChunkedLogits {
  public:
   explicit ChunkedLogits(const LinearCrossEntropyInputs& inputs)
@@ -68,11 +69,11 @@ class ChunkedLogits {
 }  // namespace
 
 int64_t linear_cross_entropy_chunk(int64_t tokens, int64_t element_size) {
-  // Measured: around 8 MiB of logits stay in the caches between the products; below 1024 columns
-  // the products get slow.
+  // Measured: about 8 MiB of logits stay in cache between the matrix products, which are slow for
+  // fewer than 1024 columns.
   constexpr int64_t bytes = 8 << 20;
-  const int64_t fitting = bytes / std::max<int64_t>(1, tokens * element_size);
-  return std::clamp<int64_t>(fitting / 256 * 256, 1024, 8192);
+  const int64_t columns = bytes / std::max<int64_t>(1, tokens * element_size);
+  return std::clamp<int64_t>(columns / 256 * 256, 1024, 8192);
 }
 
 CrossEntropyStatistics linear_cross_entropy_statistics(const LinearCrossEntropyInputs& inputs) {
@@ -103,16 +104,16 @@ LinearCrossEntropyGradients linear_cross_entropy_gradients(const LinearCrossEntr
     gradients.weight.narrow(0, inputs.block.valid, weight.size(0) - inputs.block.valid).zero_();
   }
   chunks.for_each([&](int64_t first, at::Tensor& logits, const VocabularyBlock& block) {
-    cross_entropy_grad_into(logits, logits, block, statistics, inputs.targets, grad_loss,
-                            inputs.parameters);
+    cross_entropy_grad_out(logits, logits, block, statistics, inputs.targets, grad_loss,
+                           inputs.parameters);
     if (x_needs_gradient) matmul_accumulate(grad_x, logits, weight.narrow(0, first, block.valid));
     if (!weight_needs_gradient) return;
     if (main_grad.defined()) {
-      at::Tensor part = main_grad.detach().narrow(0, first, block.valid);
-      accumulate_weight_gradient(part, logits, x);
+      at::Tensor rows = main_grad.detach().narrow(0, first, block.valid);
+      accumulate_weight_gradient(rows, logits, x);
     } else {
-      at::Tensor part = gradients.weight.narrow(0, first, block.valid);
-      at::mm_out(part, logits.t(), x);
+      at::Tensor rows = gradients.weight.narrow(0, first, block.valid);
+      at::mm_out(rows, logits.t(), x);
     }
   });
   if (x_needs_gradient) gradients.x = grad_x.to(dtype);

@@ -1,4 +1,4 @@
-// Which micro-kernel multiplies blocks on this machine.
+// The choice between libtorch's brgemm and the portable loops.
 #include "megatron/ops/matmul/block_gemm.h"
 
 #include <array>
@@ -17,10 +17,10 @@ using at::native::cpublas::brgemm;
 using at::native::cpublas::brgemm_release;
 
 template <typename T>
-inline constexpr bool kInPairs = std::is_same_v<T, c10::BFloat16>;
+inline constexpr bool kPacksPairs = std::is_same_v<T, c10::BFloat16>;
 
-// Neither libtorch nor oneDNN says beforehand what a machine can do (oneDNN takes bf16 on any
-// AVX-512, then may find no kernel for it), so one small product is tried.
+// Neither libtorch nor oneDNN reports in advance what the machine supports (oneDNN accepts bf16 on
+// any AVX-512 and may then find no kernel for it), so a small product is tried.
 template <typename T>
 bool try_brgemm() {
   constexpr int64_t size = 16;
@@ -34,9 +34,9 @@ bool try_brgemm() {
                             /*accumulate=*/false);
   try {
     brgemm(size, size, size, size, size, size, /*add_C=*/false, a.data(), b.data(), c.data(),
-           kInPairs<T>);
-    brgemm_release(kInPairs<T>);
-  } catch (const std::exception&) {  // c10::Error or oneDNN's own
+           kPacksPairs<T>);
+    brgemm_release(kPacksPairs<T>);
+  } catch (const std::exception&) {  // c10::Error or oneDNN's error
     return false;
   }
   return c == expected;
@@ -44,40 +44,31 @@ bool try_brgemm() {
 
 template <typename T>
 bool use_brgemm() {
-  if (!at::globalContext().userEnabledMkldnn()) return false;  // may change at any time
+  if (!at::globalContext().userEnabledMkldnn()) return false;  // can change at any time
   static const bool works = try_brgemm<T>();
   return works;
 }
 
-template <typename T>
-void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
-              float* c, int64_t ldc, bool accumulate) {
-  if (use_brgemm<T>()) {
-    brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, kInPairs<T>);
-  } else {
-    kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-  }
-}
-
 }  // namespace
 
-template <>
-void block_gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
-                int64_t ldb, float* c, int64_t ldc, bool accumulate) {
-  multiply(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-}
-
-template <>
-void block_gemm(int64_t m, int64_t n, int64_t k, const c10::BFloat16* a, int64_t lda,
-                const c10::BFloat16* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
-  multiply(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-}
-
-template <>
-void block_gemm(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, const double* b,
-                int64_t ldb, double* c, int64_t ldc, bool accumulate) {
+template <typename T>
+void block_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
+                lanes::accumulation_t<T>* c, int64_t ldc, bool accumulate) {
+  if constexpr (!std::is_same_v<T, double>) {
+    if (use_brgemm<T>()) {
+      return brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, kPacksPairs<T>);
+    }
+  }
   kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
+
+#define MEGATRON_INSTANTIATE(T)                                                             \
+  template void block_gemm(int64_t, int64_t, int64_t, const T*, int64_t, const T*, int64_t, \
+                           lanes::accumulation_t<T>*, int64_t, bool);
+MEGATRON_INSTANTIATE(float)
+MEGATRON_INSTANTIATE(double)
+MEGATRON_INSTANTIATE(c10::BFloat16)
+#undef MEGATRON_INSTANTIATE
 
 bool has_fast_bf16_gemm() {
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-// Small matrix products in plain loops: tiles of 4 rows by 2 vectors, kept in registers.
+// block_gemm in plain loops: tiles of 4 rows by 2 vectors, held in registers.
 #include "megatron/ops/core/vector_math.h"
 #include "megatron/ops/matmul/block_gemm.h"
 
@@ -6,15 +6,15 @@ namespace megatron::kernels {
 
 namespace {
 
-// B's elements (row, column ..) as one vector; `rows` is 2 for bf16, whose rows lie in pairs.
+// Rows of B that are packed together: bf16 packs pairs of rows.
 template <typename T>
-inline constexpr int64_t kRowsTogether = std::is_same_v<T, c10::BFloat16> ? 2 : 1;
+inline constexpr int64_t kPackedRows = std::is_same_v<T, c10::BFloat16> ? 2 : 1;
 
 template <typename T>
 MEGATRON_INLINE void multiply_add(const T* a, int64_t lda, const T* b, int64_t count, int rows,
                                   lanes::Vector<T>* sums, int64_t stride) {
   using A = lanes::accumulation_t<T>;
-  if constexpr (kRowsTogether<T> == 2) {
+  if constexpr (kPackedRows<T> == 2) {
     lanes::Words pair = {};
     std::memcpy(&pair, b, count * sizeof(uint32_t));
     const auto even = std::bit_cast<lanes::Floats>(pair << 16);
@@ -33,21 +33,21 @@ MEGATRON_INLINE void tile(int64_t n, int64_t k, const T* a, int64_t lda, const T
                           lanes::accumulation_t<T>* c, int64_t ldc, bool accumulate) {
   using A = lanes::accumulation_t<T>;
   constexpr int width = lanes::width<T>;
-  constexpr int64_t together = kRowsTogether<T>;
+  constexpr int64_t packed_rows = kPackedRows<T>;
   for (int64_t column = 0; column < n; column += 2 * width) {
     const int64_t first = n - column < width ? n - column : width;
     const int64_t second =
         n - column - width < width ? (n - column - width < 0 ? 0 : n - column - width) : width;
     lanes::Vector<T> sums[rows][2] = {};
-    for (int64_t i = 0; i < k; i += together) {
-      const T* from = b + i * ldb + column * together;
+    for (int64_t i = 0; i < k; i += packed_rows) {
+      const T* from = b + i * ldb + column * packed_rows;
       if (second == width) {
         multiply_add<T>(a + i, lda, from, width, rows, &sums[0][0], 2);
-        multiply_add<T>(a + i, lda, from + width * together, width, rows, &sums[0][1], 2);
+        multiply_add<T>(a + i, lda, from + width * packed_rows, width, rows, &sums[0][1], 2);
       } else {
         multiply_add<T>(a + i, lda, from, first, rows, &sums[0][0], 2);
         if (second > 0) {
-          multiply_add<T>(a + i, lda, from + width * together, second, rows, &sums[0][1], 2);
+          multiply_add<T>(a + i, lda, from + width * packed_rows, second, rows, &sums[0][1], 2);
         }
       }
     }

@@ -1,11 +1,10 @@
-// Column sums in a fixed order: allocation and dispatch.
+// Column sums: checks, allocation and dispatch.
 #include "megatron/ops/matmul/column_sum.h"
 
 #include <ATen/ATen.h>
 
 #include "megatron/ops/core/accumulation_type.h"
 #include "megatron/ops/core/dispatch.h"
-#include "megatron/ops/matmul/linear.h"
 
 namespace megatron {
 

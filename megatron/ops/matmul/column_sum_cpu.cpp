@@ -1,7 +1,7 @@
-// Column sums in a fixed order: kernels.
+// Column sums: CPU kernels.
 #include "megatron/ops/core/parallel_for.h"
 #include "megatron/ops/core/vector_math.h"
-#include "megatron/ops/matmul/column_sum.h"
+#include "megatron/ops/matmul/column_sum_kernels.h"
 
 namespace megatron::kernels {
 

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/ops/core/dispatch.h"
+#include "megatron/ops/matmul/column_sum.h"
 #include "megatron/ops/matmul/matmul.h"
 #include "megatron/ops/matmul/matmul_accumulate.h"
 
@@ -11,7 +12,7 @@ namespace megatron {
 
 namespace {
 
-// rows [..., k] times matrix [k, n] (+ bias) -> [..., n]
+// rows [..., k], matrix [k, n] -> rows matrix (+ bias) [..., n]
 at::Tensor multiply_rows(const at::Tensor& rows, const at::Tensor& matrix, const at::Tensor& bias) {
   std::vector<int64_t> shape = rows.sizes().vec();
   shape.back() = matrix.size(1);
@@ -24,7 +25,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& weight_main_grad) {
     context->save_for_backward({weight.requires_grad() ? x : at::Tensor(), weight});
-    // Not a saved variable: other micro-batches change the buffer before this backward.
+    // Not a saved variable: other micro-batches modify the buffer before this backward.
     context->saved_data["weight_main_grad"] = weight_main_grad.value_or(at::Tensor());
     context->saved_data["has_bias"] = bias.has_value();
     return linear_forward(x, weight, bias.value_or(at::Tensor()));
@@ -50,7 +51,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
         grad_weight = at::mm(grad_y.t(), flatten_rows(x));
       }
     }
-    // Edges count only the tensors that are there: the third is the bias where there is one.
+    // needs_input_grad counts defined inputs only, so index 2 is the bias if there is one.
     const bool has_bias = context->saved_data["has_bias"].toBool();
     if (has_bias && context->needs_input_grad(2)) grad_bias = column_sum(grad_y);
     return {grad_x, grad_weight, grad_bias, {}};

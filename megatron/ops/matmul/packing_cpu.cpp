@@ -24,8 +24,8 @@ MEGATRON_INLINE V interleave_high(V a, V b) {
                                  31);
 }
 
-// 16 x 16 elements of sizeof(V) / 16 bytes; strides in bytes. Interleaving rows i and i + 8 rotates
-// the four bits of the row number by one into those of the column: four times make the transpose.
+// Transposes 16 x 16 elements of sizeof(V) / 16 bytes; strides are in bytes. Interleaving rows i
+// and i + 8 rotates the eight bits of (row, column) by one; four such rounds swap row and column.
 template <typename V>
 MEGATRON_INLINE void transpose_tile(const void* from, int64_t from_stride, void* to,
                                     int64_t to_stride) {
@@ -75,17 +75,17 @@ void pack_panel(int64_t depth, int64_t columns, const c10::BFloat16* from, int64
 
 void pack_panel_transposed(int64_t depth, int64_t columns, const c10::BFloat16* from,
                            int64_t stride, c10::BFloat16* to) {
-  // Two neighbours of a row are one word: a transpose of words.
-  const int64_t words = depth / 2, whole_words = words / kTile * kTile,
-                whole_columns = columns / kTile * kTile;
-  for (int64_t column = 0; column < whole_columns; column += kTile) {
-    for (int64_t word = 0; word < whole_words; word += kTile) {
+  // Two adjacent elements of a row form one 32-bit word, so this is a transpose of words.
+  const int64_t words = depth / 2, full_words = words / kTile * kTile,
+                full_columns = columns / kTile * kTile;
+  for (int64_t column = 0; column < full_columns; column += kTile) {
+    for (int64_t word = 0; word < full_words; word += kTile) {
       transpose_tile<Words>(from + column * stride + 2 * word, stride * kBytes,
                             to + 2 * (word * kPanelColumns + column), 2 * kPanelColumns * kBytes);
     }
   }
   for (int64_t column = 0; column < columns; ++column) {
-    for (int64_t word = column < whole_columns ? whole_words : 0; word < words; ++word) {
+    for (int64_t word = column < full_columns ? full_words : 0; word < words; ++word) {
       std::memcpy(to + 2 * (word * kPanelColumns + column), from + column * stride + 2 * word,
                   2 * kBytes);
     }
@@ -94,22 +94,22 @@ void pack_panel_transposed(int64_t depth, int64_t columns, const c10::BFloat16* 
 
 void transpose_bf16(int64_t rows, int64_t columns, const c10::BFloat16* from, int64_t from_stride,
                     c10::BFloat16* to, int64_t to_stride) {
-  const int64_t whole_rows = rows / kTile * kTile, whole_columns = columns / kTile * kTile;
-  for (int64_t i = 0; i < whole_rows; i += kTile) {
-    for (int64_t j = 0; j < whole_columns; j += kTile) {
+  const int64_t full_rows = rows / kTile * kTile, full_columns = columns / kTile * kTile;
+  for (int64_t i = 0; i < full_rows; i += kTile) {
+    for (int64_t j = 0; j < full_columns; j += kTile) {
       transpose_tile<HalfWords>(from + i * from_stride + j, from_stride * kBytes,
                                 to + j * to_stride + i, to_stride * kBytes);
     }
   }
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; ++j) {
+    for (int64_t j = i < full_rows ? full_columns : 0; j < columns; ++j) {
       to[j * to_stride + i] = from[i * from_stride + j];
     }
   }
 }
 
-void narrow_block(int64_t rows, int64_t columns, const float* from, int64_t from_stride,
-                  const c10::BFloat16* bias, c10::BFloat16* to, int64_t to_stride) {
+void store_bf16_block(int64_t rows, int64_t columns, const float* from, int64_t from_stride,
+                      const c10::BFloat16* bias, c10::BFloat16* to, int64_t to_stride) {
   for (int64_t row = 0; row < rows; ++row) {
     lanes::for_each_vector<float>(columns, [&](int64_t i, auto count) {
       auto sum = lanes::load<float>(from + row * from_stride + i, count);

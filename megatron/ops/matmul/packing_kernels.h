@@ -1,5 +1,4 @@
-// What block_gemm's bf16 operands are packed into, and what becomes of its fp32 blocks: plain
-// pointers.
+// Packs bf16 operands for block_gemm and writes out its fp32 blocks: kernels on plain pointers.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +7,16 @@
 
 namespace megatron::kernels {
 
-// A panel holds up to kPanelColumns columns of a right operand, [depth / 2, kPanelColumns, 2]: two
-// rows' elements side by side. `depth` is even; columns beyond `columns` are not written.
+// A panel holds up to kPanelColumns columns of the right operand as [depth / 2, kPanelColumns, 2]:
+// the elements of two consecutive rows are adjacent. `depth` is even; columns of the panel from
+// `columns` on are not written.
 inline constexpr int64_t kPanelColumns = 64;
 
-// from [depth, columns], rows `stride` elements apart.
+// Packs `from` [depth, columns]; consecutive rows are `stride` elements apart.
 void pack_panel(int64_t depth, int64_t columns, const c10::BFloat16* from, int64_t stride,
                 c10::BFloat16* to);
 
-// from [columns, depth], the operand's transpose.
+// Packs the transpose of `from` [columns, depth].
 void pack_panel_transposed(int64_t depth, int64_t columns, const c10::BFloat16* from,
                            int64_t stride, c10::BFloat16* to);
 
@@ -24,11 +24,11 @@ void pack_panel_transposed(int64_t depth, int64_t columns, const c10::BFloat16* 
 void transpose_bf16(int64_t rows, int64_t columns, const c10::BFloat16* from, int64_t from_stride,
                     c10::BFloat16* to, int64_t to_stride);
 
-// to = from (+ bias [columns], or null) for [rows, columns].
-void narrow_block(int64_t rows, int64_t columns, const float* from, int64_t from_stride,
-                  const c10::BFloat16* bias, c10::BFloat16* to, int64_t to_stride);
+// to [rows, columns] = from (+ bias [columns], unless null), rounded to bf16.
+void store_bf16_block(int64_t rows, int64_t columns, const float* from, int64_t from_stride,
+                      const c10::BFloat16* bias, c10::BFloat16* to, int64_t to_stride);
 
-// sum[i] += values[i] in fp32, in one pass and whatever the number of threads.
+// sum[i] += values[i] in fp32.
 void add_bf16(int64_t count, const c10::BFloat16* values, float* sum);
 
 }  // namespace megatron::kernels

@@ -6,7 +6,7 @@
 
 #include "megatron/ops/core/accumulation_type.h"
 #include "megatron/ops/core/dispatch.h"
-#include "megatron/ops/matmul/linear.h"
+#include "megatron/ops/matmul/column_sum.h"
 #include "megatron/ops/random/dropout_kernels.h"
 #include "megatron/ops/random/dropout_mask.h"
 #if defined(MEGATRON_USE_CUDA)

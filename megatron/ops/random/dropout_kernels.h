@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "megatron/ops/matmul/column_sum.h"
+#include "megatron/ops/matmul/column_sum_kernels.h"
 
 namespace megatron::kernels {
 

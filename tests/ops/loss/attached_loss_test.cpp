@@ -7,7 +7,7 @@
 namespace megatron {
 namespace {
 
-TEST(AttachedLoss, LeavesTheTensorAndItsGradientAsTheyAre) {
+TEST(AttachedLoss, DoesNotChangeTheTensorOrItsGradient) {
   const at::Tensor x = test::random_tensor({3, 2}, at::kFloat, 1).requires_grad_();
   const at::Tensor loss = test::random_tensor({4}, at::kDouble, 2).requires_grad_();
   const at::Tensor cotangent = test::random_tensor({3, 2}, at::kFloat, 3);
@@ -18,9 +18,9 @@ TEST(AttachedLoss, LeavesTheTensorAndItsGradientAsTheyAre) {
   test::expect_identical(loss.grad(), at::full({4}, 0.25, at::kDouble));
 }
 
-// Backward from one scalar gives the gradient of that scalar plus scale times each attached loss,
-// also where both come from the same tensor and where losses are attached to one another.
-TEST(AttachedLoss, GradientsAreThoseOfTheSumByDifferences) {
+// Backward from a scalar gives the gradient of the scalar plus scale times each attached loss, also
+// if all are functions of the same tensor and if several losses are attached.
+TEST(AttachedLoss, GradientMatchesFiniteDifferencesOfTheSum) {
   const at::Tensor cotangent = test::random_tensor({2, 3}, at::kDouble, 4);
   const auto first = [](const at::Tensor& x) { return (x * x).sum(); };
   const auto second = [](const at::Tensor& x) { return x.exp(); };

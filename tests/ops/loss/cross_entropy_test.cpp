@@ -27,7 +27,7 @@ std::vector<CrossEntropyParameters> parameter_variants(int64_t vocab_size) {
           {.vocab_size = vocab_size, .label_smoothing = 0.3, .logit_scale = 3}};
 }
 
-TEST(CrossEntropy, LikeTheReference) {
+TEST(LocalCrossEntropy, MatchesUnfused) {
   for (const auto dtype : all_dtypes()) {
     const auto wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
     for (const auto& [rows, columns, valid] : {std::tuple<int64_t, int64_t, int64_t>{9, 1003, 1000},
@@ -38,10 +38,10 @@ TEST(CrossEntropy, LikeTheReference) {
       for (const auto& parameters : parameter_variants(1200)) {
         const at::Tensor logits = 3 * random_tensor({rows, columns}, dtype, 1);
         const at::Tensor targets = random_targets(rows, 1200, 2);
-        const VocabularyBlock block{100, valid};  // some targets lie on either side
+        const VocabularyBlock block{100, valid};  // some targets are below it, some above
         const auto got = statistics_of(logits, block, targets, parameters);
         CrossEntropyStatistics want(rows, logits.options(), parameters);
-        reference::cross_entropy_accumulate(want, logits, block, targets, parameters);
+        unfused::cross_entropy_accumulate(want, logits, block, targets, parameters);
         expect_close(got.row_max, want.row_max, tolerance(wide), "row_max");
         expect_close(got.sums, want.sums, 20 * tolerance(wide), "sums");
         if (valid == 0) continue;
@@ -52,19 +52,20 @@ TEST(CrossEntropy, LikeTheReference) {
             cross_entropy_grad(logits, block, got, targets, grad_loss, parameters);
         expect_close(
             gradient,
-            reference::cross_entropy_grad(logits, block, want, targets, grad_loss, parameters),
+            unfused::cross_entropy_grad(logits, block, want, targets, grad_loss, parameters),
             tolerance(dtype), "gradient");
         EXPECT_TRUE(gradient.narrow(1, valid, columns - valid).eq(0).all().item<bool>());
         at::Tensor in_place = logits.clone();
-        cross_entropy_grad_into(in_place, in_place, block, got, targets, grad_loss, parameters);
+        cross_entropy_grad_out(in_place, in_place, block, got, targets, grad_loss, parameters);
         expect_identical(in_place, gradient, "in place");
       }
     }
   }
 }
 
-// -(1 - a') log p_target - a' mean log p over blocks of uneven width, the last with padding.
-TEST(CrossEntropy, BlocksComposeToTheFormula) {
+// Against the formula -(1 - a') log p_target - a' mean log p: blocks of uneven width, the last with
+// padding.
+TEST(LocalCrossEntropy, BlocksMatchTheFormula) {
   const int64_t rows = 6, vocabulary = 50;
   for (const auto& parameters : parameter_variants(vocabulary)) {
     const at::Tensor logits = random_tensor({rows, vocabulary}, at::kDouble, 1).requires_grad_();
@@ -82,20 +83,20 @@ TEST(CrossEntropy, BlocksComposeToTheFormula) {
         {padded.narrow(1, 17, 24), {17, 24}},
         {padded.narrow(1, 41, 11), {41, 9}}};
     CrossEntropyStatistics statistics(rows, padded.options(), parameters);
-    for (const auto& [part, block] : blocks) {
-      cross_entropy_accumulate(statistics, part, block, targets, parameters);
+    for (const auto& [columns, block] : blocks) {
+      cross_entropy_accumulate(statistics, columns, block, targets, parameters);
     }
     expect_close(cross_entropy_loss(statistics, parameters), loss.detach(), 1e-12);
     std::vector<at::Tensor> gradients;
-    for (const auto& [part, block] : blocks) {
+    for (const auto& [columns, block] : blocks) {
       gradients.push_back(
-          cross_entropy_grad(part, block, statistics, targets, weights, parameters));
+          cross_entropy_grad(columns, block, statistics, targets, weights, parameters));
     }
     expect_close(at::cat(gradients, 1).narrow(1, 0, vocabulary), want, 1e-12);
   }
 }
 
-TEST(CrossEntropy, ThreadsDoNotChangeTheBits) {
+TEST(LocalCrossEntropy, DoesNotDependOnThreads) {
   const CrossEntropyParameters parameters{.vocab_size = 5003, .label_smoothing = 0.1};
   const at::Tensor logits = random_tensor({33, 5003}, at::kFloat, 1);
   const at::Tensor targets = random_targets(33, 5003, 2);
@@ -113,14 +114,14 @@ TEST(CrossEntropy, ThreadsDoNotChangeTheBits) {
   expect_identical(gradients[0], gradients[1]);
 }
 
-TEST(CrossEntropy, NanShowsAndMinusInfinityDoesNot) {
+TEST(LocalCrossEntropy, PropagatesNaNAndAcceptsMinusInfinity) {
   const CrossEntropyParameters parameters{.vocab_size = 80};
   at::Tensor logits = random_tensor({3, 80}, at::kFloat, 1);
   logits[1][3] = NAN;
   logits[2].narrow(0, 0, 40).fill_(-std::numeric_limits<float>::infinity());
   const at::Tensor targets = at::full({3}, 50, at::kLong);
   CrossEntropyStatistics s(3, logits.options(), parameters);
-  // The third row's first block holds nothing above minus infinity.
+  // In the first block, all logits of the third row are minus infinity.
   cross_entropy_accumulate(s, logits.narrow(1, 0, 40), {0, 40}, targets, parameters);
   cross_entropy_accumulate(s, logits.narrow(1, 40, 40), {40, 40}, targets, parameters);
   const at::Tensor loss = cross_entropy_loss(s, parameters);
@@ -129,7 +130,7 @@ TEST(CrossEntropy, NanShowsAndMinusInfinityDoesNot) {
   EXPECT_TRUE(std::isfinite(loss[0].item<float>()));
 }
 
-TEST(CrossEntropy, LargestLogitIsTheFirst) {
+TEST(LargestLogits, FirstColumnWins) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const auto dtype : all_dtypes()) {
     at::Tensor logits = random_tensor({6, 70}, at::kDouble, 4).clamp_max(3).to(dtype);
@@ -142,7 +143,7 @@ TEST(CrossEntropy, LargestLogitIsTheFirst) {
     logits[3][31] = 7;
     logits[4].fill_(-infinity);
     logits[5].fill_(NAN);
-    const auto got = largest_logits(logits, 67), want = reference::largest_logits(logits, 67);
+    const auto got = largest_logits(logits, 67), want = unfused::largest_logits(logits, 67);
     expect_identical(got.column, want.column);
     expect_identical(got.value, want.value);
     expect_identical(got.column, at::tensor({9, 66, 0, 31, 0, 0}, at::kLong));
@@ -150,7 +151,7 @@ TEST(CrossEntropy, LargestLogitIsTheFirst) {
   }
 }
 
-TEST(CrossEntropy, ShapeErrors) {
+TEST(LocalCrossEntropy, RefusesBadArguments) {
   const CrossEntropyParameters parameters{.vocab_size = 8};
   const at::Tensor logits = at::zeros({2, 8}), targets = at::zeros({2}, at::kLong);
   CrossEntropyStatistics s(2, logits.options(), parameters);

@@ -5,7 +5,7 @@
 namespace megatron::test {
 namespace {
 
-at::Tensor plain_linear(const std::vector<at::Tensor>& in) {
+at::Tensor unfused_linear(const std::vector<at::Tensor>& in) {
   const at::Tensor y = at::matmul(in[0], in[1].t());
   return in[2].defined() ? y + in[2] : y;
 }
@@ -14,14 +14,14 @@ at::Tensor fused_linear(const std::vector<at::Tensor>& in) {
   return linear(in[0], in[1], in[2], {});
 }
 
-TEST(Linear, LikeTheReference) {
+TEST(Linear, MatchesUnfused) {
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     for (const bool with_bias : {true, false}) {
       const at::Tensor bias = with_bias ? random_tensor({17}, dtype, 3) : at::Tensor();
       for (const auto& shape : {std::vector<int64_t>{6, 3, 40}, {5, 40}, {40}, {0, 2, 40}}) {
         const auto inputs = std::vector<at::Tensor>{random_tensor(shape, dtype, 1),
                                                     random_tensor({17, 40}, dtype, 2), bias};
-        const auto got = run(fused_linear, inputs), want = run(plain_linear, inputs);
+        const auto got = run(fused_linear, inputs), want = run(unfused_linear, inputs);
         const double bound = dtype == at::kBFloat16 ? 5e-2 : 10 * tolerance(dtype);
         expect_close(got.value, want.value, bound);
         for (size_t i = 0; i < want.gradients.size(); ++i) {
@@ -32,14 +32,14 @@ TEST(Linear, LikeTheReference) {
   }
 }
 
-TEST(Linear, GradientsByDifferences) {
+TEST(Linear, GradientsMatchFiniteDifferences) {
   expect_gradients_by_differences(
       fused_linear, {random_tensor({3, 2, 5}, at::kDouble, 1),
                      random_tensor({4, 5}, at::kDouble, 2), random_tensor({4}, at::kDouble, 3)});
 }
 
-// Two micro-batches in flight at once, as a pipeline has them.
-TEST(Linear, MainGradCollectsMicroBatches) {
+// Two micro-batches are in flight at once, as in a pipeline.
+TEST(Linear, AccumulatesMicroBatchesIntoMainGrad) {
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const auto wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
     const at::Tensor weight = random_tensor({9, 16}, dtype, 1).requires_grad_();
@@ -59,7 +59,7 @@ TEST(Linear, MainGradCollectsMicroBatches) {
   }
 }
 
-TEST(Linear, FrozenWeightLeavesMainGradAlone) {
+TEST(Linear, FrozenWeightDoesNotChangeMainGrad) {
   const at::Tensor weight = random_tensor({3, 4}, at::kFloat, 1);
   const at::Tensor x = random_tensor({2, 4}, at::kFloat, 2).requires_grad_();
   at::Tensor main_grad = at::zeros({3, 4});
@@ -68,27 +68,7 @@ TEST(Linear, FrozenWeightLeavesMainGradAlone) {
   expect_close(x.grad(), weight.sum(0).expand({2, 4}), 1e-6);
 }
 
-TEST(ColumnSum, FixedOrderAndEveryShape) {
-  const int threads = at::get_num_threads();
-  for (const auto dtype : all_dtypes()) {
-    for (const auto& shape : {std::vector<int64_t>{1000, 2, 37}, {3, 5}, {4}, {0, 6}, {2, 0}}) {
-      const at::Tensor x = random_tensor(shape, dtype, 1);
-      at::set_num_threads(1);
-      const at::Tensor alone = column_sum(x);
-      at::set_num_threads(2);
-      expect_identical(column_sum(x), alone);
-      at::set_num_threads(threads);
-      const at::Tensor want =
-          x.to(at::kDouble)
-              .reshape({shape.back() == 0 ? 2 : x.numel() / shape.back(), shape.back()})
-              .sum(0)
-              .to(dtype);
-      expect_close(alone, want, 30 * tolerance(dtype));
-    }
-  }
-}
-
-TEST(Linear, Errors) {
+TEST(Linear, RefusesBadArguments) {
   const at::Tensor x = at::zeros({2, 4}), weight = at::zeros({3, 4});
   expect_error([&] { linear(x, at::zeros({3, 5}), {}, {}); }, "Expected weight of shape [out, 4]");
   expect_error([&] { linear(x, weight.to(at::kDouble), {}, {}); }, "Expected weight of dtype");

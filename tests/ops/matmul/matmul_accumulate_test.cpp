@@ -7,22 +7,27 @@
 namespace megatron::test {
 namespace {
 
-// Both orders of left in memory, and sizes around those of the blocks.
-TEST(MatmulAccumulate, LikeTheFp64ProductInEveryLayout) {
+// Row-major and column-major operands, at sizes around those of row blocks, panels and depth
+// blocks.
+TEST(MatmulAccumulate, MatchesFp64InEveryLayout) {
   for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 64, 512},
                                 {130, 70, 1030},
                                 {3, 5, 2},
                                 {17, 200, 33},
                                 {1, 1, 1},
+                                {1, 9, 8},
+                                {9, 1, 8},
                                 {65, 64, 514},
                                 {0, 4, 6},
                                 {4, 0, 6},
                                 {4, 6, 0}}) {
     for (const auto dtype : all_dtypes()) {
-      for (const bool transposed : {false, true}) {
+      for (const auto& [left_transposed, right_transposed] :
+           {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
         const at::Tensor left =
-            transposed ? random_tensor({k, m}, dtype, 1).t() : random_tensor({m, k}, dtype, 1);
-        const at::Tensor right = random_tensor({k, n}, dtype, 2);
+            left_transposed ? random_tensor({k, m}, dtype, 1).t() : random_tensor({m, k}, dtype, 1);
+        const at::Tensor right = right_transposed ? random_tensor({n, k}, dtype, 2).t()
+                                                  : random_tensor({k, n}, dtype, 2);
         const auto wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
         at::Tensor sum = random_tensor({m, n}, wide, 3);
         const at::Tensor want =
@@ -35,8 +40,8 @@ TEST(MatmulAccumulate, LikeTheFp64ProductInEveryLayout) {
   }
 }
 
-// Many small terms beside a large one, which bf16 would lose.
-TEST(MatmulAccumulate, Bf16SumsKeepFp32) {
+// Small terms are added to a large sum, where bf16 would lose them.
+TEST(MatmulAccumulate, AccumulatesBf16InFp32) {
   const int64_t k = 2048;
   const at::Tensor left = at::full({8, k}, 1.0 / 64).to(at::kBFloat16);
   const at::Tensor right = at::full({k, 16}, 1.0 / 64).to(at::kBFloat16);
@@ -45,9 +50,9 @@ TEST(MatmulAccumulate, Bf16SumsKeepFp32) {
   expect_identical(sum, at::full({8, 16}, 1026.0, at::kFloat));
 }
 
-TEST(MatmulAccumulate, Bf16ProductsAreNotRounded) {
+TEST(MatmulAccumulate, DoesNotRoundToBf16) {
   if (!has_fast_bf16_gemm()) {
-    GTEST_SKIP() << "without the processor's bf16 instructions the product is libtorch's, rounded";
+    GTEST_SKIP() << "without bf16 instructions, libtorch rounds the product";
   }
   const at::Tensor a = random_tensor({70, 1000}, at::kBFloat16, 1);
   const at::Tensor b = random_tensor({1000, 90}, at::kBFloat16, 2);
@@ -56,7 +61,7 @@ TEST(MatmulAccumulate, Bf16ProductsAreNotRounded) {
   expect_close(exact, at::mm(a.to(at::kFloat), b.to(at::kFloat)), 2e-5);
 }
 
-TEST(MatmulAccumulate, ThreadsDoNotChangeTheBits) {
+TEST(MatmulAccumulate, DoesNotDependOnThreads) {
   const at::Tensor left = random_tensor({700, 300}, at::kBFloat16, 1).t();
   const at::Tensor right = random_tensor({700, 200}, at::kBFloat16, 2);
   const int threads = at::get_num_threads();
@@ -70,11 +75,19 @@ TEST(MatmulAccumulate, ThreadsDoNotChangeTheBits) {
   expect_identical(sums[0], sums[1]);
 }
 
-TEST(MatmulAccumulate, ShapeErrors) {
+TEST(MatmulAccumulate, RefusesBadArguments) {
   at::Tensor sum = at::zeros({3, 4});
   expect_error([&] { matmul_accumulate(sum, at::zeros({3, 5}), at::zeros({6, 4})); }, "[m, k]");
-  expect_error([&] { matmul_accumulate(sum, at::zeros({2, 5}), at::zeros({5, 4})); }, "sum of shape [2");
-  expect_error([&] { matmul_accumulate(sum, at::zeros({3, 5}, at::kHalf), at::zeros({5, 4})); }, "dtype");
+  expect_error(
+      [&] {
+        matmul_accumulate(sum, at::zeros({2, 5}), at::zeros({5, 4}));
+      },
+      "sum of shape [2");
+  expect_error(
+      [&] {
+        matmul_accumulate(sum, at::zeros({3, 5}, at::kHalf), at::zeros({5, 4}));
+      },
+      "dtype");
 }
 
 }  // namespace

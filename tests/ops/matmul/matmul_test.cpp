@@ -9,16 +9,16 @@
 namespace megatron::test {
 namespace {
 
-// bf16 rounds the result: half a unit in its last place, and the fp32 sums' own error.
+// The error of rounding the result to the dtype, and of fp32 sums.
 double matmul_bound(at::ScalarType dtype, const at::Tensor& want) {
   const double largest = want.numel() == 0 ? 0 : want.abs().max().item<double>();
   if (dtype == at::kBFloat16) return largest * 0.004 + 1e-4;
   return dtype == at::kHalf ? largest * 0.001 + 1e-3 : 1e-4;
 }
 
-// Both orders of right in memory, with and without bias, sizes around those of blocks, panels and
-// chunks of depth.
-TEST(Matmul, LikeTheFp64ProductInEveryLayout) {
+// Row-major and column-major operands, with and without bias, at sizes around those of row blocks,
+// panels and depth blocks.
+TEST(Matmul, MatchesFp64InEveryLayout) {
   for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 64, 64},
                                 {130, 70, 1030},
                                 {1100, 17, 34},
@@ -34,23 +34,24 @@ TEST(Matmul, LikeTheFp64ProductInEveryLayout) {
                                 {64, 0, 6},
                                 {64, 6, 0}}) {
     for (const auto dtype : all_dtypes()) {
-      for (const bool transposed : {false, true}) {
-        const at::Tensor left = random_tensor({m, k}, dtype, 1);
-        const at::Tensor right =
-            transposed ? random_tensor({n, k}, dtype, 2).t() : random_tensor({k, n}, dtype, 2);
+      for (const auto& [left_transposed, right_transposed] :
+           {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
+        const at::Tensor left =
+            left_transposed ? random_tensor({k, m}, dtype, 1).t() : random_tensor({m, k}, dtype, 1);
+        const at::Tensor right = right_transposed ? random_tensor({n, k}, dtype, 2).t()
+                                                  : random_tensor({k, n}, dtype, 2);
         const at::Tensor bias = random_tensor({n}, dtype, 3);
         const at::Tensor want = at::mm(left.to(at::kDouble), right.to(at::kDouble));
         const double bound = matmul_bound(dtype, want);
         expect_close(matmul(left, right, {}).to(at::kDouble), want, bound);
-        expect_close(matmul(left, right, bias).to(at::kDouble), want + bias.to(at::kDouble),
-                     bound);
+        expect_close(matmul(left, right, bias).to(at::kDouble), want + bias.to(at::kDouble), bound);
       }
     }
   }
 }
 
-// Parts of wider matrices, as a layer's slices are: nothing beside the part is touched.
-TEST(Matmul, RowsMayBeApart) {
+// Slices of wider matrices: elements outside the slice are not written.
+TEST(Matmul, AcceptsStridedRows) {
   for (const bool transposed : {false, true}) {
     const at::Tensor left = random_tensor({100, 300}, at::kBFloat16, 1).narrow(1, 20, 200);
     const at::Tensor wide = random_tensor({260, 260}, at::kBFloat16, 2);
@@ -65,8 +66,8 @@ TEST(Matmul, RowsMayBeApart) {
   }
 }
 
-// A loss that is not finite must be seen, whatever the path.
-TEST(Matmul, InfinityAndNaNReachTheirRowsAlone) {
+// A loss must not hide a value that is not finite.
+TEST(Matmul, InfinityAndNaNStayInTheirRows) {
   at::Tensor left = random_tensor({40, 128}, at::kBFloat16, 1);
   const at::Tensor right = random_tensor({70, 128}, at::kBFloat16, 2).abs().add(1).t();
   left[3][5] = std::numeric_limits<float>::infinity();
@@ -77,7 +78,7 @@ TEST(Matmul, InfinityAndNaNReachTheirRowsAlone) {
   EXPECT_EQ(at::isfinite(out).sum().item<int64_t>(), 38 * 70);
 }
 
-TEST(Matmul, ThreadsDoNotChangeTheBits) {
+TEST(Matmul, DoesNotDependOnThreads) {
   const at::Tensor left = random_tensor({700, 1300}, at::kBFloat16, 1);
   const at::Tensor right = random_tensor({130, 1300}, at::kBFloat16, 2).t();
   const int threads = at::get_num_threads();
@@ -91,19 +92,19 @@ TEST(Matmul, ThreadsDoNotChangeTheBits) {
   expect_identical(results[0], results[2]);
 }
 
-// Rows that several ranks or micro-batches hold give what they give together.
-TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
+// A row gives the same result in any sequence shard or micro-batch.
+TEST(Matmul, RowsDoNotDependOnOtherRows) {
   if (!has_fast_bf16_gemm()) {
-    GTEST_SKIP() << "without the processor's bf16 instructions the product is libtorch's";
+    GTEST_SKIP() << "without bf16 instructions, matmul is libtorch's";
   }
   const at::Tensor left = random_tensor({512, 600}, at::kBFloat16, 1);
   const at::Tensor right = random_tensor({600, 96}, at::kBFloat16, 2);
-  const at::Tensor whole = matmul(left, right, {});
-  expect_identical(matmul(left.narrow(0, 0, 100), right, {}), whole.narrow(0, 0, 100));
-  expect_identical(matmul(left.narrow(0, 100, 412), right, {}), whole.narrow(0, 100, 412));
+  const at::Tensor all = matmul(left, right, {});
+  expect_identical(matmul(left.narrow(0, 0, 100), right, {}), all.narrow(0, 0, 100));
+  expect_identical(matmul(left.narrow(0, 100, 412), right, {}), all.narrow(0, 100, 412));
 }
 
-TEST(Matmul, ShapeErrors) {
+TEST(Matmul, RefusesBadArguments) {
   expect_error([&] { matmul(at::zeros({3, 5}), at::zeros({6, 4}), {}); }, "[m, k]");
   expect_error(
       [&] {
