@@ -130,8 +130,18 @@ at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::T
                            const CoreAttentionOptions& o, const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
-  const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * o.scale;
-  at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
+  const at::ScalarType wide = accumulation_dtype(q.scalar_type());
+  at::Tensor scores;
+  if (o.softmax_coefficient == 1) {
+    const at::Tensor products =
+        at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * o.scale;
+    scores = products.view({b, n, sq, sk}).to(wide);
+  } else {
+    const at::Tensor products = at::baddbmm(at::zeros({b * n, sq, sk}, q.options()), heads_first(q),
+                                            heads_first(keys).transpose(1, 2),
+                                            /*beta=*/0, /*alpha=*/o.scale);
+    scores = products.view({b, n, sq, sk}).to(wide) * o.softmax_coefficient;
+  }
   if (o.bias.defined()) scores = scores + o.bias.to(scores.scalar_type());
   const at::Tensor fill = at::full({}, -10000.0, scores.options());
   if (o.mask.defined()) scores = at::where(o.mask, fill, scores);
@@ -228,7 +238,7 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
-  if (use_cpu_kernel(q) && !options.bias.defined()) {
+  if (use_cpu_kernel(q) && !options.bias.defined() && options.softmax_coefficient == 1) {
     const int64_t n = q.size(2);
     const at::Tensor& mask = options.mask;
     const at::Tensor rows = mask.defined() && mask.stride(3) != 1 ? mask.contiguous() : mask;

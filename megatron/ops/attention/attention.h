@@ -34,7 +34,10 @@ struct AttentionWindow {
 };
 
 struct CoreAttentionOptions {
-  double scale = 1.0;  // of the products q k
+  double scale = 1.0;  // of the products q k, before they are rounded to the dtype of q
+  // Multiplies the rounded products in accumulation_dtype, before bias and softmax (Megatron's
+  // apply_query_key_layer_scaling).
+  double softmax_coefficient = 1.0;
   // Query i stands at position i + query_offset (the number of keys cached before the first query)
   // and, where causal, sees the keys up to its position; window narrows that.
   bool causal = true;
