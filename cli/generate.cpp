@@ -25,14 +25,8 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   options.model = stored.model;
   TransformerConfig& transformer = options.model.transformer;
   const TransformerConfig& asked = command.options.model.transformer;
-  transformer.tensor_model_parallel_size = transformer.pipeline_model_parallel_size = 1;
-  transformer.context_parallel_size = transformer.expert_model_parallel_size = 1;
-  transformer.cp_comm_type = CpCommType::p2p;
-  transformer.sequence_parallel = transformer.tp_comm_overlap = false;
-  transformer.defer_embedding_wgrad_compute = false;
-  transformer.wgrad_deferral_limit = 0;
+  transformer.reset_layout();
   transformer.mla.cache_mla_latents = false;
-  transformer.pipeline = {};
   transformer.pipeline_dtype.reset();
   if (command.is_given("params_dtype") || command.is_given("bf16")) {
     transformer.params_dtype = asked.params_dtype;

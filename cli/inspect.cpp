@@ -1,4 +1,4 @@
-// `megatron inspect`: what is in a checkpoint or a safetensors file, as a table or as JSON.
+// `megatron inspect`: the content of a checkpoint or a safetensors file, as a table or as JSON.
 #include <fstream>
 #include <iostream>
 

@@ -1,6 +1,5 @@
-// The program `megatron`: finds the subcommand, reads its options, runs it, and turns what it
-// throws into one last line on standard error and an exit status (1, or 2 where the command line
-// was not understood).
+// The program `megatron`: parses the command line, runs the subcommand, and reports exceptions as
+// the last line on standard error. The exit status is 1, or 2 for an invalid command line.
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
@@ -76,11 +75,11 @@ int run(std::vector<std::string> arguments) {
   const ParsedCommand parsed = parse_options(command, arguments);
   RunCommand* const runner = find_runner(command);
   check(runner != nullptr,
-        "Expected a program with {}, but this build leaves it out; build all rooms", first);
+        "Expected a build with megatron {}, but got one without it; build all folders", first);
   return runner(parsed);
 }
 
-// What went before goes out first, so that the error is the last line.
+// Flushes standard output first, so that the error is the last line.
 int report(const std::string& message, int status) {
   std::cout.flush();
   std::fflush(stdout);
@@ -91,24 +90,23 @@ int report(const std::string& message, int status) {
 }  // namespace
 }  // namespace megatron
 
-// A training step frees and takes the same large blocks again and again: giving them back to the
-// system in between costs page faults (2-10% of a step on a CPU).
+// Training steps free and allocate the same large blocks repeatedly. Returning them to the system
+// in between costs page faults (2-10% of a step on a CPU).
 static void keep_freed_memory() {
-  mallopt(M_MMAP_MAX, 0);  // such mappings are given back whatever the threshold below
+  mallopt(M_MMAP_MAX, 0);  // freed mappings are always returned to the system
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   mallopt(M_TOP_PAD, 64 << 20);
 }
 
 int main(int argc, char** argv) {
   keep_freed_memory();
-  // A limit on file sizes then fails the write, which is reported, instead of ending the process.
+  // A write beyond the file-size limit then fails with an error instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
   try {
     const int status = megatron::run({argv + 1, argv + argc});
     std::cout.flush();
     if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-      return megatron::report("Expected to write all output, but standard output did not take it",
-                              1);
+      return megatron::report("Expected to write all output to standard output, but could not", 1);
     }
     return status;
   } catch (const megatron::UsageError& error) {

@@ -1,4 +1,4 @@
-// `megatron options`: every option, as help text or as the page docs/options.md.
+// `megatron options`: all options, as help text or as docs/options.md.
 #include <iostream>
 
 #include "megatron/config/megatron_lm/megatron_lm_flags.h"

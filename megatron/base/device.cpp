@@ -14,15 +14,14 @@ at::Device device_from_name(std::string_view name, [[maybe_unused]] int local_ra
 #ifdef MEGATRON_USE_CUDA
   const int count = c10::cuda::device_count();
   check(local_rank < count,
-        "Expected a GPU for local rank {}, but this machine shows {}; --device cpu works",
+        "Expected a GPU for local rank {}, but got a machine with {} GPUs; --device cpu works",
         local_rank, count);
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(local_rank));
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 #else
   fail(
-      "Expected a build with CUDA for --device cuda, but this program was built without it; build "
-      "the "
-      "'cuda' preset, or use --device cpu");
+      "Expected a CUDA build for --device cuda, but got a CPU build; build the 'cuda' preset, or "
+      "use --device cpu");
 #endif
 }
 

@@ -1,5 +1,4 @@
-// The device that a rank computes on. Only this header, ops/ and parallel/ know that there is more
-// than one kind.
+// The device of a rank. Only this header, ops/ and parallel/ distinguish kinds of devices.
 #pragma once
 
 #include <string_view>
@@ -8,11 +7,11 @@
 
 namespace megatron {
 
-// "cpu", or "cuda" for the GPU number `local_rank`. Throws Error for other names, for "cuda" in a
-// build without MEGATRON_CUDA, and where no such GPU is at hand.
+// "cpu", or "cuda" for GPU `local_rank`. Throws Error for any other name, for "cuda" in a build
+// without MEGATRON_CUDA, and if that GPU does not exist.
 at::Device device_from_name(std::string_view name, int local_rank);
 
-// Waits until the device has done all work queued so far; nothing to do on a CPU.
+// Waits until the device has finished all queued work. Does nothing on a CPU.
 void synchronize(at::Device device);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// Data types by the names that flags use, and the rule for upcasting.
+// Names of data types, and the dtype in which operators accumulate.
 #pragma once
 
 #include <string>
@@ -8,13 +8,14 @@
 
 namespace megatron {
 
-// "fp32", "bf16", "fp16" or "fp64" (also "torch.bfloat16", "float32", ...). Throws Error on others.
+// Accepts "fp32", "bf16", "fp16", "fp64" and PyTorch's names ("float32", "torch.bfloat16", ...).
+// Throws Error for any other name.
 at::ScalarType dtype_from_name(std::string_view name);
 
-// The short name: fp32, bf16, fp16, fp64; int64, int32, int16, int8, uint8, bool.
+// Short name: fp32, bf16, fp16, fp64, int64, int32, int16, int8, uint8 or bool.
 std::string dtype_name(at::ScalarType dtype);
 
-// The wider of fp32 and `dtype`: what Megatron writes as "upcast to fp32", so that fp64 stays fp64.
+// The wider of fp32 and `dtype`. Stands for Megatron's "upcast to fp32", but keeps fp64.
 inline at::ScalarType accumulation_dtype(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }

@@ -1,4 +1,4 @@
-// How the project reports what is wrong: "Expected X, but got Y", then what would work.
+// Error reporting. Messages read "Expected X, but got Y; what would work".
 #pragma once
 
 #include <exception>
@@ -11,8 +11,8 @@
 
 namespace megatron {
 
-// Something that the user or the environment got wrong. The program prints what() on its last line
-// of standard error and exits with a status other than 0.
+// An error caused by the user's input or the environment. The program prints what() as the last
+// line on standard error and exits with a nonzero status.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -23,13 +23,13 @@ template <typename... Args>
   throw Error(fmt::format(text, std::forward<Args>(args)...));
 }
 
-// Throws Error with the formatted text unless `holds`. The text is formatted only then.
+// Throws Error with the formatted text if `holds` is false. Formats the text only in that case.
 template <typename... Args>
 void check(bool holds, fmt::format_string<Args...> text, Args&&... args) {
   if (!holds) fail(text, std::forward<Args>(args)...);
 }
 
-// What an exception says, in one line: without the stack trace that libtorch's errors carry.
+// The message of an exception on one line, without libtorch's stack trace.
 std::string error_message(const std::exception& error);
 
 }  // namespace megatron

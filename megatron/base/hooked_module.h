@@ -1,5 +1,5 @@
-// A module whose forward pass others may surround, to bring parameters that are not held all the
-// time and to let them go.
+// A module with forward hooks, which FSDP uses to gather parameters before the forward pass and to
+// free them after it.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 namespace megatron {
 
 struct ForwardHooks {
-  std::function<void()> before;                         // its parameters are about to be read
+  std::function<void()> before;                         // before the parameters are read
   std::function<void(const at::Tensor& output)> after;  // may register hooks on the output
 };
 
@@ -18,7 +18,7 @@ class HookedModule : public MegatronModule {
   void set_forward_hooks(ForwardHooks hooks) { hooks_ = std::move(hooks); }
 
  protected:
-  // What `forward` returns, between the hooks.
+  // Runs the hooks around `forward` and returns its output.
   template <typename Forward>
   at::Tensor with_hooks(const Forward& forward) const {
     if (hooks_.before) hooks_.before();

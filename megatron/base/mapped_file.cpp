@@ -29,7 +29,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   }
   const int error = errno;
   ::close(descriptor);
-  check(regular, "Expected a regular file, but got {}, which is something else", path.string());
+  check(regular, "Expected a regular file, but got {}", path.string());
   check(memory != MAP_FAILED, "Expected to map {} into memory, but got: {}", path.string(),
         std::strerror(error));
   bytes_ = {static_cast<std::byte*>(memory), size};
@@ -39,12 +39,12 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
 }
 
-void MappedFile::release(std::span<const std::byte> part) const {
-  if (part.empty()) return;
+void MappedFile::release(std::span<const std::byte> range) const {
+  if (range.empty()) return;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(part.data()) / page * page;
-  const auto end = reinterpret_cast<uintptr_t>(part.data()) + part.size();
-  // Only a hint: the pages stay resident where the kernel does not take it.
+  const auto begin = reinterpret_cast<uintptr_t>(range.data()) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(range.data()) + range.size();
+  // A hint: on failure the pages stay resident.
   ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 

@@ -1,4 +1,4 @@
-// A file mapped into memory. Nothing here knows what the bytes mean.
+// A memory-mapped file.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +7,10 @@
 
 namespace megatron {
 
-// Read page by page on first touch. Private: what is written to the memory stays there.
+// Pages are read on first access. The mapping is private: writes to it do not reach the file.
 class MappedFile {
  public:
-  // Throws Error where the file is missing, is not a regular file, or cannot be mapped.
+  // Throws Error if the file is missing, is not a regular file or cannot be mapped.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -19,9 +19,8 @@ class MappedFile {
   std::span<std::byte> bytes() const { return bytes_; }
   const std::byte* data() const { return bytes_.data(); }
   size_t size() const { return bytes_.size(); }
-  // Gives the pages of `part` back; they are read again when they are touched again. Changes made
-  // to them are lost.
-  void release(std::span<const std::byte> part) const;
+  // Drops the pages of `range`. The next access reads them again; writes to them are lost.
+  void release(std::span<const std::byte> range) const;
 
  private:
   std::span<std::byte> bytes_;

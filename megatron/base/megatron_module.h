@@ -1,4 +1,4 @@
-// The base of every module: a tree of named sub-modules and parameters.
+// Base class of all modules: a tree of named submodules and parameters.
 #pragma once
 
 #include <memory>
@@ -18,10 +18,10 @@ class MegatronModule {
   MegatronModule& operator=(const MegatronModule&) = delete;
   virtual ~MegatronModule() = default;
 
-  // All parameters below this module in the order of registration, each once.
+  // All parameters of this module and its submodules in registration order, without duplicates.
   std::vector<ParameterPtr> parameters() const;
 
-  // Writes each parameter's full name, below `prefix`, into it. Call once on the root.
+  // Sets the qualified name of every parameter, starting with `prefix`. Call once, on the root.
   void assign_names(const std::string& prefix = "");
 
  protected:

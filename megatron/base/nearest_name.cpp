@@ -7,7 +7,7 @@
 namespace megatron {
 namespace {
 
-// Levenshtein distance by the two-row recurrence.
+// Levenshtein distance with a single row of the table.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -45,7 +45,7 @@ std::string nearest_hint(std::string_view name, const std::vector<std::string>& 
   const std::string nearest = nearest_name(name, candidates);
   const size_t length = bare(name).size();
   const size_t distance = edit_distance(bare(name), bare(nearest));
-  // Two letters (neighbours that changed places), or a fifth of a long name.
+  // 2 covers swapped neighbours; long names may differ in a fifth of their letters.
   if (nearest.empty() || distance > std::max<size_t>(2, length / 5) || 2 * distance > length)
     return "";
   return "; the nearest is " + nearest;

@@ -1,4 +1,4 @@
-// What somebody may have meant by a name that is not known.
+// Suggestions for misspelled names.
 #pragma once
 
 #include <string>
@@ -7,11 +7,11 @@
 
 namespace megatron {
 
-// The candidate with the smallest edit distance to `name`; empty where there are no candidates.
+// The candidate with the smallest edit distance to `name`; empty if there are no candidates.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
-// "; the nearest is X" for the end of an error; empty where X is another word: where more than two
-// letters and a fifth of `name`, or half of a short one, would have to change.
+// "; the nearest is X", for the end of an error message. Empty if X is too different: an edit
+// distance of more than max(2, a fifth of `name`), or of more than half of `name`.
 std::string nearest_hint(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace megatron

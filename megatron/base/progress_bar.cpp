@@ -17,7 +17,7 @@ double steady_seconds() {
   return Seconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// The first `columns` columns of UTF-8 text, one column a code point.
+// The first `columns` code points of UTF-8 text.
 std::string clipped(std::string_view text, int columns) {
   size_t end = 0;
   for (int column = 0; end < text.size(); ++column) {
@@ -42,7 +42,7 @@ std::string format_duration(double seconds) {
 std::string format_quantity(double value) {
   static constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P", "E"};
   size_t prefix = 0;
-  // 999.5 would be printed as 1000 with three digits, hence the bound.
+  // 999.5 and above would print as 1000.
   while (std::abs(value) >= 999.5 && prefix + 1 < std::size(kPrefixes)) {
     value /= 1000;
     ++prefix;
@@ -108,7 +108,7 @@ std::string ProgressBar::text(int columns) const {
     for (int i = 0; i < bar; ++i) drawing += i < filled ? "█" : "░";
     drawing += "  ";
   }
-  // The last column stays free: a character there makes some terminals wrap.
+  // Some terminals wrap when the last column is written.
   return clipped(fmt::format("{}  {}{}", options_.label, drawing, numbers), columns - 1);
 }
 

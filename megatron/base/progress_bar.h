@@ -1,5 +1,5 @@
-// A progress bar with rate and time left: redrawn in place on a terminal, plain lines now and then
-// in a pipe. It knows nothing of what is being done.
+// A progress bar with rate and remaining time. On a terminal it is redrawn in place; otherwise it
+// prints a line from time to time.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +14,22 @@ namespace megatron {
 // 45 -> "45s", 125 -> "2m05s", 7260 -> "2h01m", 200000 -> "2d07h".
 std::string format_duration(double seconds);
 
-// 950 -> "950", 12345 -> "12.3k", 4.1e6 -> "4.10M": three digits and a decimal prefix.
+// 950 -> "950", 12345 -> "12.3k", 4.1e6 -> "4.10M": three digits and an SI prefix.
 std::string format_quantity(double value);
 
 struct ProgressBarOptions {
-  std::string label;                        // what is being done: "preprocess"
+  std::string label;                        // name of the task: "preprocess"
   std::string unit = "";                    // of done and total: "B", "tokens"
-  double total = 0;                         // 0: not known, so no share and no time left
-  std::FILE* stream = stderr;               // where to draw; not owned
-  std::optional<bool> terminal;             // is the stream a terminal; found out where not given
-  std::optional<int> width;                 // columns; asked from the terminal where not given
-  double terminal_interval = 0.1;           // least seconds between two drawings on a terminal
-  double line_interval = 10.0;              // the same for lines in a pipe
-  std::function<double()> seconds_elapsed;  // a monotonic clock; the system's where not given
+  double total = 0;                         // 0: unknown; then no percentage or remaining time
+  std::FILE* stream = stderr;               // not owned
+  std::optional<bool> terminal;             // whether `stream` is a terminal; default: isatty
+  std::optional<int> width;                 // columns; default: the terminal's
+  double terminal_interval = 0.1;           // minimum seconds between redraws on a terminal
+  double line_interval = 10.0;              // minimum seconds between lines elsewhere
+  std::function<double()> seconds_elapsed;  // monotonic clock; default: steady_clock
 };
 
-// One thread uses a bar. finish() (or the destructor) leaves the cursor on a fresh line.
+// Not thread-safe. finish() and the destructor leave the cursor on a new line.
 class ProgressBar {
  public:
   explicit ProgressBar(ProgressBarOptions options);
@@ -37,13 +37,14 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  // `done` so far, in the bar's unit, with a short text beside it. Draws only when it is time to.
+  // Sets the progress in the bar's unit and a short text shown next to it. Redraws at most once per
+  // interval.
   void update(double done, std::string_view detail = {});
 
-  // Prints a whole line: above the bar on a terminal, as it is in a pipe.
+  // Prints a line; on a terminal it appears above the bar.
   void print_line(std::string_view line);
 
-  // Draws the last state for good. Later calls do nothing.
+  // Draws the final state. Later calls do nothing.
   void finish(std::string_view detail = {});
 
   bool on_terminal() const { return terminal_; }

@@ -1,5 +1,5 @@
-// Ranges of a trace (libtorch's profiler) that end elsewhere than they began. What begins and ends
-// in one block has RECORD_USER_SCOPE.
+// Ranges of a profiler trace that begin and end in different scopes. Use RECORD_USER_SCOPE for a
+// range within one scope.
 #pragma once
 
 #include <memory>
@@ -9,14 +9,14 @@
 
 namespace megatron {
 
-// Ends the range when it goes.
+// Ends the range on destruction.
 using TraceRange = std::unique_ptr<at::RecordFunction>;
 
 inline bool trace_is_recorded() {
   return at::getStepCallbacksUnlessEmpty(at::RecordScope::USER_SCOPE).has_value();
 }
 
-// Begins a range called name(). Null, without a call of `name`, where nothing records.
+// Begins a range called name(). Returns null, without calling `name`, if no profiler is active.
 template <typename Name>
 TraceRange begin_trace_range(const Name& name) {
   auto callbacks = at::getStepCallbacksUnlessEmpty(at::RecordScope::USER_SCOPE);

@@ -34,12 +34,11 @@ std::optional<int64_t> iteration_of(std::string_view name) {
   return iteration && iteration_directory_name(*iteration) == name ? iteration : std::nullopt;
 }
 
-// What to write after "but ...": where else there are checkpoints.
+// The end of an error message: the iterations that exist.
 std::string list_stored(const fs::path& root) {
   const auto iterations = stored_iterations(root);
-  if (iterations.empty())
-    return "no iteration is stored there; the folder that --save was given works";
-  return fmt::format("stored are iterations {}", fmt::join(iterations, ", "));
+  if (iterations.empty()) return "it holds no checkpoint; give the directory of --save";
+  return fmt::format("it holds iterations {}", fmt::join(iterations, ", "));
 }
 
 std::vector<fs::path> entries_of(const fs::path& directory) {
@@ -52,9 +51,9 @@ std::vector<fs::path> entries_of(const fs::path& directory) {
   return result;
 }
 
-// The folder of an iteration, also where a crash between the two renames of publish_directory left
-// it.
-fs::path place_of_iteration(const fs::path& root, int64_t iteration) {
+// The directory of an iteration, also if a crash between the two renames of publish_directory()
+// left it under the other name.
+fs::path directory_of_iteration(const fs::path& root, int64_t iteration) {
   const fs::path place = root / iteration_directory_name(iteration);
   fs::path aside = place;
   aside += kReplacedSuffix;
@@ -69,6 +68,15 @@ std::string iteration_directory_name(int64_t iteration) {
 
 std::string shard_file_name(int rank, int world_size) {
   return fmt::format("shard-{:05d}-of-{:05d}.safetensors", rank, world_size);
+}
+
+bool is_same_folder(const fs::path& left, const fs::path& right) {
+  if (left.empty() || right.empty()) return false;
+  const auto real_path = [](const fs::path& path) {
+    const fs::path real = fs::weakly_canonical(fs::absolute(path));
+    return real.has_filename() ? real : real.parent_path();  // without the trailing slash
+  };
+  return real_path(left) == real_path(right);
 }
 
 std::optional<int64_t> latest_iteration(const fs::path& root) {
@@ -95,7 +103,7 @@ std::vector<int64_t> stored_iterations(const fs::path& root) {
 }
 
 fs::path find_checkpoint(const fs::path& path, std::optional<int64_t> iteration) {
-  check(fs::is_directory(path), "Expected a checkpoint folder {}, but there is none",
+  check(fs::is_directory(path), "Expected a checkpoint directory {}, but there is none",
         path.string());
   const fs::path normal = fs::path(path / "").lexically_normal().parent_path();
   if (!iteration && (fs::exists(path / kIndexFile) || iteration_of(normal.filename().string()))) {
@@ -110,7 +118,7 @@ fs::path find_checkpoint(const fs::path& path, std::optional<int64_t> iteration)
     check(iteration.has_value(), "Expected {} in {}, but there is none; {}", kTrackerFile,
           path.string(), list_stored(path));
   }
-  const fs::path place = place_of_iteration(path, *iteration);
+  const fs::path place = directory_of_iteration(path, *iteration);
   check(fs::exists(place / kIndexFile), "Expected a checkpoint of iteration {}{} in {}, but {}; {}",
         *iteration, follow ? fmt::format(" (from {})", kTrackerFile) : "", path.string(),
         fs::is_directory(place) ? fmt::format("{} has no {}", place.filename().string(), kIndexFile)
@@ -139,13 +147,13 @@ void clean_interrupted_saves(const fs::path& root) {
 fs::path make_temporary_directory(const fs::path& root, int64_t iteration) {
   std::error_code error;
   fs::create_directories(root, error);
-  check(!error && fs::is_directory(root), "Expected to create the folder {}, but got: {}",
+  check(!error && fs::is_directory(root), "Expected to create the directory {}, but got: {}",
         root.string(), error ? error.message() : "a file of that name exists");
-  // A name of its own keeps out late writers of a run that was killed.
+  // A unique name: ranks of a killed run may still be writing to the old one.
   const fs::path temporary =
       root /
       fmt::format("{}.tmp-{:08x}", iteration_directory_name(iteration), std::random_device{}());
-  check(fs::create_directory(temporary, error), "Expected to create the folder {}, but got: {}",
+  check(fs::create_directory(temporary, error), "Expected to create the directory {}, but got: {}",
         temporary.string(), error ? error.message() : "it exists already");
   return temporary;
 }
@@ -168,7 +176,7 @@ void publish_directory(const fs::path& root, int64_t iteration, const fs::path& 
   }
   sync_directory(root);
   if (replaces) {
-    std::error_code ignored;  // what stays behind is removed at the next save
+    std::error_code ignored;  // the next save removes leftovers
     fs::remove_all(aside, ignored);
   }
 }

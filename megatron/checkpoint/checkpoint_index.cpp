@@ -19,14 +19,13 @@ std::string compact_text(const json& document) {
   return document.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace);
 }
 
-// Of the compact text, which is the same for a document and for what is parsed from it in any
-// layout.
+// Checksum of the compact text, which does not depend on the layout of the parsed text.
 std::string checksum_of(const json& document) {
   const std::string text = compact_text(document);
   return checksum_hex(text.data(), text.size());
 }
 
-// `{"a":1,"b":2}` with a line for each entry, so that people find their way.
+// JSON with one line per entry, for readability.
 std::string entry_per_line(const json& object,
                            const std::function<std::string(const json&)>& value_text) {
   std::string text = "{";
@@ -43,7 +42,7 @@ CheckpointIndex parse_index(const json& document) {
   index.common = document.at("common");
   for (const auto& [name, file] : document.at("files").items()) {
     check(name == std::filesystem::path(name).filename(),
-          "Expected shards beside the index, but got the name '{}'", name);
+          "Expected the name of a shard next to the index, but got '{}'", name);
     index.files[name] = {file.at("bytes").get<int64_t>(), file.at("rank").get<int>()};
   }
   index.tensors = tensors_from_json(document.at("tensors"));
@@ -84,7 +83,8 @@ CheckpointTensors tensors_from_json(const json& list) {
   for (const auto& [key, item] : list.items()) {
     const auto dtype_name = item.at("dtype").get<std::string>();
     const auto dtype = safetensors_dtype(dtype_name);
-    check(dtype.has_value(), "Expected a known data type of '{}', but got '{}'", key, dtype_name);
+    check(dtype.has_value(), "Expected a supported data type for '{}', but got '{}'", key,
+          dtype_name);
     CheckpointTensor tensor{*dtype, item.at("shape").get<std::vector<int64_t>>(), {}};
     for (const auto& chunk : item.at("chunks")) {
       tensor.chunks.push_back({chunk.at("file").get<std::string>(),
@@ -122,18 +122,18 @@ std::string index_to_text(const CheckpointIndex& index) {
 
 CheckpointIndex index_from_text(std::string_view text, const std::filesystem::path& path) {
   auto document = json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  check(document.is_object() && document.contains("format") && document["format"] == kFormat,
-        "Expected a checkpoint index in {}, but it is damaged or something else; load an earlier "
-        "checkpoint",
-        path.string());
+  check(
+      document.is_object() && document.contains("format") && document["format"] == kFormat,
+      "Expected a checkpoint index in {}, but the file is damaged or another kind of file; load an "
+      "earlier checkpoint",
+      path.string());
   check(document.contains("xxh3"), "Expected a checksum in {}, but it has none", path.string());
   const json expected = document["xxh3"];
   document.erase("xxh3");
   const std::string actual = checksum_of(document);
   check(expected == actual,
         "Expected checksum {} in {}, but its content has {}: it was damaged or edited; load an "
-        "earlier "
-        "checkpoint",
+        "earlier checkpoint",
         expected.dump(), path.string(), actual);
   try {
     const auto version = document.at("format_version").get<int64_t>();

@@ -13,7 +13,7 @@
 namespace megatron {
 namespace {
 
-// The part `inner` of `tensor`, whose first element has the global index `origin`.
+// View of the rectangle `inner` of `tensor`, whose first element has global index `origin`.
 at::Tensor narrow_to(at::Tensor tensor, const std::vector<int64_t>& origin,
                      const Rectangle& inner) {
   for (size_t d = 0; d < origin.size(); ++d) {
@@ -22,7 +22,7 @@ at::Tensor narrow_to(at::Tensor tensor, const std::vector<int64_t>& origin,
   return tensor;
 }
 
-// Equal but for dimension 0.
+// Whether the shapes are equal except in dimension 0.
 bool same_row_shape(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
   return a.size() == b.size() && !a.empty() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
 }
@@ -68,8 +68,8 @@ void CheckpointReader::check_request(const ShardedTensor& request,
         format_shape(stored.shape));
   const auto wanted = request.data.scalar_type();
   check(options.allow_lossy_conversion || is_lossless_conversion(stored.dtype, wanted),
-        "Expected '{}' of the checkpoint {} as {} without loss, but it is stored as {}; load it as "
-        "{}",
+        "Expected '{}' of the checkpoint {} in a type that converts to {} without loss, but it is "
+        "stored as {}; load it as {}",
         request.key, directory_.string(), dtype_name(wanted), dtype_name(stored.dtype),
         dtype_name(stored.dtype));
 }
@@ -116,7 +116,7 @@ void CheckpointReader::copy_chunk(const CheckpointChunk& chunk, const Checkpoint
   verify(chunk, tensor, file);
   const auto source = narrow_to(file.mapped(chunk.name), chunk.region.offset, overlap);
   narrow_to(request.data.detach(), request.global_offset, overlap).copy_(source);
-  file.release(chunk.name);  // keeps the memory of a load near the size of what is loaded
+  file.release(chunk.name);  // bounds the memory of a load
 }
 
 const SafetensorsFile& CheckpointReader::shard(const std::string& file) {

@@ -1,5 +1,5 @@
-// Reads a checkpoint into the sharded state dict of any layout: each requested rectangle is put
-// together from the chunks that overlap it.
+// Reads a checkpoint into a sharded state dict of any layout: every requested rectangle is
+// assembled from the chunks that overlap it.
 #pragma once
 
 #include <cstdint>
@@ -20,17 +20,17 @@
 namespace megatron {
 
 struct LoadOptions {
-  // Also converts to data types that cannot hold every value of the stored type (fp32 to bf16).
-  // Widening (bf16 to fp32) is always done.
+  // Allows conversions that lose precision (fp32 to bf16). Lossless ones (bf16 to fp32) are always
+  // allowed.
   bool allow_lossy_conversion = false;
 };
 
-// Used by one thread at a time; every rank opens a reader of its own. Shards are mapped when they
-// are first needed, so that a rank reads only the chunks that overlap its parts.
+// Not thread-safe; every rank opens its own reader. Shards are mapped on first use, and a rank
+// reads only the chunks that overlap its rectangles.
 class CheckpointReader {
  public:
-  // `path` is the folder of an iteration, or the folder above it: then `iteration`, or else the
-  // tracker, says which. Throws Error where there is no whole checkpoint.
+  // `path` is a checkpoint, or the directory of several: then `iteration` selects one, by default
+  // the tracker's. Throws Error if there is no complete checkpoint.
   static CheckpointReader open(const std::filesystem::path& path,
                                std::optional<int64_t> iteration = std::nullopt);
 
@@ -41,13 +41,13 @@ class CheckpointReader {
   bool contains(const std::string& key) const { return index_.tensors.count(key) > 0; }
   std::vector<std::string> keys() const;  // sorted
 
-  // Fills every tensor of `state` in place, replicas too. Returns the checkpoint's keys that
-  // `state` does not name, sorted. Names, shapes and data types are checked before anything is
-  // changed; every chunk is compared with its checksum before it is copied. Throws Error naming the
-  // key and, for damage, the file.
+  // Loads every tensor of `state` in place, including replicas. Returns the keys of the checkpoint
+  // that `state` lacks, sorted. Checks keys, shapes and data types before it changes any tensor,
+  // and the checksum of every chunk before it copies it. Throws Error with the key and, for damage,
+  // the file.
   std::vector<std::string> load(const ShardedStateDict& state, const LoadOptions& options = {});
 
-  // The whole tensor of a key.
+  // The global tensor of a key.
   at::Tensor load_tensor(const std::string& key);
 
  private:

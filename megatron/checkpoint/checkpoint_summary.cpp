@@ -25,7 +25,7 @@ using nlohmann::json;
 
 constexpr std::string_view kOptimizerPrefix = "optimizer.";
 
-// Options that say what the model is, in the order in which they are shown.
+// Options shown as the description of the model, in this order.
 constexpr std::array kModelFields = {"num_layers",
                                      "hidden_size",
                                      "ffn_hidden_size",
@@ -44,7 +44,7 @@ bool is_digit(char c) {
   return std::isdigit(static_cast<unsigned char>(c)) != 0;
 }
 
-// Takes the digits at the front of `text`.
+// Removes the leading digits of `text` and returns them without leading zeros.
 std::string_view take_number(std::string_view& text) {
   const auto end = std::find_if_not(text.begin(), text.end(), is_digit);
   const auto digits = text.substr(0, static_cast<size_t>(end - text.begin()));
@@ -52,7 +52,7 @@ std::string_view take_number(std::string_view& text) {
   return digits.substr(std::min(digits.find_first_not_of('0'), digits.size()));
 }
 
-// Layer 2 before layer 10.
+// Natural order: layer 2 before layer 10.
 bool natural_less(std::string_view a, std::string_view b) {
   while (!a.empty() && !b.empty()) {
     if (is_digit(a[0]) && is_digit(b[0])) {
@@ -238,11 +238,11 @@ std::string format_checkpoint_summary(const json& summary) {
   text += '\n';
   append_table(text, summary["tensors"]);
   const auto& totals = summary["totals"];
-  text +=
-      fmt::format("\n{} tensors in {} file{}, {}: {} elements of the model, {} of the optimizer\n",
-                  totals["tensors"].dump(), totals["files"].dump(), totals["files"] == 1 ? "" : "s",
-                  human_bytes(totals["bytes"]), grouped(totals["parameters"]),
-                  grouped(totals["other_elements"]));
+  text += fmt::format(
+      "\n{} tensors in {} file{}, {}: {} model parameters, {} elements of optimizer state\n",
+      totals["tensors"].dump(), totals["files"].dump(), totals["files"] == 1 ? "" : "s",
+      human_bytes(totals["bytes"]), grouped(totals["parameters"]),
+      grouped(totals["other_elements"]));
   return text;
 }
 

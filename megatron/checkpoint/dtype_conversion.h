@@ -1,11 +1,11 @@
-// Which conversions between data types keep every value.
+// Lossless conversions between data types.
 #pragma once
 
 #include <c10/core/ScalarType.h>
 
 namespace megatron {
 
-// Whether every value of `from` is also a value of `to` (same, or wider: bf16 to fp32, I32 to I64).
+// Whether `to` represents every value of `from` (bf16 to fp32, int32 to int64).
 bool is_lossless_conversion(at::ScalarType from, at::ScalarType to);
 
 }  // namespace megatron

@@ -13,8 +13,7 @@
 namespace megatron {
 namespace {
 
-// Calls visit(name, field) for every field of one fingerprint, or visit(name, field, field) for
-// two.
+// Calls visit(name, field...) for every field of the given fingerprints.
 template <typename Visit, typename... Prints>
 void visit_fingerprint(Visit&& visit, Prints&... prints) {
   visit("tensor_model_parallel_size", prints.tensor_model_parallel_size...);
@@ -36,7 +35,7 @@ Fingerprint Fingerprint::of_this_process() {
   Fingerprint result;
   result.libtorch = TORCH_VERSION;
   result.cpu_capability = at::get_cpu_capability();
-  // oneDNN multiplies bf16 matrices in AMX tiles where it can, with sums in another order.
+  // With AMX, oneDNN sums bf16 products in another order.
   const auto capabilities = at::cpu::get_cpu_capabilities();
   const auto amx = capabilities.find("amx_bf16");
   if (amx != capabilities.end() && amx->second.isBool() && amx->second.toBool()) {

@@ -1,4 +1,5 @@
-// What must be the same for a resumed run to be bit-identical to one that did not stop.
+// The environment of a run. A resumed run is bit-identical to an uninterrupted one only if its
+// fingerprint equals the stored one.
 #pragma once
 
 #include <optional>
@@ -16,27 +17,27 @@ struct Fingerprint {
   bool sequence_parallel = false;
   int world_size = 1;
   int threads_per_rank = 1;
-  std::string backend;         // "gloo", "threads", "nccl"; "none" in a world of one
+  std::string backend;         // "gloo", "threads" or "nccl"; "none" with one rank
   std::string libtorch;        // version
-  std::string cpu_capability;  // the instruction set that libtorch chose
-  std::string device;          // "cpu", or the name of the GPU
+  std::string cpu_capability;  // instruction set that libtorch uses
+  std::string device;          // "cpu" or "cuda"
 
-  // With libtorch and cpu_capability filled from this process.
+  // Sets libtorch and cpu_capability of this process.
   static Fingerprint of_this_process();
 };
 
 nlohmann::json to_json(const Fingerprint& fingerprint);
 
-// Throws Error naming a field that is missing or of the wrong type.
+// Throws Error if a field is missing or has the wrong type.
 Fingerprint fingerprint_from_json(const nlohmann::json& json);
 
 // "TP=2 x PP=2 x CP=1 x DP=1, 4 ranks (gloo), 1 thread each".
 std::string describe_layout(const Fingerprint& fingerprint);
 
-inline constexpr char kNotBitwise[] = "resuming, but not bit-identical to a run without the stop: ";
+inline constexpr char kNotBitwise[] = "resumed run is not bit-identical to an uninterrupted one: ";
 
-// One line, which begins so, that says in what a run differs from the one that wrote the
-// checkpoint, so that its resume is not bit-identical; empty where they are the same.
+// One line, starting with kNotBitwise, that lists the differences from the run that wrote the
+// checkpoint; empty if there are none.
 std::optional<std::string> explain_difference(const Fingerprint& stored,
                                               const Fingerprint& current);
 

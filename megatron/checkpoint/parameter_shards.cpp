@@ -19,16 +19,18 @@ ShardedStateDict parameter_shards(const Parameter& parameter, const at::Tensor& 
   return shards;
 }
 
-ShardedStateDict parameter_part_shards(const Parameter& parameter, int64_t begin,
-                                       const at::Tensor& part, const std::string& key,
-                                       int64_t replica_id) {
+ShardedStateDict parameter_slice_shards(const Parameter& parameter, int64_t begin,
+                                        const at::Tensor& slice, const std::string& key,
+                                        int64_t replica_id) {
   const std::vector<int64_t> local_shape = parameter.data.sizes().vec();
   const int split = parameter.sharding.partition_dim;
   ShardedStateDict shards;
-  int64_t start = 0;  // of the rectangle within the part
-  for (const Rectangle& rectangle : rectangles_of_range(local_shape, begin, begin + part.numel())) {
+  int64_t start = 0;  // of the rectangle within the slice
+  for (const Rectangle& rectangle :
+       rectangles_of_range(local_shape, begin, begin + slice.numel())) {
     const int64_t volume = shape_volume(rectangle.shape);
-    const at::Tensor values = part.detach().view(-1).narrow(0, start, volume).view(rectangle.shape);
+    const at::Tensor values =
+        slice.detach().view(-1).narrow(0, start, volume).view(rectangle.shape);
     start += volume;
     for (const ShardFragment& fragment : parameter.fragments()) {
       ShardedTensor shard{.key = key,

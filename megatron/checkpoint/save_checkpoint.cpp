@@ -21,13 +21,13 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// What the ranks got from a step that all of them ran, and the first failure.
+// The results of all ranks, and the first failure.
 struct StepOutcome {
   std::vector<json> values;
   std::optional<std::string> failure;
 };
 
-// Runs `step` and tells every rank the results of all, so that either all go on or none.
+// Runs `step` on every rank and gathers the results, so that all ranks continue or none does.
 template <typename Step>
 StepOutcome run_on_all_ranks(const ProcessGroup& world, Step&& step) {
   json message = json::object();
@@ -51,8 +51,7 @@ StepOutcome run_on_all_ranks(const ProcessGroup& world, Step&& step) {
   return outcome;
 }
 
-// The parts that this rank writes: what goes into its shard, and its share of the index (no
-// checksums yet).
+// The tensors that this rank writes, and their index entries (without checksums).
 struct ShardPlan {
   std::vector<NamedTensor> tensors;
   CheckpointTensors table;
@@ -79,13 +78,14 @@ ShardPlan plan_shard(const ShardedStateDict& state, const std::string& file) {
         format_shape(region.shape));
     const auto [entry, is_new] = plan.table.try_emplace(
         part.key, CheckpointTensor{part.data.scalar_type(), part.global_shape, {}});
-    check(is_new || (entry->second.dtype == part.data.scalar_type() &&
-                     entry->second.shape == part.global_shape),
-          "Expected the parts of '{}' to agree in data type and global shape, but got {} {} and {} "
-          "{}",
-          part.key, c10::toString(entry->second.dtype), format_shape(entry->second.shape),
-          c10::toString(part.data.scalar_type()), format_shape(part.global_shape));
-    // A rank may own nothing of a tensor; an empty tensor still has to appear once.
+    check(
+        is_new || (entry->second.dtype == part.data.scalar_type() &&
+                   entry->second.shape == part.global_shape),
+        "Expected the shards of '{}' to agree in data type and global shape, but got {} {} and {} "
+        "{}",
+        part.key, c10::toString(entry->second.dtype), format_shape(entry->second.shape),
+        c10::toString(part.data.scalar_type()), format_shape(part.global_shape));
+    // A rank's shard may be empty; an empty global tensor still needs one chunk.
     if (part.data.numel() == 0 && shape_volume(part.global_shape) != 0) continue;
     auto name = chunk_name(part.key, region, part.global_shape);
     plan.tensors.push_back({name, part.data});
@@ -94,7 +94,7 @@ ShardPlan plan_shard(const ShardedStateDict& state, const std::string& file) {
   return plan;
 }
 
-// One table from those of the ranks; throws Error where they contradict each other or leave gaps.
+// Merges the ranks' tables. Throws Error if they contradict each other or leave gaps.
 CheckpointTensors merge_tables(const std::vector<json>& tables, const ProcessGroup& world) {
   CheckpointTensors merged;
   for (size_t i = 0; i < tables.size(); ++i) {
@@ -104,8 +104,7 @@ CheckpointTensors merge_tables(const std::vector<json>& tables, const ProcessGro
       auto& other = entry->second;
       check(other.dtype == tensor.dtype && other.shape == tensor.shape,
             "Expected the ranks to agree in data type and global shape of '{}', but got {} {} and, "
-            "from "
-            "rank {}, {} {}",
+            "from rank {}, {} {}",
             key, c10::toString(other.dtype), format_shape(other.shape), world.ranks()[i],
             c10::toString(tensor.dtype), format_shape(tensor.shape));
       other.chunks.insert(other.chunks.end(), tensor.chunks.begin(), tensor.chunks.end());
@@ -119,7 +118,7 @@ CheckpointTensors merge_tables(const std::vector<json>& tables, const ProcessGro
   return merged;
 }
 
-// Takes over the checksums that the ranks returned, in the order of their plans.
+// Adds the checksums that the ranks returned.
 void fill_checksums(CheckpointIndex& index, const std::vector<json>& written,
                     const ProcessGroup& world) {
   std::map<std::pair<std::string, std::string>, std::string> checksums;  // by file and name
@@ -183,10 +182,10 @@ class CheckpointSaver {
     auto outcome = run_on_all_ranks(world_, step);
     if (outcome.failure) {
       if (world_.is_first() && !temporary_.empty()) {
-        std::error_code ignored;  // what stays behind is removed at the next save
+        std::error_code ignored;  // the next save removes leftovers
         fs::remove_all(temporary_, ignored);
       }
-      world_.barrier();  // nobody reports before the folder is clean
+      world_.barrier();  // the directory is removed before any rank reports
       fail("Expected to save iteration {} in {}, but {}", iteration_, root_.string(),
            *outcome.failure);
     }
@@ -228,8 +227,8 @@ void check_can_save(const std::filesystem::path& root, const ProcessGroup& world
   std::error_code error;
   std::filesystem::create_directories(root, error);
   check(std::filesystem::is_directory(root),
-        "Expected --save to name a folder that can be made, but got '{}' ({}); give another",
-        root.string(), error ? error.message() : "it is not a folder");
+        "Expected --save to name a directory that can be created, but got '{}' ({}); give another",
+        root.string(), error ? error.message() : "it is not a directory");
   const std::filesystem::path probe = root / fmt::format(".probe.{}", world.rank());
   try {
     FileWriter writer(probe);
@@ -237,7 +236,7 @@ void check_can_save(const std::filesystem::path& root, const ProcessGroup& world
     writer.finish();
   } catch (const Error& reason) {
     std::filesystem::remove(probe, error);
-    fail("Expected --save to name a folder that takes files, but got '{}': {}", root.string(),
+    fail("Expected --save to name a writable directory, but got '{}': {}", root.string(),
          reason.what());
   }
   std::filesystem::remove(probe, error);

@@ -1,6 +1,6 @@
-// Saves a sharded state dict as a checkpoint that any layout can load (see checkpoint_directory.h
-// for the files). Every rank writes its own shard; a crash at any moment leaves the earlier
-// checkpoint whole.
+// Saves a sharded state dict as a checkpoint that any layout can load; checkpoint_directory.h shows
+// the files. Every rank writes its own shard. A crash at any moment leaves the previous checkpoint
+// intact.
 #pragma once
 
 #include <cstdint>
@@ -14,31 +14,31 @@
 
 namespace megatron {
 
-// The steps of a save, each announced before it begins.
+// Stages of a save.
 enum class SaveStage { plan, shard, index, publish, tracker };
 
 struct SaveOptions {
-  // Called on every rank (index, publish and tracker on the first only). An exception from it fails
-  // the save.
+  // Called before each stage, on every rank (index, publish and tracker: on the first rank only).
+  // An exception makes the save fail.
   std::function<void(SaveStage)> on_stage;
 };
 
 struct SavedCheckpoint {
   std::filesystem::path directory;
-  int64_t bytes = 0;  // of all shards
+  int64_t bytes = 0;  // total of all shards
 };
 
-// Makes the folder and writes and removes a file in it, so that a run does not train for what it
-// cannot save. Every rank writes, so every rank asks. Throws Error saying why it cannot.
+// Creates the directory and writes a test file in it, so that a run fails before training instead
+// of at its first save. Every rank calls this. Throws Error with the reason.
 void check_can_save(const std::filesystem::path& root, const ProcessGroup& world);
 
-// Collective over `world`, whose ranks all see the folder `root`. Tensors with replica_id 0 are
-// written; over all ranks they must hold every element of every key once. `common` is the first
-// rank's: what is not a tensor. Saving an iteration again replaces it. Temporary folders of
-// interrupted saves are removed.
+// Collective over `world`; all ranks must see the directory `root`. Writes the tensors with
+// replica_id 0, which over all ranks must cover every element of every key exactly once. `common`
+// is taken from the first rank. Replaces an existing checkpoint of the iteration, and removes
+// temporary directories of interrupted saves.
 //
-// Throws Error on every rank where one of them fails (no space left, a wrong chunk), naming that
-// rank and the cause; then the temporary folder is gone and the earlier checkpoint is as it was.
+// If a rank fails (no space left, an invalid chunk), throws Error with that rank and the reason on
+// every rank. The temporary directory is then removed and the previous checkpoint unchanged.
 SavedCheckpoint save_checkpoint(const std::filesystem::path& root, int64_t iteration,
                                 const ShardedStateDict& state, const nlohmann::json& common,
                                 const ProcessGroup& world, const SaveOptions& options = {});

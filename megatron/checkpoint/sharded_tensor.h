@@ -1,4 +1,4 @@
-// A rank's part of a global tensor: what checkpoints are written from and read into.
+// A shard of a global tensor: checkpoints are saved from and loaded into these.
 #pragma once
 
 #include <algorithm>
@@ -15,14 +15,14 @@ class Parameter;
 // The rectangle [global_offset, global_offset + data.sizes()) of the global tensor `key`.
 struct ShardedTensor {
   std::string key;
-  at::Tensor data;  // a view of the live tensor: loading fills it in place; need not be contiguous
+  at::Tensor data;  // view of the live tensor, loaded in place; may be non-contiguous
   std::vector<int64_t> global_shape;
   std::vector<int64_t> global_offset;
-  int64_t replica_id = 0;  // 0: this copy is written; others hold the same values
-  // The global shape in a file may differ along dimension 0 (vocabulary padding): the common rows
-  // are read, rows beyond them keep their values.
+  int64_t replica_id = 0;  // only replica 0 is saved
+  // Dimension 0 of the stored tensor may differ (vocabulary padding): the common rows are loaded,
+  // other rows keep their values.
   bool allow_shape_mismatch = false;
-  const Parameter* parameter = nullptr;  // whose values or optimizer state these are, if one's
+  const Parameter* parameter = nullptr;  // owner of the values or optimizer state, if any
 };
 
 using ShardedStateDict = std::vector<ShardedTensor>;

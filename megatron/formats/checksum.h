@@ -1,5 +1,4 @@
-// The checksum of checkpoints: XXH3 with 64 bits, as 16 hexadecimal digits (`xxhsum -H3` prints the
-// same).
+// Checksum of checkpoints: XXH3-64 as 16 hexadecimal digits, as `xxhsum -H3` prints it.
 #pragma once
 
 #include <cstddef>

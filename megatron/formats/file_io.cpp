@@ -22,11 +22,11 @@ namespace {
 [[noreturn]] void fail_to_write(const std::filesystem::path& path, int error) {
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
   fail("Expected to write {}, but got: {}{}", path.string(), std::strerror(error),
-       full ? "; free space, raise the file-size limit or save to another folder" : "");
+       full ? "; free space, raise the file-size limit or use another directory" : "");
 }
 
-// A write beyond the file-size limit sends SIGXFSZ, which would end the program before the error
-// can be reported. While this lives, the signal waits, and it is taken off the list at the end.
+// A write beyond the file-size limit raises SIGXFSZ, which would end the program before the error
+// is reported. Blocks the signal during its lifetime, and discards a pending one at the end.
 class FileSizeSignalBlock {
  public:
   FileSizeSignalBlock() {
@@ -92,7 +92,7 @@ void sync_directory(const std::filesystem::path& directory) {
   if (descriptor < 0) fail_to_write(directory, errno);
   const int error = ::fsync(descriptor) == 0 ? 0 : errno;
   ::close(descriptor);
-  // Some network file systems have no fsync of folders: they are durable by themselves.
+  // Some network file systems do not support fsync of directories.
   if (error != 0 && error != EINVAL && error != ENOTSUP) fail_to_write(directory, error);
 }
 

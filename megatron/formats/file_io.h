@@ -1,5 +1,4 @@
-// Files that survive a crash: checked writes, fsync of files and folders, atomic replacement, and
-// mapped reading. Knows nothing of tensors.
+// Durable file output: checked writes, fsync of files and directories, atomic replacement.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +10,8 @@
 
 namespace megatron {
 
-// A new file (an old one of that name is emptied). Every failure, a full disk or a file-size limit
-// among them, is an Error that names the file and the cause.
+// Writes a file; truncates an existing one. Every failure, such as a full disk or a file-size
+// limit, throws Error with the file and the reason.
 class FileWriter {
  public:
   explicit FileWriter(std::filesystem::path path);
@@ -21,7 +20,7 @@ class FileWriter {
   FileWriter& operator=(const FileWriter&) = delete;
 
   void write(const void* data, size_t bytes);
-  // Syncs to the disk and closes. Without it the destructor only closes.
+  // Syncs to disk and closes. Without it, the destructor closes the file without a sync.
   void finish();
 
  private:
@@ -29,15 +28,15 @@ class FileWriter {
   int descriptor_;
 };
 
-// Makes the names inside `directory` durable (new, renamed and removed files).
+// Syncs the entries of `directory` (created, renamed and removed files).
 void sync_directory(const std::filesystem::path& directory);
 
 void write_file_durably(const std::filesystem::path& path, std::string_view text);
 
-// As above, but a reader sees either the old text or the new one, whenever the machine stops.
+// Like write_file_durably, but atomic: after a crash the file holds the old or the new text.
 void replace_file_durably(const std::filesystem::path& path, std::string_view text);
 
-// rename(2), with an Error that names both.
+// rename(2). Throws Error with both paths.
 void rename_path(const std::filesystem::path& from, const std::filesystem::path& to);
 
 std::string read_text_file(const std::filesystem::path& path);

@@ -18,8 +18,7 @@ nlohmann::json read_json_file(const std::string& path, const std::string& what) 
   try {
     return nlohmann::json::parse(begin, begin + file.size());
   } catch (const nlohmann::json::parse_error& error) {
-    fail("Expected {}, but {} is not JSON: it stops making sense at byte {}", what, path,
-         error.byte);
+    fail("Expected {}, but {} is not valid JSON: syntax error at byte {}", what, path, error.byte);
   }
 }
 

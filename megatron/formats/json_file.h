@@ -1,4 +1,4 @@
-// Reads a whole JSON file, with errors that name it.
+// Reads JSON and text files; errors name the file.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace megatron {
 
-// `what` says what the file should be: "a tokenizer.json". Throws Error.
+// `what` describes the expected file in errors: "a tokenizer.json". Throws Error.
 nlohmann::json read_json_file(const std::string& path, const std::string& what);
 
-// A whole file as text. Throws Error.
+// The content of a file. Throws Error.
 std::string read_text_file(const std::string& path, const std::string& what);
 
 }  // namespace megatron

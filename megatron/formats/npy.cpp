@@ -17,7 +17,7 @@ std::string npy_header(std::string_view descr, int64_t rows, int64_t columns) {
       columns == 0 ? fmt::format("({},)", rows) : fmt::format("({}, {})", rows, columns);
   std::string header =
       fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}", descr, shape);
-  // Magic, length, header and a final newline together fill a multiple of 64 bytes.
+  // Magic, length, header and newline are padded to a multiple of 64 bytes.
   const size_t used = kNpyMagic.size() + 2 + header.size() + 1;
   header.append((64 - used % 64) % 64, ' ');
   header += '\n';
@@ -60,8 +60,8 @@ NpyArray read_npy(const std::string& path, std::string_view descr, int64_t colum
     const std::string_view number = header.substr(shape + kShape.size());
     std::from_chars(number.data(), number.data() + number.size(), rows);
   }
-  // The header that a file with so many rows must have: type, order and columns are compared with
-  // it. Writers differ in how far they pad.
+  // Compare type, order and columns with the header for this number of rows. Writers differ in
+  // their padding.
   const std::string expected = rows >= 0 ? npy_header(descr, rows, columns) : "?";
   check(unpadded(header) == unpadded(expected),
         "Expected {} to hold {} in C order, but its header says {}", path, descr, header);

@@ -1,5 +1,5 @@
-// NumPy's .npy files (format 1.0, little endian, C order) of the three shapes that Megatron's index
-// caches have. Not a general reader.
+// NumPy .npy files (format 1.0, little-endian, C order), restricted to the arrays of Megatron's
+// index cache.
 #pragma once
 
 #include <memory>
@@ -11,8 +11,8 @@
 
 namespace megatron {
 
-// Writes rows x columns numbers of the type `descr` ("<i4", "<u4", "<i2", "<i8"); columns 0: one
-// dimension.
+// Writes an array of type `descr` ("<i4", "<u4", "<i2", "<i8") and shape [rows, columns], or [rows]
+// if columns is 0.
 void write_npy(const std::string& path, std::string_view descr, int64_t rows, int64_t columns,
                std::span<const std::byte> values);
 
@@ -22,7 +22,7 @@ struct NpyArray {
   int64_t rows = 0;
 };
 
-// Maps a file that must have that type and number of columns. Throws Error.
+// Maps a file. Throws Error if it has another type or number of columns.
 NpyArray read_npy(const std::string& path, std::string_view descr, int64_t columns);
 
 }  // namespace megatron

@@ -17,8 +17,8 @@ namespace {
 
 constexpr size_t kBufferSize = size_t{1} << 20;
 
-// Beyond a file-size limit (RLIMIT_FSIZE) write() fails with EFBIG, but only in a thread that does
-// not let SIGXFSZ end the process.
+// Blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails with EFBIG instead of ending the
+// process.
 class FileSizeSignalBlocked {
  public:
   FileSizeSignalBlocked() {
@@ -29,7 +29,7 @@ class FileSizeSignalBlocked {
   }
   ~FileSizeSignalBlocked() {
     if (sigismember(&before_, SIGXFSZ) == 1) return;
-    // The signal may be pending now: take it, so that it does not strike when unblocked.
+    // Discard a pending signal before unblocking it.
     sigset_t pending;
     sigset_t taken;
     sigemptyset(&taken);
@@ -51,11 +51,12 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
   const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
   std::error_code error;
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
-  check(!error, "Expected to make the folder {}, but got: {}", folder.string(), error.message());
+  check(!error, "Expected to create the directory {}, but got: {}", folder.string(),
+        error.message());
   temporary_ = fmt::format("{}.tmp.{}", path_, getpid());
   descriptor_ = open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  check(descriptor_ >= 0, "Expected to write {}, but got: {}; choose a folder that can be written",
-        path_, std::strerror(errno));
+  check(descriptor_ >= 0, "Expected to write {}, but got: {}; use a writable directory", path_,
+        std::strerror(errno));
   buffer_.reserve(kBufferSize);
 }
 
@@ -65,7 +66,7 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::fail_writing(int error) const {
-  fail("Expected to write {} ({} bytes so far), but got: {}; free space, or choose another folder",
+  fail("Expected to write {} ({} bytes so far), but got: {}; free space, or use another directory",
        path_, written_, std::strerror(error));
 }
 
@@ -108,7 +109,7 @@ void OutputFile::append_to(OutputFile& target) {
 void OutputFile::close() {
   if (descriptor_ < 0) return;
   flush();
-  // Some file systems report a lack of space only here.
+  // Some file systems report a full disk only here.
   if (fsync(descriptor_) != 0 && errno != EINVAL) fail_writing(errno);
   if (::close(std::exchange(descriptor_, -1)) != 0) fail_writing(errno);
 }

@@ -1,5 +1,5 @@
-// A file that appears under its name only when it is complete: written beside it under a temporary
-// name, synced, then renamed. If anything goes wrong before that, the temporary file is removed.
+// Atomic file output: writes to a temporary file in the same directory, syncs it and renames it. On
+// failure the temporary file is removed.
 #pragma once
 
 #include <cstdint>
@@ -10,25 +10,25 @@ namespace megatron {
 
 class OutputFile {
  public:
-  // Opens `path`.tmp.<process id>, in a folder that is made where it is missing. Throws Error.
+  // Opens `path`.tmp.<process id>. Creates missing directories. Throws Error.
   explicit OutputFile(std::string path);
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  // Throws Error naming the file and the reason (no space left, file too large, ...).
+  // Throws Error with the file and the reason (no space left, file too large, ...).
   void write(const void* data, size_t size);
   template <typename T>
   void write_value(const T& value) {
     write(&value, sizeof value);
   }
 
-  // Everything written so far appended to `target`, in pieces; then this file is removed.
+  // Appends the content to `target` and removes this file.
   void append_to(OutputFile& target);
 
-  // Flushes and syncs. The file still has its temporary name.
+  // Flushes and syncs; keeps the temporary name.
   void close();
-  // close(), then the final name.
+  // close(), then renames the file to its final name.
   void commit();
 
   uint64_t bytes_written() const { return written_; }

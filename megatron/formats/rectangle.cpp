@@ -57,7 +57,7 @@ std::vector<Rectangle> rectangles_of_range(const std::vector<int64_t>& shape, in
     append_within_row(first, begin % row, std::min(row, end - first * row));
     ++first;
   }
-  const int64_t last = end / row;  // the row that ends in the middle, if one does
+  const int64_t last = end / row;  // the last row, if it is incomplete
   if (first < last) {
     Rectangle rows{std::vector<int64_t>(shape.size(), 0), shape};
     rows.offset[0] = first;
@@ -87,11 +87,11 @@ void check_tiling(std::string_view key, const std::vector<int64_t>& global_shape
   int64_t held = 0;
   for (const auto& part : parts) {
     check(is_inside(part, global_shape),
-          "Expected every part of '{}' to lie within its global shape {}, but got {}", key,
+          "Expected every shard of '{}' to lie within its global shape {}, but got {}", key,
           format_shape(global_shape), format_rectangle(part));
     held += shape_volume(part.shape);
   }
-  // Sorted along dimension 0, so that only those can overlap that begin before this one ends.
+  // Sorted along dimension 0: only rectangles that start before this one ends can overlap it.
   std::sort(parts.begin(), parts.end(),
             [](const auto& a, const auto& b) { return a.offset < b.offset; });
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -100,17 +100,15 @@ void check_tiling(std::string_view key, const std::vector<int64_t>& global_shape
         break;
       }
       check(!intersect(parts[i], parts[j]),
-            "Expected the parts of '{}' to hold every index of its global shape {} once, but {} "
-            "and {} "
-            "overlap; a part that several ranks hold is written by one (replica 0)",
+            "Expected the shards of '{}' to cover every index of its global shape {} once, but {} "
+            "and {} overlap; only replica 0 of a shard is written",
             key, format_shape(global_shape), format_rectangle(parts[i]),
             format_rectangle(parts[j]));
     }
   }
-  check(
-      held == expected,
-      "Expected the parts of '{}' to hold all {} elements of its global shape {}, but they hold {}",
-      key, expected, format_shape(global_shape), held);
+  check(held == expected,
+        "Expected the shards of '{}' to cover all {} elements of its global shape {}, but got {}",
+        key, expected, format_shape(global_shape), held);
 }
 
 std::string format_shape(const std::vector<int64_t>& shape) {

@@ -22,8 +22,8 @@ constexpr size_t kLengthBytes = 8;
 constexpr size_t kLargestHeader = 100'000'000;  // the limit of the reference implementation
 
 [[noreturn]] void fail_safetensors(const std::filesystem::path& path, std::string_view what) {
-  fail("Expected a safetensors file in {}, but {}; it is damaged or something else", path.string(),
-       what);
+  fail("Expected a safetensors file in {}, but {}; it is damaged or another kind of file",
+       path.string(), what);
 }
 
 std::vector<int64_t> parse_sizes(const nlohmann::json& list, size_t length_or_any,
@@ -34,7 +34,7 @@ std::vector<int64_t> parse_sizes(const nlohmann::json& list, size_t length_or_an
       std::all_of(list.begin(), list.end(), [](const auto& size) {
         return size.is_number_unsigned() && size.template get<uint64_t>() <= uint64_t{INT64_MAX};
       });
-  if (!right) fail_safetensors(path, fmt::format("'{}' of tensor '{}' is wrong", field, name));
+  if (!right) fail_safetensors(path, fmt::format("'{}' of tensor '{}' is invalid", field, name));
   return list.get<std::vector<int64_t>>();
 }
 
@@ -67,7 +67,7 @@ SafetensorsEntry parse_entry(const std::filesystem::path& path, const std::strin
   return entry;
 }
 
-// The tensors follow each other without gaps from the first byte of the data section to its last.
+// Tensors must fill the data section without gaps.
 void check_layout(const std::filesystem::path& path, size_t data_bytes,
                   const std::map<std::string, SafetensorsEntry>& entries) {
   std::vector<std::pair<const std::string*, const SafetensorsEntry*>> order;

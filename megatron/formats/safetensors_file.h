@@ -1,5 +1,5 @@
-// Reads any safetensors file through a memory map: 8 bytes of header length (little-endian), a JSON
-// header, the data. Everything that the header says is checked when the file is opened.
+// Reads safetensors files through a memory map. Format: header length (8 bytes, little-endian),
+// JSON header, data. The header is validated when the file is opened.
 #pragma once
 
 #include <cstddef>
@@ -25,25 +25,25 @@ struct SafetensorsEntry {
 
 class SafetensorsFile {
  public:
-  // Throws Error where the file is missing, truncated, or not as the format demands.
+  // Throws Error if the file is missing, truncated or invalid.
   static SafetensorsFile open(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   // Sorted.
   std::vector<std::string> names() const;
   bool contains(const std::string& name) const { return entries_.count(name) > 0; }
-  // The functions below throw Error naming the nearest tensor where there is no tensor `name`.
+  // The functions below throw Error with the nearest name if there is no tensor `name`.
   const SafetensorsEntry& entry(const std::string& name) const;
   // A copy that outlives the file.
   at::Tensor tensor(const std::string& name) const;
-  // A view of the mapped file, which it keeps open (a copy where the data is not aligned for its
-  // type). Writing to it does not change the file.
+  // A view of the mapped file, or a copy if the data is not aligned for its type. The tensor keeps
+  // the file open; writes to it do not change the file.
   at::Tensor mapped(const std::string& name) const;
   std::span<const std::byte> bytes(const std::string& name) const;
-  // Gives the memory of a tensor's pages back to the system.
+  // Drops the mapped pages of a tensor.
   void release(const std::string& name) const;
 
-  // The strings under "__metadata__".
+  // The strings in "__metadata__".
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   size_t file_bytes() const { return map_->bytes().size(); }
 

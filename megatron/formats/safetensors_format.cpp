@@ -31,7 +31,7 @@ std::string_view safetensors_dtype_name(at::ScalarType dtype) {
   for (const auto& [name, type] : kSafetensorsNames) {
     if (type == dtype) return name;
   }
-  fail("Expected a data type that safetensors has, but got {}", c10::toString(dtype));
+  fail("Expected a data type of the safetensors format, but got {}", c10::toString(dtype));
 }
 
 std::optional<at::ScalarType> safetensors_dtype(std::string_view name) {

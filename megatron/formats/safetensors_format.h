@@ -8,10 +8,10 @@
 
 namespace megatron {
 
-// "F32", "BF16", ...; throws Error for a type that the format does not have.
+// "F32", "BF16", ... Throws Error for a type that the format does not support.
 std::string_view safetensors_dtype_name(at::ScalarType dtype);
 
-// Empty for a name that is not known.
+// Empty for an unknown name.
 std::optional<at::ScalarType> safetensors_dtype(std::string_view name);
 
 }  // namespace megatron

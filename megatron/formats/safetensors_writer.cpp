@@ -34,10 +34,8 @@ std::string make_header(const std::vector<NamedTensor>& tensors, const std::vect
   int64_t offset = 0;
   for (const size_t index : order) {
     const auto& [name, data] = tensors[index];
-    check(
-        name != "__metadata__" && !header.contains(name),
-        "Expected the tensors of a safetensors file to have names of their own, but got '{}' twice",
-        name);
+    check(name != "__metadata__" && !header.contains(name),
+          "Expected unique tensor names in a safetensors file, but got '{}' twice", name);
     const auto bytes = static_cast<int64_t>(data.nbytes());
     header[name] = {{"dtype", safetensors_dtype_name(data.scalar_type())},
                     {"shape", data.sizes().vec()},
@@ -49,7 +47,7 @@ std::string make_header(const std::vector<NamedTensor>& tensors, const std::vect
   return text;
 }
 
-// Checksums and writes piece by piece, so that the data comes from the cache the second time.
+// Computes the checksum and writes in chunks, so that the write reads the data from the cache.
 std::string write_data(FileWriter& writer, const at::Tensor& tensor) {
   constexpr size_t kPiece = size_t{1} << 20;
   const auto memory = tensor.detach().to(at::kCPU).contiguous();

@@ -1,4 +1,4 @@
-// Writes a safetensors file in one pass, with a checksum of every tensor, and syncs it to the disk.
+// Writes a safetensors file in one pass, computes a checksum of every tensor, and syncs the file.
 #pragma once
 
 #include <cstdint>
@@ -13,18 +13,16 @@ namespace megatron {
 
 struct NamedTensor {
   std::string name;
-  at::Tensor
-      data;  // any layout and device; copied only where it is not contiguous memory of the CPU
+  at::Tensor data;  // any device and strides; copied only if it is not contiguous CPU memory
 };
 
 struct WrittenSafetensors {
-  int64_t bytes = 0;                   // of the file
+  int64_t bytes = 0;                   // size of the file
   std::vector<std::string> checksums;  // of the tensors' data, in the order of the argument
 };
 
-// Names must differ. Within the file, tensors of wide types come first, so that all are aligned.
-// Throws Error where a name comes twice, a type is not in the format, or the file cannot be
-// written.
+// Tensors of wide types come first in the file, so that all are aligned. Throws Error for duplicate
+// names, unsupported types and write errors.
 WrittenSafetensors write_safetensors(const std::filesystem::path& path,
                                      const std::vector<NamedTensor>& tensors,
                                      const std::map<std::string, std::string>& metadata = {});

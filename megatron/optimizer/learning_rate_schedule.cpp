@@ -8,16 +8,16 @@
 namespace megatron {
 namespace {
 
-double cosine_fall(double r) {
+double cosine_decay(double r) {
   return 0.5 * (std::cos(std::numbers::pi * r) + 1.0);
 }
 
-double wsd_fall(WsdDecayStyle style, double r) {
+double wsd_decay(WsdDecayStyle style, double r) {
   switch (style) {
     case WsdDecayStyle::linear:
       return 1.0 - r;
     case WsdDecayStyle::cosine:
-      return cosine_fall(r);
+      return cosine_decay(r);
     case WsdDecayStyle::exponential:
       return 2.0 * std::pow(0.5, r) - 1.0;
     case WsdDecayStyle::minus_sqrt:
@@ -30,13 +30,13 @@ double wsd_fall(WsdDecayStyle style, double r) {
 
 LearningRateSchedule::LearningRateSchedule(const OptimizerConfig& config, int64_t train_iters)
     : config_(config), decay_(config.lr_decay_iters.value_or(train_iters)) {
-  warmup_ = config.lr_warmup_fraction ? static_cast<int64_t>(*config.lr_warmup_fraction * decay_)
-                                      : config.lr_warmup_iters;
+  warmup_ = config.lr_warmup_fraction ? *config.lr_warmup_fraction * static_cast<double>(decay_)
+                                      : static_cast<double>(config.lr_warmup_iters);
 }
 
 double LearningRateSchedule::learning_rate(int64_t steps) const {
   const double n = steps, w = warmup_, d = decay_;
-  if (warmup_ > 0 && steps <= warmup_) {
+  if (w > 0 && n <= w) {
     return config_.lr_warmup_init + (config_.lr - config_.lr_warmup_init) * n / w;
   }
   if (config_.lr_decay_style == LrDecayStyle::constant) return config_.lr;
@@ -49,13 +49,13 @@ double LearningRateSchedule::learning_rate(int64_t steps) const {
     case LrDecayStyle::linear:
       return config_.min_lr + range * (1.0 - r);
     case LrDecayStyle::cosine:
-      return config_.min_lr + range * cosine_fall(r);
+      return config_.min_lr + range * cosine_decay(r);
     case LrDecayStyle::WSD: {
-      const double fall_iters = config_.lr_wsd_decay_iters.value_or(0);
-      const double start = d - fall_iters;
+      const double decay_steps = config_.lr_wsd_decay_iters.value_or(0);
+      const double start = d - decay_steps;
       if (n <= start) return config_.lr;
       return config_.min_lr +
-             range * wsd_fall(config_.lr_wsd_decay_style, (n - start) / fall_iters);
+             range * wsd_decay(config_.lr_wsd_decay_style, (n - start) / decay_steps);
     }
   }
   fail("Expected a known learning-rate decay style");

@@ -1,4 +1,4 @@
-// The learning rate as a function of the iteration (Megatron core/optimizer_param_scheduler.py).
+// The learning-rate schedule (Megatron core/optimizer_param_scheduler.py).
 #pragma once
 
 #include <cstdint>
@@ -9,19 +9,20 @@ namespace megatron {
 
 class LearningRateSchedule {
  public:
-  // `train_iters` is the length of the decay where the configuration gives none.
+  // The decay ends after lr_decay_iters steps, by default `train_iters`.
   LearningRateSchedule(const OptimizerConfig& config, int64_t train_iters);
 
-  // After `steps` optimizer steps: the rate that the next step uses. With w warm-up, d decay
-  // iterations and r = (steps - w) / (d - w): rises linearly from lr_warmup_init to lr within w,
-  // then min + (lr - min) * c, where c is 1 - r (linear) or (cos(pi r) + 1) / 2 (cosine); min after
-  // d. WSD holds lr until lr_wsd_decay_iters before d and falls within them by its own style.
-  // constant keeps lr.
+  // The learning rate of the next step after `steps` optimizer steps. With w warm-up steps, d decay
+  // steps and r = (steps - w) / (d - w): linear from lr_warmup_init to lr during warm-up, then
+  // min + (lr - min) * c with c = 1 - r (linear) or (cos(pi r) + 1) / 2 (cosine), and min after d.
+  // WSD keeps lr until lr_wsd_decay_iters before d and then decays by its own style. constant keeps
+  // lr.
   double learning_rate(int64_t steps) const;
 
  private:
   OptimizerConfig config_;
-  int64_t warmup_, decay_;
+  double warmup_;  // steps; a fraction of the decay need not be a whole number
+  int64_t decay_;
 };
 
 }  // namespace megatron

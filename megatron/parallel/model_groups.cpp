@@ -24,9 +24,9 @@ ProcessGroupCollection make_model_groups(const GPTModelConfig& config, const Ran
   const TransformerConfig& transformer = config.transformer;
   ProcessGroupCollection groups = make_model_groups(transformer, rank);
   const PipelineLayout layout = PipelineLayout::of(transformer);
-  if (transformer.mtp.mtp_num_layers == 0 || !layout.prediction_is_apart()) return groups;
+  if (transformer.mtp.mtp_num_layers == 0 || !layout.mtp_standalone()) return groups;
   const std::vector<int>& stages = groups.pp->ranks();
-  std::vector<int> members = {stages.front(), stages[layout.prediction_stage()]};
+  std::vector<int> members = {stages.front(), stages[layout.mtp_stage()]};
   if (config.share_embeddings_and_output_weights) members.push_back(stages.back());
   groups.embd = nullptr;
   if (std::ranges::find(members, rank.rank) != members.end()) {

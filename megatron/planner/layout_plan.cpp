@@ -8,6 +8,7 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/base/human_bytes.h"
 #include "megatron/base/integer_math.h"
 #include "megatron/config/model/batch_size.h"
 #include "megatron/models/gpt/gpt_builder.h"
@@ -53,15 +54,11 @@ struct PartFlops {
     further -= head_further;
   }
   double of(const PipelineChunk& chunk) const {
-    return layer * double(chunk.num_layers) + (chunk.prediction ? further : 0) +
+    return layer * double(chunk.num_layers) + (chunk.mtp ? further : 0) +
            (chunk.loss ? output + head_further : 0);
   }
   double layer, output, further, head_further;
 };
-
-std::string millions(int64_t count) {
-  return fmt::format("{:.2f}M", double(count) / 1e6);
-}
 
 std::string percent(double share) {
   return fmt::format("{:.1f}%", 100 * share);
@@ -140,7 +137,7 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
   std::string text = fmt::format(
       "GPT, {} layers x {}, {} parameters, {}\nTP={}{} x PP={} x CP={} x DP={}{}, {} rank{}; {} "
       "micro-batch{} of {} x {} a step\n\n",
-      config.num_layers, config.hidden_size, millions(count_parameters(options.model)),
+      config.num_layers, config.hidden_size, human_parameters(count_parameters(options.model)),
       dtype_name(config.params_dtype), plan.sizes.tp, config.sequence_parallel ? "+SP" : "",
       plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, describe_sharing(options.ddp), plan.world_size,
       plan.world_size == 1 ? "" : "s", plan.microbatches, plan.microbatches == 1 ? "" : "es",
@@ -155,7 +152,7 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
                                   ? fmt::format("{}", stage.first_rank)
                                   : fmt::format("{}-{}", stage.first_rank, stage.last_rank);
     text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", i, ranks, stage.holds, widest,
-                        millions(stage.parameters), percent(stage.flops_share));
+                        human_parameters(stage.parameters), percent(stage.flops_share));
   }
   text += "\n" + memory_table(plan);
   const auto& fullest = *std::ranges::max_element(plan.stages, {}, &StagePlan::flops_share);

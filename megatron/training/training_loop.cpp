@@ -10,6 +10,7 @@
 #include "megatron/base/device.h"
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/base/human_bytes.h"
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/options/options_json.h"
@@ -40,9 +41,8 @@ double milliseconds_since(Clock::time_point start) {
 // nothing to load. Elsewhere a missing checkpoint is an error.
 bool has_checkpoint(const CheckpointConfig& config) {
   if (config.load.empty()) return false;
-  const bool same = std::filesystem::path(config.load).lexically_normal() ==
-                    std::filesystem::path(config.save).lexically_normal();
-  return !same || latest_iteration(config.load) || !stored_iterations(config.load).empty();
+  return !is_same_folder(config.load, config.save) || latest_iteration(config.load) ||
+         !stored_iterations(config.load).empty();
 }
 
 class TrainingLoop {
@@ -136,8 +136,8 @@ class TrainingLoop {
   void open_log(const std::vector<std::string>& notes) {
     RunDescription description;
     description.title = fmt::format(
-        "GPT, {} layers x {}, {:.1f}M parameters, {}", options_.model.transformer.num_layers,
-        options_.model.transformer.hidden_size, double(count_parameters(options_.model)) / 1e6,
+        "GPT, {} layers x {}, {} parameters, {}", options_.model.transformer.num_layers,
+        options_.model.transformer.hidden_size, human_parameters(count_parameters(options_.model)),
         dtype_name(options_.model.transformer.params_dtype));
     description.settings = differences_from_default(options_, commands(Command::train));
     description.stages = describe_stages();
@@ -161,9 +161,9 @@ class TrainingLoop {
     for (const ParameterPtr& parameter : step_->parameters()) parameters += parameter->data.numel();
     const PipelineLayout layout = PipelineLayout::of(options_.model.transformer);
     const std::string mine = fmt::format(
-        "stage {}: {}, {:.2f}M parameters a rank", groups_.pp->rank(),
+        "stage {}: {}, {} parameters per rank", groups_.pp->rank(),
         describe_stage(layout, groups_.pp->rank(), options_.model.transformer.mtp.mtp_num_layers),
-        double(parameters) / 1e6);
+        human_parameters(parameters));
     std::vector<std::string> stages = all_gather_strings(mine, *groups_.pp);
     return stages;
   }

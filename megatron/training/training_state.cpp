@@ -33,23 +33,31 @@ void visit_parts(Optimizer& optimizer, const ShardedStateDict& weights, const Vi
     visit(entry, [&](const at::Tensor& tensor, const std::string& prefix) {
       if (!optimizer.is_sharded())
         return parameter_shards(parameter, tensor, prefix + weight.key, weight.replica_id);
-      return parameter_part_shards(parameter, entry.slice.begin, tensor, prefix + weight.key,
-                                   /*replica_id=*/parameter.is_main_copy() ? 0 : 1);
+      return parameter_slice_shards(parameter, entry.slice.begin, tensor, prefix + weight.key,
+                                    /*replica_id=*/parameter.is_main_copy() ? 0 : 1);
     });
   }
 }
 
+using Note = std::function<void(const std::string&)>;
+
+// `note` reports context options that change with --finetune.
 void load_weights(CheckpointReader& checkpoint, const Options& options,
-                  const ShardedStateDict& weights) {
+                  const ShardedStateDict& weights, const Note& note) {
   const Options stored = from_json(checkpoint.common().at("options"));
-  std::string differences;
-  for (const FieldDifference& difference : architecture_differences(stored, options)) {
-    differences += fmt::format("{}{} is {} there and {} here", differences.empty() ? "" : ", ",
-                               difference.field, difference.left, difference.right);
+  std::string extended, refused;
+  bool finetune_would_work = true;
+  for (const ArchitectureDifference& difference : architecture_differences(stored, options)) {
+    const bool accepted = difference.extends_context && options.checkpoint.finetune;
+    finetune_would_work &= difference.extends_context;
+    std::string& list = accepted ? extended : refused;
+    list += fmt::format("{}{} is {} in the checkpoint and {} here", list.empty() ? "" : ", ",
+                        difference.field, difference.left, difference.right);
   }
-  check(differences.empty(),
-        "Expected a model of the same architecture as the checkpoint {}, but {}",
-        checkpoint.directory().string(), differences);
+  check(refused.empty(), "Expected a model of the same architecture as the checkpoint {}, but {}{}",
+        checkpoint.directory().string(), refused,
+        finetune_would_work ? "; --finetune accepts these changes" : "");
+  if (!extended.empty()) note("fine-tuning with another context: " + extended);
   checkpoint.load(weights, {.allow_lossy_conversion = true});
 }
 
@@ -118,7 +126,7 @@ void save_training_state(const Options& options, const RankContext& rank,
 
 void load_weights(CheckpointReader& checkpoint, const Options& options,
                   const GPTModelChunks& chunks) {
-  load_weights(checkpoint, options, sharded_state_dict(chunks));
+  load_weights(checkpoint, options, sharded_state_dict(chunks), [](const std::string&) {});
 }
 
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
@@ -132,7 +140,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
         "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
   const ShardedStateDict weights = sharded_state_dict(chunks);
-  load_weights(checkpoint, options, owned_weights(optimizer, weights));
+  load_weights(checkpoint, options, owned_weights(optimizer, weights), note);
   optimizer.gather_parameters();
   const Options stored = from_json(common.at("options"));
   if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {

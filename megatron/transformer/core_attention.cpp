@@ -44,6 +44,7 @@ DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_
       backend_(config.attention_backend),
       demands_(AttentionDemands::of_layer(config, layer_number)),
       softmax_scale_(softmax_scale.value_or(softmax_scale_of(config))),
+      layer_scaling_(config.apply_query_key_layer_scaling ? double(layer_number) : 1.0),
       attention_dropout_(config.attention_dropout),
       softmax_type_(config.softmax_type),
       tp_rank_(options.tp->rank()),
@@ -146,6 +147,8 @@ at::Tensor DotProductAttention::attend(const at::Tensor& q, const at::Tensor& k,
     case AttentionBackend::local:
       break;
   }
+  options.scale = softmax_scale_ / layer_scaling_;
+  options.softmax_coefficient = layer_scaling_;
   return core_attention(q, k, v, options);
 }
 

@@ -72,6 +72,9 @@ class DotProductAttention : public CoreAttention {
   AttentionBackend backend_;  // as configured
   AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
+  // apply_query_key_layer_scaling: held scores are divided by this before they are rounded, and
+  // multiplied by it inside the softmax.
+  double layer_scaling_;
   double attention_dropout_;
   std::optional<AttentionWindow> window_;
   std::optional<double> qk_clip_threshold_;

@@ -11,10 +11,11 @@ namespace megatron {
 MLP::MLP(const TransformerConfig& config, const LayerOptions& options) : config_(config) {
   const bool gated = config.gated_linear_unit;
   check(!gated || config.activation_func != ActivationFunction::squared_relu,
-        "Expected gelu, quick_gelu or silu for a gated linear unit, but got squared_relu");
+        "Expected gelu, openai_gelu, quick_gelu or silu for a gated linear unit, but got "
+        "squared_relu");
   check(gated || config.activation_func != ActivationFunction::silu,
-        "Expected gelu, quick_gelu or squared_relu where there is no gated linear unit, but got "
-        "silu");
+        "Expected gelu, openai_gelu, quick_gelu or squared_relu without a gated linear unit, but "
+        "got silu");
   linear_fc1_ = register_module(
       "linear_fc1",
       std::make_shared<ColumnParallelLinear>(
@@ -36,7 +37,8 @@ MLP::MLP(const TransformerConfig& config, const LayerOptions& options) : config_
 
 at::Tensor MLP::activate(const at::Tensor& x) const {
   const at::Tensor bias = linear_fc1_->bias();
-  const bool tanh_form = config_.bias_activation_fusion;
+  const bool tanh_form =
+      config_.bias_activation_fusion || config_.activation_func == ActivationFunction::openai_gelu;
   const bool gated = config_.gated_linear_unit;
   GluOptions glu{.linear_offset = config_.glu_linear_offset};
   if (config_.activation_func_clamp_value) glu.clamp_value = *config_.activation_func_clamp_value;
@@ -46,6 +48,7 @@ at::Tensor MLP::activate(const at::Tensor& x) const {
     case ActivationFunction::squared_relu:
       return bias_squared_relu(x, bias);
     case ActivationFunction::gelu:
+    case ActivationFunction::openai_gelu:
       return gated ? bias_geglu(x, bias, tanh_form, glu) : bias_gelu(x, bias, tanh_form);
     case ActivationFunction::quick_gelu:
       return gated ? bias_quick_geglu(x, bias, glu) : bias_quick_gelu(x, bias);

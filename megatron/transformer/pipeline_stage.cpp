@@ -24,8 +24,8 @@ PipelineStage PipelineStage::of(const PipelineLayout& layout, int rank, int chun
           .first_layer = held.first_layer,
           .num_layers = held.num_layers,
           .chunk = chunk,
-          .mtp_process = held.prediction,
-          .receives_mtp_hidden_states = virtual_stage > layout.prediction_virtual_stage()};
+          .mtp_process = held.mtp,
+          .receives_mtp_hidden_states = virtual_stage > layout.mtp_virtual_stage()};
 }
 
 }  // namespace megatron

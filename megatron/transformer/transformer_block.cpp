@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "megatron/base/integer_math.h"
+#include "megatron/config/model/model_checks.h"
 #include "megatron/ops/recompute.h"
 
 namespace megatron {
@@ -11,6 +12,7 @@ TransformerBlock::TransformerBlock(const TransformerConfig& config,
                                    const TransformerLayerSubmodules& submodules,
                                    const PipelineStage& stage, const LayerOptions& options)
     : recompute_(config.recompute) {
+  check_supported(config);
   for (int64_t layer = stage.first_layer; layer < stage.first_layer + stage.num_layers; ++layer) {
     layers_.push_back(
         register_module(fmt::format("layers.{}", layer),

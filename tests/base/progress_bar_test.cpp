@@ -1,4 +1,4 @@
-// The progress bar with a clock of our own, into a file that stands for a terminal or a pipe.
+// The progress bar with a fake clock, writing to a file instead of a terminal or pipe.
 #include "megatron/base/progress_bar.h"
 
 #include <algorithm>
@@ -73,7 +73,7 @@ TEST_F(ProgressBarTest, StaysInsideTheTerminal) {
   EXPECT_LE(written().size(), 20u);
 }
 
-TEST_F(ProgressBarTest, PrintsPlainLinesInAPipe) {
+TEST_F(ProgressBarTest, PrintsLinesWithoutATerminal) {
   {
     ProgressBar bar(options(false));
     for (int i = 1; i <= 100; ++i) {
@@ -98,7 +98,7 @@ TEST_F(ProgressBarTest, PrintsLinesAboveTheBar) {
   EXPECT_THAT(written(), HasSubstr("\r\x1b[2Ka note\nwork"));
 }
 
-TEST_F(ProgressBarTest, DoesWithoutATotal) {
+TEST_F(ProgressBarTest, WorksWithoutATotal) {
   auto unknown = options(false);
   unknown.total = 0;
   ProgressBar bar(unknown);
@@ -107,7 +107,7 @@ TEST_F(ProgressBarTest, DoesWithoutATotal) {
   EXPECT_EQ(written(), "work  5.00MB  250kB/s\n");
 }
 
-TEST(FormatDuration, NamesTwoUnits) {
+TEST(FormatDuration, UsesTwoUnits) {
   EXPECT_EQ(format_duration(0.4), "0s");
   EXPECT_EQ(format_duration(59.6), "1m00s");
   EXPECT_EQ(format_duration(125), "2m05s");

@@ -33,7 +33,7 @@ TEST(CheckpointIndexTest, RoundTripKeepsEverything) {
   EXPECT_EQ(tensors_to_json(copy.tensors), tensors_to_json(example_index().tensors));
 }
 
-TEST(CheckpointIndexTest, NoticesEveryFlippedBit) {
+TEST(CheckpointIndexTest, DetectsEveryFlippedBit) {
   const std::string text = index_to_text(example_index());
   for (size_t i = 0; i < text.size(); ++i) {
     std::string damaged = text;
@@ -43,7 +43,7 @@ TEST(CheckpointIndexTest, NoticesEveryFlippedBit) {
   }
 }
 
-TEST(CheckpointIndexTest, NoticesEveryTruncation) {
+TEST(CheckpointIndexTest, DetectsEveryTruncation) {
   const std::string text = index_to_text(example_index());
   for (size_t length = 0; length + 1 < text.size(); ++length) {
     error_of([&] { parse_index_text(text.substr(0, length)); });
@@ -54,10 +54,10 @@ TEST(CheckpointIndexTest, RefusesChunksThatDoNotTile) {
   auto index = example_index();
   index.tensors["w"].chunks.pop_back();
   EXPECT_THAT(error_of([&] { parse_index_text(index_to_text(index)); }),
-              HasSubstr("'w' to hold all 8 elements"));
+              HasSubstr("'w' to cover all 8 elements"));
 }
 
-TEST(CheckpointIndexTest, RefusesShardsElsewhere) {
+TEST(CheckpointIndexTest, RefusesShardsOutsideTheDirectory) {
   auto index = example_index();
   index.files["../secret"] = {1, 0};
   EXPECT_THAT(error_of([&] { parse_index_text(index_to_text(index)); }), HasSubstr("'../secret'"));

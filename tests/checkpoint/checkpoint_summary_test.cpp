@@ -33,7 +33,7 @@ class CheckpointSummaryTest : public CheckpointTest {
   }
 };
 
-TEST_F(CheckpointSummaryTest, TellsWhatIsThere) {
+TEST_F(CheckpointSummaryTest, ListsTensorsAndTotals) {
   save(5);
   save(6);
   for (const auto& path : {root_, root_ / "iter_0000006/"}) {
@@ -61,7 +61,7 @@ TEST_F(CheckpointSummaryTest, TellsWhatIsThere) {
   EXPECT_EQ(summarize_checkpoint(root_, 5)["iteration"], 5);
 }
 
-TEST_F(CheckpointSummaryTest, TextHoldsTheFactsAndOneRowPerTensor) {
+TEST_F(CheckpointSummaryTest, TextHasFactsAndOneRowPerTensor) {
   save(6);
   const auto text = format_checkpoint_summary(summarize_checkpoint(root_));
   EXPECT_THAT(text, HasSubstr("iteration          6\n"));
@@ -70,7 +70,7 @@ TEST_F(CheckpointSummaryTest, TextHoldsTheFactsAndOneRowPerTensor) {
   EXPECT_THAT(text, HasSubstr("num_layers 11, hidden_size 4\n"));
   EXPECT_THAT(text, HasSubstr("decoder.layers.2.w                bf16   [2, 3]        1\n"));
   EXPECT_THAT(text, HasSubstr("optimizer.state.exp_avg.w         fp32   [4]           2\n"));
-  EXPECT_THAT(text, HasSubstr("140 elements of the model, 4 of the optimizer"));
+  EXPECT_THAT(text, HasSubstr("140 model parameters, 4 elements of optimizer state"));
 }
 
 TEST_F(CheckpointSummaryTest, ReadsPlainSafetensors) {
@@ -82,7 +82,7 @@ TEST_F(CheckpointSummaryTest, ReadsPlainSafetensors) {
   EXPECT_THAT(format_checkpoint_summary(summary), HasSubstr("w       fp16   [3, 2]       1\n"));
 }
 
-TEST_F(CheckpointSummaryTest, RefusesWhatIsNeither) {
+TEST_F(CheckpointSummaryTest, RefusesOtherPaths) {
   EXPECT_THAT(error_of([&] { summarize_checkpoint(root_ / "none"); }), HasSubstr("none"));
   write_file(root_ / "text", "text");
   EXPECT_THAT(error_of([&] { summarize_checkpoint(root_ / "text"); }),

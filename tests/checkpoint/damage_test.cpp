@@ -1,4 +1,4 @@
-// Checkpoints with damage: each a one-line error that names the file, never wrong numbers.
+// Damaged checkpoints give a one-line error that names the file, never wrong values.
 #include <gmock/gmock.h>
 
 #include "megatron/checkpoint/checkpoint_reader.h"
@@ -20,7 +20,7 @@ class DamageTest : public CheckpointTest {
     content_ = read_file(shard_);
   }
 
-  // Opens the checkpoint and loads all of it.
+  // Opens the checkpoint and loads all tensors.
   void load_all() {
     auto reader = CheckpointReader::open(root_);
     const ShardedStateDict state = {whole("a", at::zeros({16})), whole("b", at::zeros({16}))};
@@ -37,23 +37,23 @@ class DamageTest : public CheckpointTest {
   std::string content_;
 };
 
-TEST_F(DamageTest, AFlippedByteOfDataNamesFileAndTensor) {
+TEST_F(DamageTest, FlippedByteOfDataNamesFileAndTensor) {
   auto damaged = content_;
   damaged[damaged.size() - 1] ^= 1;  // the last byte belongs to b
   write_file(shard_, damaged);
   EXPECT_THAT(load_error(),
               AllOf(HasSubstr(shard_.string()), HasSubstr("tensor 'b'"), HasSubstr("damaged")));
-  // What is whole can still be read.
+  // Undamaged tensors can still be read.
   EXPECT_TRUE(at::equal(CheckpointReader::open(root_).load_tensor("a"), numbered({16})));
 }
 
-TEST_F(DamageTest, NoFlippedByteAnywhereChangesANumber) {
+TEST_F(DamageTest, EveryFlippedByteIsDetectedOrHarmless) {
   for (size_t i = 0; i < content_.size(); ++i) {
     auto damaged = content_;
     damaged[i] = static_cast<char>(damaged[i] ^ 4);
     write_file(shard_, damaged);
     try {
-      load_all();  // damage to metadata or padding is harmless: the numbers are compared inside
+      load_all();  // compares values; damage to metadata or padding is harmless
     } catch (const std::runtime_error& error) {
       EXPECT_THAT(error.what(), HasSubstr("shard-00000-of-00001.safetensors"));
     }

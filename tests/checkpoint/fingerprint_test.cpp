@@ -18,18 +18,18 @@ Fingerprint example_fingerprint() {
   return result;
 }
 
-TEST(FingerprintTest, KnowsThisProcess) {
+TEST(FingerprintTest, DescribesThisProcess) {
   EXPECT_THAT(Fingerprint::of_this_process().libtorch, HasSubstr("2."));
   EXPECT_FALSE(Fingerprint::of_this_process().cpu_capability.empty());
 }
 
-TEST(FingerprintTest, RoundTripThroughJsonIsTheSame) {
+TEST(FingerprintTest, SurvivesAJsonRoundTrip) {
   const auto copy =
       fingerprint_from_json(nlohmann::json::parse(to_json(example_fingerprint()).dump()));
   EXPECT_EQ(explain_difference(example_fingerprint(), copy), std::nullopt);
 }
 
-TEST(FingerprintTest, NamesEveryDifferenceInOneLine) {
+TEST(FingerprintTest, ListsDifferencesOnOneLine) {
   auto other = example_fingerprint();
   other.tensor_model_parallel_size = 1;
   other.backend = "threads";
@@ -41,7 +41,7 @@ TEST(FingerprintTest, NamesEveryDifferenceInOneLine) {
   EXPECT_EQ(line->find('\n'), std::string::npos);
 }
 
-TEST(FingerprintTest, EveryFieldCounts) {
+TEST(FingerprintTest, ComparesEveryField) {
   const auto names = to_json(example_fingerprint());
   for (const auto& [name, value] : names.items()) {
     auto changed = names;
@@ -54,7 +54,7 @@ TEST(FingerprintTest, EveryFieldCounts) {
   }
 }
 
-TEST(FingerprintTest, RefusesAMissingFieldByName) {
+TEST(FingerprintTest, MissingFieldIsNamed) {
   auto json = to_json(example_fingerprint());
   json.erase("backend");
   EXPECT_THAT(error_of([&] { fingerprint_from_json(json); }), HasSubstr("'backend'"));

@@ -1,4 +1,4 @@
-// `megatron inspect` as a user runs it: table, JSON, and what is wrong on the last line.
+// `megatron inspect` as a program: table, JSON and errors.
 #include <gmock/gmock.h>
 
 #include "megatron/checkpoint/checkpoint_directory.h"
@@ -39,7 +39,7 @@ TEST_F(InspectCommandTest, PrintsATableOrJson) {
   EXPECT_EQ(nlohmann::json::parse(read_file(file)), summary);
 }
 
-TEST_F(InspectCommandTest, FailsWhereAShardIsTruncatedOrMissing) {
+TEST_F(InspectCommandTest, FailsIfAShardIsTruncatedOrMissing) {
   const auto shard = root_ / "iter_0000008" / shard_file_name(0, 1);
   std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 1);
   const auto truncated = run_program("inspect " + root_.string());
@@ -52,11 +52,11 @@ TEST_F(InspectCommandTest, FailsWhereAShardIsTruncatedOrMissing) {
   EXPECT_THAT(missing.errors, HasSubstr("could not read it"));
 }
 
-TEST_F(InspectCommandTest, SaysWhatIsWrongOnOneLine) {
+TEST_F(InspectCommandTest, ErrorsAreOneLine) {
   const auto missing = run_program("inspect " + (root_ / "none").string());
   EXPECT_EQ(missing.status, 1);
   EXPECT_EQ(missing.output, "");
-  EXPECT_THAT(missing.errors, StartsWith("error: Expected a checkpoint folder"));
+  EXPECT_THAT(missing.errors, StartsWith("error: Expected a checkpoint directory"));
   EXPECT_THAT(missing.errors, EndsWith("but there is none\n"));
   const auto unwritable =
       run_program("inspect --json " + (root_ / "none/x.json").string() + " " + root_.string());

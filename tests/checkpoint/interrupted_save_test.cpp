@@ -1,5 +1,5 @@
-// Saves that stop half-way: by a crash at every stage, by a failure on one rank, by a full disk.
-// The earlier checkpoint stays whole, and the next save cleans up.
+// Interrupted saves: a crash at every stage, a failure on one rank, a full disk. The previous
+// checkpoint stays intact, and the next save cleans up.
 #include <csignal>
 #include <gmock/gmock.h>
 #include <sys/resource.h>
@@ -29,7 +29,7 @@ ShardedStateDict state_with(double value) {
   return {whole("w", at::full({5}, value))};
 }
 
-// The status of a child process that runs `main`.
+// Exit status of a child process that runs `main`.
 int status_of_child(const std::function<int()>& main) {
   const pid_t child = fork();
   if (child == 0) _exit(main());
@@ -60,7 +60,7 @@ class InterruptedSaveTest : public CheckpointTest {
   double stored_value() { return CheckpointReader::open(root_).load_tensor("w")[0].item<double>(); }
 };
 
-TEST_F(InterruptedSaveTest, ACrashAtAnyStageKeepsTheEarlierCheckpoint) {
+TEST_F(InterruptedSaveTest, CrashAtAnyStageKeepsThePreviousCheckpoint) {
   for (const auto stage : kStages) {
     save(1, 1);
     crash_while_saving(2, stage);
@@ -68,7 +68,7 @@ TEST_F(InterruptedSaveTest, ACrashAtAnyStageKeepsTheEarlierCheckpoint) {
     EXPECT_EQ(stored_value(), 1);
     save(3, 3);
     EXPECT_EQ(stored_value(), 3);
-    // Only a complete folder may stay: the crash before the tracker left one.
+    // Only a complete directory may remain, from the crash before the tracker.
     std::vector<std::string> expected = {"iter_0000001"};
     if (stage == SaveStage::tracker) expected.push_back("iter_0000002");
     expected.insert(expected.end(), {"iter_0000003", kTrackerFile});
@@ -77,7 +77,7 @@ TEST_F(InterruptedSaveTest, ACrashAtAnyStageKeepsTheEarlierCheckpoint) {
   }
 }
 
-TEST_F(InterruptedSaveTest, ACrashWhileReplacingKeepsOneOfTheTwo) {
+TEST_F(InterruptedSaveTest, CrashWhileReplacingKeepsOneOfTheTwo) {
   for (const auto stage : kStages) {
     save(1, 1);
     crash_while_saving(1, stage);
@@ -88,23 +88,24 @@ TEST_F(InterruptedSaveTest, ACrashWhileReplacingKeepsOneOfTheTwo) {
   }
 }
 
-TEST_F(InterruptedSaveTest, ACrashBetweenTheRenamesLosesNothing) {
+TEST_F(InterruptedSaveTest, CrashBetweenTheRenamesLosesNothing) {
   save(1, 1);
   const auto aside = root_ / "iter_0000001.replaced";
-  std::filesystem::rename(root_ / "iter_0000001", aside);  // what publish_directory does first
+  std::filesystem::rename(root_ / "iter_0000001",
+                          aside);  // the first rename of publish_directory()
   EXPECT_EQ(stored_value(), 1);
   save(2, 2);
   EXPECT_EQ(CheckpointReader::open(root_, 1).load_tensor("w")[0].item<double>(), 1);
   EXPECT_FALSE(std::filesystem::exists(aside));
 
-  // A crash after the second rename: the new one counts.
+  // After a crash behind the second rename, the new checkpoint is valid.
   std::filesystem::copy(root_ / "iter_0000001", aside, std::filesystem::copy_options::recursive);
   save(3, 3);
   EXPECT_FALSE(std::filesystem::exists(aside));
   EXPECT_TRUE(std::filesystem::exists(root_ / "iter_0000001"));
 }
 
-TEST_F(InterruptedSaveTest, CleaningLeavesOtherFilesAlone) {
+TEST_F(InterruptedSaveTest, CleanupKeepsOtherFiles) {
   std::filesystem::create_directories(root_ / "iter_0000001.tmp-0123abcd");
   std::filesystem::create_directories(root_ / "iter_0000001.tmp-mine");
   std::filesystem::create_directories(root_ / "notes.replaced");
@@ -114,7 +115,7 @@ TEST_F(InterruptedSaveTest, CleaningLeavesOtherFilesAlone) {
                                            "notes.replaced", "notes.txt"));
 }
 
-TEST_F(InterruptedSaveTest, AFailureOfOneRankFailsAllAndNamesIt) {
+TEST_F(InterruptedSaveTest, FailureOfOneRankFailsAllAndNamesIt) {
   save_in_ranks(root_, 1, {state_with(1), {}, {}});
   for (const int culprit : {0, 2}) {
     std::vector<std::string> errors(3);
@@ -134,7 +135,7 @@ TEST_F(InterruptedSaveTest, AFailureOfOneRankFailsAllAndNamesIt) {
   }
 }
 
-TEST_F(InterruptedSaveTest, AFailureBeforeTheTrackerLeavesNoTemporaries) {
+TEST_F(InterruptedSaveTest, FailureBeforeTheTrackerLeavesNoTemporaries) {
   save(1, 1);
   for (const auto stage :
        {SaveStage::plan, SaveStage::shard, SaveStage::index, SaveStage::publish}) {
@@ -149,7 +150,7 @@ TEST_F(InterruptedSaveTest, AFailureBeforeTheTrackerLeavesNoTemporaries) {
   }
 }
 
-// Saves under a file-size limit of 64 KiB; 0 where all went as it should.
+// Saves with a file-size limit of 64 KiB. Returns 0 on success.
 int save_under_file_size_limit(const std::filesystem::path& root, const ShardedStateDict& state) {
   const rlimit limit{64 << 10, 64 << 10};
   if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return 1;
@@ -166,9 +167,9 @@ int save_under_file_size_limit(const std::filesystem::path& root, const ShardedS
   return 3;
 }
 
-TEST_F(InterruptedSaveTest, AFullDiskIsAnErrorAndKeepsTheEarlierCheckpoint) {
+TEST_F(InterruptedSaveTest, FullDiskIsAnErrorAndKeepsThePreviousCheckpoint) {
   save(1, 1);
-  // Made before the fork: a child has no threads to compute with.
+  // Before the fork: a child process has no compute threads.
   const ShardedStateDict large = {whole("w", numbered({1 << 20}))};
   EXPECT_EQ(status_of_child([&] { return save_under_file_size_limit(root_, large); }), 0);
   EXPECT_EQ(status_of_child([&] {

@@ -1,4 +1,4 @@
-// Slices of a parameter's flattened local part, put together from all ranks.
+// Slices of a parameter's flattened local tensor, assembled from all ranks.
 #include "megatron/checkpoint/parameter_shards.h"
 
 #include <ATen/ATen.h>
@@ -9,7 +9,7 @@
 namespace megatron {
 namespace {
 
-TEST(ParameterPartShards, OfAllRanksTileTheParameter) {
+TEST(ParameterSliceShards, TileTheParameterOverAllRanks) {
   struct Case {
     std::vector<int64_t> local_shape;
     int dim, stride, ranks;
@@ -30,7 +30,7 @@ TEST(ParameterPartShards, OfAllRanksTileTheParameter) {
         const at::Tensor part =
             local.narrow(0, begin, std::min(kSlice, local.numel() - begin)).clone();
         for (const ShardedTensor& shard :
-             parameter_part_shards(parameter, begin, part, "w", /*replica_id=*/0)) {
+             parameter_slice_shards(parameter, begin, part, "w", /*replica_id=*/0)) {
           EXPECT_EQ(shard.global_shape, shape);
           at::Tensor target = whole;
           for (int64_t d = 0; d < target.dim(); ++d)

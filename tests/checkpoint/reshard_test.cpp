@@ -1,4 +1,4 @@
-// From any layout to any other: what many ranks save, other numbers of ranks load.
+// Checkpoints saved by some ranks are loaded by other numbers of ranks.
 #include <gmock/gmock.h>
 
 #include "megatron/checkpoint/checkpoint_reader.h"
@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kHidden = 8, kFfn = 16, kVocabulary = 12, kLayers = 4;
 
-// The tensors of a small model, as one rank without parallelism would hold them.
+// The global tensors of a small model.
 struct ReferenceModel {
   at::Tensor embedding = numbered({kVocabulary, kHidden});
   at::Tensor gate_up = numbered({2 * kFfn, kHidden});  // gate rows, then up rows
@@ -24,8 +24,8 @@ struct ReferenceModel {
   at::Tensor norm = numbered({kHidden});
 };
 
-// The state dict of tensor-parallel rank `tp` of `tp_size` for the layers of stage `pp` of
-// `pp_size`. Live tensors have their local layout; `fill` copies the reference into them.
+// The state dict of tensor-parallel rank `tp` of `tp_size` and stage `pp` of `pp_size`. `fill`
+// copies the reference into the local tensors.
 ShardedStateDict state_of(int64_t tp, int64_t tp_size, int64_t pp, int64_t pp_size, bool fill) {
   const ReferenceModel model;
   ShardedStateDict state;
@@ -42,7 +42,7 @@ ShardedStateDict state_of(int64_t tp, int64_t tp_size, int64_t pp, int64_t pp_si
   for (int64_t layer = pp * kLayers / pp_size; layer < (pp + 1) * kLayers / pp_size; ++layer) {
     const std::string prefix = "decoder.layers." + std::to_string(layer) + ".";
     const auto add_layer = [&](const at::Tensor& values) { return values + layer; };
-    // A rank's fc1 holds its part of gate above its part of up: two tensors with one key.
+    // A rank's fc1 holds its shard of gate above its shard of up: two tensors with one key.
     const auto halves = add_layer(model.gate_up).chunk(2, 0);
     const auto fc1 = live(at::cat({split(halves[0], 0), split(halves[1], 0)}, 0));
     const auto local_halves = fc1.chunk(2, 0);
@@ -85,7 +85,7 @@ void expect_loads_as(const std::filesystem::path& root, int64_t tp_size, int64_t
 
 class ReshardTest : public CheckpointTest {};
 
-TEST_F(ReshardTest, EveryLayoutLoadsWhatEveryOtherSaved) {
+TEST_F(ReshardTest, EveryLayoutLoadsEveryOther) {
   const std::pair<int64_t, int64_t> layouts[] = {{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}, {1, 4}};
   int64_t iteration = 0;
   for (const auto& [tp, pp] : layouts) {
@@ -94,7 +94,7 @@ TEST_F(ReshardTest, EveryLayoutLoadsWhatEveryOtherSaved) {
   }
 }
 
-TEST_F(ReshardTest, FromTwoToOneToFourByLoadingAndSavingAgain) {
+TEST_F(ReshardTest, ReshardsFromTwoToOneToFour) {
   save_in_ranks(root_ / "two", 1, world_state(2, 1, /*fill=*/true));
   const auto one = world_state(1, 1, /*fill=*/false);
   CheckpointReader::open(root_ / "two").load(one[0]);
@@ -105,9 +105,9 @@ TEST_F(ReshardTest, FromTwoToOneToFourByLoadingAndSavingAgain) {
   expect_loads_as(root_ / "four", 2, 2);
 }
 
-TEST_F(ReshardTest, EveryRankWritesItsOwnShardAndOneIndexHoldsAll) {
+TEST_F(ReshardTest, EveryRankWritesOneShard) {
   auto states = world_state(2, 1, /*fill=*/true);
-  states.emplace_back();  // a rank that owns nothing writes nothing
+  states.emplace_back();  // a rank without tensors writes nothing
   save_in_ranks(root_, 7, states);
   EXPECT_THAT(names_in(root_ / "iter_0000007"),
               ElementsAre("index.json", "shard-00000-of-00003.safetensors",
@@ -125,12 +125,12 @@ TEST_F(ReshardTest, ReadsOnlyTheShardsThatOverlap) {
   EXPECT_TRUE(at::equal(first_stage[0].data, ReferenceModel().embedding));
 }
 
-TEST_F(ReshardTest, AGapOrAContradictionBetweenRanksFailsOnAllOfThem) {
+TEST_F(ReshardTest, GapOrContradictionFailsOnAllRanks) {
   auto gap = world_state(2, 1, /*fill=*/true);
-  gap[1].erase(gap[1].begin());  // its part of the embedding
+  gap[1].erase(gap[1].begin());  // its shard of the embedding
   auto contradiction = world_state(2, 1, /*fill=*/true);
   contradiction[1][0].data = contradiction[1][0].data.to(at::kBFloat16);
-  for (const auto& [states, text] : {std::pair(gap, "'embedding.weight' to hold all 96 elements"),
+  for (const auto& [states, text] : {std::pair(gap, "'embedding.weight' to cover all 96 elements"),
                                      std::pair(contradiction, "from rank 1, BFloat16")}) {
     std::vector<std::string> errors(states.size());
     run_ranks(static_cast<int>(states.size()), [&](const ProcessGroup& world) {

@@ -1,5 +1,4 @@
-// What one rank saves and loads: values, the tracker, which checkpoint is found, and requests that
-// do not fit what is stored.
+// Saving and loading on one rank: values, the tracker, selection of a checkpoint, invalid requests.
 #include <gmock/gmock.h>
 
 #include "megatron/base/error.h"
@@ -24,7 +23,7 @@ class SaveLoadTest : public CheckpointTest {
   }
 };
 
-TEST_F(SaveLoadTest, RoundTripIsExactInEveryType) {
+TEST_F(SaveLoadTest, RoundTripIsExactForEveryType) {
   ShardedStateDict state;
   for (const auto dtype :
        {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf, at::kLong, at::kBool}) {
@@ -56,7 +55,7 @@ TEST_F(SaveLoadTest, RoundTripIsExactInEveryType) {
   }
 }
 
-TEST_F(SaveLoadTest, LayoutOnDiskIsAsDocumented) {
+TEST_F(SaveLoadTest, WritesTheDocumentedFiles) {
   save(123, {whole("w", numbered({4}))});
   EXPECT_THAT(names_in(root_), ElementsAre("iter_0000123", "latest_checkpointed_iteration.txt"));
   EXPECT_THAT(names_in(root_ / "iter_0000123"),
@@ -64,7 +63,7 @@ TEST_F(SaveLoadTest, LayoutOnDiskIsAsDocumented) {
   EXPECT_EQ(read_file(root_ / "latest_checkpointed_iteration.txt"), "123");
 }
 
-TEST_F(SaveLoadTest, LoadsIntoViewsWithGapsAndParametersThatNeedGradients) {
+TEST_F(SaveLoadTest, LoadsIntoStridedViewsAndParameters) {
   save(1, {whole("w", numbered({4, 6})), whole("v", numbered({4, 6}))});
   auto base = at::zeros({6, 4});
   auto parameter = at::zeros({4, 6}).requires_grad_();
@@ -75,13 +74,13 @@ TEST_F(SaveLoadTest, LoadsIntoViewsWithGapsAndParametersThatNeedGradients) {
   EXPECT_TRUE(parameter.is_leaf() && parameter.requires_grad());
 }
 
-TEST_F(SaveLoadTest, KeysThatWereNotAskedForAreReturned) {
+TEST_F(SaveLoadTest, ReturnsUnrequestedKeys) {
   save(1, {whole("a", numbered({2})), whole("b", numbered({2})), whole("c", numbered({2}))});
   EXPECT_THAT(CheckpointReader::open(root_).load({whole("b", at::zeros({2}))}),
               ElementsAre("a", "c"));
 }
 
-TEST_F(SaveLoadTest, OnlyReplicaZeroIsWrittenAndAllAreFilled) {
+TEST_F(SaveLoadTest, WritesReplicaZeroAndLoadsAll) {
   auto copy = whole("w", at::full({3}, -1.0));
   copy.replica_id = 1;
   save(1, {whole("w", numbered({3})), copy});
@@ -89,7 +88,7 @@ TEST_F(SaveLoadTest, OnlyReplicaZeroIsWrittenAndAllAreFilled) {
   EXPECT_TRUE(at::equal(copy.data, numbered({3})));
 }
 
-TEST_F(SaveLoadTest, TrackerNamesTheLatestAndOthersCanBeAskedFor) {
+TEST_F(SaveLoadTest, LoadsTheTrackedOrAGivenIteration) {
   for (const int64_t iteration : {10, 20}) {
     save(iteration, {whole("w", at::full({2}, static_cast<double>(iteration)))});
   }
@@ -101,7 +100,7 @@ TEST_F(SaveLoadTest, TrackerNamesTheLatestAndOthersCanBeAskedFor) {
   EXPECT_EQ(CheckpointReader::open(root_ / "iter_0000010/").iteration(), 10);
 }
 
-TEST_F(SaveLoadTest, SavingAgainReplaces) {
+TEST_F(SaveLoadTest, SavingAgainReplacesTheCheckpoint) {
   save(5, {whole("w", numbered({3})), whole("old", numbered({3}))});
   save(5, {whole("w", at::full({3}, 9.0))});
   EXPECT_THAT(CheckpointReader::open(root_).keys(), ElementsAre("w"));
@@ -116,7 +115,7 @@ TEST_F(SaveLoadTest, MissingCheckpointsAreNamed) {
               HasSubstr("latest_checkpointed_iteration.txt"));
   save(10, {whole("w", numbered({3}))});
   EXPECT_THAT(error_of([&] { CheckpointReader::open(root_, 11); }),
-              HasSubstr("there is no iter_0000011; stored are iterations 10"));
+              HasSubstr("there is no iter_0000011; it holds iterations 10"));
   write_file(root_ / kTrackerFile, "12\n");
   EXPECT_THAT(error_of([&] { CheckpointReader::open(root_); }),
               HasSubstr("iteration 12 (from latest_checkpointed_iteration.txt)"));
@@ -124,7 +123,7 @@ TEST_F(SaveLoadTest, MissingCheckpointsAreNamed) {
   EXPECT_THAT(error_of([&] { CheckpointReader::open(root_); }), HasSubstr("but got 'twelve'"));
   std::filesystem::remove(root_ / kTrackerFile);
   EXPECT_THAT(error_of([&] { CheckpointReader::open(root_); }),
-              HasSubstr("stored are iterations 10"));
+              HasSubstr("it holds iterations 10"));
   std::filesystem::create_directory(root_ / "iter_0000013");
   EXPECT_THAT(error_of([&] { CheckpointReader::open(root_ / "iter_0000013"); }),
               HasSubstr("Expected index.json"));
@@ -133,7 +132,7 @@ TEST_F(SaveLoadTest, MissingCheckpointsAreNamed) {
               HasSubstr("Megatron-LM"));
 }
 
-TEST_F(SaveLoadTest, RequestsThatDoNotFitChangeNothing) {
+TEST_F(SaveLoadTest, InvalidRequestsChangeNothing) {
   save(1, {whole("decoder.weight", numbered({4, 2})), whole("b", numbered({2}))});
   auto reader = CheckpointReader::open(root_);
   const auto good = whole("b", at::full({2}, -1.0));
@@ -155,7 +154,7 @@ TEST_F(SaveLoadTest, RequestsThatDoNotFitChangeNothing) {
   EXPECT_TRUE(at::equal(good.data, at::full({2}, -1.0)));
 }
 
-TEST_F(SaveLoadTest, ConvertsOnlyWithoutLossUnlessAllowed) {
+TEST_F(SaveLoadTest, LossyConversionsMustBeAllowed) {
   save(1, {whole("bf16", numbered({4}, at::kBFloat16)), whole("fp32", numbered({4}))});
   auto reader = CheckpointReader::open(root_);
   const auto wide = whole("bf16", at::zeros({4}));
@@ -163,14 +162,14 @@ TEST_F(SaveLoadTest, ConvertsOnlyWithoutLossUnlessAllowed) {
   EXPECT_TRUE(at::equal(wide.data, numbered({4})));
   const auto narrow = whole("fp32", at::zeros({4}, at::kBFloat16));
   EXPECT_THAT(error_of([&] { reader.load({narrow}); }),
-              HasSubstr("as bf16 without loss, but it is stored as fp32"));
+              HasSubstr("converts to bf16 without loss, but it is stored as fp32"));
   LoadOptions options;
   options.allow_lossy_conversion = true;
   reader.load({narrow}, options);
   EXPECT_TRUE(at::equal(narrow.data, numbered({4}, at::kBFloat16)));
 }
 
-TEST(DtypeConversionTest, LosslessMeansThatEveryValueSurvives) {
+TEST(DtypeConversionTest, LosslessConversionsKeepEveryValue) {
   EXPECT_TRUE(is_lossless_conversion(at::kHalf, at::kFloat));
   EXPECT_TRUE(is_lossless_conversion(at::kFloat, at::kDouble));
   EXPECT_TRUE(is_lossless_conversion(at::kByte, at::kShort));
@@ -183,7 +182,7 @@ TEST(DtypeConversionTest, LosslessMeansThatEveryValueSurvives) {
   EXPECT_FALSE(is_lossless_conversion(at::kByte, at::kChar));
 }
 
-TEST_F(SaveLoadTest, PaddedRowsMayDifferWhereAllowed) {
+TEST_F(SaveLoadTest, PaddingMayDifferIfAllowed) {
   save(1, {whole("vocabulary", numbered({6, 2}))});
   auto reader = CheckpointReader::open(root_);
   auto longer = whole("vocabulary", at::full({8, 2}, -1.0));
@@ -202,12 +201,12 @@ TEST_F(SaveLoadTest, PaddedRowsMayDifferWhereAllowed) {
   EXPECT_THAT(error_of([&] { reader.load({wider}); }), HasSubstr("[6, 3]"));
 }
 
-TEST_F(SaveLoadTest, WrongPartsFailTheSaveAndLeaveNothing) {
+TEST_F(SaveLoadTest, InvalidShardsFailTheSave) {
   const auto expect = [&](const ShardedStateDict& state, const std::string& text) {
     EXPECT_THAT(error_of([&] { save(1, state); }), HasSubstr(text));
     EXPECT_THAT(names_in(root_), ElementsAre());
   };
-  expect({part_of("w", numbered({2}), {4}, 0, 0)}, "'w' to hold all 4 elements");
+  expect({part_of("w", numbered({2}), {4}, 0, 0)}, "'w' to cover all 4 elements");
   expect({whole("w", numbered({2})), whole("w", numbered({2}))}, "overlap");
   expect({part_of("w", numbered({3}), {4}, 0, 1)}, "lie within its global shape [4]");
   expect({part_of("w", numbered({2}), {4}, 0, 0),
@@ -218,7 +217,7 @@ TEST_F(SaveLoadTest, WrongPartsFailTheSaveAndLeaveNothing) {
   EXPECT_THAT(error_of([&] { save(-1, {}); }), HasSubstr("at least 0"));
 }
 
-TEST_F(SaveLoadTest, AFolderThatCannotBeMadeIsNamed) {
+TEST_F(SaveLoadTest, NamesADirectoryThatCannotBeCreated) {
   write_file(root_ / "file", "x");
   EXPECT_THAT(error_of([&] {
                 save_checkpoint(root_ / "file", 1, {whole("w", numbered({2}))}, {}, world_of_one());

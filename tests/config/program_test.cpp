@@ -1,4 +1,4 @@
-// The program itself: help, version, exit statuses, and where errors go.
+// The program: help, version, exit statuses and errors.
 #include "tests/program.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// What the tests of bad input share.
+// Error messages in tests of invalid input.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace megatron {
 
-// The message of the Error that `action` throws; "accepted" where it throws none.
+// The message of the Error that `action` throws, or "accepted".
 template <typename Action>
 std::string message_of(Action&& action) {
   try {

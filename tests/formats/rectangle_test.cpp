@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(RectangleTest, IntersectionIsTheCommonIndices) {
+TEST(RectangleTest, Intersection) {
   const auto common = intersect({{0, 2}, {4, 4}}, {{3, 0}, {5, 3}});
   ASSERT_TRUE(common);
   EXPECT_EQ(common->offset, (std::vector<int64_t>{3, 2}));
@@ -21,18 +21,18 @@ TEST(RectangleTest, IntersectionIsTheCommonIndices) {
   EXPECT_TRUE(intersect({}, {}));  // scalars
 }
 
-TEST(RectangleTest, TilingAcceptsEveryIndexOnce) {
+TEST(RectangleTest, AcceptsATiling) {
   check_tiling("w", {4, 6}, {{{0, 0}, {2, 6}}, {{2, 0}, {2, 3}}, {{2, 3}, {2, 3}}});
   check_tiling("w", {}, {{}});
   check_tiling("w", {0, 3}, {{{0, 0}, {0, 3}}});
   check_tiling("w", {4}, {{{0}, {4}}, {{4}, {0}}});
 }
 
-TEST(RectangleTest, TilingRefusesGapsOverlapsAndPartsOutside) {
+TEST(RectangleTest, RefusesGapsOverlapsAndOutsideRectangles) {
   EXPECT_THAT(error_of([] {
                 check_tiling("w", {4}, {{{0}, {3}}});
               }),
-              HasSubstr("'w' to hold all 4 elements of its global shape [4], but they hold 3"));
+              HasSubstr("'w' to cover all 4 elements of its global shape [4], but got 3"));
   EXPECT_THAT(error_of([] {
                 check_tiling("w", {4, 2}, {{{0, 0}, {3, 2}}, {{2, 0}, {1, 2}}});
               }),
@@ -45,8 +45,8 @@ TEST(RectangleTest, TilingRefusesGapsOverlapsAndPartsOutside) {
               HasSubstr("lie within"));
 }
 
-// Every range of a few shapes: the rectangles hold its elements in their order.
-TEST(RectangleTest, RangesOfAFlattenedTensorAreRectangles) {
+// Every range of some shapes: the rectangles cover its elements in order.
+TEST(RectangleTest, SplitsARangeOfAFlattenedTensor) {
   for (const std::vector<int64_t>& shape :
        {std::vector<int64_t>{}, {5}, {3, 4}, {1, 6}, {2, 3, 4}, {2, 1, 3, 2}}) {
     const int64_t volume = shape_volume(shape);
@@ -72,7 +72,7 @@ TEST(RectangleTest, RangesOfAFlattenedTensorAreRectangles) {
   }
 }
 
-TEST(RectangleTest, VolumeRefusesWhatDoesNotFit) {
+TEST(RectangleTest, VolumeRefusesOverflow) {
   EXPECT_EQ(shape_volume({2, 0, 3}), 0);
   EXPECT_EQ(shape_volume({}), 1);
   error_of([] { shape_volume({int64_t{1} << 40, int64_t{1} << 40}); });

@@ -1,5 +1,4 @@
-// The safetensors reader and writer: round trips, and files that are wrong in every way the format
-// knows.
+// Safetensors reader and writer: round trips and invalid files.
 #include <cstring>
 #include <gmock/gmock.h>
 
@@ -19,7 +18,7 @@ class SafetensorsTest : public CheckpointTest {
  protected:
   std::filesystem::path path_ = root_ / "x.safetensors";
 
-  // A file of that header and as many bytes of data.
+  // A file with this header and number of data bytes.
   void write_raw(const std::string& header, size_t data_bytes) {
     const uint64_t length = header.size();
     std::string content(reinterpret_cast<const char*>(&length), sizeof(length));
@@ -57,7 +56,7 @@ TEST_F(SafetensorsTest, RoundTripKeepsEveryTypeShapeAndValue) {
   }
 }
 
-TEST_F(SafetensorsTest, DataBeginsAlignedAndTypesStayAligned) {
+TEST_F(SafetensorsTest, DataIsAligned) {
   write_safetensors(path_,
                     {{"byte", numbered({3}, at::kByte)}, {"double", numbered({2}, at::kDouble)}});
   const std::string content = read_file(path_);
@@ -67,7 +66,7 @@ TEST_F(SafetensorsTest, DataBeginsAlignedAndTypesStayAligned) {
   EXPECT_EQ(SafetensorsFile::open(path_).entry("double").begin % 8, 0u);
 }
 
-TEST_F(SafetensorsTest, ViewsAreWrittenAsTheyLook) {
+TEST_F(SafetensorsTest, WritesStridedViews) {
   const auto base = numbered({6, 4});
   write_safetensors(path_, {{"t", base.t()}, {"columns", base.narrow(1, 1, 2)}});
   const auto file = SafetensorsFile::open(path_);
@@ -75,14 +74,14 @@ TEST_F(SafetensorsTest, ViewsAreWrittenAsTheyLook) {
   EXPECT_TRUE(at::equal(file.tensor("columns"), base.narrow(1, 1, 2)));
 }
 
-TEST_F(SafetensorsTest, ChecksumDoesNotDependOnThePieces) {
-  const auto large = numbered({1 << 20});  // 4 MiB: several pieces
+TEST_F(SafetensorsTest, ChecksumDoesNotDependOnChunks) {
+  const auto large = numbered({1 << 20});  // 4 MiB: several chunks
   const auto written = write_safetensors(path_, {{"large", large}});
   EXPECT_EQ(written.checksums[0], checksum_hex(large.const_data_ptr(), large.nbytes()));
   EXPECT_EQ(checksum_hex("", 0), "2d06800538d394c2");  // XXH3-64 of nothing
 }
 
-TEST_F(SafetensorsTest, MappedTensorsOutliveTheFileAndKeepItUnchanged) {
+TEST_F(SafetensorsTest, MappedTensorsOutliveTheFile) {
   write_safetensors(path_, {{"w", numbered({8})}});
   at::Tensor mapped = SafetensorsFile::open(path_).mapped("w");
   EXPECT_TRUE(at::equal(mapped, numbered({8})));
@@ -98,14 +97,14 @@ TEST_F(SafetensorsTest, ReadsUnalignedData) {
   EXPECT_TRUE(at::equal(file.mapped("f"), at::full({2}, 0x01010101, at::kInt)));
 }
 
-TEST_F(SafetensorsTest, UnknownNameGivesTheNearest) {
+TEST_F(SafetensorsTest, UnknownNameSuggestsTheNearest) {
   write_safetensors(path_, {{"layer.weight", numbered({2})}, {"other", numbered({2})}});
   const auto file = SafetensorsFile::open(path_);
   EXPECT_THAT(error_of([&] { file.tensor("layer.wieght"); }),
               HasSubstr("nearest is 'layer.weight'"));
 }
 
-TEST_F(SafetensorsTest, RefusesNamesThatComeTwiceAndTypesWithoutAName) {
+TEST_F(SafetensorsTest, RefusesDuplicateNamesAndUnsupportedTypes) {
   EXPECT_THAT(error_of([&] {
                 write_safetensors(path_, {{"w", numbered({2})}, {"w", numbered({2})}});
               }),
@@ -116,7 +115,7 @@ TEST_F(SafetensorsTest, RefusesNamesThatComeTwiceAndTypesWithoutAName) {
               HasSubstr("QInt8"));
 }
 
-TEST_F(SafetensorsTest, RefusesFilesThatAreNot) {
+TEST_F(SafetensorsTest, RefusesOtherFiles) {
   EXPECT_THAT(open_error(), HasSubstr("No such file"));
   std::filesystem::create_directory(path_);
   EXPECT_THAT(open_error(), HasSubstr("Expected a regular file"));
@@ -131,7 +130,7 @@ TEST_F(SafetensorsTest, RefusesFilesThatAreNot) {
   EXPECT_THAT(open_error(), HasSubstr("not a JSON object"));
 }
 
-TEST_F(SafetensorsTest, RefusesHeadersThatLie) {
+TEST_F(SafetensorsTest, RefusesInvalidHeaders) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"w":3})", "lacks a dtype"},
       {R"({"w":{"dtype":"F32","shape":[1]}})", "lacks a dtype"},

@@ -67,5 +67,20 @@ TEST(LearningRateSchedule, WarmupFractionIsOfTheDecay) {
   EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 200).learning_rate(10), 0.5);
 }
 
+// 0.29 x 100 is 28.999999999999996 in floating point, and 0.125 x 10 is 1.25 steps.
+TEST(LearningRateSchedule, WarmupFractionIsNotTruncatedToSteps) {
+  OptimizerConfig config;
+  config.lr = 1e-3;
+  config.lr_warmup_fraction = 0.29;
+  const LearningRateSchedule rate(config, /*train_iters=*/100);
+  EXPECT_DOUBLE_EQ(rate.learning_rate(28), 1e-3 * 28 / 29);
+  EXPECT_NEAR(rate.learning_rate(29), 1e-3, 1e-15);
+  EXPECT_NEAR(rate.learning_rate(30), 1e-3 * (1 - 1.0 / 71), 1e-15);
+  config.lr_warmup_fraction = 0.125;
+  const LearningRateSchedule short_run(config, /*train_iters=*/10);
+  EXPECT_DOUBLE_EQ(short_run.learning_rate(1), 1e-3 * 1 / 1.25);
+  EXPECT_DOUBLE_EQ(short_run.learning_rate(2), 1e-3 * (1 - 0.75 / 8.75));
+}
+
 }  // namespace
 }  // namespace megatron

@@ -114,7 +114,7 @@ TEST(PlanProgram, SaysWhatARankKeepsInMemory) {
   EXPECT_THAT(output(fsdp + "optim_grads_params"),
               AllOf(stage("25.0", "50.0", "150.0", "225.0"),
                     HasSubstr("DP=2 (FSDP: optim_grads_params), 4 ranks")));
-  EXPECT_THAT(output("--use-megatron-fsdp"), HasSubstr("no_shard, nothing is shared out"));
+  EXPECT_THAT(output("--use-megatron-fsdp"), HasSubstr("no_shard, nothing is sharded"));
 }
 
 TEST(PlanProgram, RefusesTwoSizesOfTheWorldAndNoVocabulary) {

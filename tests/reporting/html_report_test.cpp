@@ -112,10 +112,10 @@ TEST(HtmlReport, TheMarkOfAResumeHasTheWholeLayout) {
   auto history = example_history(300);
   auto second = example_description();
   second.first_iteration = 300;
-  second.layout = "TP=2 x DP=2 (FSDP: no_shard, nothing is shared out), 4 ranks (gloo)";
+  second.layout = "TP=2 x DP=2 (FSDP: no_shard, nothing is sharded), 4 ranks (gloo)";
   history.add(RunStart{second, "2026-01-02T04:04:05Z"});
   EXPECT_THAT(html_report(history),
-              HasSubstr(">resumed: TP=2 x DP=2 (FSDP: no_shard, nothing is shared out)<"));
+              HasSubstr(">resumed: TP=2 x DP=2 (FSDP: no_shard, nothing is sharded)<"));
 }
 
 TEST(HtmlReport, MarksWhereTheRunWasResumedAndHow) {

@@ -9,22 +9,22 @@
 namespace megatron {
 namespace {
 
-// What newer versions may add to: a flag that begins so is Megatron-LM's, whatever follows.
+// Prefixes of Megatron-LM flags, for flags of newer versions.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kFamilies = {
     {{"moe-", "mixture of experts"},
      {"fp8-", "FP8 and FP4"},
      {"fp4-", "FP8 and FP4"},
      {"rl-", "reinforcement learning"},
      {"grpo-", "reinforcement learning"},
-     {"inference-", "inference servers and settings of them"},
+     {"inference-", "inference servers and their settings"},
      {"mamba-", "Mamba, linear attention and hybrid models"},
      {"hybrid-", "Mamba, linear attention and hybrid models"},
      {"retro-", "BERT, T5 and retrieval"},
      {"vision-", "vision"},
      {"muon-", "other optimizers and schedules"},
-     {"dist-ckpt-", "other ways of saving and loading"},
+     {"dist-ckpt-", "other checkpoint options"},
      {"inprocess-", "fault tolerance and health checks"},
-     {"wandb-", "more logs"}}};
+     {"wandb-", "other logging"}}};
 
 MegatronLmFlag absent_flag(std::string_view word, std::string_view theme) {
   const size_t mark = word.find('=');
@@ -58,7 +58,7 @@ std::string with_dashes(std::string_view name) {
 
 std::string rows_of(MegatronLmFate fate, std::string_view heading) {
   std::string rows = fmt::format("| Megatron-LM | {} |\n|---|---|\n", heading);
-  // Neighbours of one text share a row.
+  // Adjacent flags with the same text share a row.
   std::string_view text;
   for (const MegatronLmFlag& flag : replaced_megatron_lm_flags()) {
     if (flag.fate != fate) continue;
@@ -93,11 +93,9 @@ std::optional<MegatronLmFlag> find_megatron_lm_flag(std::string_view flag) {
 }
 
 std::string megatron_lm_flags_markdown() {
-  std::string page = "## To leave out: always so here, or nothing to set\n\n" +
-                     rows_of(MegatronLmFate::leave_out, "here") +
-                     "\n## With another name here\n\n" +
-                     rows_of(MegatronLmFate::use_instead, "here") +
-                     "\n## Not in this version\n\n| what | flags |\n|---|---|\n";
+  std::string page = "## To leave out\n\n" + rows_of(MegatronLmFate::leave_out, "why") +
+                     "\n## To replace\n\n" + rows_of(MegatronLmFate::use_instead, "replacement") +
+                     "\n## Not supported in this version\n\n| feature | flags |\n|---|---|\n";
   std::string_view theme;
   for (const MegatronLmFlag& flag : megatron_lm_flags()) {
     if (flag.fate != MegatronLmFate::absent) continue;

@@ -1,6 +1,6 @@
-// Flags of Megatron-LM (training/arguments.py, 2024 to 2026) that the table of options does not
-// hold, with what to do about each: so that a script is answered at once, and no flag is taken for
-// a slip of the pen. docs/from_megatron_lm.md is this table as a page.
+// Flags of Megatron-LM (training/arguments.py, 2024 to 2026) that are not options here, with the
+// replacement for each, so that an error about a script lists all of them. docs/from_megatron_lm.md
+// shows this table.
 #pragma once
 
 #include <optional>
@@ -11,35 +11,35 @@
 namespace megatron {
 
 enum class MegatronLmFate {
-  leave_out,    // always so here, or nothing to set
-  use_instead,  // another flag says it
-  absent,       // not in this version
+  leave_out,    // always on here, or without effect
+  use_instead,  // another flag replaces it
+  absent,       // not supported in this version
 };
 
 struct MegatronLmFlag {
   static constexpr int kUpToTheNextFlag = -1;
 
   std::string_view name;  // without dashes
-  int values = 0;         // arguments behind it
+  int values = 0;         // number of arguments
   MegatronLmFate fate = MegatronLmFate::absent;
-  std::string_view text = "";  // leave_out: why; use_instead: what; absent: what it belongs to
+  std::string_view text = "";  // leave_out: reason; use_instead: replacement; absent: feature
 };
 
 struct MegatronLmTheme {
   std::string_view name;
-  std::string_view flags;  // with blanks between, each with a mark of its values
+  std::string_view flags;  // separated by blanks, each with its number of values
 };
 
-// `flag` with or without dashes, with - or _. Ask only for what the table of options does not hold.
+// `flag` with or without dashes, with - or _. Only for flags that are not in the option table.
 std::optional<MegatronLmFlag> find_megatron_lm_flag(std::string_view flag);
 
-// Every flag that is known by its name.
+// All flags that are known by name.
 const std::vector<MegatronLmFlag>& megatron_lm_flags();
 
-// The table as markdown: a section for each fate.
+// The table as Markdown, one section per fate.
 std::string megatron_lm_flags_markdown();
 
-// The parts of the table.
+// Parts of the table.
 const std::vector<MegatronLmFlag>& replaced_megatron_lm_flags();
 const std::vector<MegatronLmTheme>& absent_megatron_lm_themes();
 

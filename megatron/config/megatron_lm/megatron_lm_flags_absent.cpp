@@ -1,9 +1,9 @@
-// What Megatron-LM has flags for and this version has not, by theme.
+// Flags of Megatron-LM for features that this version lacks, by feature.
 #include "megatron/config/megatron_lm/megatron_lm_flags.h"
 
 namespace megatron {
 
-// NAME takes no value, NAME= one, NAME=3 three, NAME=* all up to the next flag.
+// NAME: no value, NAME=: one, NAME=3: three, NAME=*: all up to the next flag.
 const std::vector<MegatronLmTheme>& absent_megatron_lm_themes() {
   static const std::vector<MegatronLmTheme> themes = {
       {"mixture of experts",
@@ -47,7 +47,7 @@ keep-fp8-transpose-cache-when-using-custom-fsdp kitchen-attention-backend= kitch
 kitchen-recipe-number= no-fp8-wgrad num-layers-at-end-in-bf16= num-layers-at-start-in-bf16=
 reuse-grad-buf-for-mxfp8-param-ag te-precision-config-file= use-kitchen-attention
 )"},
-      {"loss scaling, which bf16 does without",
+      {"loss scaling, which bf16 does not need",
        R"(
 disable-log-loss-scale-to-tensorboard hysteresis= initial-loss-scale= loss-scale=
 loss-scale-window= min-loss-scale= no-log-loss-scale-to-tensorboard
@@ -73,7 +73,7 @@ rl-rollout-bank-max-bytes= rl-sequence-packing-algo= rl-sequence-packing-bin-siz
 rl-sequence-packing-max-sequences-per-bin= rl-skip-bos-token rl-submission-granularity=
 rl-training-cuda-graphs rl-use-sequence-packing rl-verify-model-weights-swap
 )"},
-      {"inference servers and settings of them",
+      {"inference servers and their settings",
        R"(
 decode-only-cuda-graphs disable-chunked-prefill enable-chunked-prefill flash-decode
 indexer-batch-size= indexer-log-interval= inference-batch-times-seqlen-threshold=
@@ -150,7 +150,7 @@ dino-teacher-temp= dino-warmup-teacher-temp= dino-warmup-teacher-temp-epochs= fr
 head-lr-mult= img-h= img-w= iter-per-epoch= no-data-sharding num-channels= num-classes=
 patch-dim= swin-backbone-type= vision-backbone-type= vision-pretraining vision-pretraining-type=
 )"},
-      {"fine-tuning on conversations",
+      {"supervised fine-tuning on conversations",
        R"(
 allow-ambiguous-pad-tokens chat-template= sft sft-tokenizer-prompt-format=
 )"},
@@ -166,7 +166,7 @@ logits-load-kd-loss-alpha= logits-load-msc-prefetch-depth= logits-load-prefetch-
 logits-save-dir= logits-save-dtype= logits-save-top-k= logits-save-top-p=
 logits-save-top-p-min-k= output-logit-dtype=
 )"},
-      {"offloading to host memory",
+      {"host memory offloading",
        R"(
 activation-offload-fraction= cpu-offloading-num-layers= cpu-offloading-retain-pinned-cpu-buffers
 delay-offload-until-cuda-graph delta-offload-bytes-across-pp-ranks=
@@ -175,7 +175,7 @@ min-offloaded-tensor-size= no-pin-cpu-grads no-pin-cpu-params offload-modules=*
 optimizer-cpu-offload optimizer-offload-fraction= overlap-cpu-optimizer-d2h-h2d
 use-torch-optimizer-for-cpu-offload
 )"},
-      {"other ways of saving and loading",
+      {"other checkpoint options",
        R"(
 async-ckpt-cpu-priority= async-ckpt-io-priority= async-ckpt-use-cpu-shm async-save
 async-strategy= check-weight-hash-across-dp-replicas-interval= ckpt-assume-constant-structure
@@ -223,7 +223,7 @@ straggler-minmax-count= suggested-communication-unit-size=
 cuda-graph-modules=* cuda-graph-scope=* cuda-graph-warmup-steps= enable-cuda-graph
 external-cuda-graph optimizer-cuda-graph
 )"},
-      {"more logs",
+      {"other logging",
        R"(
 config-logger-dir= dump-param-to-param-group-map= log-batch-size-to-tensorboard
 log-device-memory-used log-energy log-max-attention-logit log-memory-interval=
@@ -234,7 +234,7 @@ pytorch-profiler-collect-shapes record-memory-history save-activations-interval=
 save-dgrads-interval= save-params-interval= save-wgrads-interval= tensorboard-log-interval=
 tensorboard-queue-size=
 )"},
-      {"other ways of reading data",
+      {"other datasets",
        R"(
 data-args-path= dataloader-defer-npy-index-mmap dataloader-fast-cache-load
 dataloader-inter-document-masking enable-msc eval-global-batch-size= eval-micro-batch-size=
@@ -252,7 +252,7 @@ tiktoken-special-tokens=* tokenizer-hf-include-special-tokens
 tokenizer-hf-no-include-special-tokens tokenizer-hf-no-use-fast tokenizer-hf-use-fast
 tokenizer-metadata= tokenizer-sentencepiece-legacy tokenizer-special-tokens=* use-gigatoken
 )"},
-      {"batches that change",
+      {"variable batch sizes",
        R"(
 decrease-batch-size-if-needed rampup-batch-size=3 step-batch-size-schedule=
 )"},
@@ -291,7 +291,7 @@ sharp-enabled-group= tensor-parallel-num-weight-shards= torch-fsdp2-no-reshard-a
 tp-comm-bootstrap-backend= tp-comm-overlap-cfg= tp-comm-overlap-rs-dgrad use-nccl-ub
 use-ring-exchange-p2p use-same-sampling-seed-across-dp-ranks use-sharp use-tp-pp-dp-mapping
 )"},
-      {"choosing single kernels",
+      {"selection of individual kernels",
        R"(
 batch-invariant-backend= batch-invariant-mode disable-bf16-reduced-precision-matmul
 empty-unused-memory-level= flash-attention-version= fused-residual-rmsnorm mla-down-proj-fusion
@@ -299,7 +299,7 @@ no-bias-dropout-fusion no-bias-swiglu-fusion no-gradient-accumulation-fusion
 no-persist-layer-norm no-rope-fusion onnx-safe= use-fused-weighted-squared-relu
 use-legacy-models use-te-activation-func use-transformer-engine-op-fuser
 )"},
-      {"other models and initial weights",
+      {"other models and initializations",
        R"(
 disable-dsa-indexer-rotate-activation disable-dsa-indexer-scoring-relu enable-experimental
 heterogeneous-layers-config-encoded-json= heterogeneous-layers-config-path=

@@ -12,13 +12,13 @@
 namespace megatron {
 namespace {
 
-// From the fastest on, by what was measured on each device.
+// Fastest first, as measured on each device.
 constexpr std::array kByPreferenceOnGpu = {AttentionBackend::flash, AttentionBackend::fused,
                                            AttentionBackend::unfused};
 constexpr std::array kByPreferenceOnCpu = {AttentionBackend::fused, AttentionBackend::flash,
                                            AttentionBackend::unfused};
 
-// What a backend can do; causal scores all of them.
+// Features of a backend besides causal attention.
 AttentionDemands abilities(AttentionBackend backend, bool cuda) {
   switch (backend) {
     case AttentionBackend::flash:
@@ -46,10 +46,10 @@ AttentionDemands abilities(AttentionBackend backend, bool cuda) {
           .split_keys = true};
 }
 
-// Transformer Engine's switches, and what each is under a backend.
+// A Transformer Engine environment variable and the backend that it enables.
 struct Switch {
   const char* name;
-  AttentionBackend backend;  // that it turns on
+  AttentionBackend backend;
 };
 constexpr std::array<Switch, 3> kSwitches = {{{"NVTE_FLASH_ATTN", AttentionBackend::flash},
                                               {"NVTE_FUSED_ATTN", AttentionBackend::fused},
@@ -59,7 +59,7 @@ std::string_view wanted_value(const Switch& s, AttentionBackend backend) {
   return backend == AttentionBackend::automatic || backend == s.backend ? "1" : "0";
 }
 
-// Whether the variable is unset, or what the backend wants.
+// Whether the variable is unset or has the value for the backend.
 bool agrees(const Switch& s, AttentionBackend backend) {
   const char* value = std::getenv(s.name);
   return value == nullptr || value == wanted_value(s, backend);
@@ -101,14 +101,14 @@ std::string unmet_demands(AttentionBackend backend, const AttentionDemands& dema
   const auto compare = [&](bool AttentionDemands::*demand, std::string_view name) {
     if (demands.*demand && !(can.*demand)) unmet.push_back(name);
   };
-  compare(&AttentionDemands::dropout, "--attention-dropout above 0");
-  compare(&AttentionDemands::window, "--window-size");
-  compare(&AttentionDemands::sinks, "--softmax-type other than vanilla");
+  compare(&AttentionDemands::dropout, "attention_dropout above 0");
+  compare(&AttentionDemands::window, "window_size");
+  compare(&AttentionDemands::sinks, "softmax_type other than vanilla");
   compare(&AttentionDemands::packed, "packed sequences");
   compare(&AttentionDemands::mask, "an attention mask");
   compare(&AttentionDemands::bias, "an attention bias");
   compare(&AttentionDemands::cached, "cached keys");
-  compare(&AttentionDemands::split_keys, "--cp-comm-type p2p or allgather");
+  compare(&AttentionDemands::split_keys, "cp_comm_type p2p or allgather");
   return fmt::format("{}", fmt::join(unmet, ", "));
 }
 
@@ -122,7 +122,7 @@ AttentionBackend resolve_attention_backend(AttentionBackend backend,
       if (meets(one)) return one;
     }
   }
-  check(meets(backend), "Expected an attention backend that can do {}, but got {}{}; {} can",
+  check(meets(backend), "Expected an attention_backend that supports {}, but got {}{}; {} works",
         unmet_demands(backend, demands, cuda), enum_name(backend), cuda ? " on a GPU" : "",
         names_of(backends_where(meets)));
   return backend;
@@ -135,10 +135,10 @@ void check_attention_environment(AttentionBackend backend) {
       return std::ranges::all_of(kSwitches,
                                  [&](const Switch& other) { return agrees(other, one); });
     });
-    fail("Expected {}={} in the environment for --attention-backend {}, but got '{}'; unset it{}",
+    fail("Expected {}={} in the environment for attention_backend={}, but got '{}'; unset it{}",
          s.name, wanted_value(s, backend), enum_name(backend), std::getenv(s.name),
          fitting.empty() ? std::string()
-                         : fmt::format(", or take --attention-backend {}", names_of(fitting)));
+                         : fmt::format(", or use attention_backend {}", names_of(fitting)));
   }
 }
 

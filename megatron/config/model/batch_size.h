@@ -1,4 +1,4 @@
-// Sizes of batches, as the training loop, `bench` and the planner compute them.
+// The global batch size.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace megatron {
 
-// Samples in a global batch: --global-batch-size, or one micro-batch for every data-parallel rank.
+// Samples per step: --global-batch-size, or by default one micro-batch per data-parallel rank.
 int64_t global_batch_size(const BatchConfig& config, int64_t data_parallel_size);
 
 }  // namespace megatron

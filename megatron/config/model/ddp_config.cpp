@@ -11,7 +11,7 @@ std::string describe_sharing(const DistributedDataParallelConfig& config) {
     const DataParallelShardingStrategy strategy = config.data_parallel_sharding_strategy;
     return fmt::format(
         " (FSDP: {}{})", enum_name(strategy),
-        strategy == DataParallelShardingStrategy::no_shard ? ", nothing is shared out" : "");
+        strategy == DataParallelShardingStrategy::no_shard ? ", nothing is sharded" : "");
   }
   return config.use_distributed_optimizer ? " (distributed optimizer)" : "";
 }

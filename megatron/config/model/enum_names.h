@@ -1,4 +1,4 @@
-// The names of every enumeration that an option can hold, in the order of its values.
+// Names of enumeration values in declaration order.
 #pragma once
 
 #include <array>
@@ -17,8 +17,8 @@ inline constexpr std::array<std::string_view, 0> enum_names{};
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<Normalization>{"LayerNorm", "RMSNorm"};
 template <>
-inline constexpr std::array<std::string_view, 4> enum_names<ActivationFunction>{
-    "gelu", "silu", "squared_relu", "quick_gelu"};
+inline constexpr std::array<std::string_view, 5> enum_names<ActivationFunction>{
+    "gelu", "silu", "squared_relu", "quick_gelu", "openai_gelu"};
 template <>
 inline constexpr std::array<std::string_view, 5> enum_names<PositionEmbeddingType>{
     "learned_absolute", "rope", "yarn", "mrope", "none"};

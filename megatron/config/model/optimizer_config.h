@@ -1,4 +1,4 @@
-// The optimizer, its parameter groups, and how the learning rate and the weight decay move.
+// The optimizer and the learning-rate schedule.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,20 @@ struct OptimizerConfig {
   double lr = 3e-4;
   double min_lr = 0.0;
   double weight_decay = 0.01;
-  bool apply_wd_to_1d_parameters = false;  // biases and norms too; Megatron-LM leaves them out
-  bool mup_scales_learning_rate = true;    // false: MuP with one learning rate for all
-  bool decoupled_weight_decay = true;      // false: L2 decay, added to the gradient
+  bool apply_wd_to_1d_parameters = false;  // Megatron-LM skips biases and norms
+  bool mup_scales_learning_rate = true;    // false: one learning rate with MuP
+  bool decoupled_weight_decay = true;      // false: L2 term in the gradient
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_eps = 1e-8;
   double sgd_momentum = 0.9;
-  double clip_grad = 1.0;  // on the global L2 norm; 0 turns it off
+  double clip_grad = 1.0;  // largest global L2 norm; 0 disables clipping
   bool overlap_param_gather_with_optimizer_step = false;
 
   LrDecayStyle lr_decay_style = LrDecayStyle::linear;
-  std::optional<int64_t> lr_decay_iters;  // train_iters where not given
+  std::optional<int64_t> lr_decay_iters;  // default: train_iters
   int64_t lr_warmup_iters = 0;
-  std::optional<double> lr_warmup_fraction;  // of lr_decay_iters; excludes lr_warmup_iters
+  std::optional<double> lr_warmup_fraction;  // of lr_decay_iters; instead of lr_warmup_iters
   double lr_warmup_init = 0.0;
   std::optional<int64_t> lr_wsd_decay_iters;
   WsdDecayStyle lr_wsd_decay_style = WsdDecayStyle::exponential;

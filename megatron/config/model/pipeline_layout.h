@@ -1,4 +1,4 @@
-// What each pipeline stage holds: the one place that shares out embedding, layers and loss.
+// The assignment of embedding, layers, MTP layers and loss to pipeline stages.
 #pragma once
 
 #include <cstdint>
@@ -9,35 +9,35 @@
 
 namespace megatron {
 
-// A chunk of consecutive layers. With C chunks on each of P ranks, chunk c of rank r is the virtual
-// stage c * P + r: activations pass through these in order.
+// A model chunk: consecutive layers. With C chunks on each of P ranks, chunk c of rank r is virtual
+// stage c * P + r, and activations pass through the virtual stages in order.
 struct PipelineChunk {
   bool embedding = false;
-  int64_t first_layer = 0;  // global, from 0
+  int64_t first_layer = 0;  // global index, from 0
   int64_t num_layers = 0;   // may be 0
-  bool prediction = false;  // the multi-token prediction layers, where the model has any
+  bool mtp = false;         // holds the MTP layers, if the model has any
   bool loss = false;        // output layer and loss
 };
 
 class PipelineLayout {
  public:
-  // The split that the configuration asks for: even, with other first and last stages, with
-  // embedding and loss counted as layers, or by its layout string. Every layer is in exactly one
-  // chunk. Throws Error where that does not add up, with the nearest that does.
+  // The split that the configuration describes: even, with a different first or last stage, with
+  // embedding and loss counted as layers, or pipeline_model_parallel_layout. Every layer is in
+  // exactly one chunk. Throws Error with the nearest valid values if the split is not possible.
   static PipelineLayout of(const TransformerConfig& config);
 
-  int stages() const { return stages_; }  // P, ranks
-  int chunks() const { return chunks_; }  // C, on each rank
+  int stages() const { return stages_; }  // P: ranks
+  int chunks() const { return chunks_; }  // C: chunks per rank
   const PipelineChunk& chunk(int stage, int chunk) const {
     return virtual_stages_[chunk * stages_ + stage];
   }
   const std::vector<PipelineChunk>& virtual_stages() const { return virtual_stages_; }
-  // The rank among the stages whose chunks hold the prediction layers.
-  int prediction_stage() const { return prediction_virtual_stage() % stages_; }
-  int prediction_virtual_stage() const;
-  // Whether prediction layers are in another chunk than the loss.
-  bool prediction_is_apart() const { return !virtual_stages_.back().prediction; }
-  // Of the chunk that has most.
+  // The pipeline rank that holds the MTP layers.
+  int mtp_stage() const { return mtp_virtual_stage() % stages_; }
+  int mtp_virtual_stage() const;
+  // Whether the MTP layers are in another chunk than the loss.
+  bool mtp_standalone() const { return !virtual_stages_.back().mtp; }
+  // Layers of the largest chunk.
   int64_t most_layers() const;
 
  private:
@@ -47,8 +47,8 @@ class PipelineLayout {
   std::vector<PipelineChunk> virtual_stages_;
 };
 
-// "layers 1-4, embedding; layers 9-12, output layer": the chunks of a stage, with layers from 1 on.
-// `depths` of multi-token prediction.
-std::string describe_stage(const PipelineLayout& layout, int stage, int64_t depths);
+// The chunks of a stage: "layers 1-4, embedding; layers 9-12, output layer". `mtp_num_layers` is
+// the number of MTP depths.
+std::string describe_stage(const PipelineLayout& layout, int stage, int64_t mtp_num_layers);
 
 }  // namespace megatron

@@ -10,8 +10,8 @@ namespace {
 constexpr size_t kMostSymbols = 100'000;
 constexpr int kDeepest = 16;
 
-// A recursive descent over the text: a sequence of items, each a symbol or a group in parentheses,
-// with a count behind it or not.
+// Recursive-descent parser: a sequence of symbols and parenthesized groups, each with an optional
+// count.
 class LayoutParser {
  public:
   explicit LayoutParser(std::string_view text) : text_(text) {}
@@ -28,18 +28,18 @@ class LayoutParser {
     for (skip_commas(); place_ < text_.size() && text_[place_] != ')'; skip_commas()) {
       const std::string item = text_[place_] == '(' ? group() : symbol();
       const size_t times = count();
-      check(
-          symbols.size() + times * item.size() <= kMostSymbols,
-          "Expected a pipeline layout of at most {} symbols, but got more; smaller numbers behind "
-          "'*' work",
-          kMostSymbols);
+      check(symbols.size() + times * item.size() <= kMostSymbols,
+            "Expected a pipeline layout of at most {} symbols, but got more; smaller numbers after "
+            "'*' "
+            "work",
+            kMostSymbols);
       for (size_t i = 0; i < times; ++i) symbols += item;
     }
     return symbols;
   }
 
   std::string group() {
-    expect(++depth_ <= kDeepest, "at most 16 parentheses inside each other");
+    expect(++depth_ <= kDeepest, "at most 16 nested parentheses");
     ++place_;
     const std::string symbols = sequence();
     expect(place_ < text_.size(), "a ')' for each '('");
@@ -50,12 +50,12 @@ class LayoutParser {
 
   std::string symbol() {
     expect(std::string_view("EtmL|").find(text_[place_]) != std::string_view::npos,
-           "E (embedding), t (decoder layer), m (prediction layer), L (loss), | (next stage) or "
+           "E (embedding), t (decoder layer), m (MTP layer), L (loss), | (next stage) or "
            "(...)*n");
     return std::string(1, text_[place_++]);
   }
 
-  // What stands behind '*', or 1.
+  // The count after '*', or 1.
   size_t count() {
     skip_commas();
     if (place_ == text_.size() || text_[place_] != '*') return 1;
@@ -64,7 +64,7 @@ class LayoutParser {
     const char* const begin = text_.data() + place_;
     const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), number);
     expect(error == std::errc{} && number >= 1 && number <= kMostSymbols,
-           fmt::format("a number of 1 to {} behind '*'", kMostSymbols));
+           fmt::format("a number of 1 to {} after '*'", kMostSymbols));
     place_ += static_cast<size_t>(end - begin);
     return number;
   }
@@ -75,7 +75,7 @@ class LayoutParser {
 
   void expect(bool holds, std::string_view what) const {
     check(holds,
-          "Expected {} in --pipeline-model-parallel-layout '{}', but got {} at character {}; "
+          "Expected {} in pipeline_model_parallel_layout '{}', but got {} at character {}; "
           "Et*3|t*4|tL is a layout of three stages",
           what, text_, place_ < text_.size() ? fmt::format("'{}'", text_[place_]) : "its end",
           place_ + 1);

@@ -1,5 +1,4 @@
-// What a training run does besides the model and the optimizer: data, batches, evaluation,
-// checkpoints, log.
+// A training run apart from model and optimizer: data, batches, evaluation, checkpoints, logging.
 #pragma once
 
 #include <cstdint>
@@ -11,20 +10,20 @@ namespace megatron {
 
 struct BatchConfig {
   int64_t micro_batch_size = 1;
-  std::optional<int64_t> global_batch_size;  // micro_batch_size * dp where not given
+  std::optional<int64_t> global_batch_size;  // default: micro_batch_size * dp
 };
 
 enum class TokenizerType { GPT2BPETokenizer, HuggingFaceTokenizer, ByteTokenizer, NullTokenizer };
 
 struct TokenizerConfig {
-  std::optional<TokenizerType> tokenizer_type;  // follows from the files where not given
+  std::optional<TokenizerType> tokenizer_type;  // default: inferred from the files
   std::string vocab_file;                       // vocab.json
   std::string merge_file;                       // merges.txt
   std::string tokenizer_model;                  // tokenizer.json
 };
 
 struct DataConfig {
-  std::vector<std::string> data_path;  // prefix of .bin and .idx
+  std::vector<std::string> data_path;  // path prefix of .bin and .idx
   std::string split = "969,30,1";
   std::string data_cache_path;
   bool mock_data = false;
@@ -34,9 +33,9 @@ struct DataConfig {
 struct TrainingConfig {
   int64_t train_iters = 0;
   int64_t seed = 1234;
-  int64_t eval_interval = 1000;  // 0 turns evaluation off
+  int64_t eval_interval = 1000;  // 0 disables evaluation
   int64_t eval_iters = 100;
-  int64_t exit_interval = 0;  // saves and exits after an iteration divisible by it; 0 turns it off
+  int64_t exit_interval = 0;  // 0 disables it
   std::optional<double> exit_duration_in_mins;
   bool check_for_nan_in_loss = true;
 };
@@ -44,18 +43,18 @@ struct TrainingConfig {
 struct CheckpointConfig {
   std::string save;
   std::string load;
-  int64_t save_interval = 0;  // iterations; 0 saves at the end only
-  bool finetune = false;      // weights only: iteration 0, fresh optimizer and data position
+  int64_t save_interval = 0;  // iterations; 0: save at the end only
+  bool finetune = false;      // load weights only; start at iteration 0
   bool no_load_optim = false;
   bool no_save_optim = false;
 };
 
-// A trace of a few steps (Megatron's ProfilingConfig, whose steps are those done before: 10 and 12
-// record what the log calls steps 11 and 12).
+// Profiler trace of a few steps (Megatron's ProfilingConfig). Steps count completed steps: 10 to 12
+// records iterations 11 and 12 of the log.
 struct ProfileConfig {
   bool profile = false;
-  int64_t profile_step_start = 10;  // steps done when the recording begins
-  int64_t profile_step_end = 12;    // and when it ends
+  int64_t profile_step_start = 10;  // completed steps when recording starts
+  int64_t profile_step_end = 12;    // completed steps when recording ends
   std::vector<int64_t> profile_ranks = {0};
   std::string profile_dir = "profile";
 };
@@ -64,7 +63,7 @@ struct LoggingConfig {
   int64_t log_interval = 1;
   std::string tensorboard_dir;
   std::string log_json;
-  std::string report;  // an HTML report of the run
+  std::string report;  // HTML report
 };
 
 }  // namespace megatron

@@ -5,9 +5,9 @@
 namespace megatron {
 namespace {
 
-// Megatron's two ways to choose layers: one number N names every Nth layer, a list says it layer by
-// layer.
-bool is_chosen(const std::vector<int64_t>& pattern, int64_t layer_number) {
+// Megatron's two forms of a layer pattern: {N} selects every Nth layer, a longer list has one entry
+// per layer.
+bool selects_layer(const std::vector<int64_t>& pattern, int64_t layer_number) {
   if (pattern.size() == 1) return pattern[0] > 0 && layer_number % pattern[0] == 0;
   return !pattern.empty() && pattern.at(layer_number - 1) != 0;
 }
@@ -21,14 +21,28 @@ bool RecomputeConfig::selects(std::string_view module) const {
 }
 
 bool TransformerConfig::has_rope(int64_t layer_number) const {
-  return !is_chosen(no_rope_freq, layer_number);
+  return !selects_layer(no_rope_freq, layer_number);
 }
 
 bool TransformerConfig::has_window(int64_t layer_number) const {
   if (window_size.empty()) return false;
   if (window_attn_skip_freq.empty()) return true;
-  const bool chosen = is_chosen(window_attn_skip_freq, layer_number);
-  return window_attn_skip_freq.size() == 1 ? !chosen : chosen;
+  const bool selected = selects_layer(window_attn_skip_freq, layer_number);
+  return window_attn_skip_freq.size() == 1 ? !selected : selected;
+}
+
+void TransformerConfig::reset_layout() {
+  const TransformerConfig defaults;
+  tensor_model_parallel_size = defaults.tensor_model_parallel_size;
+  pipeline_model_parallel_size = defaults.pipeline_model_parallel_size;
+  context_parallel_size = defaults.context_parallel_size;
+  expert_model_parallel_size = defaults.expert_model_parallel_size;
+  sequence_parallel = defaults.sequence_parallel;
+  tp_comm_overlap = defaults.tp_comm_overlap;
+  pipeline = defaults.pipeline;
+  cp_comm_type = defaults.cp_comm_type;
+  defer_embedding_wgrad_compute = defaults.defer_embedding_wgrad_compute;
+  wgrad_deferral_limit = defaults.wgrad_deferral_limit;
 }
 
 }  // namespace megatron

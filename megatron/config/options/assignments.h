@@ -1,5 +1,4 @@
-// Setting options by name from one source: the command line or a file. Keeps what was set, and
-// refuses a source that contradicts itself.
+// Assigns options from one source, the command line or a file, and refuses contradictions in it.
 #pragma once
 
 #include <map>
@@ -15,11 +14,11 @@ namespace megatron {
 
 class Assignments {
  public:
-  // `given` collects the names of what was set; shared by all sources of one command.
+  // `given` collects the names of assigned fields and shorthands.
   Assignments(Options& options, std::set<std::string>& given) : options_(options), given_(given) {}
 
-  // Sets the option from its texts (one, unless it is a list). `inverted`: true turns the field
-  // off. `subject` is how messages name it. Throws UsageError.
+  // Assigns the option from its texts (one, unless it is a list). With `inverted`, true sets the
+  // field to false. `subject` names the option in messages. Throws UsageError.
   void assign(const Option& option, bool inverted, const std::vector<std::string>& texts,
               const std::string& subject);
 
@@ -37,7 +36,7 @@ class Assignments {
   std::map<std::string, Setting> settings_;
 };
 
-// What shorthands derive from everything that was read; to be called once, after the last source.
+// Applies Option::derive of the given shorthands. Call once, after the last source.
 void derive_from_shorthands(Options& options, const std::set<std::string>& given);
 
 }  // namespace megatron

@@ -34,23 +34,24 @@ std::string_view command_name(Command command) {
 std::string_view command_summary(Command command) {
   switch (command) {
     case Command::train:
-      return "Train a GPT model, or go on from a checkpoint, over any number of ranks";
+      return "Train a GPT model from scratch or from a checkpoint";
     case Command::generate:
-      return "Generate text from a checkpoint, over tensor and pipeline parallel ranks";
+      return "Generate text with a checkpoint";
     case Command::tokenize:
-      return "Turn the text on standard input into token ids, or back";
+      return "Convert text on standard input to token ids, or back";
     case Command::preprocess:
-      return "Turn text or JSON lines into the .bin and .idx files of a dataset";
+      return "Tokenize text or JSON lines into the .bin and .idx files of a dataset";
     case Command::parity:
-      return "Compare this program with numbers that another system stored";
+      return "Compare results with the stored numbers of another system";
     case Command::plan:
-      return "Show which rank would hold what, and the schedule's bubble, without starting ranks";
+      return "Show the content of every pipeline stage, memory and pipeline bubble of a layout, "
+             "without starting ranks";
     case Command::bench:
       return "Measure the speed of training steps on random tokens";
     case Command::inspect:
-      return "Show what is in a checkpoint: tensors, shapes, layout";
+      return "Show the tensors, shapes and layout of a checkpoint";
     case Command::options:
-      return "List every option, as text or as the page docs/options.md";
+      return "List all options, as text or as docs/options.md";
   }
   return "";
 }

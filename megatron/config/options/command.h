@@ -1,5 +1,4 @@
-// The subcommands of the program: their names, what each does in a line, and sets of them.
-// Running them is cli/'s part.
+// The subcommands of the program: names, summaries and sets. cli/ runs them.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +17,7 @@ inline constexpr Command kCommands[] = {Command::train,    Command::generate, Co
                                         Command::tokenize, Command::plan,     Command::bench,
                                         Command::parity,   Command::inspect,  Command::options};
 
-// A set of subcommands, one bit each.
+// A set of subcommands as a bit mask.
 using CommandSet = uint32_t;
 
 template <typename... Commands>
@@ -33,17 +32,17 @@ inline bool contains(CommandSet set, Command command) {
 std::string_view command_name(Command command);
 std::string_view command_summary(Command command);
 
-// The subcommand of that name. Throws UsageError that names the nearest.
+// Throws UsageError with the nearest name if there is no such subcommand.
 Command command_from_name(std::string_view name);
 
-// "train, bench": the names of a set.
+// Names of a set: "train, bench".
 std::string command_list(CommandSet set);
 
-// A command line or configuration file that cannot be understood; the program exits with status 2.
+// An invalid command line or configuration file; the program exits with status 2.
 class UsageError : public Error {
  public:
   using Error::Error;
-  // `details`: lines to be printed before the message, each with its end.
+  // `details`: newline-terminated lines to print before the message.
   UsageError(const std::string& message, std::string details)
       : Error(message), details_(std::move(details)) {}
 

@@ -50,16 +50,16 @@ void parse_arguments(CLI::App& app, const std::vector<std::string>& arguments) {
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string text = error.what();
     throw UsageError(
-        fmt::format("Expected a value behind {}, but got none", text.substr(0, text.find(':'))));
+        fmt::format("Expected a value after {}, but got none", text.substr(0, text.find(':'))));
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("Expected flags with their values, but got: {}", error.what()));
   }
 }
 
-// How many of `arguments` from `at` on are the values of a flag. Of one that nobody knows, as of a
-// slip of the pen, what follows up to the next flag.
-size_t values_behind(const std::optional<MegatronLmFlag>& flag,
-                     const std::vector<std::string>& arguments, size_t at) {
+// The number of `arguments` from `at` on that are values of a flag. For an unknown flag: all up to
+// the next flag.
+size_t count_values(const std::optional<MegatronLmFlag>& flag,
+                    const std::vector<std::string>& arguments, size_t at) {
   const bool bounded = flag && flag->values != MegatronLmFlag::kUpToTheNextFlag;
   const size_t most = bounded ? static_cast<size_t>(flag->values) : arguments.size();
   size_t count = 0;
@@ -70,8 +70,8 @@ size_t values_behind(const std::optional<MegatronLmFlag>& flag,
   return count;
 }
 
-// All that is unknown is said at once: scripts of Megatron-LM bring many such flags. Returns the
-// words that belong to no flag.
+// Reports all unknown flags together, since scripts of Megatron-LM have many. Returns the words
+// that belong to no flag.
 std::vector<std::string> refuse_unknown_flags(const CLI::App& app, Command command) {
   const std::vector<std::string> extra = app.remaining();
   std::vector<UnknownOption> unknown;
@@ -88,7 +88,7 @@ std::vector<std::string> refuse_unknown_flags(const CLI::App& app, Command comma
       unknown.push_back({flag, flag, nearest_hint(flag, option_table().flags_of(command))});
     }
     if (flag.size() == argument.size())
-      i += values_behind(find_megatron_lm_flag(flag), extra, i + 1);
+      i += count_values(find_megatron_lm_flag(flag), extra, i + 1);
   }
   refuse_unknown_options(command,
                          {.noun = "a flag",
@@ -98,14 +98,15 @@ std::vector<std::string> refuse_unknown_flags(const CLI::App& app, Command comma
   return stray;
 }
 
-// To be called after the values: a flag that took the next flag for its value leaves words behind.
+// Call after the values are checked: a flag without its value consumes the next flag and leaves
+// stray words.
 void refuse_stray_words(const std::vector<std::string>& stray, Command command) {
   if (stray.empty()) return;
   throw UsageError(fmt::format("Expected a flag of megatron {}, but got '{}'",
                                command_name(command), stray.front()));
 }
 
-// What only the given names tell apart from defaults.
+// Contradictions that only the given names reveal.
 void check_contradictions(const ParsedCommand& parsed) {
   const TransformerConfig& config = parsed.options.model.transformer;
   if (parsed.is_given("bf16") && parsed.is_given("params_dtype") &&
@@ -117,23 +118,22 @@ void check_contradictions(const ParsedCommand& parsed) {
   if (parsed.is_given("pipeline_model_parallel_layout") &&
       config.pipeline.pipeline_model_parallel_layout.empty()) {
     throw UsageError(
-        "Expected stages behind --pipeline-model-parallel-layout, as in Et*3|t*3L, but got an "
-        "empty "
-        "text; leave it out for an even split");
+        "Expected stages after --pipeline-model-parallel-layout, as in Et*3|t*3L, but got an empty "
+        "string; leave it out for an even split");
   }
   for (const auto& [name, folder] : {std::pair{"save", &parsed.options.checkpoint.save},
                                      std::pair{"load", &parsed.options.checkpoint.load}}) {
     if (parsed.is_given(name) && folder->empty()) {
       throw UsageError(fmt::format(
-          "Expected a folder behind --{}, but got an empty text; leave --{} out", name, name));
+          "Expected a directory after --{}, but got an empty string; leave --{} out", name, name));
     }
   }
 }
 
-// A flag that turns evaluation off takes what the file says of it along; said twice by one source
-// it is a contradiction, which validation refuses.
-void drop_what_flags_turn_off(Options& options, const std::set<std::string>& in_flags,
-                              std::set<std::string>& in_file) {
+// --eval-interval 0 on the command line discards eval_iters of the file. If one source gives both,
+// validation refuses it.
+void drop_disabled_file_options(Options& options, const std::set<std::string>& in_flags,
+                                std::set<std::string>& in_file) {
   const bool off = in_flags.contains("eval_interval") && options.training.eval_interval == 0;
   if (!off || in_flags.contains("eval_iters") || in_file.erase("eval_iters") == 0) return;
   options.training.eval_iters = TrainingConfig().eval_iters;
@@ -172,7 +172,7 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
     from_flags.assign(*option, option->inverted, parsed->results(), option->display());
   }
   refuse_stray_words(stray, command);
-  drop_what_flags_turn_off(result.options, in_flags, in_file);
+  drop_disabled_file_options(result.options, in_flags, in_file);
   result.given = in_flags;
   result.given.merge(in_file);
   derive_from_shorthands(result.options, result.given);

@@ -1,4 +1,4 @@
-// The command line of a subcommand, and the file that it names, as options.
+// Parses the command line of a subcommand and its --config file.
 #pragma once
 
 #include <set>
@@ -14,16 +14,15 @@ namespace megatron {
 struct ParsedCommand {
   Command command = Command::train;
   Options options;
-  std::set<std::string> given;  // names of the fields and shorthands that flags or the file set
+  std::set<std::string> given;  // fields and shorthands that flags or the file assign
 
   bool is_given(std::string_view name) const { return given.contains(std::string(name)); }
 };
 
-// Reads the arguments behind the subcommand's name: first the file of --config, then the flags,
-// which win. Values follow as "--flag value" or "--flag=value"; a flag that turns something on also
-// takes "=true" or
-// "=false". Throws UsageError for what it does not know (with the nearest name), for a flag of
-// other subcommands, for values of another type, and for contradictions.
+// Parses the arguments after the subcommand: first the file of --config, then the flags, which
+// override it. Syntax: "--flag value" or "--flag=value"; switches also accept "=true" and "=false".
+// Throws UsageError for unknown flags (with the nearest name), flags of other subcommands, values
+// of another type, and contradictions.
 ParsedCommand parse_options(Command command, const std::vector<std::string>& arguments);
 
 }  // namespace megatron

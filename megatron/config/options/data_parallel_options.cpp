@@ -1,4 +1,4 @@
-// The table's part about gradients and parameters over data-parallel ranks.
+// Options of data parallelism.
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -21,39 +21,43 @@ void add_data_parallel_options(OptionTable& table) {
   const auto ddp = table.group(kSection, kDdpCommands, &ddp_of);
   ddp.add(&D::grad_reduce_in_fp32,
           {.flag = "grad-reduce-in-bf16",
-           .help = "Keep and sum the gradients of bf16 parameters in bf16, not fp32",
+           .help = "Accumulate and reduce gradients of bf16 parameters in bf16 instead of fp32",
            .field = "grad_reduce_in_fp32",
            .inverted = true});
   ddp.shorthand({.flag = "accumulate-allreduce-grads-in-fp32",
-                 .help = "Keep and sum gradients in fp32, as by default here",
+                 .help = "Accumulate and reduce gradients in fp32, the default here",
                  .sets = {{"grad_reduce_in_fp32", "true"}}});
   ddp.add(&D::bucket_size, {.flag = "ddp-bucket-size",
-                            .help = "Size of a bucket of gradients that is reduced at once",
+                            .help = "Size of a gradient bucket",
                             .unit = "elements",
                             .field = "bucket_size",
                             .otherwise = "max(40e6, 1e6 x data parallel size)"});
   ddp.add(&D::overlap_grad_reduce,
           {.flag = "overlap-grad-reduce",
-           .help = "Sum a bucket of gradients while backward goes on, as soon as it is complete"});
+           .help = "Reduce each gradient bucket during the backward pass, once it is complete"});
   ddp.add(&D::use_distributed_optimizer,
           {.flag = "use-distributed-optimizer",
-           .help = "Each data-parallel rank keeps and updates a slice of the optimizer's state "
-                   "(ZeRO-1)"});
-  ddp.add(&D::overlap_param_gather,
-          {.flag = "overlap-param-gather",
-           .help = "Gather updated parameters during the next forward pass, each before the layer "
-                   "that reads it"});
+           .help = "Shard the optimizer state over the data parallel ranks (ZeRO-1)"});
+  ddp.add(
+      &D::overlap_param_gather,
+      {.flag = "overlap-param-gather",
+       .help = "All-gather updated parameters during the next forward pass, each before the layer "
+               "that needs it"});
   const auto optimizer = table.group(kSection, kDdpCommands, &sharded_optimizer_of);
   optimizer.add(&OptimizerConfig::overlap_param_gather_with_optimizer_step,
                 {.flag = "overlap-param-gather-with-optimizer-step",
-                 .help = "Start to gather a bucket as soon as it is updated, not when all are"});
-  ddp.add(&D::use_megatron_fsdp,
-          {.flag = "use-megatron-fsdp",
-           .help = "Share out over the data-parallel ranks what the sharding strategy says"});
-  ddp.add(&D::data_parallel_sharding_strategy,
-          {.flag = "data-parallel-sharding-strategy",
-           .help = "With --use-megatron-fsdp, what each rank keeps a slice of: nothing, the "
-                   "optimizer's state (ZeRO-1), gradients too (ZeRO-2), parameters too (ZeRO-3)"});
+                 .help = "Start the all-gather of a bucket as soon as it is updated"});
+  ddp.add(
+      &D::use_megatron_fsdp,
+      {.flag = "use-megatron-fsdp",
+       .help =
+           "Shard over the data parallel ranks according to --data-parallel-sharding-strategy"});
+  ddp.add(
+      &D::data_parallel_sharding_strategy,
+      {.flag = "data-parallel-sharding-strategy",
+       .help =
+           "With --use-megatron-fsdp: shard nothing, the optimizer state (ZeRO-1), also gradients "
+           "(ZeRO-2), or also parameters (ZeRO-3)"});
 }
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// The table's part that decides what the model is: architecture, vocabulary, weights.
+// Options of the model: architecture, vocabulary, MTP, MuP, initial weights.
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -17,11 +17,12 @@ MupConfig& mup_of(Options& options) {
   return options.model.transformer.mup;
 }
 
-// Megatron-LM's rule for SwiGLU: two thirds of 4h, down to a multiple of 64 (here at least 64).
+// Megatron-LM's rule for gated units: two thirds of 4h, rounded down to a multiple of 64. Here at
+// least 64.
 void derive_swiglu_size(Options& options, const std::set<std::string>& given) {
   auto& config = options.model.transformer;
   if (given.contains("ffn_hidden_size") || !config.gated_linear_unit) return;
-  if (config.hidden_size > (int64_t{1} << 30)) return;  // refused later
+  if (config.hidden_size > (int64_t{1} << 30)) return;  // check_model refuses it
   config.ffn_hidden_size = std::max<int64_t>(64, config.hidden_size * 8 / 3 / 64 * 64);
 }
 
@@ -33,107 +34,119 @@ void add_architecture(OptionTable& table) {
   const auto model = table.group("Model", kModelCommands, &transformer_of, {.architecture = true});
   using T = TransformerConfig;
   model.add(&T::num_layers, {.flag = "num-layers",
-                             .help = "Transformer layers",
+                             .help = "Number of transformer layers",
                              .unit = "layers",
                              .otherwise = "required"});
   model.add(&T::hidden_size, {.flag = "hidden-size",
-                              .help = "Width of the residual stream (h)",
+                              .help = "Hidden size (h)",
                               .unit = "features",
                               .otherwise = "required"});
   model.add(&T::num_attention_heads, {.flag = "num-attention-heads",
-                                      .help = "Attention heads (n)",
+                                      .help = "Number of attention heads (n)",
                                       .unit = "heads",
                                       .otherwise = "required"});
   model.shorthand({.flag = "group-query-attention",
-                   .help = "Query groups: one (multi-query attention) unless --num-query-groups "
-                           "says how many",
+                   .help = "Grouped-query attention; a single group (multi-query attention) unless "
+                           "--num-query-groups is given",
                    .derive = derive_one_query_group});
   model.add(&T::num_query_groups,
             {.flag = "num-query-groups",
-             .help = "Groups of heads that share keys and values (g); implies "
+             .help = "Number of query groups, which share keys and values (g); implies "
                      "--group-query-attention",
              .unit = "groups",
              .otherwise = "one per head"});
   model.add(&T::kv_channels, {.flag = "kv-channels",
-                              .help = "Width of a head (d)",
+                              .help = "Dimension of an attention head (d)",
                               .unit = "features",
-                              .otherwise = "hidden size / heads"});
-  model.add(&T::ffn_hidden_size,
-            {.flag = "ffn-hidden-size",
-             .help = "Inner width of the MLP (f)",
-             .unit = "features",
-             .otherwise = "4 x hidden size; with --swiglu 8/3 x, down to a multiple of 64"});
+                              .otherwise = "hidden size / number of heads"});
+  model.add(
+      &T::ffn_hidden_size,
+      {.flag = "ffn-hidden-size",
+       .help = "Intermediate size of the MLP (f)",
+       .unit = "features",
+       .otherwise = "4 x hidden size; with --swiglu 8/3 x, rounded down to a multiple of 64"});
   model.shorthand({.flag = "swiglu",
-                   .help = "MLP with SwiGLU: a gated SiLU",
+                   .help = "SwiGLU: SiLU in a gated linear unit",
                    .sets = {{"activation_func", "silu"}, {"gated_linear_unit", "true"}},
                    .derive = derive_swiglu_size});
   model.shorthand({.flag = "quick-geglu",
-                   .help = "MLP with a gated x * sigmoid(1.702 x)",
+                   .help = "Gated linear unit with quick GELU, x * sigmoid(1.702 x)",
                    .sets = {{"activation_func", "quick_gelu"}, {"gated_linear_unit", "true"}},
                    .derive = derive_swiglu_size});
   model.shorthand({.flag = "squared-relu",
-                   .help = "MLP with squared ReLU, not gated",
+                   .help = "Squared ReLU, not gated",
                    .sets = {{"activation_func", "squared_relu"}, {"gated_linear_unit", "false"}}});
-  model.add(&T::activation_func, {.flag = "activation-func",
-                                  .help = "Activation of the MLP; gelu is the exact erf form"});
+  model.add(
+      &T::activation_func,
+      {.flag = "activation-func",
+       .help = "Activation function of the MLP; gelu is the exact (erf) form, openai_gelu the tanh "
+               "form"});
+  model.shorthand({.flag = "openai-gelu",
+                   .help = "Same as --activation-func openai_gelu",
+                   .sets = {{"activation_func", "openai_gelu"}}});
   model.add(&T::gated_linear_unit,
             {.flag = "gated-linear-unit",
-             .help = "A second projection that is multiplied with the activation"});
+             .help = "Gated linear unit: a second projection is multiplied by the activation"});
   model.add(&T::bias_activation_fusion,
             {.flag = "bias-gelu-fusion",
-             .help = "With gelu: its tanh form, as Megatron's fused kernel computes it",
+             .help = "With gelu: use the tanh form, as Megatron's fused kernel does",
              .field = "bias_activation_fusion"});
   model.shorthand({.flag = "no-bias-gelu-fusion",
-                   .help = "The exact erf form of gelu, as by default here",
+                   .help = "Exact (erf) form of gelu, the default here",
                    .sets = {{"bias_activation_fusion", "false"}}});
-  model.add(&T::normalization, {.flag = "normalization", .help = "Kind of every norm"});
+  model.add(&T::normalization,
+            {.flag = "normalization", .help = "Type of all normalization layers"});
   model.add(&T::layernorm_epsilon, {.flag = "norm-epsilon",
-                                    .help = "Added to the variance in every norm",
+                                    .help = "Epsilon added to the variance in normalization layers",
                                     .unit = "absolute",
                                     .field = "layernorm_epsilon"});
   model.add(&T::add_bias_linear, {.flag = "disable-bias-linear",
-                                  .help = "Linear layers without biases",
+                                  .help = "No biases in linear layers",
                                   .field = "add_bias_linear",
                                   .inverted = true});
-  model.add(&T::layernorm_zero_centered_gamma,
-            {.flag = "apply-layernorm-1p",
-             .help = "Norms multiply by 1 + their weight, which starts at 0",
-             .field = "layernorm_zero_centered_gamma"});
+  model.add(
+      &T::layernorm_zero_centered_gamma,
+      {.flag = "apply-layernorm-1p",
+       .help = "Zero-centered norm weights: scale by 1 + weight, with weight initialized to 0",
+       .field = "layernorm_zero_centered_gamma"});
   model.add(&T::glu_linear_offset,
             {.flag = "glu-linear-offset",
-             .help = "Added to what a gated unit's activation is multiplied with (GPT-OSS: 1)",
+             .help = "Offset of the linear half of a gated linear unit (GPT-OSS: 1)",
              .unit = "absolute"});
-  model.add(&T::activation_func_clamp_value,
-            {.flag = "activation-func-clamp-value",
-             .help = "Bound of what enters a gated unit: the activation's side from above, the "
-                     "other from both sides (GPT-OSS: 7)",
-             .unit = "absolute",
-             .otherwise = "no bound"});
-  model.add(&T::fp32_residual_connection,
-            {.flag = "fp32-residual-connection", .help = "With bf16: the residual stream in fp32"});
+  model.add(
+      &T::activation_func_clamp_value,
+      {.flag = "activation-func-clamp-value",
+       .help =
+           "Clamp the inputs of a gated linear unit: the gate from above, the linear half on both "
+           "sides (GPT-OSS: 7)",
+       .unit = "absolute",
+       .otherwise = "not clamped"});
+  model.add(&T::fp32_residual_connection, {.flag = "fp32-residual-connection",
+                                           .help = "With bf16: keep the residual stream in fp32"});
   model.add(&T::apply_residual_connection_post_layernorm,
             {.flag = "apply-residual-connection-post-layernorm",
-             .help = "The residual is taken behind a layer's norms, not before"});
+             .help = "Take the residual after the layer norms instead of before"});
 
   const auto gpt = table.group("Model", kModelCommands, &model_of, {.architecture = true});
   gpt.add(&GPTModelConfig::share_embeddings_and_output_weights,
           {.flag = "untie-embeddings-and-output-weights",
-           .help = "An output layer with weights of its own",
+           .help = "Separate weights for embedding and output layer",
            .field = "share_embeddings_and_output_weights",
            .inverted = true});
   gpt.add(&GPTModelConfig::vocab_size, {.flag = "vocab-size",
-                                        .help = "Size of the vocabulary before padding",
+                                        .help = "Vocabulary size before padding",
                                         .unit = "tokens",
-                                        .otherwise = "the tokenizer's"});
+                                        .otherwise = "the vocabulary size of the tokenizer"});
 
   const auto padding = table.group("Model", kModelCommands, &model_of);
-  padding.add(&GPTModelConfig::make_vocab_size_divisible_by,
-              {.flag = "make-vocab-size-divisible-by",
-               .help = "The embedding's rows are padded to a multiple of this times the tensor "
-                       "parallel size; the loss does not see the padding",
-               .unit = "tokens"});
+  padding.add(
+      &GPTModelConfig::make_vocab_size_divisible_by,
+      {.flag = "make-vocab-size-divisible-by",
+       .help = "Pad the vocabulary to a multiple of this times the tensor parallel size; the loss "
+               "does not depend on the padding",
+       .unit = "tokens"});
   padding.add(&GPTModelConfig::should_pad_vocab, {.flag = "no-pad-vocab",
-                                                  .help = "Keep the vocabulary's size as it is",
+                                                  .help = "Do not pad the vocabulary",
                                                   .field = "should_pad_vocab",
                                                   .inverted = true});
 }
@@ -142,48 +155,54 @@ void add_multi_token_prediction(OptionTable& table) {
   using M = MultiTokenPredictionConfig;
   const auto weights =
       table.group("Multi-token prediction", kModelCommands, &mtp_of, {.architecture = true});
-  weights.add(&M::mtp_num_layers,
-              {.flag = "mtp-num-layers",
-               .help = "Further tokens that are predicted in training, by one layer each",
-               .unit = "tokens"});
+  weights.add(
+      &M::mtp_num_layers,
+      {.flag = "mtp-num-layers",
+       .help = "Number of multi-token prediction (MTP) layers; each predicts one more token in "
+               "training",
+       .unit = "layers"});
   weights.add(&M::mtp_use_repeated_layer,
-              {.flag = "mtp-use-repeated-layer", .help = "The same layer for every further token"});
+              {.flag = "mtp-use-repeated-layer", .help = "Share one layer between all MTP depths"});
   const auto loss = table.group("Multi-token prediction", kModelCommands, &mtp_of);
-  loss.add(&M::mtp_loss_scaling_factor, {.flag = "mtp-loss-scaling-factor",
-                                         .help = "Weight of their mean loss beside the main one",
-                                         .unit = "factor"});
+  loss.add(
+      &M::mtp_loss_scaling_factor,
+      {.flag = "mtp-loss-scaling-factor", .help = "Weight of the mean MTP loss", .unit = "factor"});
   loss.add(&M::mtp_detach_heads,
            {.flag = "mtp-detach-heads",
-            .help = "Their loss trains the prediction layers alone, clipped by their own norm"});
+            .help = "Train only the MTP layers on the MTP loss; their gradients are clipped by "
+                    "their own norm"});
 }
 
 void add_mup(OptionTable& table) {
   using M = MupConfig;
   const auto group = table.group("MuP", kModelCommands, &mup_of, {.architecture = true});
-  group.add(&M::use_mup,
-            {.flag = "use-mup",
-             .help = "Maximal update parametrization: weights, learning rates and multipliers that "
-                     "carry over from a narrow model"});
+  group.add(
+      &M::use_mup,
+      {.flag = "use-mup",
+       .help =
+           "Maximal update parametrization (MuP): initial weights, learning rates and multipliers "
+           "that transfer from a narrower base model"});
   group.add(&M::mup_base_hidden_size, {.flag = "mup-base-hidden-size",
-                                       .help = "Hidden size of that narrow model",
+                                       .help = "Hidden size of the base model",
                                        .unit = "features",
                                        .otherwise = "the hidden size"});
-  group.add(
-      &M::mup_embedding_mult,
-      {.flag = "mup-embedding-mult", .help = "Factor on the embedding's output", .unit = "factor"});
+  group.add(&M::mup_embedding_mult, {.flag = "mup-embedding-mult",
+                                     .help = "Multiplier of the embedding's output",
+                                     .unit = "factor"});
   group.add(&M::mup_output_mult,
             {.flag = "mup-output-mult",
-             .help = "Factor on the logits; 1 means base hidden size / hidden size",
+             .help = "Multiplier of the logits; 1 means base hidden size / hidden size",
              .unit = "factor"});
   group.add(&M::mup_base_head_dim,
             {.flag = "mup-base-head-dim",
-             .help = "Width of a head at which attention scores are not rescaled",
+             .help = "Head dimension of the base model, at which attention scores are not rescaled",
              .unit = "features",
              .otherwise = "1"});
-  group.add(&M::mup_attn_scale_power,
-            {.flag = "mup-attn-scale-power",
-             .help = "Scores are scaled by sqrt(base head width) / width^power",
-             .unit = "exponent"});
+  group.add(
+      &M::mup_attn_scale_power,
+      {.flag = "mup-attn-scale-power",
+       .help = "Attention scores are scaled by sqrt(base head dimension) / (head dimension)^power",
+       .unit = "exponent"});
 }
 
 void add_weights_and_dropout(OptionTable& table) {
@@ -191,20 +210,22 @@ void add_weights_and_dropout(OptionTable& table) {
   const auto group =
       table.group("Regularization and initial weights", kModelCommands, &transformer_of);
   group.add(&T::hidden_dropout, {.flag = "hidden-dropout",
-                                 .help = "Dropout of embeddings and of what enters the residual",
+                                 .help = "Dropout of the embedding and of the residual branches",
                                  .unit = "probability"});
   group.add(&T::attention_dropout, {.flag = "attention-dropout",
                                     .help = "Dropout of the attention probabilities",
                                     .unit = "probability"});
-  group.add(&T::init_method_std,
-            {.flag = "init-method-std",
-             .help = "Standard deviation of the initial weights; output projections get it "
-                     "divided by sqrt(2 layers)",
-             .unit = "standard deviation"});
-  group.add(&T::embedding_init_method_std, {.flag = "embedding-init-method-std",
-                                            .help = "The same for the embeddings",
-                                            .unit = "standard deviation",
-                                            .otherwise = "that of the other weights"});
+  group.add(
+      &T::init_method_std,
+      {.flag = "init-method-std",
+       .help = "Standard deviation of the initial weights; divided by sqrt(2 x layers) for output "
+               "projections",
+       .unit = "standard deviation"});
+  group.add(&T::embedding_init_method_std,
+            {.flag = "embedding-init-method-std",
+             .help = "Standard deviation of the initial embedding weights",
+             .unit = "standard deviation",
+             .otherwise = "--init-method-std"});
 }
 
 }  // namespace

@@ -34,11 +34,12 @@ void OptionTable::append(Option option, const std::string& section, CommandSet t
   option.section = section;
   if (option.field.empty()) option.field = with_underscores(option.flag);
   if (option.taken_by == 0) option.taken_by = taken_by;
-  // A plan takes the command line and the file of the run that is planned.
+  // A plan accepts the command line and the file of the planned run.
   if (contains(option.taken_by, Command::train)) option.taken_by |= commands(Command::plan);
   option.differs_between_runs |= defaults.differs_between_runs;
   if (option.between_ranks == RankAgreement::same) option.between_ranks = defaults.between_ranks;
   option.architecture |= defaults.architecture;
+  option.extends_context |= defaults.extends_context;
   options_.push_back(std::move(option));
 }
 

@@ -1,5 +1,5 @@
-// The one table of options. Flags, YAML keys, the JSON dump, --help and docs/options.md are made
-// from it; the default is the field's initial value in its struct.
+// The option table, from which flags, YAML keys, JSON, --help and docs/options.md are generated. An
+// option's default is the initial value of its field.
 #pragma once
 
 #include <functional>
@@ -15,42 +15,43 @@
 
 namespace megatron {
 
-// How the values of an option on the ranks of one world must agree.
+// How an option's values on the ranks of a world must agree.
 enum class RankAgreement {
   same,
-  given,  // on all ranks or on none: each may have a path of its own
-  none,   // addresses, threads, what one rank shows
+  given,  // given on all ranks or on none; paths may differ
+  none,   // addresses, threads, logging
 };
 
-// A field of the options, or a shorthand: a flag without a field of its own that sets others.
+// A field of Options, or a shorthand: a flag without a field that assigns other fields.
 struct Option {
-  std::string flag = "";  // Megatron-LM's name, without dashes; for a positional argument its name
+  std::string flag = "";  // Megatron-LM's name without dashes, or a positional argument's name
   std::string help = "";
-  std::string unit = "";   // of a number
-  std::string field = "";  // Megatron's name in Python; the flag with underscores where not given
-  std::string otherwise = "";  // what holds where the field is not given, or 0
+  std::string unit = "";       // of a number
+  std::string field = "";      // Megatron's name in Python; default: the flag with underscores
+  std::string otherwise = "";  // describes the default if the field is not set or 0
   std::vector<std::string> flag_aliases = {};
   std::vector<std::string> field_aliases = {};
-  std::vector<std::string> choices = {};  // of a text, where only these work
+  std::vector<std::string> choices = {};  // valid values of a string
   bool inverted = false;                  // the flag sets the field to false
   bool positional = false;
-  bool differs_between_runs = false;  // machine, paths, addresses: a resume may change them
+  bool differs_between_runs = false;  // may change on resume: paths, addresses, logging
   RankAgreement between_ranks = RankAgreement::same;
-  bool architecture = false;  // decides what the weights are: fixed by a checkpoint
+  bool architecture = false;     // must match the checkpoint that is loaded
+  bool extends_context = false;  // of those, may change with --finetune: no weight depends on it
   CommandSet taken_by = 0;
   CommandSet required_by = 0;
 
-  // Shorthands only: fields with the texts of their values, and what is derived after everything is
-  // read (given the fields that were set).
+  // Shorthands only: the assigned fields with the texts of their values, and a function that runs
+  // after all sources are read (with the names of the assigned fields).
   std::vector<std::pair<std::string, std::string>> sets = {};
   std::function<void(Options&, const std::set<std::string>&)> derive = {};
 
-  // Filled by the group.
+  // Set by the group.
   std::string section = "";
   std::function<OptionValue(Options&)> value = {};
 
   bool is_shorthand() const { return !value; }
-  // The field's name, for a shorthand that of its flag.
+  // Name of the field; for a shorthand, of the flag.
   const std::string& name() const { return field; }
   // "--num-layers", or "CASE" for a positional argument.
   std::string display() const;
@@ -62,25 +63,25 @@ class OptionTable {
 
   const std::vector<Option>& options() const { return options_; }
 
-  // By flag (dashes in front allowed), or null.
+  // By flag, with or without dashes; null if unknown.
   const Option* find_flag(std::string_view flag) const;
-  // By field name, or null.
+  // By field name; null if unknown.
   const Option* find_field(std::string_view field) const;
 
   struct Key {
     const Option* option = nullptr;
     bool inverted = false;
   };
-  // By a key of a file: a field's name or a flag without dashes in front, with - or _.
+  // By a key of a file: a field or a flag without leading dashes, with - or _.
   Key find_key(std::string_view key) const;
 
-  // "--lr" and so on: the flags that a subcommand takes.
+  // Flags of a subcommand, with dashes.
   std::vector<std::string> flags_of(Command command) const;
-  // The keys that a file for a subcommand may hold.
+  // Valid keys in a file for a subcommand.
   std::vector<std::string> keys_of(Command command) const;
   std::vector<std::string> fields() const;
 
-  // A section of the table whose fields are members of one struct of the options.
+  // A section of the table; its fields are members of one struct of Options.
   template <typename Struct>
   class Group {
    public:
@@ -104,7 +105,7 @@ class OptionTable {
     Struct& (*locate_)(Options&) = nullptr;
   };
 
-  // `defaults` gives the marks (architecture, differs_between_runs) of every option of the group.
+  // `defaults` has the attributes of all options of the group (architecture, ...).
   template <typename Struct>
   Group<Struct> group(std::string section, CommandSet taken_by, Struct& (*locate)(Options&),
                       Option defaults = {}) {
@@ -126,22 +127,22 @@ class OptionTable {
 
 const OptionTable& option_table();
 
-// Subcommands that make a model of options, and those that run one wherever it comes from.
+// Subcommands that build a model from options, and subcommands that run a model.
 inline constexpr CommandSet kModelCommands =
     commands(Command::train, Command::bench, Command::plan);
 inline constexpr CommandSet kRunCommands =
     commands(Command::train, Command::generate, Command::bench, Command::parity);
-// Those that share a model out over ranks, whether they run it or not.
+// Subcommands with a parallel layout.
 inline constexpr CommandSet kLayoutCommands = kRunCommands | commands(Command::plan);
 
 // "a-b" -> "a_b".
 std::string with_underscores(std::string_view name);
 
-// The parts of the table, by theme; called by the constructor in this order.
+// Sections of the table, in the constructor's order.
 void add_model_options(OptionTable& table);
 void add_attention_options(OptionTable& table);
 void add_position_options(OptionTable& table);
-// YaRN's fields, which the model's positions and latent attention each have.
+// YaRN's fields, once for the model's positions and once for MLA.
 void add_yarn_options(OptionTable& table, const std::string& section,
                       YarnConfig& (*locate)(Options&), const std::string& prefix);
 void add_layout_options(OptionTable& table);

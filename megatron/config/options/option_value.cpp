@@ -37,14 +37,13 @@ struct Unwrapped<std::optional<T>> {
 template <typename Number>
 Number parse_number(std::string_view text, std::string_view subject) {
   constexpr bool whole = std::is_same_v<Number, int64_t>;
-  constexpr std::string_view expected = whole ? "a whole number" : "a number";
+  constexpr std::string_view expected = whole ? "an integer" : "a number";
   Number number{};
   std::string_view digits = text;
   if (digits.size() > 1 && digits[0] == '+' && digits[1] != '-') digits.remove_prefix(1);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
   if (error == std::errc::result_out_of_range && end == digits.data() + digits.size()) {
-    fail_value(whole ? "a whole number of at most 64 bits" : "a number that a double can hold",
-               subject, text);
+    fail_value(whole ? "a 64-bit integer" : "a number in the range of double", subject, text);
   }
   if (error != std::errc{} || end != digits.data() + digits.size()) {
     fail_value(expected, subject, text);
@@ -110,7 +109,7 @@ T read_json(const nlohmann::json& json, std::string_view subject) {
     }
     if (!json.is_number_integer() ||
         (json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX})) {
-      fail_value("a whole number", subject, json.dump());
+      fail_value("an integer", subject, json.dump());
     }
     return json.get<int64_t>();
   } else if constexpr (std::is_same_v<T, double>) {
@@ -120,7 +119,7 @@ T read_json(const nlohmann::json& json, std::string_view subject) {
     if (!json.is_string()) fail_value("the name of a data type", subject, json.dump());
     return parse_dtype(json.get_ref<const std::string&>(), subject);
   } else {
-    if (!json.is_string()) fail_value("a text", subject, json.dump());
+    if (!json.is_string()) fail_value("a string", subject, json.dump());
     return json.get<std::string>();
   }
 }
@@ -147,7 +146,7 @@ void append_numbers(std::vector<int64_t>& list, std::string_view text, std::stri
     list.push_back(parse_number<int64_t>(text.substr(begin, end - begin), subject));
     ++found;
   }
-  if (found == 0) fail_value("whole numbers, as in 7,0", subject, text);
+  if (found == 0) fail_value("integers, as in 7,0", subject, text);
 }
 
 template <typename T>

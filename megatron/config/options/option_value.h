@@ -1,5 +1,4 @@
-// A field of the options by reference, whatever its type: reading it from text or JSON and showing
-// it.
+// Type-erased references to fields of Options: parsing from text or JSON, and formatting.
 #pragma once
 
 #include <optional>
@@ -17,8 +16,8 @@
 
 namespace megatron {
 
-// A field that is an enumeration, or an optional one: its value as an index into `names`, -1 where
-// not given.
+// A field of an enumeration type, or of an optional one. Values are indices into `names`; -1 is not
+// set.
 struct EnumReference {
   void* field = nullptr;
   int (*get)(const void* field) = nullptr;
@@ -64,28 +63,28 @@ OptionValue option_value(T& field) {
   }
 }
 
-// Sets the field from the text of a flag or a YAML scalar; appends to a list (numbers may also
-// stand in one text: "7,0" or "7 0"). `subject` is how messages name it. Throws UsageError with
-// what was expected.
+// Assigns the field from the text of a flag or a YAML scalar; appends to a list. A list of numbers
+// may be one text: "7,0" or "7 0". `subject` names the field in messages. Throws UsageError if the
+// text is not valid.
 void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject);
 
 // Empties a list.
 void clear_list(const OptionValue& value);
 
-// Sets the field from JSON. Null is allowed for optional fields and lists only; a list of numbers
-// may be one number.
+// Assigns the field from JSON. Only optional fields and lists accept null. A list of numbers may be
+// one number.
 void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject);
 
 nlohmann::json to_json(const OptionValue& value);
 
-// How a value is shown to a reader: 0.1, true, rope, "a b"; a dash where nothing is given.
+// A value as text: 0.1, true, rope, "a b"; a dash if it is not set.
 std::string to_text(const OptionValue& value);
 
 bool is_bool(const OptionValue& value);
 bool is_number(const OptionValue& value);
 bool is_list(const OptionValue& value);
 
-// What a help text shows behind the flag: N, X, TEXT, or the choices a|b|c.
+// Placeholder of the value in help texts: N, X, TEXT, or the choices a|b|c.
 std::string type_hint(const OptionValue& value);
 
 }  // namespace megatron

@@ -1,5 +1,4 @@
-// Everything that a command line or a YAML file can set. The defaults are the initial values here;
-// names, help and units are in option_table.h.
+// All options of the program. Defaults are the initial values; option_table.h has names and help.
 #pragma once
 
 #include <string>
@@ -16,9 +15,9 @@ namespace megatron {
 struct GenerationConfig {
   std::string prompt;
   int64_t max_new_tokens = 64;
-  double temperature = 1.0;  // 0: greedy
-  int64_t top_k = 0;         // 0: all
-  double top_p = 0.0;        // 0: all
+  double temperature = 1.0;  // 0: greedy decoding
+  int64_t top_k = 0;         // 0: all tokens
+  double top_p = 0.0;        // 0: all tokens
   int64_t num_samples = 1;
 };
 
@@ -29,17 +28,17 @@ struct BenchConfig {
 
 struct ParityConfig {
   std::string case_file;   // <case>.json, with <case>.safetensors beside it
-  double tolerance = 1.0;  // scales every bound
-  std::string json;        // where to write what was compared
+  double tolerance = 1.0;  // factor on every bound
+  std::string json;        // output file of the comparison
 };
 
 struct PreprocessConfig {
-  std::vector<std::string> input;  // text (one document a file) or .jsonl (one document a line)
+  std::vector<std::string> input;  // text (a document per file) or .jsonl (a document per line)
   std::string output_prefix;       // of .bin and .idx
   std::vector<std::string> json_keys = {"text"};
   int64_t workers = 1;
   bool append_eod = false;
-  std::string document_start;  // plain text: lines that open a document
+  std::string document_start;  // regular expression for the first lines of documents
   bool statistics = false;
 };
 
@@ -48,8 +47,8 @@ struct TokenizeConfig {
 };
 
 struct PlanConfig {
-  std::optional<int64_t> world_size;  // tensor x pipeline x context parallel where not given
-  std::string draw_schedule;          // the SVG file to write
+  std::optional<int64_t> world_size;  // default: TP x PP x CP
+  std::string draw_schedule;          // SVG file
 };
 
 struct InspectConfig {
@@ -62,7 +61,7 @@ struct OptionListConfig {
 };
 
 struct Options {
-  std::string config_file;  // the YAML file that was read
+  std::string config_file;  // YAML file
   GPTModelConfig model;
   OptimizerConfig optimizer;
   DistributedDataParallelConfig ddp;

@@ -31,7 +31,7 @@ std::vector<std::string> wrap(const std::string& text, size_t width) {
   return lines;
 }
 
-// "  left      right, wrapped"; a long left part gets a line of its own.
+// "  left      right" with the right column wrapped. A long left column gets its own line.
 std::string two_columns(const std::string& left, const std::string& right, int column, int width) {
   std::string result = "  " + left;
   const auto indent = static_cast<size_t>(column);
@@ -52,8 +52,7 @@ std::string hint_of(const Option& option, Options& options) {
   return type_hint(option.value(options));
 }
 
-// The default as a reader of the flag sees it: for a flag that turns a field off, "off" where that
-// is on.
+// The default of the flag: "off" for an inverted flag whose field is true.
 std::string default_of(const Option& option, Options& options, CommandSet shown) {
   if (option.is_shorthand()) return "off";
   const OptionValue value = option.value(options);
@@ -85,7 +84,7 @@ std::string option_help(const Option& option, Options& options, CommandSet shown
   return two_columns(left, fmt::format("{} [{}]", option.help, notes), kHelpColumn, width);
 }
 
-// The sections in the order of the table, each once.
+// Sections in the order of the table, without duplicates.
 std::vector<std::string> sections_of(CommandSet taken_by) {
   std::vector<std::string> sections;
   for (const Option& option : option_table().options()) {
@@ -134,15 +133,15 @@ std::string escape_cell(std::string text) {
 std::string program_help(int width) {
   width = usable_width(width);
   std::string result = "Usage: megatron SUBCOMMAND [flags]\n\n";
-  result += "Trains and runs GPT models over tensor, pipeline and data parallel ranks.\n\n";
+  result += "Trains and runs GPT models with tensor, pipeline, context and data parallelism.\n\n";
   result += "Subcommands\n";
   for (const Command command : kCommands) {
     result += two_columns(std::string(command_name(command)), std::string(command_summary(command)),
                           /*column=*/14, width);
   }
   result += "\nFlags\n";
-  result += two_columns("--help", "This text; behind a subcommand, its flags", 14, width);
-  result += two_columns("--version", "The program's and libtorch's version", 14, width);
+  result += two_columns("--help", "Show this help; after a subcommand, its flags", 14, width);
+  result += two_columns("--version", "Show the versions of the program and of libtorch", 14, width);
   return result;
 }
 
@@ -164,22 +163,21 @@ std::string options_markdown() {
   Options defaults;
   std::string page =
       "# Options\n\n"
-      "Made from the table of options by `megatron options --markdown > docs/options.md`; a test "
-      "keeps it in step.\n\n"
-      "Flags are given as `--flag value` or `--flag=value`; one that turns something on also takes "
-      "`=true` and `=false`. A YAML file (`--config FILE`) holds the same names without the dashes "
-      "in front, or the field's name, alone or in sections named as those below (`learning_rate`), "
-      "which only "
-      "group: any of them may hold any option. Flags override the file. A field that a flag turns "
-      "off is "
-      "true by default, and `false` in a file is the same as the flag.\n\n"
-      "| subcommand | what it does |\n|---|---|\n";
+      "Generated from the option table by `megatron options --markdown > docs/options.md`; a test "
+      "compares the two.\n\n"
+      "Syntax: `--flag value` or `--flag=value`. A switch also accepts `=true` and `=false`. A "
+      "YAML "
+      "file (`--config FILE`) holds the same names without leading dashes, or the field names. "
+      "Sections named as below (`learning_rate`) may group them; any section may hold any option. "
+      "Flags override the file. The field of an inverted flag is true by default, and `false` in a "
+      "file is the same as the flag.\n\n"
+      "| subcommand | description |\n|---|---|\n";
   for (const Command command : kCommands) {
     page += fmt::format("| `{}` | {} |\n", command_name(command), command_summary(command));
   }
   for (const auto& section : sections_of(~CommandSet{0})) {
     page += fmt::format(
-        "\n## {}\n\n| flag | field | value | default | unit | what it is | of |\n"
+        "\n## {}\n\n| flag | field | value | default | unit | description | subcommands |\n"
         "|---|---|---|---|---|---|---|\n",
         section);
     for (const Option& option : option_table().options()) {
@@ -188,7 +186,7 @@ std::string options_markdown() {
       page +=
           fmt::format("| `{}` | {} | {} | {} | {} | {} | {} |\n", flag_names(option),
                       option.is_shorthand() ? "" : "`" + option.field + "`", escape_cell(hint),
-                      option.inverted ? "off; the field: true"
+                      option.inverted ? "off; field: true"
                                       : escape_cell(default_of(option, defaults, ~CommandSet{0})),
                       option.unit, escape_cell(option.help), command_list(option.taken_by));
     }

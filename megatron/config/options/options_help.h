@@ -1,4 +1,4 @@
-// What --help prints, and the page docs/options.md, made from the table of options.
+// Help texts and docs/options.md, generated from the option table.
 #pragma once
 
 #include <string>
@@ -7,13 +7,13 @@
 
 namespace megatron {
 
-// The program's help: its subcommands with a line each. `width` is the terminal's, in columns.
+// Help of the program: its subcommands. `width` is the terminal width in columns.
 std::string program_help(int width);
 
-// A subcommand's help: its flags by section, with type or choices, help, unit and default.
+// Help of a subcommand: its flags by section, with type, help, unit and default.
 std::string command_help(Command command, int width);
 
-// Every option of the program in that form.
+// All options in the same form.
 std::string all_options_help(int width);
 
 // The page docs/options.md.

@@ -16,7 +16,7 @@
 namespace megatron {
 namespace {
 
-// Reads only: the table's accessors take a mutable reference because they also serve for writing.
+// The table's accessors take a mutable reference because they are also used to assign.
 OptionValue value_in(const Option& option, const Options& options) {
   return option.value(const_cast<Options&>(options));
 }
@@ -26,18 +26,17 @@ const Options& default_options() {
   return options;
 }
 
-// What Megatron can vary and this version cannot.
+// Megatron's fields with one supported value.
 const std::vector<std::pair<std::string, nlohmann::json>>& fixed_fields() {
   static const std::vector<std::pair<std::string, nlohmann::json>> fields = {
       {"attention_softmax_in_fp32", true}, {"fp16", false},
       {"moe_ffn_hidden_size", nullptr},    {"moe_router_pre_softmax", false},
-      {"overlap_grad_reduce", false},      {"overlap_param_gather", false},
-      {"perform_initialization", true},    {"use_distributed_optimizer", false},
+      {"perform_initialization", true},
   };
   return fields;
 }
 
-// Fields that C++ sets, and cases of other systems; no flag does.
+// Fields without a flag, for C++ and parity cases.
 bool* field_without_flag(Options& options, std::string_view field) {
   if (field == "parallel_output") return &options.model.parallel_output;
   if (field == "scatter_embedding_sequence_parallel")
@@ -45,8 +44,7 @@ bool* field_without_flag(Options& options, std::string_view field) {
   return nullptr;
 }
 
-// With what follows from other fields written out, so that 'not given' and its meaning compare as
-// equal.
+// Sets optional fields to their defaults, so that they compare equal to explicit values.
 Options with_derived_fields(Options options) {
   GPTModelConfig& model = options.model;
   TransformerConfig& transformer = model.transformer;
@@ -55,10 +53,20 @@ Options with_derived_fields(Options options) {
     transformer.kv_channels = transformer.head_dim();
   }
   transformer.ffn_hidden_size = transformer.ffn_size();
-  // The table of learned positions is part of the weights; without one this is only a bound.
+  // Only learned positions have a weight of this size.
   const bool learned = model.position_embedding_type == PositionEmbeddingType::learned_absolute;
   model.max_position_embeddings = learned ? model.max_sequence_length() : 0;
   return options;
+}
+
+// RoPE and YaRN have the same weights; other kinds of positions do not.
+bool changes_context_only(const Option& option, const Options& left, const Options& right) {
+  if (option.name() != "position_embedding_type") return option.extends_context;
+  const auto is_rotary = [](const Options& options) {
+    return options.model.position_embedding_type == PositionEmbeddingType::rope ||
+           options.model.position_embedding_type == PositionEmbeddingType::yarn;
+  };
+  return is_rotary(left) && is_rotary(right);
 }
 
 void set_value(Options& options, const Option& option, const nlohmann::json& value) {
@@ -76,7 +84,7 @@ void set_value(Options& options, const Option& option, const nlohmann::json& val
   set_from_json(option.value(options), value, option.name());
 }
 
-// What ranks must agree in. Of a path only whether it is given.
+// The fields that ranks must agree on. For paths: whether they are given.
 nlohmann::json shared_options(const Options& options) {
   nlohmann::json json = nlohmann::json::object();
   for (const Option& option : option_table().options()) {
@@ -121,12 +129,18 @@ void set_field(Options& options, std::string_view field, const nlohmann::json& v
   for (const auto& [name, only] : fixed_fields()) {
     if (name != field) continue;
     check(value.is_null() || value == only,
-          "Expected {} to be {}, but got {}; this version has no other", field, only.dump(),
-          value.dump());
+          "Expected {} to be {}, but got {}; this version supports no other value", field,
+          only.dump(), value.dump());
     return;
   }
-  fail("Expected a field that this version supports, but got '{}'; the nearest is {}", field,
+  fail("Expected a supported field, but got '{}'; the nearest is {}", field,
        nearest_name(field, option_table().fields()));
+}
+
+std::vector<std::string> fixed_field_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : fixed_fields()) names.push_back(name);
+  return names;
 }
 
 std::vector<std::pair<std::string, std::string>> differences_from_default(const Options& options,
@@ -141,22 +155,25 @@ std::vector<std::pair<std::string, std::string>> differences_from_default(const 
   return result;
 }
 
-std::vector<FieldDifference> architecture_differences(const Options& left, const Options& right) {
-  std::vector<FieldDifference> result;
+std::vector<ArchitectureDifference> architecture_differences(const Options& left,
+                                                             const Options& right) {
+  std::vector<ArchitectureDifference> result;
   const Options left_derived = with_derived_fields(left);
   const Options right_derived = with_derived_fields(right);
   for (const Option& option : option_table().options()) {
     if (option.is_shorthand() || !option.architecture) continue;
     const OptionValue a = value_in(option, left_derived);
     const OptionValue b = value_in(option, right_derived);
-    if (to_json(a) != to_json(b)) result.push_back({option.name(), to_text(a), to_text(b)});
+    if (to_json(a) == to_json(b)) continue;
+    result.push_back(
+        {{option.name(), to_text(a), to_text(b)}, changes_context_only(option, left, right)});
   }
   return result;
 }
 
 std::vector<FieldDifference> training_differences(const Options& left, const Options& right) {
-  // These end or watch a run, or say where it goes on from; the fingerprint of a checkpoint knows
-  // the layout's sizes, and that of the tokenizer its files.
+  // These do not change the numerics. The checkpoint's fingerprint covers the layout, and the
+  // tokenizer's fingerprint its files.
   static const std::set<std::string> irrelevant = {
       "eval_interval", "eval_iters",    "exit_interval", "exit_duration_in_mins",
       "finetune",      "no_load_optim", "data_path",     "check_for_nan_in_loss"};
@@ -168,7 +185,7 @@ std::vector<FieldDifference> training_differences(const Options& left, const Opt
         option.section == "Tokenizer") {
       continue;
     }
-    // The run's length matters where the learning rate's decay ends with it.
+    // By default the learning rate decays until train_iters.
     if (option.name() == "train_iters" &&
         (right.optimizer.lr_decay_iters ||
          right.optimizer.lr_decay_style == LrDecayStyle::constant)) {
@@ -205,7 +222,7 @@ std::vector<FieldDifference> shared_options_differences(std::string_view left,
 uint64_t options_hash(const Options& options) {
   const nlohmann::json defaults = shared_options(default_options());
   const nlohmann::json shared = shared_options(options);
-  nlohmann::json json = nlohmann::json::object();  // keeps its keys in order
+  nlohmann::json json = nlohmann::json::object();  // sorted by key
   for (const auto& [name, value] : shared.items()) {
     if (value != defaults.at(name)) json[name] = value;
   }

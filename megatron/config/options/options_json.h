@@ -1,4 +1,4 @@
-// Options as JSON by Megatron's field names, what differs from the defaults, and a hash.
+// Options as JSON with Megatron's field names; differences between options; a hash.
 #pragma once
 
 #include <cstdint>
@@ -16,21 +16,22 @@ namespace megatron {
 
 inline constexpr CommandSet kAllCommands = ~CommandSet{0};
 
-// One flat object: every field that one of the subcommands takes; null where an optional one is not
-// given.
+// A flat object with every field of the subcommands; null for optional fields that are not set.
 nlohmann::json to_json(const Options& options, CommandSet taken_by = kAllCommands);
 
-// The options that such an object holds; what it leaves out keeps its default. Throws Error for a
-// field that is unknown (naming the nearest) or of another type.
+// Fields that the object lacks keep their defaults. Throws Error for an unknown field (with the
+// nearest name) or a value of another type.
 Options from_json(const nlohmann::json& json);
 
-// Sets one field by its name in Megatron's Python configuration; null means the default. Fields of
-// Megatron's that have one possible value here (attention_softmax_in_fp32, ...) are accepted with
-// that value. Throws Error that names the field where it is unknown or its value is not one that
-// works here.
+// Assigns a field by its name in Megatron's Python configuration; null means the default. Fields of
+// Megatron with one possible value here (attention_softmax_in_fp32, ...) accept that value. Throws
+// Error for an unknown field or an unsupported value.
 void set_field(Options& options, std::string_view field, const nlohmann::json& value);
 
-// Field names and values, as text, of what a subcommand takes and is not at its default.
+// Names of the fields with one possible value.
+std::vector<std::string> fixed_field_names();
+
+// Names and values of the subcommands' fields that differ from the default.
 std::vector<std::pair<std::string, std::string>> differences_from_default(
     const Options& options, CommandSet taken_by = kAllCommands);
 
@@ -39,23 +40,27 @@ struct FieldDifference {
   std::string left;
   std::string right;
 };
-// Where two sets of options disagree about what the weights are (layers, widths, positions, ...).
-std::vector<FieldDifference> architecture_differences(const Options& left, const Options& right);
 
-// Where two runs of one model disagree about what changes the numbers of training: seed, precision,
-// batches, learning rate, ... The layout is not among it.
+struct ArchitectureDifference : FieldDifference {
+  bool extends_context = false;  // accepted with --finetune
+};
+// Differences in the architecture: layers, sizes, positions, ...
+std::vector<ArchitectureDifference> architecture_differences(const Options& left,
+                                                             const Options& right);
+
+// Differences that change training numerics: seed, precision, batch sizes, learning rate, ... The
+// parallel layout is not compared.
 std::vector<FieldDifference> training_differences(const Options& left, const Options& right);
 
-// All that goes into options_hash, at its default or not, as one flat object in a text.
+// JSON text of all fields that options_hash covers.
 std::string shared_options_text(const Options& options);
 
-// Where two such texts disagree: flags and values. Texts of another build may have other fields,
-// whose value is then "none".
+// Differences between two such texts. A field that one text lacks has the value "none".
 std::vector<FieldDifference> shared_options_differences(std::string_view left,
                                                         std::string_view right);
 
-// XXH64 of what is not at its default, as far as ranks must agree in it (RankAgreement): equal on
-// every rank of a world, or the ranks do not run the same thing.
+// XXH64 of the fields that differ from the default and that ranks must agree on (RankAgreement).
+// All ranks of a world must have the same hash.
 uint64_t options_hash(const Options& options);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// The table's part about positions: learned, rotary and its rescalings.
+// Options of position embeddings.
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -18,49 +18,55 @@ void add_rotary(OptionTable& table) {
   const auto positions =
       table.group("Positions", kModelCommands, &positions_of, {.architecture = true});
   using M = GPTModelConfig;
-  positions.add(&M::position_embedding_type,
-                {.flag = "position-embedding-type", .help = "How positions enter the model"});
+  positions.add(&M::position_embedding_type, {.flag = "position-embedding-type",
+                                              .help = "Type of position embedding",
+                                              .extends_context = true});
   positions.shorthand({.flag = "use-rotary-position-embeddings",
-                       .help = "The same as --position-embedding-type rope",
+                       .help = "Same as --position-embedding-type rope",
                        .sets = {{"position_embedding_type", "rope"}}});
   positions.add(&M::max_position_embeddings,
                 {.flag = "max-position-embeddings",
-                 .help = "Rows of the learned position embedding; other positions have no "
-                         "such bound",
+                 .help = "Rows of the learned position embedding; other types have no maximum",
                  .unit = "positions",
                  .otherwise = "the sequence length",
                  .field_aliases = {"max_sequence_length"}});
   positions.add(&M::rotary_percent, {.flag = "rotary-percent",
-                                     .help = "Share of a head's features that is rotated",
+                                     .help = "Fraction of the head dimension that is rotated",
                                      .unit = "fraction"});
-  positions.add(
-      &M::rotary_base,
-      {.flag = "rotary-base", .help = "Base of the rotary frequencies (theta)", .unit = "factor"});
+  positions.add(&M::rotary_base, {.flag = "rotary-base",
+                                  .help = "Base of the rotary frequencies (theta)",
+                                  .unit = "factor",
+                                  .extends_context = true});
   positions.add(&M::seq_len_interpolation_factor,
                 {.flag = "rotary-seq-len-interpolation-factor",
-                 .help = "Divides the positions, to stretch a trained context",
+                 .help = "Divide positions by this factor to extend the context",
                  .unit = "factor",
                  .field = "seq_len_interpolation_factor",
-                 .otherwise = "1"});
+                 .otherwise = "1",
+                 .extends_context = true});
   positions.add(&M::rope_scaling, {.flag = "use-rope-scaling",
-                                   .help = "Rescale the rotary frequencies as Llama 3.1 does",
-                                   .field = "rope_scaling"});
-  positions.add(
-      &M::rope_scaling_factor,
-      {.flag = "rope-scaling-factor", .help = "Factor of that rescaling", .unit = "factor"});
+                                   .help = "Scale the rotary frequencies as Llama 3.1 does",
+                                   .field = "rope_scaling",
+                                   .extends_context = true});
+  positions.add(&M::rope_scaling_factor, {.flag = "rope-scaling-factor",
+                                          .help = "Factor of --use-rope-scaling",
+                                          .unit = "factor",
+                                          .extends_context = true});
   const auto rotary = table.group("Positions", kModelCommands, &rotary_of, {.architecture = true});
   rotary.add(&TransformerConfig::rotary_interleaved,
              {.flag = "rotary-interleaved",
-              .help = "Rotate neighbouring features, not the two halves of a head"});
+              .help = "Rotate adjacent features instead of the two halves of a head"});
   rotary.add(&TransformerConfig::mrope_section,
              {.flag = "mrope-section",
-              .help = "With mrope: how many frequencies follow time, height and width",
+              .help = "With mrope: number of frequencies for time, height and width",
               .unit = "frequencies"});
-  rotary.add(&TransformerConfig::no_rope_freq,
-             {.flag = "no-rope-freq",
-              .help = "Every such layer goes without rotary positions; or a 0 or 1 (without) by "
-                      "layer",
-              .unit = "layers"});
+  rotary.add(
+      &TransformerConfig::no_rope_freq,
+      {.flag = "no-rope-freq",
+       .help =
+           "Layers without rotary embedding: every Nth; or one entry per layer, 1 (without) or 0 "
+           "(with)",
+       .unit = "layers"});
 }
 
 }  // namespace
@@ -68,31 +74,36 @@ void add_rotary(OptionTable& table) {
 void add_yarn_options(OptionTable& table, const std::string& section,
                       YarnConfig& (*locate)(Options&), const std::string& prefix) {
   using Y = YarnConfig;
-  const auto yarn = table.group(section, kModelCommands, locate, {.architecture = true});
+  const auto yarn =
+      table.group(section, kModelCommands, locate, {.architecture = true, .extends_context = true});
   yarn.add(&Y::rotary_scaling_factor, {.flag = prefix + "rotary-scaling-factor",
-                                       .help = "With YaRN: how many times longer the context gets",
+                                       .help = "YaRN: context extension factor",
                                        .unit = "factor"});
   yarn.add(&Y::original_max_position_embeddings,
            {.flag = prefix + "original-max-position-embeddings",
-            .help = "The context before that",
+            .help = "YaRN: context length before the extension",
             .unit = "positions"});
-  yarn.add(&Y::beta_fast, {.flag = prefix + "beta-fast",
-                           .help = "Frequencies with more turns in that context are kept",
-                           .unit = "turns"});
-  yarn.add(&Y::beta_slow, {.flag = prefix + "beta-slow",
-                           .help = "Frequencies with fewer turns are interpolated",
-                           .unit = "turns"});
-  yarn.add(&Y::mscale, {.flag = prefix + "mscale",
-                        .help = "Growth of the rotated features with the logarithm of the factor",
-                        .unit = "factor"});
+  yarn.add(
+      &Y::beta_fast,
+      {.flag = prefix + "beta-fast",
+       .help = "YaRN: frequencies with more rotations than this over the original context are kept",
+       .unit = "rotations"});
+  yarn.add(&Y::beta_slow,
+           {.flag = prefix + "beta-slow",
+            .help = "YaRN: frequencies with fewer rotations than this are interpolated",
+            .unit = "rotations"});
+  yarn.add(&Y::mscale,
+           {.flag = prefix + "mscale",
+            .help = "YaRN: scale of the rotated features, as a factor of log(extension factor)",
+            .unit = "factor"});
   yarn.add(&Y::mscale_all_dim,
            {.flag = prefix + "mscale-all-dim",
-            .help = "The part of that growth that is divided out again; with latent attention all "
-                    "scores grow by it",
+            .help = "YaRN: part of --" + prefix +
+                    "mscale that is divided out again; with MLA it scales all attention scores",
             .unit = "factor"});
   yarn.add(&Y::correction_range_round_to_int,
            {.flag = "no-" + prefix + "correction-range-round-to-int",
-            .help = "Do not round the range of frequencies between kept and interpolated",
+            .help = "YaRN: do not round the range of interpolated frequencies",
             .field = with_underscores(prefix) + "correction_range_round_to_int",
             .inverted = true});
 }

@@ -1,5 +1,4 @@
-// The table's part about the other subcommands: generation, benchmark, parity, datasets,
-// inspection.
+// Options of generation, datasets, benchmarks, parity, inspection and the option list.
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -39,92 +38,99 @@ OptionListConfig& option_list_of(Options& options) {
 void add_generation(OptionTable& table) {
   using G = GenerationConfig;
   const auto group = table.group("Generation", kGenerate, &generation_of);
-  group.add(&G::prompt, {.flag = "prompt", .help = "Text to go on from", .otherwise = "none"});
+  group.add(&G::prompt, {.flag = "prompt", .help = "Text to continue", .otherwise = "none"});
   group.add(&G::max_new_tokens, {.flag = "max-new-tokens",
-                                 .help = "Length of what is generated",
+                                 .help = "Maximum number of generated tokens",
                                  .unit = "tokens",
                                  .flag_aliases = {"num-tokens-to-generate"}});
   group.add(&G::temperature, {.flag = "temperature",
-                              .help = "Divides the logits; 0 always takes the likeliest token",
+                              .help = "Sampling temperature; 0 is greedy decoding",
                               .unit = "factor"});
   group.shorthand(
-      {.flag = "greedy", .help = "The same as --temperature 0", .sets = {{"temperature", "0"}}});
+      {.flag = "greedy", .help = "Same as --temperature 0", .sets = {{"temperature", "0"}}});
   group.add(&G::top_k, {.flag = "top-k",
-                        .help = "Draw from the likeliest tokens only; 0 from all",
+                        .help = "Sample from the k most likely tokens; 0 for all",
                         .unit = "tokens"});
-  group.add(&G::top_p, {.flag = "top-p",
-                        .help = "Draw from the likeliest tokens of this total probability; 0 from "
-                                "all",
-                        .unit = "probability"});
+  group.add(&G::top_p,
+            {.flag = "top-p",
+             .help = "Sample from the most likely tokens with this total probability; 0 for all",
+             .unit = "probability"});
   group.add(&G::num_samples,
-            {.flag = "num-samples", .help = "Texts to generate", .unit = "samples"});
+            {.flag = "num-samples", .help = "Number of texts to generate", .unit = "samples"});
 }
 
 void add_datasets(OptionTable& table) {
   using P = PreprocessConfig;
   const auto group = table.group("Dataset", kPreprocess, &preprocess_of);
-  group.add(&P::input, {.flag = "input",
-                        .help = "Files to read: .jsonl holds one document a line, others are one "
-                                "document each",
-                        .required_by = kPreprocess});
-  group.add(&P::output_prefix, {.flag = "output-prefix",
-                                .help = "The files to write are PREFIX_KEY_document.bin and .idx",
-                                .required_by = kPreprocess});
+  group.add(&P::input,
+            {.flag = "input",
+             .help = "Input files: .jsonl with one document per line, others are one document each",
+             .required_by = kPreprocess});
+  group.add(&P::output_prefix,
+            {.flag = "output-prefix",
+             .help = "Prefix of the output files PREFIX_KEY_document.bin and .idx",
+             .required_by = kPreprocess});
   group.add(&P::json_keys,
-            {.flag = "json-keys", .help = "Keys of a JSON line whose texts are taken"});
-  group.add(&P::workers, {.flag = "workers", .help = "Threads that tokenize", .unit = "threads"});
+            {.flag = "json-keys", .help = "Keys of the JSON lines whose text is tokenized"});
+  group.add(&P::workers, {.flag = "workers", .help = "Tokenizer threads", .unit = "threads"});
   group.add(&P::append_eod,
-            {.flag = "append-eod", .help = "End every document with the end-of-document token"});
-  group.add(&P::document_start,
-            {.flag = "document-start",
-             .help = "Regular expression for the lines of a text file that open a document",
-             .otherwise = "one document a file"});
+            {.flag = "append-eod", .help = "Append the end-of-document token to every document"});
+  group.add(
+      &P::document_start,
+      {.flag = "document-start",
+       .help =
+           "Regular expression that matches the lines of a text file at which a document starts",
+       .otherwise = "one document per file"});
   group.add(
       &P::statistics,
       {.flag = "statistics",
-       .help = "Count tokens and pairs of them in 95% of the documents, and print how well that "
-               "predicts the rest; holds all tokens in memory"});
+       .help = "Print how well unigram and bigram counts of 95% of the documents predict the rest; "
+               "keeps all tokens in memory"});
 
   const auto tokenize = table.group("Tokenizing", commands(Command::tokenize), &tokenize_of);
   tokenize.add(&TokenizeConfig::decode,
-               {.flag = "decode", .help = "From token ids on standard input to text"});
+               {.flag = "decode", .help = "Convert token ids on standard input to text"});
 }
 
 void add_checks(OptionTable& table) {
   const auto bench = table.group("Benchmark", kBench, &bench_of);
-  bench.add(&BenchConfig::steps, {.flag = "steps", .help = "Steps to measure", .unit = "steps"});
+  bench.add(&BenchConfig::steps, {.flag = "steps", .help = "Measured steps", .unit = "steps"});
   bench.add(&BenchConfig::warmup_steps,
-            {.flag = "warmup-steps", .help = "Steps before that, not measured", .unit = "steps"});
+            {.flag = "warmup-steps", .help = "Steps before the measurement", .unit = "steps"});
 
   using P = ParityConfig;
   const auto parity = table.group("Parity", kParity, &parity_of);
-  parity.add(&P::case_file, {.flag = "case-file",
-                             .help = "The case: a JSON file with a .safetensors file beside it",
-                             .positional = true,
-                             .required_by = kParity});
+  parity.add(&P::case_file,
+             {.flag = "case-file",
+              .help = "Case to compare with: a JSON file with a .safetensors file of the same name",
+              .positional = true,
+              .required_by = kParity});
   parity.add(&P::tolerance,
-             {.flag = "tolerance", .help = "Multiplies every bound", .unit = "factor"});
+             {.flag = "tolerance", .help = "Factor on every bound", .unit = "factor"});
   const auto output =
       table.group("Output", commands(Command::parity, Command::inspect), &parity_of);
   output.add(&P::json, {.flag = "json",
-                        .help = "File for the result as one JSON object; - is standard output",
+                        .help = "File for the result as a JSON object; - for standard output",
                         .otherwise = "none"});
 
   const auto inspect = table.group("Inspection", kInspect, &inspect_of);
-  inspect.add(&InspectConfig::checkpoint,
-              {.flag = "checkpoint",
-               .help = "Folder of a checkpoint, or of several with the tracker of the latest, or a "
-                       ".safetensors file",
-               .positional = true,
-               .required_by = kInspect});
+  inspect.add(
+      &InspectConfig::checkpoint,
+      {.flag = "checkpoint",
+       .help = "Checkpoint directory, directory of several checkpoints (the tracker names the "
+               "latest), or .safetensors file",
+       .positional = true,
+       .required_by = kInspect});
 
   const auto list = table.group("List", commands(Command::options), &option_list_of);
   list.add(&OptionListConfig::markdown,
-           {.flag = "markdown", .help = "As the page docs/options.md"});
-  list.add(&OptionListConfig::megatron_lm_flags,
-           {.flag = "megatron-lm-flags",
-            .help = "Flags of Megatron-LM that are not here and what to do about each, as in "
-                    "docs/from_megatron_lm.md"});
+           {.flag = "markdown", .help = "Print the page docs/options.md"});
+  list.add(
+      &OptionListConfig::megatron_lm_flags,
+      {.flag = "megatron-lm-flags",
+       .help =
+           "Print the flags of Megatron-LM that are not options here, and their replacements, as "
+           "in docs/from_megatron_lm.md"});
 }
 
 }  // namespace
@@ -139,7 +145,7 @@ void add_tool_options(OptionTable& table) {
                            Command::plan, Command::preprocess, Command::tokenize),
                   &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
   file.add(&Options::config_file, {.flag = "config",
-                                   .help = "YAML file of options; flags override it",
+                                   .help = "YAML file with options; flags override it",
                                    .field = "config_file",
                                    .otherwise = "none",
                                    .flag_aliases = {"yaml-cfg"}});

@@ -16,12 +16,12 @@ namespace {
 
 constexpr std::string_view kPage = "docs/from_megatron_lm.md";
 
-enum class Verdict { leave_out, use_instead, absent, of_others, unknown };
+enum class Remedy { leave_out, use_instead, absent, of_others, unknown };
 
 struct Answer {
-  Verdict verdict = Verdict::unknown;
-  std::string text;    // what Megatron-LM's table says, or which subcommands take it
-  bool listed = true;  // by Megatron-LM's table
+  Remedy remedy = Remedy::unknown;
+  std::string text;    // from the table of Megatron-LM's flags, or the subcommands that accept it
+  bool listed = true;  // in the table of Megatron-LM's flags
 };
 
 const Option* option_of(const std::string& name) {
@@ -32,31 +32,33 @@ const Option* option_of(const std::string& name) {
 Answer answer_to(Command command, const std::string& name) {
   const Option* option = option_of(name);
   if (option != nullptr && !contains(option->taken_by, command))
-    return {Verdict::of_others, command_list(option->taken_by), false};
+    return {Remedy::of_others, command_list(option->taken_by), false};
   if (const auto flag = find_megatron_lm_flag(name)) {
-    constexpr std::array kVerdicts = {Verdict::leave_out, Verdict::use_instead, Verdict::absent};
-    return {kVerdicts[static_cast<size_t>(flag->fate)], std::string(flag->text)};
+    constexpr std::array kRemedies = {Remedy::leave_out, Remedy::use_instead, Remedy::absent};
+    return {kRemedies[static_cast<size_t>(flag->fate)], std::string(flag->text)};
   }
-  return {Verdict::unknown, "", false};
+  return {Remedy::unknown, "", false};
 }
 
 std::string about_one(Command command, const OptionWording& wording, const UnknownOption& unknown) {
   const Answer answer = answer_to(command, unknown.name);
   const std::string lead = fmt::format("Expected {}, but got {}", wording.one, unknown.shown);
-  switch (answer.verdict) {
-    case Verdict::leave_out:
-      return fmt::format("{}, which is Megatron-LM's; leave it out: {} ({} lists such flags)", lead,
+  switch (answer.remedy) {
+    case Remedy::leave_out:
+      return fmt::format("{}, a flag of Megatron-LM; leave it out: {} ({} lists such flags)", lead,
                          answer.text, kPage);
-    case Verdict::use_instead:
-      return fmt::format("{}, which is Megatron-LM's; use {} ({} lists such flags)", lead,
+    case Remedy::use_instead:
+      return fmt::format("{}, a flag of Megatron-LM; use {} ({} lists such flags)", lead,
                          answer.text, kPage);
-    case Verdict::absent:
-      return fmt::format("{}, which is Megatron-LM's and not in this version ({}); {} says what is",
-                         lead, answer.text, kPage);
-    case Verdict::of_others:
-      return fmt::format("Expected {} of megatron {}, but got {}, which is one of: {}",
+    case Remedy::absent:
+      return fmt::format(
+          "{}, a flag of Megatron-LM that is not supported in this version ({}); {} lists such "
+          "flags",
+          lead, answer.text, kPage);
+    case Remedy::of_others:
+      return fmt::format("Expected {} of megatron {}, but got {}, which belongs to: {}",
                          wording.noun, command_name(command), unknown.shown, answer.text);
-    case Verdict::unknown:
+    case Remedy::unknown:
       break;
   }
   return lead + (unknown.nearest.empty()
@@ -64,11 +66,11 @@ std::string about_one(Command command, const OptionWording& wording, const Unkno
                      : unknown.nearest);
 }
 
-// What is said of one within its group.
+// The text for one option within its group.
 std::string detail_of(const Answer& answer, const UnknownOption& unknown) {
-  if (answer.verdict == Verdict::use_instead) return "use " + answer.text;
-  if (answer.verdict == Verdict::of_others) return "one of: " + answer.text;
-  if (answer.verdict != Verdict::unknown) return answer.text;
+  if (answer.remedy == Remedy::use_instead) return "use " + answer.text;
+  if (answer.remedy == Remedy::of_others) return "belongs to: " + answer.text;
+  if (answer.remedy != Remedy::unknown) return answer.text;
   return unknown.nearest.empty() ? "" : unknown.nearest.substr(2);  // without "; "
 }
 
@@ -80,8 +82,7 @@ void refuse_unknown_options(Command command, const OptionWording& wording,
   if (unknown.size() == 1)
     throw UsageError(wording.where + about_one(command, wording, unknown.front()));
   constexpr std::array<std::string_view, 5> kGroups = {
-      "leave out (always so here, or nothing to set)", "use another instead", "not in this version",
-      "of other subcommands", "unknown"};
+      "leave out", "replace", "not supported in this version", "of other subcommands", "unknown"};
   size_t width = 0;
   for (const UnknownOption& one : unknown) width = std::max(width, one.shown.size());
   std::string details, summary;
@@ -91,13 +92,13 @@ void refuse_unknown_options(Command command, const OptionWording& wording,
     std::string lines;
     for (const UnknownOption& one : unknown) {
       const Answer answer = answer_to(command, one.name);
-      if (static_cast<size_t>(answer.verdict) != group) continue;
+      if (static_cast<size_t>(answer.remedy) != group) continue;
       const std::string detail = detail_of(answer, one);
       listed |= answer.listed;
       lines += detail.empty() ? fmt::format("  {}\n", one.shown)
                               : fmt::format("  {:<{}}  {}\n", one.shown, width, detail);
-      const bool says_what = answer.verdict == Verdict::use_instead ||
-                             (answer.verdict == Verdict::unknown && !detail.empty());
+      const bool says_what = answer.remedy == Remedy::use_instead ||
+                             (answer.remedy == Remedy::unknown && !detail.empty());
       names.push_back(says_what ? fmt::format("{} ({})", one.shown, detail) : one.shown);
     }
     if (names.empty()) continue;

@@ -1,5 +1,4 @@
-// What is said about flags and keys that a subcommand does not take: all of them at once, by what
-// to do about each.
+// Errors for flags and keys that a subcommand does not accept, grouped by remedy.
 #pragma once
 
 #include <string>
@@ -11,21 +10,21 @@
 namespace megatron {
 
 struct UnknownOption {
-  std::string name;     // of the flag with its dashes, or of the key
-  std::string shown;    // how messages name it
-  std::string nearest;  // a hint as of nearest_hint(), or empty
+  std::string name;     // flag with dashes, or key
+  std::string shown;    // name in messages
+  std::string nearest;  // nearest_hint() or empty
 };
 
-// How messages name what they are about.
+// Wording of the messages.
 struct OptionWording {
   std::string_view noun;  // "a flag"
-  std::string one;        // what was expected in place of one: "a flag of megatron train"
-  std::string many;       // and of several
-  std::string where;      // in front of the text ("file.yaml: "), or empty
+  std::string one;        // expected in place of one: "a flag of megatron train"
+  std::string many;       // expected in place of several
+  std::string where;      // prefix ("file.yaml: ") or empty
 };
 
-// Throws UsageError unless `unknown` is empty. One is told in a line; of several the error's
-// details() have a line each.
+// Throws UsageError if `unknown` is not empty. With several unknown options, details() has one line
+// for each.
 void refuse_unknown_options(Command command, const OptionWording& wording,
                             const std::vector<UnknownOption>& unknown);
 

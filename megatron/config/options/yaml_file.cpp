@@ -29,8 +29,7 @@ class YamlReader {
       check_section(entry.first);
       for (const auto& inner : entry.second) {
         if (inner.second.IsMap()) {
-          fail_at(inner.first,
-                  "Expected sections of one level, but got the section '{}' within '{}'",
+          fail_at(inner.first, "Expected one level of sections, but got section '{}' within '{}'",
                   scalar(inner.first), scalar(entry.first));
         }
         find_entry(inner.first, inner.second);
@@ -63,7 +62,7 @@ class YamlReader {
     return node.Scalar();
   }
 
-  // Sections only group: any of the table's holds any option. A name that none has is a slip.
+  // Any section may hold any option. A name that is not a section is an error.
   void check_section(const YAML::Node& name) const {
     std::vector<std::string> known = {"transformer_config", "gpt_model", "optimizer", "ddp",
                                       "checkpoint",         "layout"};
@@ -78,12 +77,12 @@ class YamlReader {
             nearest_hint(section, known));
   }
 
-  // Keys come before their values: all that are unknown are said at once.
+  // Keys are checked before values, so that all unknown keys are reported together.
   void find_entry(const YAML::Node& key_node, const YAML::Node& value) {
     const std::string key = scalar(key_node);
     const OptionTable::Key found = option_table().find_key(key);
     if (found.option != nullptr && found.option->name() == "config_file") {
-      fail_at(key_node, "Expected options, but got '{}': a file cannot read another", key);
+      fail_at(key_node, "Expected options, but got '{}'; a file cannot include another", key);
     }
     if (found.option != nullptr && contains(found.option->taken_by, command_)) {
       entries_.push_back({found, key_node, value});
@@ -114,7 +113,7 @@ class YamlReader {
     const auto [option, inverted] = found;
     const std::string key = scalar(key_node);
     if (value.IsNull()) {
-      // Null is the default of what may stay without a value.
+      // Null is accepted for fields that have no default value.
       if (!option->is_shorthand() && to_text(option->value(scratch_)) == "-") return;
       fail_at(key_node, "Expected a value for {}, but got none; give one or leave it out", key);
     }
@@ -140,21 +139,21 @@ class YamlReader {
   std::vector<Entry> entries_;
   std::vector<UnknownOption> unknown_;
   std::vector<int> unknown_lines_;
-  mutable Options scratch_;  // tells the types of fields
+  mutable Options scratch_;  // for the types of fields
 };
 
 }  // namespace
 
 void read_yaml_file(const std::filesystem::path& path, Command command, Assignments& assignments) {
   if (std::filesystem::is_directory(path)) {
-    throw UsageError(
-        fmt::format("Expected a YAML file for --config, but got the folder '{}'", path.string()));
+    throw UsageError(fmt::format("Expected a YAML file for --config, but got the directory '{}'",
+                                 path.string()));
   }
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAllFromFile(path.string());
     if (documents.size() > 1) {
       throw UsageError(
-          fmt::format("Expected one YAML document in {}, but got {}; take the '---' lines out",
+          fmt::format("Expected one YAML document in {}, but got {}; remove the '---' lines",
                       path.string(), documents.size()));
     }
     if (!documents.empty()) YamlReader(path.string(), command, assignments).read_top(documents[0]);

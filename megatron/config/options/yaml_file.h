@@ -7,11 +7,11 @@
 
 namespace megatron {
 
-// Sets what the file holds. Keys are flags without the dashes in front or Megatron's field names,
-// with - or _; they may be grouped in sections, which are named as those of --help
-// ("learning_rate") and hold any options. A key with nothing behind it
-// keeps the default. Throws UsageError that names file, line and key where a key is unknown (with
-// the nearest), belongs to other subcommands, or has a value of another type.
+// Assigns the options in the file. Keys are flags without leading dashes or Megatron's field names,
+// with - or _. Sections named as in --help ("learning_rate") may group options; any section may
+// hold any option. A key without a value keeps the default. Throws UsageError with file, line and
+// key for an unknown key (with the nearest), a key of another subcommand or a value of another
+// type.
 void read_yaml_file(const std::filesystem::path& path, Command command, Assignments& assignments);
 
 }  // namespace megatron

@@ -4,102 +4,61 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/problems.h"
+#include "megatron/config/model/attention_backend.h"
+#include "megatron/config/model/model_checks.h"
+#include "megatron/config/options/fields_as_flags.h"
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
 namespace {
 
-void check_launch(const LaunchConfig& config, int world_size, Problems& problems) {
-  if (config.nproc && problems.at_least("--nproc", *config.nproc, 1)) {
-    problems.expect(*config.nproc <= kMostLocalRanks, "Expected --nproc of 1 to {}, but got {}",
-                    kMostLocalRanks, *config.nproc);
-  }
-  if (config.threads) problems.at_least("--threads", *config.threads, 1);
-  problems.expect(
-      !config.threads_as_ranks || config.nproc.has_value(),
-      "Expected --nproc with --threads-as-ranks, but got none; --nproc N says how many");
-  if (config.master_port) {
-    problems.expect(*config.master_port >= 1 && *config.master_port <= 65535,
-                    "Expected --master-port between 1 and 65535, but got {}; without the flag a "
-                    "free one is taken",
-                    *config.master_port);
-  }
-  const bool meets = world_size > 1 && !config.threads_as_ranks;
-  problems.expect(
-      meets || !config.master_port,
-      "Expected several ranks as processes with --master-port, but got {}; leave it out",
-      config.threads_as_ranks ? "threads" : "one rank");
-  problems.expect(
-      meets || config.master_addr == LaunchConfig().master_addr,
-      "Expected several ranks as processes with --master-addr, but got {}; leave it out",
-      config.threads_as_ranks ? "threads" : "one rank");
-  problems.expect(config.distributed_timeout_minutes > 0,
-                  "Expected --distributed-timeout-minutes above 0, but got {}; 10 is the default",
-                  config.distributed_timeout_minutes);
-}
-
-void check_generation(const GenerationConfig& config, Problems& problems) {
-  problems.at_least("--max-new-tokens", config.max_new_tokens, 1);
-  problems.at_least("--num-samples", config.num_samples, 1);
-  problems.at_least("--top-k", config.top_k, 0);
-  problems.expect(config.temperature >= 0,
-                  "Expected --temperature of at least 0, but got {}; 0 takes the likeliest token",
-                  config.temperature);
-  problems.expect(config.top_p >= 0 && config.top_p <= 1,
-                  "Expected --top-p between 0 and 1, but got {}; 0 draws from all tokens",
-                  config.top_p);
-  problems.expect(config.temperature != 0 || (config.top_k == 0 && config.top_p == 0),
-                  "Expected --greedy (--temperature 0) or --top-k or --top-p, but got both; the "
-                  "likeliest token needs no draw");
-  problems.expect(config.temperature != 0 || config.num_samples <= 1,
-                  "Expected a --temperature above 0 with --num-samples {}, but got the likeliest "
-                  "token each time; 1 sample says the same",
-                  config.num_samples);
-  problems.expect(config.top_k <= 0 || config.top_p <= 0,
-                  "Expected --top-k or --top-p, but got both ({} and {}); 0 turns one off",
-                  config.top_k, config.top_p);
-}
-
-// --bf16 and --params-dtype bf16 say the same.
+// --bf16 and --params-dtype bf16 are equivalent.
 void align_precision(TransformerConfig& config, Problems& problems) {
   problems.expect(!config.bf16 || config.params_dtype != at::kDouble,
                   "Expected --bf16 or --params-dtype fp64, but got both; leave one out");
   if (!problems.empty()) return;
   if (config.bf16) config.params_dtype = at::kBFloat16;
   config.bf16 = config.params_dtype == at::kBFloat16;
-  problems.expect(config.pipeline_dtype.value_or(config.params_dtype) == config.params_dtype,
-                  "Expected --pipeline-dtype to be that of the parameters, but got another; leave "
-                  "it out");
 }
 
-// Steps that the run takes at most; a plan may leave that open.
+// Problems of the model, with flags in place of field names.
+Problems model_problems(const GPTModelConfig& model, Command command) {
+  Problems problems;
+  check_model(model, problems);
+  if (contains(kModelCommands, command)) check_unused_fields(model, problems);
+  if (contains(kRunCommands, command)) {
+    problems.collect([&] { check_attention_environment(model.transformer.attention_backend); });
+  }
+  problems.rewrite_texts(fields_as_flags);
+  return problems;
+}
+
+// An upper bound of the run's steps. A plan may not set it.
 int64_t steps_of(const Options& options, Command command) {
   if (command == Command::bench) return options.bench.warmup_steps + options.bench.steps;
   const int64_t steps = options.training.train_iters;
   return command == Command::plan && steps == 0 ? std::numeric_limits<int64_t>::max() : steps;
 }
 
-}  // namespace
+void check_unused_optimizer_options(const Options& options, Problems& problems) {
+  const OptimizerConfig& optimizer = options.optimizer;
+  const auto needs = [&](bool used, const char* given, const char* needed) {
+    problems.expect(used, "Expected {} with {}, but got none; give both or neither", needed, given);
+  };
+  needs(options.model.transformer.mup.use_mup || optimizer.mup_scales_learning_rate,
+        "--no-mup-learning-rates", "--use-mup");
+  needs(optimizer.weight_decay != 0 || !optimizer.apply_wd_to_1d_parameters,
+        "--apply-wd-to-1d-parameters", "--weight-decay above 0");
+  needs(optimizer.lr_decay_style != LrDecayStyle::constant || !optimizer.lr_decay_iters,
+        "--lr-decay-iters", "a --lr-decay-style that decays");
+  problems.expect(
+      options.ddp.grad_reduce_in_fp32 || options.model.transformer.params_dtype == at::kBFloat16,
+      "Expected --bf16 with --grad-reduce-in-bf16, but got {} parameters; leave "
+      "--grad-reduce-in-bf16 out",
+      dtype_name(options.model.transformer.params_dtype));
+}
 
-void validate(Options& options, int world_size, Command command) {
-  Problems problems;
-  if (contains(kLayoutCommands, command)) {
-    align_precision(options.model.transformer, problems);
-    check_launch(options.launch, world_size, problems);
-    check_model(options.model, world_size, command, problems);
-    check_data_parallel(options, problems);
-  }
-  if (contains(kModelCommands, command)) {
-    check_batches(options, world_size, problems);
-    check_profile(options.profile, steps_of(options, command), world_size, problems);
-    check_optimizer(options.optimizer, problems);
-    check_unused(options, problems);
-    problems.expect(
-        options.ddp.grad_reduce_in_fp32 || options.model.transformer.params_dtype == at::kBFloat16,
-        "Expected --bf16 with --grad-reduce-in-bf16, but got {} parameters; leave "
-        "--grad-reduce-in-bf16 out",
-        dtype_name(options.model.transformer.params_dtype));
-  }
+void check_command(const Options& options, Command command, Problems& problems) {
   switch (command) {
     case Command::train:
       check_can_start(options, problems);
@@ -140,6 +99,26 @@ void validate(Options& options, int world_size, Command command) {
     case Command::options:
       break;
   }
+}
+
+}  // namespace
+
+void validate(Options& options, int world_size, Command command) {
+  Problems problems;
+  if (contains(kLayoutCommands, command)) {
+    align_precision(options.model.transformer, problems);
+    problems.append(model_problems(options.model, command));
+    check_launch(options.launch, world_size, problems);
+    check_world_size(options.model.transformer, world_size, command, problems);
+    check_data_parallel(options, problems);
+  }
+  if (contains(kModelCommands, command)) {
+    check_batches(options, world_size, problems);
+    check_profile(options.profile, steps_of(options, command), world_size, problems);
+    check_optimizer(options.optimizer, problems);
+    check_unused_optimizer_options(options, problems);
+  }
+  check_command(options, command, problems);
   problems.throw_if_any();
 }
 

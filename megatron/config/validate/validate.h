@@ -1,4 +1,4 @@
-// Refuses at start what cannot work, with the nearest values that do.
+// Validation of a subcommand's options. Errors name the nearest valid values.
 #pragma once
 
 #include "megatron/config/options/command.h"
@@ -8,38 +8,27 @@ namespace megatron {
 
 class Problems;
 
-// Brings bf16 and params_dtype into step, then checks the options that the subcommand takes, alone
-// and together, for a world of `world_size` ranks. Throws one Error that lists all problems in one
-// line. For generate and parity the model must have been filled in (from the checkpoint or the
-// case) before.
+// Makes bf16 and params_dtype consistent, then checks the options of the subcommand for
+// `world_size` ranks. Throws one Error that lists all problems on one line. For generate and
+// parity, `options.model` must already hold the model of the checkpoint or the case.
 void validate(Options& options, int world_size, Command command = Command::train);
 
-bool same(const YarnConfig& left, const YarnConfig& right);
-
-// The parts of it.
-void check_attention(const GPTModelConfig& config, Problems& problems);
-// `command` is asked for the ranks that would work.
-void check_model(const GPTModelConfig& config, int world_size, Command command, Problems& problems);
-void check_context_parallel(const GPTModelConfig& config, Problems& problems);
+// Parts of validate().
+void check_launch(const LaunchConfig& config, int world_size, Problems& problems);
+// `command` decides how the message names the option that sets the number of ranks.
+void check_world_size(const TransformerConfig& config, int world_size, Command command,
+                      Problems& problems);
 void check_data_parallel(const Options& options, Problems& problems);
-// The split over pipeline stages; sizes must be checked before.
-void check_pipeline(const GPTModelConfig& config, Problems& problems);
-// The groups of the interleaved schedule, for the micro-batches of a step of one data-parallel
-// rank; nothing where the layout is not interleaved.
-void check_microbatch_groups(const TransformerConfig& config, int64_t microbatches,
-                             Problems& problems);
+void check_batches(const Options& options, int world_size, Problems& problems);
+// `steps` is the maximum number of steps of the run.
+void check_profile(const ProfileConfig& config, int64_t steps, int world_size, Problems& problems);
 void check_optimizer(const OptimizerConfig& config, Problems& problems);
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems);
-void check_batches(const Options& options, int world_size, Problems& problems);
 void check_tokenizer(const TokenizerConfig& config, Problems& problems);
-// Overlap and deferral in tensor-parallel layers.
-void check_tensor_parallel_overlap(const TransformerConfig& config, Problems& problems);
-// `steps` that the run takes at most.
-void check_profile(const ProfileConfig& config, int64_t steps, int world_size, Problems& problems);
-// What a run cannot do without, and a plan of it can.
+// Options that a training run requires but a plan does not.
 void check_can_start(const Options& options, Problems& problems);
-// What is given for it.
+// Options of a training run or its plan.
 void check_training(const Options& options, Problems& problems);
-void check_unused(const Options& options, Problems& problems);
+void check_generation(const GenerationConfig& config, Problems& problems);
 
 }  // namespace megatron

@@ -1,5 +1,4 @@
-// The checks of how gradients, optimizer state and parameters are shared out over data-parallel
-// ranks.
+// Checks of data parallelism and of the sharding of gradients, optimizer state and parameters.
 #include "megatron/base/error.h"
 #include "megatron/base/problems.h"
 #include "megatron/config/model/enum_names.h"
@@ -9,10 +8,10 @@
 namespace megatron {
 namespace {
 
-// Of a layout that adds up; others are complained of elsewhere.
-bool prediction_is_apart(const TransformerConfig& config) {
+// False for an invalid layout, which check_pipeline reports.
+bool has_standalone_mtp(const TransformerConfig& config) {
   try {
-    return PipelineLayout::of(config).prediction_is_apart();
+    return PipelineLayout::of(config).mtp_standalone();
   } catch (const Error&) {
     return false;
   }
@@ -34,17 +33,17 @@ void check_data_parallel(const Options& options, Problems& problems) {
       "Expected --data-parallel-sharding-strategy optim, optim_grads or optim_grads_params with "
       "--use-megatron-fsdp and --use-distributed-optimizer, but got no_shard; optim is the "
       "distributed optimizer");
-  const bool shares_update =
+  const bool sharded =
       ddp.use_megatron_fsdp ? strategy != Strategy::no_shard : ddp.use_distributed_optimizer;
   const TransformerConfig& model = options.model.transformer;
-  problems.expect(!shares_update || model.mtp.mtp_num_layers == 0 || !prediction_is_apart(model),
-                  "Expected prediction layers and loss (m and L) in one stage of "
-                  "--pipeline-model-parallel-layout with parameters or optimizer state shared out "
-                  "over data-parallel ranks, but got them apart; mL in one stage works");
-  problems.expect(!ddp.overlap_param_gather || shares_update,
+  problems.expect(!sharded || model.mtp.mtp_num_layers == 0 || !has_standalone_mtp(model),
+                  "Expected MTP layers and loss (m and L) in one stage of "
+                  "--pipeline-model-parallel-layout with sharded parameters or optimizer state, "
+                  "but got two stages; mL in one stage works");
+  problems.expect(!ddp.overlap_param_gather || sharded,
                   "Expected --use-distributed-optimizer, or --use-megatron-fsdp with a "
                   "--data-parallel-sharding-strategy, with --overlap-param-gather, but got none; "
-                  "every rank has all parameters then: leave it out");
+                  "without sharding nothing is gathered: leave it out");
   problems.expect(!ddp.overlap_param_gather || ddp.overlap_grad_reduce,
                   "Expected --overlap-grad-reduce with --overlap-param-gather, but got none; give "
                   "both or neither");
@@ -56,7 +55,7 @@ void check_data_parallel(const Options& options, Problems& problems) {
     problems.expect(!ddp.use_megatron_fsdp || strategy != Strategy::optim_grads_params,
                     "Expected --data-parallel-sharding-strategy optim or optim_grads with "
                     "--overlap-param-gather-with-optimizer-step, but got optim_grads_params, which "
-                    "gathers a layer when it runs; leave one out");
+                    "gathers each layer before its forward pass; leave one out");
   }
 }
 

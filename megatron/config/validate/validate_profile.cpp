@@ -1,4 +1,4 @@
-// The checks of --profile.
+// Checks of --profile.
 #include <algorithm>
 
 #include "megatron/base/problems.h"
@@ -24,7 +24,7 @@ void check_profile(const ProfileConfig& config, int64_t steps, int world_size, P
                   "records one step",
                   config.profile_step_start, config.profile_step_end,
                   config.profile_step_start + 1);
-  problems.expect(steps < 1 || config.profile_step_end <= steps,  // no steps: said elsewhere
+  problems.expect(steps < 1 || config.profile_step_end <= steps,  // check_can_start reports 0 steps
                   "Expected --profile-step-end of at most the run's {} steps, but got {}; "
                   "--profile-step-start {} and --profile-step-end {} would work",
                   steps, config.profile_step_end, std::max<int64_t>(steps - 2, 0), steps);
@@ -36,7 +36,7 @@ void check_profile(const ProfileConfig& config, int64_t steps, int world_size, P
                     rank);
   }
   problems.expect(!config.profile_dir.empty(),
-                  "Expected a folder as --profile-dir, but got none; leave it out for '{}'",
+                  "Expected a folder for --profile-dir, but got none; leave it out for '{}'",
                   defaults.profile_dir);
 }
 

@@ -1,4 +1,4 @@
-// The checks of the optimizer, the learning rate's schedule, batches, data and a training run.
+// Checks of optimizer, learning-rate schedule, data, tokenizer, checkpoints and the training run.
 #include <charconv>
 
 #include "megatron/base/problems.h"
@@ -13,7 +13,7 @@ void expect_fraction(const char* flag, double value, Problems& problems) {
                   "Expected {} of at least 0 and below 1, but got {}; 0.9 works", flag, value);
 }
 
-// Up to three shares that are not negative, with commas between, some above zero.
+// Up to three nonnegative weights, separated by commas, with a positive sum.
 bool is_split(const std::string& text) {
   const char* at = text.data();
   const char* const end = at + text.size();
@@ -36,22 +36,20 @@ void check_data(const Options& options, Problems& problems) {
                   "Expected --data-path or --mock-data, but got both; leave one out");
   problems.expect(
       !data.mock_data || data.data_cache_path.empty(),
-      "Expected --data-path with --data-cache-path, but got --mock-data, which needs no "
-      "cache; leave --data-cache-path out");
+      "Expected --data-path with --data-cache-path, but got --mock-data, which needs no cache; "
+      "leave --data-cache-path out");
   problems.expect(
       data.data_path.size() <= 1,
-      "Expected one --data-path, but got {}; blends of datasets are not in this version",
+      "Expected one --data-path, but got {}; blended datasets are not supported in this version",
       data.data_path.size());
   problems.expect(is_split(data.split),
-                  "Expected --split as up to three shares such as 969,30,1, but got '{}'; 969,30,1 "
-                  "works",
+                  "Expected --split with up to three weights, but got '{}'; 969,30,1 works",
                   data.split);
   const bool has_tokenizer = !tokenizer.vocab_file.empty() || !tokenizer.tokenizer_model.empty() ||
                              tokenizer.tokenizer_type == TokenizerType::ByteTokenizer;
   problems.expect(has_tokenizer || options.model.vocab_size > 0,
-                  "Expected --vocab-size of at least 1, or a tokenizer that knows it, but got "
-                  "neither; give --vocab-size, --tokenizer-model, or --vocab-file with "
-                  "--merge-file");
+                  "Expected --vocab-size of at least 1, or a tokenizer, but got neither; give "
+                  "--vocab-size, --tokenizer-model, or --vocab-file with --merge-file");
 }
 
 void check_checkpoints(const CheckpointConfig& config, Problems& problems) {
@@ -70,10 +68,10 @@ void check_checkpoints(const CheckpointConfig& config, Problems& problems) {
 void check_optimizer(const OptimizerConfig& config, Problems& problems) {
   problems.expect(config.lr >= 0, "Expected --lr of at least 0, but got {}; 3e-4 works", config.lr);
   problems.expect(config.weight_decay >= 0,
-                  "Expected --weight-decay of at least 0, but got {}; 0 turns it off",
+                  "Expected --weight-decay of at least 0, but got {}; 0 disables it",
                   config.weight_decay);
   problems.expect(config.clip_grad >= 0,
-                  "Expected --clip-grad of at least 0, but got {}; 0 turns it off",
+                  "Expected --clip-grad of at least 0, but got {}; 0 disables it",
                   config.clip_grad);
   problems.expect(config.adam_eps > 0, "Expected --adam-eps above 0, but got {}; 1e-8 works",
                   config.adam_eps);
@@ -94,7 +92,7 @@ void check_optimizer(const OptimizerConfig& config, Problems& problems) {
 }
 
 void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems) {
-  const double most = std::max(config.lr, 0.0);  // a negative one has been complained of
+  const double most = std::max(config.lr, 0.0);  // check_optimizer reports a negative one
   problems.expect(config.min_lr >= 0 && config.min_lr <= most,
                   "Expected --min-lr between 0 and --lr ({}), but got {}; {} works", config.lr,
                   config.min_lr, 0);
@@ -114,7 +112,7 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
   }
   if (decay > 0) {
     problems.expect(config.lr_warmup_iters < decay,
-                    "Expected --lr-warmup-iters below the iterations of the decay ({}), but got "
+                    "Expected --lr-warmup-iters below the end of the decay (iteration {}), but got "
                     "{}; --lr-warmup-iters {} would work",
                     decay, config.lr_warmup_iters, decay - 1);
   }
@@ -124,9 +122,10 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
       "Expected --lr-warmup-iters or --lr-warmup-fraction with --lr-warmup-init, but got none; "
       "leave --lr-warmup-init out");
   const bool constant = config.lr_decay_style == LrDecayStyle::constant;
-  problems.expect(!constant || config.min_lr == 0,
-                  "Expected a --lr-decay-style with a decay for --min-lr, but got constant; leave "
-                  "--min-lr out, or take linear, cosine or WSD");
+  problems.expect(
+      !constant || config.min_lr == 0,
+      "Expected --lr-decay-style linear, cosine or WSD with --min-lr, but got constant; "
+      "leave --min-lr out");
   const bool wsd = config.lr_decay_style == LrDecayStyle::WSD;
   problems.expect(wsd || config.lr_wsd_decay_style == OptimizerConfig().lr_wsd_decay_style,
                   "Expected --lr-decay-style WSD with --lr-wsd-decay-style, but got another style; "
@@ -140,38 +139,12 @@ void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems
                   "leave --lr-wsd-decay-iters out");
   if (!wsd || !config.lr_wsd_decay_iters) return;
   if (problems.at_least("--lr-wsd-decay-iters", *config.lr_wsd_decay_iters, 1) && decay > 0) {
-    problems.expect(*config.lr_wsd_decay_iters <= decay,
-                    "Expected --lr-wsd-decay-iters of at most the iterations of the decay ({}), "
-                    "but got {}; --lr-wsd-decay-iters {} would work",
-                    decay, *config.lr_wsd_decay_iters, decay);
+    problems.expect(
+        *config.lr_wsd_decay_iters <= decay,
+        "Expected --lr-wsd-decay-iters of at most the end of the decay (iteration {}), but "
+        "got {}; --lr-wsd-decay-iters {} would work",
+        decay, *config.lr_wsd_decay_iters, decay);
   }
-}
-
-void check_batches(const Options& options, int world_size, Problems& problems) {
-  const BatchConfig& batch = options.batch;
-  const auto& t = options.model.transformer;
-  const bool micro = problems.is_size("--micro-batch-size", batch.micro_batch_size);
-  if (!batch.global_batch_size) {
-    check_microbatch_groups(t, /*microbatches=*/1, problems);
-    return;
-  }
-  const bool global = problems.is_size("--global-batch-size", *batch.global_batch_size);
-  const int64_t tensor = t.tensor_model_parallel_size;
-  const int64_t stages = t.pipeline_model_parallel_size, context = t.context_parallel_size;
-  // Where the layout itself does not fit the world, that is what to say.
-  const auto fits = [&](int64_t size) { return size >= 1 && size <= world_size; };
-  if (!micro || !global || !fits(tensor) || !fits(stages) || !fits(context)) return;
-  const int64_t model_ranks = tensor * stages * context;
-  if (world_size % model_ranks != 0) return;
-  const int64_t data_parallel = world_size / model_ranks;
-  const int64_t at_once = batch.micro_batch_size * data_parallel;
-  problems.expect(*batch.global_batch_size % at_once == 0,
-                  "Expected --global-batch-size divisible by {} (--micro-batch-size {} x data "
-                  "parallel {}), but got {}; a global batch of {} would work",
-                  at_once, batch.micro_batch_size, data_parallel, *batch.global_batch_size,
-                  nearest_multiples(at_once, *batch.global_batch_size));
-  if (*batch.global_batch_size % at_once == 0)
-    check_microbatch_groups(t, *batch.global_batch_size / at_once, problems);
 }
 
 void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
@@ -179,7 +152,7 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
   const bool merge = !config.merge_file.empty();
   const bool model = !config.tokenizer_model.empty();
   problems.expect(vocab == merge,
-                  "Expected both --vocab-file and --merge-file, but got one of them; or give "
+                  "Expected both --vocab-file and --merge-file, but got one of them; give both, or "
                   "--tokenizer-model");
   problems.expect(!(model && (vocab || merge)),
                   "Expected --tokenizer-model, or --vocab-file with --merge-file, but got both; "
@@ -220,8 +193,8 @@ void check_training(const Options& options, Problems& problems) {
   problems.at_least("--eval-interval", training.eval_interval, 0);
   problems.at_least("--eval-iters", training.eval_iters, 0);
   problems.expect(training.eval_interval != 0 || training.eval_iters == TrainingConfig().eval_iters,
-                  "Expected --eval-interval above 0 with --eval-iters, but got 0, which turns "
-                  "evaluation off; leave --eval-iters out");
+                  "Expected --eval-interval above 0 with --eval-iters, but got 0, which disables "
+                  "evaluation; leave --eval-iters out");
   problems.at_least("--exit-interval", training.exit_interval, 0);
   problems.at_least("--log-interval", options.logging.log_interval, 1);
   if (training.exit_duration_in_mins) {

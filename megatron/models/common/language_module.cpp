@@ -5,6 +5,7 @@
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/config/model/attention_backend.h"
+#include "megatron/config/model/model_checks.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/tensor_parallel/vocab_parallel_cross_entropy.h"
 #include "megatron/tensor_parallel/vocab_parallel_linear_cross_entropy.h"
@@ -21,6 +22,10 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
                .sequence_parallel = config.transformer.sequence_parallel,
                .tp_comm_overlap = config.transformer.tp_comm_overlap,
                .cp = groups_.cp} {
+  check_supported(config.transformer);
+  check(config.transformer.tensor_model_parallel_size == groups_.tp->size(),
+        "Expected tensor_model_parallel_size to be the size of its process group ({}), but got {}",
+        groups_.tp->size(), config.transformer.tensor_model_parallel_size);
   set_attention_backend();
 }
 

@@ -7,6 +7,12 @@
 namespace megatron {
 namespace {
 
+// Megatron does not interpolate positions with YaRN.
+double position_scale(const GPTModelConfig& config) {
+  if (config.position_embedding_type == PositionEmbeddingType::yarn) return 1.0;
+  return 1.0 / config.seq_len_interpolation_factor.value_or(1.0);
+}
+
 int64_t rotated_features(int64_t head_dim, const GPTModelConfig& config) {
   return static_cast<int64_t>(static_cast<double>(head_dim) * config.rotary_percent);
 }
@@ -25,6 +31,11 @@ RotaryEmbedding latent_attention_rotary(const GPTModelConfig& config) {
 }
 
 }  // namespace
+
+ModelRotaryEmbedding::ModelRotaryEmbedding(RotaryEmbedding rotary, const GPTModelConfig& config)
+    : rotary_(std::move(rotary)),
+      mrope_section_(config.transformer.mrope_section),
+      position_scale_(position_scale(config)) {}
 
 std::unique_ptr<ModelRotaryEmbedding> ModelRotaryEmbedding::make(const GPTModelConfig& config) {
   const TransformerConfig& transformer = config.transformer;
@@ -51,7 +62,8 @@ std::unique_ptr<ModelRotaryEmbedding> ModelRotaryEmbedding::make(const GPTModelC
       break;
   }
   std::vector<double> frequencies = rope_frequencies(rotated, config.rotary_base);
-  if (config.rope_scaling) {
+  // Megatron does not scale mrope.
+  if (config.rope_scaling && config.position_embedding_type == PositionEmbeddingType::rope) {
     frequencies = llama3_rescaled(std::move(frequencies), config.rope_scaling_factor);
   }
   return wrap({std::move(frequencies), interleaved});

@@ -20,10 +20,7 @@ class ModelRotaryEmbedding {
                     at::Device device) const;
 
  private:
-  ModelRotaryEmbedding(RotaryEmbedding rotary, const GPTModelConfig& config)
-      : rotary_(std::move(rotary)),
-        mrope_section_(config.transformer.mrope_section),
-        position_scale_(1.0 / config.seq_len_interpolation_factor.value_or(1.0)) {}
+  ModelRotaryEmbedding(RotaryEmbedding rotary, const GPTModelConfig& config);
 
   RotaryEmbedding rotary_;
   std::vector<int64_t> mrope_section_;  // empty unless mrope

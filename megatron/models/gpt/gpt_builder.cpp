@@ -1,15 +1,28 @@
 #include "megatron/models/gpt/gpt_builder.h"
 
 #include "megatron/base/error.h"
+#include "megatron/config/model/model_checks.h"
 #include "megatron/models/gpt/gpt_layer_specs.h"
 
 namespace megatron {
+namespace {
+
+// The configuration and the groups must agree: layers are split by one, weights by the other.
+void check_group_size(const char* field, int64_t size, const ProcessGroupPtr& group) {
+  const int64_t ranks = group ? group->size() : 1;
+  check(size == ranks, "Expected {} to be the size of its process group ({}), but got {}", field,
+        ranks, size);
+}
+
+}  // namespace
 
 GPTModelChunks build_gpt_model_chunks(const GPTModelConfig& config,
                                       const ProcessGroupCollection& groups, at::Device device) {
-  TransformerConfig transformer = config.transformer;
-  // The pipeline group determines the number of stages.
-  transformer.pipeline_model_parallel_size = groups.pp->size();
+  check_model(config);
+  const TransformerConfig& transformer = config.transformer;
+  check_group_size("pipeline_model_parallel_size", transformer.pipeline_model_parallel_size,
+                   groups.pp);
+  check_group_size("context_parallel_size", transformer.context_parallel_size, groups.cp);
   const PipelineLayout layout = PipelineLayout::of(transformer);
   GPTModelChunks chunks;
   for (int chunk = 0; chunk < layout.chunks(); ++chunk) {
@@ -62,8 +75,7 @@ std::shared_ptr<GPTModel> build_gpt_model_chunk(const GPTModelConfig& config,
 int64_t count_parameters(const GPTModelConfig& config) {
   // On the meta device, which allocates no storage.
   GPTModelConfig unsharded = config;
-  unsharded.transformer.tensor_model_parallel_size = 1;
-  unsharded.transformer.pipeline = {};
+  unsharded.reset_layout();
   int64_t count = 0;
   for (const auto& parameter :
        build_gpt_model(unsharded, ProcessGroupCollection::single_rank(), at::kMeta)->parameters()) {

@@ -7,9 +7,16 @@
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
+#include "megatron/config/model/model_checks.h"
 
 namespace megatron {
 namespace {
+
+// Runs before the base class and the members use the configuration.
+const GPTModelConfig& checked_config(const GPTModelConfig& config) {
+  check_model(config);
+  return config;
+}
 
 // A copy that shares the values but receives no gradient.
 ParameterPtr detached(const Parameter& parameter) {
@@ -25,7 +32,7 @@ GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodule
                    const PipelineStage& stage, const ProcessGroupCollection& groups,
                    at::TensorOptions tensor_options,
                    const std::optional<MultiTokenPredictionBlockSubmodules>& mtp_block_spec)
-    : LanguageModule(config, stage, groups, tensor_options),
+    : LanguageModule(checked_config(config), stage, groups, tensor_options),
       rotary_embedding_(ModelRotaryEmbedding::make(config)) {
   check(mtp_block_spec.has_value() == (config.transformer.mtp.mtp_num_layers > 0),
         "Expected mtp_block_spec together with mtp_num_layers, but got {} with mtp_num_layers {}",

@@ -107,9 +107,18 @@ at::Tensor composed_core_attention(const at::Tensor& q, const at::Tensor& k, con
                                    const AttentionOptions& options, const Drop& drop) {
   const int64_t b = q.size(1), n = q.size(2), sq = q.size(0), sk = k.size(0);
   const at::Tensor keys = expand_groups(k, n), values = expand_groups(v, n);
-  const at::Tensor products =
-      at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * options.scale;
-  at::Tensor scores = products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type()));
+  const at::ScalarType wide = accumulation_dtype(q.scalar_type());
+  at::Tensor scores;
+  if (options.softmax_coefficient == 1) {
+    const at::Tensor products =
+        at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * options.scale;
+    scores = products.view({b, n, sq, sk}).to(wide);
+  } else {
+    const at::Tensor products = at::baddbmm(at::zeros({b * n, sq, sk}, q.options()), heads_first(q),
+                                            heads_first(keys).transpose(1, 2),
+                                            /*beta=*/0, /*alpha=*/options.scale);
+    scores = products.view({b, n, sq, sk}).to(wide) * options.softmax_coefficient;
+  }
   if (options.bias.defined()) scores = scores + options.bias.to(scores.scalar_type());
   const at::Tensor masked = options.mask.materialize(sq, sk, q.device());
   scores = at::where(masked, at::full({}, kMaskedScore, scores.options()), scores);
@@ -194,7 +203,7 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
-  if (use_cpu_kernel(q) && !options.bias.defined()) {
+  if (use_cpu_kernel(q) && !options.bias.defined() && options.softmax_coefficient == 1) {
     const int64_t n = q.size(2);
     const at::Tensor& masked = options.mask.masked;
     const at::Tensor rows =

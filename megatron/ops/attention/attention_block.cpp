@@ -25,6 +25,10 @@ void check_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
         "{}: Expected no mask and no bias in a fused block, but got one; unfused blocks accept "
         "them",
         kAttentionBlock);
+  check(options.softmax_coefficient == 1,
+        "{}: Expected a softmax coefficient of 1, but got {}; multiply the scale by it, or use "
+        "core_attention",
+        kAttentionBlock, options.softmax_coefficient);
 }
 
 }  // namespace

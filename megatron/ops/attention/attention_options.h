@@ -16,7 +16,10 @@ struct AttentionDropout {
 };
 
 struct AttentionOptions {
-  double scale = 1.0;  // multiplies the products q k
+  double scale = 1.0;  // multiplies the products q k, before they are rounded to the dtype of q
+  // Multiplies the rounded products in accumulation_dtype, before bias and softmax (Megatron's
+  // apply_query_key_layer_scaling). core_attention only: other implementations do not round.
+  double softmax_coefficient = 1.0;
   AttentionMask mask;
   // [1 or b, 1 or n, sq, sk], added to the scaled scores; or undefined.
   at::Tensor bias;

@@ -69,6 +69,10 @@ void check_fused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   check(!options.mask.masked.defined() && !options.bias.defined(),
         "{}: Expected no mask and no bias, but got one; core_attention accepts them",
         kFusedAttention);
+  check(options.softmax_coefficient == 1,
+        "{}: Expected a softmax coefficient of 1, but got {}; multiply the scale by it, or use "
+        "core_attention",
+        kFusedAttention, options.softmax_coefficient);
 }
 
 }  // namespace

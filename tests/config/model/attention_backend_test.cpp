@@ -7,7 +7,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/base/problems.h"
-#include "megatron/config/validate/validate.h"
+#include "megatron/config/model/model_checks.h"
 
 namespace megatron {
 namespace {
@@ -19,7 +19,7 @@ using testing::ThrowsMessage;
 using Backend = AttentionBackend;
 constexpr const char* kVariables[] = {"NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN"};
 
-// Sets the three variables; an empty text leaves one unset.
+// Sets the three variables; an empty value unsets one.
 class AttentionEnvironment : public testing::Test {
  protected:
   void set(const std::array<std::string, 3>& values) {
@@ -54,19 +54,19 @@ TEST_F(AttentionEnvironment, FollowsMegatronsTable) {
   }
 }
 
-TEST_F(AttentionEnvironment, AConflictNamesVariableValueAndWhatWorks) {
+TEST_F(AttentionEnvironment, ErrorNamesVariableAndValidValues) {
   set({"0", "", ""});
   EXPECT_THAT([] { check_attention_environment(Backend::flash); },
               ThrowsMessage<Error>(AllOf(
-                  HasSubstr("NVTE_FLASH_ATTN=1 in the environment for --attention-backend flash"),
+                  HasSubstr("NVTE_FLASH_ATTN=1 in the environment for attention_backend=flash"),
                   HasSubstr("but got '0'"), HasSubstr("unset it"),
-                  HasSubstr("--attention-backend fused or unfused or local"))));
+                  HasSubstr("attention_backend fused or unfused or local"))));
   set({"", "yes", ""});
   EXPECT_THAT([] { check_attention_environment(Backend::automatic); },
               ThrowsMessage<Error>(AllOf(HasSubstr("NVTE_FUSED_ATTN=1"), HasSubstr("'yes'"))));
 }
 
-TEST(AttentionBackendChoice, AutomaticTakesWhatCanDoIt) {
+TEST(AttentionBackendChoice, AutomaticSelectsABackendThatSupportsTheCall) {
   const auto chosen = [](const AttentionDemands& demands, bool cuda) {
     return resolve_attention_backend(Backend::automatic, demands, cuda);
   };
@@ -79,7 +79,7 @@ TEST(AttentionBackendChoice, AutomaticTakesWhatCanDoIt) {
   EXPECT_EQ(chosen({.dropout = true}, true), Backend::unfused);
 }
 
-TEST(AttentionBackendChoice, ANamedBackendThatCannotDoItIsAnError) {
+TEST(AttentionBackendChoice, ExplicitBackendWithoutSupportIsAnError) {
   const AttentionDemands all{.dropout = true,
                              .window = true,
                              .sinks = true,
@@ -99,11 +99,11 @@ TEST(AttentionBackendChoice, ANamedBackendThatCannotDoItIsAnError) {
   EXPECT_EQ(resolve_attention_backend(Backend::fused, {.dropout = true}, false), Backend::fused);
   EXPECT_THAT(
       [] { resolve_attention_backend(Backend::fused, {.dropout = true}, /*cuda=*/true); },
-      ThrowsMessage<Error>(AllOf(HasSubstr("--attention-dropout above 0, but got fused on a GPU"),
-                                 HasSubstr("unfused or local can"))));
+      ThrowsMessage<Error>(AllOf(HasSubstr("attention_dropout above 0, but got fused on a GPU"),
+                                 HasSubstr("unfused or local works"))));
 }
 
-TEST(AttentionBackendChoice, IsCheckedWithTheOtherOptions) {
+TEST(AttentionBackendChoice, IsPartOfTheModelChecks) {
   GPTModelConfig config;
   config.transformer.num_layers = 2;
   config.transformer.hidden_size = 8;
@@ -113,8 +113,8 @@ TEST(AttentionBackendChoice, IsCheckedWithTheOtherOptions) {
   check_attention(config, problems);
   EXPECT_THAT([&] { problems.throw_if_any(); },
               ThrowsMessage<Error>(
-                  HasSubstr("Expected --attention-backend auto, fused, unfused or local with "
-                            "--attention-dropout above 0, but got flash; auto works")));
+                  HasSubstr("Expected attention_backend auto, fused, unfused or local with "
+                            "attention_dropout above 0, but got flash; auto works")));
   config.transformer.attention_dropout = 0;
   Problems none;
   check_attention(config, none);

@@ -1,4 +1,4 @@
-// Which stage holds what: Megatron's tables, and what does not add up.
+// The assignment of layers to stages: Megatron's tables, and invalid layouts.
 #include "megatron/config/model/pipeline_layout.h"
 
 #include <functional>
@@ -17,7 +17,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Strings = std::vector<std::string>;
 
-TEST(PipelineLayoutString, WritesRepetitionsOut) {
+TEST(PipelineLayoutString, ExpandsRepetitions) {
   EXPECT_EQ(expand_pipeline_layout("Et|t*4|t|tL"), (Strings{"Et", "tttt", "t", "tL"}));
   EXPECT_EQ(expand_pipeline_layout("E|t*6|t|L"), (Strings{"E", "tttttt", "t", "L"}));
   EXPECT_EQ(expand_pipeline_layout("E|t|t*2|t||(t|)*2,t*2,L"),
@@ -35,7 +35,7 @@ TEST(PipelineLayoutString, WritesRepetitionsOut) {
   EXPECT_EQ(wide[31], "mL");
 }
 
-TEST(PipelineLayoutString, RefusesWhatTheGrammarHasNot) {
+TEST(PipelineLayoutString, RefusesInvalidSyntax) {
   const auto refusal = [](const char* text) -> std::string {
     try {
       expand_pipeline_layout(text);
@@ -47,7 +47,7 @@ TEST(PipelineLayoutString, RefusesWhatTheGrammarHasNot) {
   EXPECT_THAT(refusal("Et|xL"), AllOf(HasSubstr("'x' at character 4"), HasSubstr("E (embedding)")));
   EXPECT_THAT(refusal("E(t|"), HasSubstr("a ')' for each '('"));
   EXPECT_THAT(refusal("Et)L"), HasSubstr("a '(' before this ')'"));
-  EXPECT_THAT(refusal("Et*|L"), HasSubstr("a number of 1 to 100000 behind '*'"));
+  EXPECT_THAT(refusal("Et*|L"), HasSubstr("a number of 1 to 100000 after '*'"));
   EXPECT_THAT(refusal("Et*0|L"), HasSubstr("a number of 1 to 100000"));
   EXPECT_THAT(refusal("*3"), HasSubstr("'*' at character 1"));
   EXPECT_THAT(refusal("((((t*9999)*9999)*9999)*9999)"), HasSubstr("at most 100000 symbols"));
@@ -60,7 +60,7 @@ TransformerConfig layers_over(int64_t layers, int64_t stages) {
   return config;
 }
 
-// The layers of each rank's chunks, from 1 on: "1 2|5", by rank.
+// The layers of each rank's chunks, numbered from 1: "1 2|5".
 Strings layer_numbers(const TransformerConfig& config) {
   const PipelineLayout layout = PipelineLayout::of(config);
   Strings ranks;
@@ -82,7 +82,7 @@ Strings layer_numbers(const TransformerConfig& config) {
   return ranks;
 }
 
-TEST(PipelineLayout, SharesLayersOutEvenly) {
+TEST(PipelineLayout, SplitsLayersEvenly) {
   TransformerConfig config = layers_over(8, 4);
   EXPECT_THAT(layer_numbers(config), ElementsAre("1 2", "3 4", "5 6", "7 8"));
   config.pipeline.virtual_pipeline_model_parallel_size = 2;
@@ -92,7 +92,7 @@ TEST(PipelineLayout, SharesLayersOutEvenly) {
   EXPECT_THAT(layer_numbers(config), ElementsAre("1 2|5 6", "3 4|7 8"));
 }
 
-TEST(PipelineLayout, TakesOtherFirstAndLastStages) {
+TEST(PipelineLayout, AcceptsOtherFirstAndLastStages) {
   TransformerConfig config = layers_over(8, 4);
   config.pipeline.num_layers_in_first_pipeline_stage = 1;
   config.pipeline.num_layers_in_last_pipeline_stage = 1;
@@ -131,18 +131,18 @@ TEST(PipelineLayout, FollowsALayoutString) {
   EXPECT_EQ(describe_stage(layout, 3, 0), "layer 4; layers 7-8, output layer");
 }
 
-TEST(PipelineLayout, PlacesPredictionLayers) {
+TEST(PipelineLayout, PlacesMtpLayers) {
   TransformerConfig config = layers_over(61, 8);
   config.mtp.mtp_num_layers = 1;
   config.pipeline.pipeline_model_parallel_layout = "Et*3|(tt|)*29,m|L";
   const PipelineLayout apart = PipelineLayout::of(config);
   EXPECT_EQ(apart.chunks(), 4);
-  EXPECT_EQ(apart.prediction_stage(), 6);
-  EXPECT_TRUE(apart.prediction_is_apart());
+  EXPECT_EQ(apart.mtp_stage(), 6);
+  EXPECT_TRUE(apart.mtp_standalone());
   EXPECT_EQ(apart.most_layers(), 3);
   config.pipeline_model_parallel_size = 16;
   config.pipeline.pipeline_model_parallel_layout = "Et*2|(tt|)*29,t|mL";
-  EXPECT_FALSE(PipelineLayout::of(config).prediction_is_apart());
+  EXPECT_FALSE(PipelineLayout::of(config).mtp_standalone());
   EXPECT_EQ(PipelineLayout::of(config).chunks(), 2);
 }
 
@@ -163,7 +163,7 @@ const Refusal kRefusals[] = {
      4,
      3,
      [](TransformerConfig&) {},
-     {"divisible by", "(3), but got 4", "size of 2 or 4, or --num-layers 3 or 6, or"}},
+     {"divisible by", "(3), but got 4", "size of 2 or 4, or num_layers 3 or 6, or"}},
     {"embedding_and_loss_counted",
      4,
      4,
@@ -171,7 +171,7 @@ const Refusal kRefusals[] = {
        pipeline_of(c).account_for_embedding_in_pipeline_split = true;
        pipeline_of(c).account_for_loss_in_pipeline_split = true;
      },
-     {"and 2 for embedding and loss", "(4), but got 6", "3 or 6, or --num-layers 2 or 6, or"}},
+     {"and 2 for embedding and loss", "(4), but got 6", "3 or 6, or num_layers 2 or 6, or"}},
     {"counted_of_few_layers",
      1,
      2,
@@ -179,7 +179,7 @@ const Refusal kRefusals[] = {
        pipeline_of(c).account_for_embedding_in_pipeline_split = true;
        pipeline_of(c).account_for_loss_in_pipeline_split = true;
      },
-     {"(2), but got 3", "or --num-layers 2, or"}},
+     {"(2), but got 3", "or num_layers 2, or"}},
     {"counted_in_virtual_stages",
      4,
      4,
@@ -188,12 +188,12 @@ const Refusal kRefusals[] = {
        pipeline_of(c).account_for_loss_in_pipeline_split = true;
        pipeline_of(c).virtual_pipeline_model_parallel_size = 2;
      },
-     {"(4), but got 6; --num-layers 6, or"}},
+     {"(4), but got 6; num_layers 6, or"}},
     {"first",
      8,
      4,
      [](TransformerConfig& c) { pipeline_of(c).num_layers_in_first_pipeline_stage = 1; },
-     {"less 1 of the first", "7 left", "2 layers in the first stage would work"}},
+     {"minus 1 in the first", "7 left", "2 layers in the first stage would work"}},
     {"both",
      9,
      4,
@@ -224,13 +224,13 @@ const Refusal kRefusals[] = {
      8,
      4,
      [](TransformerConfig& c) { pipeline_of(c).virtual_pipeline_model_parallel_size = 3; },
-     {"2 layers of a rank to divide into 3",
-      "--num-virtual-stages-per-pipeline-rank 2 would work"}},
+     {"2 layers of a rank to divide into 3 virtual",
+      "virtual_pipeline_model_parallel_size 2 would work"}},
     {"virtual_alone",
      8,
      1,
      [](TransformerConfig& c) { pipeline_of(c).virtual_pipeline_model_parallel_size = 2; },
-     {"--pipeline-model-parallel-size above 1", "2 works"}},
+     {"pipeline_model_parallel_size above 1", "2 works"}},
     {"layers_per_virtual_stage",
      12,
      2,
@@ -254,7 +254,7 @@ const Refusal kRefusals[] = {
      2,
      [](TransformerConfig& c) { pipeline_of(c).pipeline_model_parallel_layout = "Et|t"; },
      {"number of 'L'", "adding 1 'L'"}},
-    {"no_prediction",
+    {"no_mtp",
      2,
      2,
      [](TransformerConfig& c) {
@@ -262,7 +262,7 @@ const Refusal kRefusals[] = {
        pipeline_of(c).pipeline_model_parallel_layout = "Et|tL";
      },
      {"number of 'm'", "adding 1 'm'"}},
-    {"unwanted_prediction",
+    {"unwanted_mtp",
      2,
      2,
      [](TransformerConfig& c) { pipeline_of(c).pipeline_model_parallel_layout = "Et|tmL"; },
@@ -281,7 +281,7 @@ const Refusal kRefusals[] = {
      2,
      2,
      [](TransformerConfig& c) { pipeline_of(c).pipeline_model_parallel_layout = "Et|t|L"; },
-     {"divisible by --pipeline-model-parallel-size (2), but got 3", "2 or 4 stages"}},
+     {"divisible by pipeline_model_parallel_size (2), but got 3", "2 or 4 stages"}},
     {"other_virtual",
      4,
      2,
@@ -289,8 +289,8 @@ const Refusal kRefusals[] = {
        pipeline_of(c).pipeline_model_parallel_layout = "Et|t|t|tL";
        pipeline_of(c).virtual_pipeline_model_parallel_size = 4;
      },
-     {"--num-virtual-stages-per-pipeline-rank 2", "but got 4"}},
-    {"scattered_prediction",
+     {"virtual_pipeline_model_parallel_size 2", "but got 4"}},
+    {"mtp_in_two_stages",
      2,
      4,
      [](TransformerConfig& c) {
@@ -300,9 +300,9 @@ const Refusal kRefusals[] = {
      {"all m", "in one stage, but got 2"}},
 };
 
-class PipelineLayoutRefusal : public testing::TestWithParam<Refusal> {};
+class InvalidPipelineLayout : public testing::TestWithParam<Refusal> {};
 
-TEST_P(PipelineLayoutRefusal, NamesWhatWorks) {
+TEST_P(InvalidPipelineLayout, ErrorNamesValidValues) {
   TransformerConfig config = layers_over(GetParam().layers, GetParam().stages);
   GetParam().apply(config);
   std::string text = "accepted";
@@ -314,10 +314,10 @@ TEST_P(PipelineLayoutRefusal, NamesWhatWorks) {
   for (const std::string& part : GetParam().texts) EXPECT_THAT(text, HasSubstr(part));
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, PipelineLayoutRefusal, testing::ValuesIn(kRefusals),
+INSTANTIATE_TEST_SUITE_P(Layouts, InvalidPipelineLayout, testing::ValuesIn(kRefusals),
                          [](const auto& info) { return std::string(info.param.name); });
 
-TEST(PipelineLayout, TakesTheLayersThatARefusalNames) {
+TEST(PipelineLayout, AcceptsTheLayersThatAnErrorSuggests) {
   for (const int64_t layers : {2, 6}) {
     TransformerConfig config = layers_over(layers, 4);
     config.pipeline.account_for_embedding_in_pipeline_split = true;

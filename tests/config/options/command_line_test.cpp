@@ -1,4 +1,4 @@
-// Command lines: values of every kind, shorthands, and what is refused.
+// Parsing of command lines: values, shorthands and errors.
 #include "megatron/config/options/command_line.h"
 
 #include <gmock/gmock.h>
@@ -30,13 +30,13 @@ std::string parsing_refusal(const Arguments& arguments, Command command = Comman
   return message_of([&] { parse_options(command, arguments); });
 }
 
-TEST(CommandLine, WithoutFlagsEverythingIsAtItsDefault) {
+TEST(CommandLine, DefaultsWithoutFlags) {
   const ParsedCommand parsed = parse_options(Command::train, {});
   EXPECT_TRUE(parsed.given.empty());
   EXPECT_EQ(parsed.options.optimizer.lr, OptimizerConfig{}.lr);
 }
 
-TEST(CommandLine, ReadsValuesOfEveryKind) {
+TEST(CommandLine, ParsesValuesOfEveryType) {
   const ParsedCommand parsed = parse_options(Command::train, {"--num-layers",
                                                               "12",
                                                               "--hidden-size=768",
@@ -88,7 +88,7 @@ TEST(CommandLine, NegativeNumbersAreValues) {
   EXPECT_EQ(train_options({"--lr", "-1e-3"}).optimizer.lr, -1e-3);
 }
 
-TEST(CommandLine, BoolsTakeTrueAndFalse) {
+TEST(CommandLine, SwitchesAcceptTrueAndFalse) {
   EXPECT_FALSE(train_options({"--bf16=false"}).model.transformer.bf16);
   EXPECT_TRUE(train_options({"--bf16=true"}).model.transformer.bf16);
   EXPECT_TRUE(train_options({"--disable-bias-linear=false"}).model.transformer.add_bias_linear);
@@ -96,7 +96,7 @@ TEST(CommandLine, BoolsTakeTrueAndFalse) {
               HasSubstr("Expected true or false for --bf16, but got 'maybe'"));
 }
 
-TEST(CommandLine, TextsMayLookLikeFlagsOrBeEmpty) {
+TEST(CommandLine, StringsMayLookLikeFlagsOrBeEmpty) {
   EXPECT_EQ(parse_options(Command::generate, {"--load", "x", "--prompt", "--hello"})
                 .options.generation.prompt,
             "--hello");
@@ -129,6 +129,8 @@ TEST(CommandLine, AliasesAndShorthands) {
             2);
   EXPECT_EQ(train_options({"--use-rotary-position-embeddings"}).model.position_embedding_type,
             PositionEmbeddingType::rope);
+  EXPECT_EQ(train_options({"--openai-gelu"}).model.transformer.activation_func,
+            ActivationFunction::openai_gelu);
   EXPECT_EQ(train_options({"--swiglu=false"}).model.transformer.activation_func,
             ActivationFunction::gelu);
 }
@@ -163,11 +165,13 @@ TEST(CommandLine, UnknownFlagsNameTheNearest) {
   EXPECT_THAT(parsing_refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
   EXPECT_THAT(parsing_refusal({"--learning-rate", "1"}),
               EndsWith("got --learning-rate; megatron train --help lists them"));
-  EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr(" Megatron-LM's; use --bf16"));
-  EXPECT_THAT(parsing_refusal({"--use-mcore-models"}), HasSubstr(" Megatron-LM's; leave it out"));
+  EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr("a flag of Megatron-LM; use --bf16"));
+  EXPECT_THAT(parsing_refusal({"--use-mcore-models"}),
+              HasSubstr("a flag of Megatron-LM; leave it out"));
   for (const char* flag :
        {"--num-experts", "--moe-grouped-gemm", "--fp8-format", "--moe-made-up-tomorrow"})
-    EXPECT_THAT(parsing_refusal({flag}), HasSubstr(" Megatron-LM's and not in this version"));
+    EXPECT_THAT(parsing_refusal({flag}),
+                HasSubstr("a flag of Megatron-LM that is not supported in this version"));
   for (const Option& option : option_table().options())
     EXPECT_FALSE(find_megatron_lm_flag("--" + option.flag)) << option.flag;
   EXPECT_THAT(parsing_refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
@@ -175,8 +179,8 @@ TEST(CommandLine, UnknownFlagsNameTheNearest) {
   EXPECT_THAT(parsing_refusal({"--bf16", "true"}), HasSubstr("but got 'true'"));
 }
 
-// Values of what is not taken are no strays, and a script needs one run to be answered.
-TEST(CommandLine, AllThatIsUnknownIsSaidAtOnce) {
+// Values of unknown flags are not stray words, and one run reports all flags of a script.
+TEST(CommandLine, ReportsAllUnknownFlagsTogether) {
   const Arguments script = {"--use-mcore-models",
                             "--num-layers",
                             "x",
@@ -197,21 +201,20 @@ TEST(CommandLine, AllThatIsUnknownIsSaidAtOnce) {
     FAIL() << "accepted";
   } catch (const UsageError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "Expected flags of megatron train, but got 7 others; leave out (always so here, or "
-              "nothing to set): --use-mcore-models, --transformer-impl, "
-              "--override-opt_param-scheduler; use another instead: --fp16 (use --bf16); not in "
-              "this version: --rampup-batch-size; of other subcommands: --prompt; unknown: "
-              "--num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists those of "
-              "Megatron-LM");
-    EXPECT_THAT(error.details(), HasSubstr("always so here"));
-    EXPECT_THAT(error.details(), HasSubstr("batches that change\n"));
-    EXPECT_THAT(error.details(), HasSubstr("one of: generate\n"));
+              "Expected flags of megatron train, but got 7 others; leave out: --use-mcore-models, "
+              "--transformer-impl, --override-opt_param-scheduler; replace: --fp16 (use --bf16); "
+              "not supported in this version: --rampup-batch-size; of other subcommands: --prompt; "
+              "unknown: --num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists "
+              "those of Megatron-LM");
+    EXPECT_THAT(error.details(), HasSubstr("leave out:\n"));
+    EXPECT_THAT(error.details(), HasSubstr("variable batch sizes\n"));
+    EXPECT_THAT(error.details(), HasSubstr("belongs to: generate\n"));
   }
   EXPECT_THAT(parsing_refusal({"--fp16", "stray"}), HasSubstr("--fp16"));
-  EXPECT_THAT(parsing_refusal({"--fp8-margin", "-1"}), HasSubstr("not in this version"));
+  EXPECT_THAT(parsing_refusal({"--fp8-margin", "-1"}), HasSubstr("not supported in this version"));
 }
 
-TEST(CommandLine, FlagsOfMegatronLmAreListedOnceAndAreNoneOfOurs) {
+TEST(CommandLine, FlagsOfMegatronLmAreUniqueAndNotOptions) {
   std::set<std::string_view> names;
   for (const MegatronLmFlag& flag : megatron_lm_flags()) {
     EXPECT_TRUE(names.insert(flag.name).second) << flag.name;
@@ -219,7 +222,7 @@ TEST(CommandLine, FlagsOfMegatronLmAreListedOnceAndAreNoneOfOurs) {
     EXPECT_FALSE(flag.text.empty()) << flag.name;
   }
   EXPECT_GT(names.size(), 700);
-  // What is advised is there.
+  // Advised flags exist.
   for (const MegatronLmFlag& flag : replaced_megatron_lm_flags()) {
     const std::string text(flag.text);
     for (size_t at = text.find("--"); at != std::string::npos; at = text.find("--", at + 2)) {
@@ -230,26 +233,25 @@ TEST(CommandLine, FlagsOfMegatronLmAreListedOnceAndAreNoneOfOurs) {
   }
 }
 
-TEST(CommandLine, FlagsOfOtherSubcommandsSayWhose) {
+TEST(CommandLine, FlagsOfOtherSubcommandsNameThem) {
   EXPECT_EQ(parsing_refusal({"--prompt", "x"}),
-            "Expected a flag of megatron train, but got --prompt, which is one of: generate");
+            "Expected a flag of megatron train, but got --prompt, which belongs to: generate");
   EXPECT_THAT(parsing_refusal({"--num-layers", "2"}, Command::tokenize),
-              HasSubstr("which is one of: train, plan, bench"));
+              HasSubstr("which belongs to: train, plan, bench"));
 }
 
-TEST(CommandLine, BadValuesSayWhatWasExpected) {
+TEST(CommandLine, InvalidValuesNameTheExpectedType) {
   EXPECT_EQ(parsing_refusal({"--num-layers", "x"}),
-            "Expected a whole number for --num-layers, but got 'x'");
+            "Expected an integer for --num-layers, but got 'x'");
   EXPECT_EQ(parsing_refusal({"--lr=fast"}), "Expected a number for --lr, but got 'fast'");
   EXPECT_EQ(parsing_refusal({"--normalization", "layernorm"}),
             "Expected one of LayerNorm, RMSNorm for --normalization, but got 'layernorm'");
   EXPECT_EQ(parsing_refusal({"--device", "tpu"}),
             "Expected one of cpu, cuda for --device, but got 'tpu'");
-  EXPECT_EQ(parsing_refusal({"--num-layers"}),
-            "Expected a value behind --num-layers, but got none");
-  EXPECT_EQ(parsing_refusal({"--data-path"}), "Expected a value behind --data-path, but got none");
+  EXPECT_EQ(parsing_refusal({"--num-layers"}), "Expected a value after --num-layers, but got none");
+  EXPECT_EQ(parsing_refusal({"--data-path"}), "Expected a value after --data-path, but got none");
   EXPECT_THAT(parsing_refusal({"--num-layers", "--hidden-size", "64"}),
-              HasSubstr("Expected a whole number for --num-layers, but got '--hidden-size'"));
+              HasSubstr("Expected an integer for --num-layers, but got '--hidden-size'"));
 }
 
 TEST(CommandLine, ContradictionsAreRefused) {
@@ -263,7 +265,7 @@ TEST(CommandLine, ContradictionsAreRefused) {
               HasSubstr("but got both"));
 }
 
-TEST(CommandLine, RepeatedListsGrow) {
+TEST(CommandLine, RepeatedListsAreConcatenated) {
   EXPECT_THAT(train_options({"--data-path", "a", "--bf16", "--data-path", "b"}).data.data_path,
               ElementsAre("a", "b"));
 }
@@ -285,10 +287,10 @@ TEST(CommandLine, ListsOfNumbers) {
   EXPECT_THAT(train_options({"--profile-ranks", "2,3"}).profile.profile_ranks,
               ElementsAre(2, 3));  // not added to the default
   EXPECT_THAT(parsing_refusal({"--window-size", "three"}),
-              HasSubstr("Expected a whole number for --window-size, but got 'three'"));
+              HasSubstr("Expected an integer for --window-size, but got 'three'"));
 }
 
-TEST(Command, NamesAndTheNearest) {
+TEST(Command, UnknownNameSuggestsTheNearest) {
   for (const Command command : kCommands)
     EXPECT_EQ(command_from_name(command_name(command)), command);
   EXPECT_THAT(message_of([] { command_from_name("trian"); }), HasSubstr("the nearest is train"));

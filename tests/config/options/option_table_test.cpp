@@ -1,4 +1,4 @@
-// The table of options is complete and names everything once.
+// The option table is complete, and its names are unique.
 #include "megatron/config/options/option_table.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(OptionTable, EveryOptionHasHelpASectionAndASubcommand) {
+TEST(OptionTable, EveryOptionHasHelpSectionAndSubcommand) {
   for (const Option& option : option_table().options()) {
     EXPECT_FALSE(option.flag.empty());
     EXPECT_FALSE(option.help.empty()) << option.flag;
@@ -25,7 +25,7 @@ TEST(OptionTable, EveryOptionHasHelpASectionAndASubcommand) {
   }
 }
 
-TEST(OptionTable, APlanTakesWhatTrainingTakes) {
+TEST(OptionTable, PlanAcceptsTrainingOptions) {
   for (const Option& option : option_table().options()) {
     if (!contains(option.taken_by, Command::train)) continue;
     EXPECT_TRUE(contains(option.taken_by, Command::plan)) << option.flag;
@@ -65,7 +65,7 @@ TEST(OptionTable, NamesAreUniqueAndFieldsAreDistinctMembers) {
   }
 }
 
-TEST(OptionTable, AKeyNeverMeansTwoThings) {
+TEST(OptionTable, KeysAreUnambiguous) {
   for (const Option& option : option_table().options()) {
     const auto by_flag = option_table().find_key(option.flag);
     ASSERT_NE(by_flag.option, nullptr) << option.flag;
@@ -79,7 +79,7 @@ TEST(OptionTable, AKeyNeverMeansTwoThings) {
   }
 }
 
-TEST(OptionTable, InvertedOptionsAreBoolsThatAreOn) {
+TEST(OptionTable, InvertedOptionsAreBoolsThatDefaultToTrue) {
   Options options;
   for (const Option& option : option_table().options()) {
     if (!option.inverted) continue;
@@ -88,7 +88,7 @@ TEST(OptionTable, InvertedOptionsAreBoolsThatAreOn) {
   }
 }
 
-TEST(OptionTable, ShorthandsSetFieldsThatExistToValuesThatFit) {
+TEST(OptionTable, ShorthandsAssignValidValues) {
   for (const Option& option : option_table().options()) {
     EXPECT_TRUE(option.is_shorthand() || (option.sets.empty() && !option.derive)) << option.flag;
     if (!option.is_shorthand()) continue;
@@ -105,7 +105,7 @@ TEST(OptionTable, ShorthandsSetFieldsThatExistToValuesThatFit) {
 
 struct Member {
   const char* start;
-  std::vector<size_t> sizes;  // an enumeration may be an optional one
+  std::vector<size_t> sizes;  // an enumeration or an optional one
   size_t alignment;
 };
 
@@ -125,10 +125,9 @@ const char* align_up(const char* address, size_t alignment) {
   return reinterpret_cast<const char*>((number + alignment - 1) / alignment * alignment);
 }
 
-// A member of the options that the table leaves out could be set by nothing and would be saved
-// nowhere. Its place shows: between two members that the table reaches there is more room than
-// alignment explains.
-TEST(OptionTable, LeavesNoGapInTheOptions) {
+// A member of Options that is missing in the table could not be assigned and would not be saved. It
+// shows as a gap between two members of the table that is larger than alignment requires.
+TEST(OptionTable, CoversEveryFieldOfOptions) {
   Options options;
   std::vector<Member> members;
   std::map<const char*, std::string> name_at;
@@ -148,7 +147,7 @@ TEST(OptionTable, LeavesNoGapInTheOptions) {
     const bool explained =
         std::any_of(members[i].sizes.begin(), members[i].sizes.end(), [&](size_t size) {
           const char* const end = members[i].start + size;
-          // The next struct of the options starts where its most aligned member may.
+          // The next struct starts at the alignment of its most aligned member.
           return next == align_up(end, alignof(Options)) ||
                  (!last && next == align_up(end, members[i + 1].alignment));
         });
@@ -157,7 +156,7 @@ TEST(OptionTable, LeavesNoGapInTheOptions) {
   }
 }
 
-TEST(OptionValue, ReadsEveryTypeAndSaysWhatItExpected) {
+TEST(OptionValue, ParsesEveryTypeAndNamesTheExpectedOne) {
   int64_t whole = 0;
   double number = 0;
   at::ScalarType dtype = at::kFloat;
@@ -181,9 +180,9 @@ TEST(OptionValue, ReadsEveryTypeAndSaysWhatItExpected) {
     }
     return std::string("accepted");
   };
-  EXPECT_EQ(message(option_value(whole), "x"), "Expected a whole number for --x, but got 'x'");
-  EXPECT_EQ(message(option_value(whole), "1.5"), "Expected a whole number for --x, but got '1.5'");
-  EXPECT_EQ(message(option_value(whole), ""), "Expected a whole number for --x, but got ''");
+  EXPECT_EQ(message(option_value(whole), "x"), "Expected an integer for --x, but got 'x'");
+  EXPECT_EQ(message(option_value(whole), "1.5"), "Expected an integer for --x, but got '1.5'");
+  EXPECT_EQ(message(option_value(whole), ""), "Expected an integer for --x, but got ''");
   EXPECT_THAT(message(option_value(whole), "99999999999999999999"), HasSubstr("64 bits"));
   EXPECT_EQ(message(option_value(number), "1e"), "Expected a number for --x, but got '1e'");
   EXPECT_EQ(message(option_value(number), "nan"),

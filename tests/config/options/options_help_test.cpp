@@ -1,4 +1,4 @@
-// Help texts and the page of options.
+// Help texts and docs/options.md.
 #include "megatron/config/options/options_help.h"
 
 #include <fstream>
@@ -15,14 +15,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(Help, OfTheProgramListsEverySubcommand) {
+TEST(Help, ProgramHelpListsSubcommands) {
   const std::string help = program_help(80);
   for (const Command command : kCommands) {
     EXPECT_THAT(help, HasSubstr("  " + std::string(command_name(command)) + " "));
   }
 }
 
-TEST(Help, OfASubcommandListsItsFlagsAndNoOthers) {
+TEST(Help, SubcommandHelpListsItsFlagsOnly) {
   for (const Command command : kCommands) {
     const std::string help = command_help(command, 100);
     for (const Option& option : option_table().options()) {
@@ -41,20 +41,20 @@ TEST(Help, ShowsTypeUnitAndDefault) {
   EXPECT_THAT(help, HasSubstr("--lr X"));
   EXPECT_THAT(help, HasSubstr("[per step; default: 0.0003]"));
   EXPECT_THAT(help, HasSubstr("--optimizer adam|sgd"));
-  EXPECT_THAT(help, HasSubstr("[features; default: hidden size / heads]"));
+  EXPECT_THAT(help, HasSubstr("[features; default: hidden size / number of heads]"));
   EXPECT_THAT(help, HasSubstr("[layers; required]"));
   EXPECT_THAT(command_help(Command::generate, 100), HasSubstr("[required]"));
-  EXPECT_THAT(help, HasSubstr("written in any layout [default: none]"));
+  EXPECT_THAT(help, HasSubstr("saved with any parallel layout [default: none]"));
   EXPECT_THAT(command_help(Command::parity, 100),
               HasSubstr("Usage: megatron parity CASE-FILE [flags]"));
 }
 
-TEST(Help, KeepsToTheWidthOfTheTerminal) {
+TEST(Help, FitsTheTerminalWidth) {
   for (const int width : {60, 80, 120}) {
     for (const Command command : kCommands) {
       std::istringstream lines(command_help(command, width));
       for (std::string line; std::getline(lines, line);) {
-        // A flag with many choices may be longer by itself.
+        // The left column may exceed the width.
         if (line.starts_with("  --")) continue;
         EXPECT_LE(line.size(), static_cast<size_t>(width)) << line;
       }
@@ -62,14 +62,14 @@ TEST(Help, KeepsToTheWidthOfTheTerminal) {
   }
 }
 
-TEST(Markdown, DocsPageIsInStep) {
+TEST(Markdown, OptionsPageIsUpToDate) {
   std::ifstream file(DOCS_DIR "/options.md");
   std::ostringstream text;
   text << file.rdbuf();
   EXPECT_EQ(text.str(), options_markdown()) << "run: megatron options --markdown > docs/options.md";
 }
 
-TEST(Markdown, ThePageForMegatronLmIsInStep) {
+TEST(Markdown, MegatronLmPageIsUpToDate) {
   std::ifstream file(DOCS_DIR "/from_megatron_lm.md");
   std::ostringstream text;
   text << file.rdbuf();

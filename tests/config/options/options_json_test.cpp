@@ -1,4 +1,4 @@
-// JSON in and out, fields by Megatron's Python names, differences and the hash.
+// Options as JSON, fields by Megatron's Python names, differences and the hash.
 #include "megatron/config/options/options_json.h"
 
 #include <gmock/gmock.h>
@@ -18,7 +18,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
 
-// Options in which every field is away from its default.
+// Options with every field different from its default.
 Options changed_options() {
   Options options;
   for (const Option& option : option_table().options()) {
@@ -70,13 +70,13 @@ TEST(OptionsJson, DoublesSurviveExactly) {
   EXPECT_EQ(back.optimizer.adam_eps, 1e-300);
 }
 
-TEST(OptionsJson, OfASubcommandHoldsOnlyWhatItTakes) {
+TEST(OptionsJson, OfASubcommandHoldsItsOptionsOnly) {
   const nlohmann::json json = to_json(Options{}, commands(Command::train));
   EXPECT_TRUE(json.contains("num_layers"));
   EXPECT_FALSE(json.contains("prompt"));
 }
 
-TEST(OptionsJson, RefusesWhatItDoesNotKnow) {
+TEST(OptionsJson, RefusesUnknownFieldsAndTypes) {
   EXPECT_THAT(message_of([] {
                 from_json({{"num_layer", 3}});
               }),
@@ -84,11 +84,11 @@ TEST(OptionsJson, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(message_of([] {
                 from_json({{"num_layers", "3"}});
               }),
-              HasSubstr("a whole number for num_layers"));
+              HasSubstr("an integer for num_layers"));
   EXPECT_THAT(message_of([] {
                 from_json({{"num_layers", 1.5}});
               }),
-              HasSubstr("a whole number for num_layers"));
+              HasSubstr("an integer for num_layers"));
   EXPECT_THAT(message_of([] { from_json({{"bf16", 1}}); }), HasSubstr("true or false for bf16"));
   EXPECT_THAT(message_of([] { from_json({{"lr", "x"}}); }), HasSubstr("a number for lr"));
   EXPECT_THAT(message_of([] {
@@ -103,7 +103,7 @@ TEST(OptionsJson, RefusesWhatItDoesNotKnow) {
               HasSubstr("as a JSON object"));
 }
 
-TEST(SetField, TakesTheFieldsOfAMegatronCase) {
+TEST(SetField, AcceptsTheFieldsOfAMegatronCase) {
   Options options;
   const nlohmann::json fields = {{"num_layers", 2},
                                  {"num_query_groups", 2},
@@ -156,7 +156,7 @@ TEST(SetField, NullMeansTheDefault) {
   EXPECT_EQ(to_json(options), to_json(Options{}));
 }
 
-TEST(SetField, NamesWhatIsNotSupported) {
+TEST(SetField, ErrorNamesTheUnsupportedField) {
   Options options;
   const auto refusal = [&](const char* field, const nlohmann::json& value) {
     return message_of([&] { set_field(options, field, value); });
@@ -165,16 +165,17 @@ TEST(SetField, NamesWhatIsNotSupported) {
   EXPECT_THAT(refusal("activation_func", "mish"), HasSubstr("for activation_func, but got 'mish'"));
   EXPECT_THAT(refusal("position_embedding_type", "alibi"),
               HasSubstr("for position_embedding_type"));
-  EXPECT_EQ(refusal("attention_softmax_in_fp32", false),
-            "Expected attention_softmax_in_fp32 to be true, but got false; this version has no "
-            "other");
+  EXPECT_EQ(
+      refusal("attention_softmax_in_fp32", false),
+      "Expected attention_softmax_in_fp32 to be true, but got false; this version supports no "
+      "other value");
   EXPECT_EQ(refusal("attention_softmax_in_fp32", true), "accepted");
   // Flags are not fields.
   EXPECT_THAT(refusal("disable_bias_linear", true), HasSubstr("'disable_bias_linear'"));
   EXPECT_THAT(refusal("swiglu", true), HasSubstr("'swiglu'"));
 }
 
-TEST(Differences, ListOnlyWhatChanged) {
+TEST(Differences, ListChangedFieldsOnly) {
   EXPECT_TRUE(differences_from_default(Options{}).empty());
   const auto parsed =
       parse_options(Command::train, {"--lr", "0.1", "--disable-bias-linear", "--seed", "1234"});
@@ -182,7 +183,7 @@ TEST(Differences, ListOnlyWhatChanged) {
               ElementsAre(Pair("add_bias_linear", "false"), Pair("lr", "0.1")));
 }
 
-TEST(Differences, OfArchitectureSeeThroughDerivedFields) {
+TEST(Differences, OfArchitectureCompareDerivedValues) {
   Options left;
   left.model.transformer.num_layers = 2;
   left.model.transformer.hidden_size = 64;
@@ -202,6 +203,42 @@ TEST(Differences, OfArchitectureSeeThroughDerivedFields) {
   EXPECT_EQ(differences[0].right, "3");
 }
 
+TEST(Differences, OfArchitectureTellContextExtensionApart) {
+  Options left;
+  left.model.transformer.num_layers = 2;
+  left.model.transformer.hidden_size = 64;
+  left.model.transformer.num_attention_heads = 4;
+  left.model.position_embedding_type = PositionEmbeddingType::rope;
+  Options right = left;
+  right.model.rotary_base = 500000;
+  right.model.rope_scaling = true;
+  right.model.rope_scaling_factor = 4;
+  right.model.seq_len_interpolation_factor = 2;
+  right.model.transformer.window_size = {127, 0};
+  right.model.transformer.window_attn_skip_freq = {2};
+  right.model.position_embedding_type = PositionEmbeddingType::yarn;
+  right.model.transformer.yarn.rotary_scaling_factor = 8;
+  const auto differences = architecture_differences(left, right);
+  EXPECT_EQ(differences.size(), 8U);
+  for (const ArchitectureDifference& difference : differences)
+    EXPECT_TRUE(difference.extends_context) << difference.field;
+
+  right = left;
+  right.model.rotary_percent = 0.5;
+  right.model.transformer.qk_layernorm = true;
+  right.model.position_embedding_type = PositionEmbeddingType::none;
+  const auto others = architecture_differences(left, right);
+  EXPECT_EQ(others.size(), 3U);
+  for (const ArchitectureDifference& difference : others)
+    EXPECT_FALSE(difference.extends_context) << difference.field;
+}
+
+TEST(FixedFields, AreNotOptions) {
+  EXPECT_THAT(fixed_field_names(), testing::Contains("attention_softmax_in_fp32"));
+  for (const std::string& field : fixed_field_names())
+    EXPECT_EQ(option_table().find_field(field), nullptr) << field;
+}
+
 TEST(Hash, IsStableAndIgnoresMachineAndPaths) {
   Options options;
   EXPECT_EQ(options_hash(options), 3320404949056263377ULL);  // XXH64 of "{}"
@@ -219,8 +256,8 @@ TEST(Hash, IsStableAndIgnoresMachineAndPaths) {
   EXPECT_EQ(options_hash(options), changed);
 }
 
-// Each rank may have a path of its own, but what makes it save, load or record must be the same.
-TEST(Hash, KnowsWhatStartsCollectiveWork) {
+// Paths may differ between ranks, but all must save, load or profile together.
+TEST(Hash, CoversOptionsThatStartCollectives) {
   Options one, other;
   one.checkpoint.save = "x";
   EXPECT_NE(options_hash(one), options_hash(other));

@@ -1,4 +1,4 @@
-// Options from YAML files, alone and under flags.
+// Options from YAML files, with and without flags.
 #include <filesystem>
 #include <fstream>
 #include <gmock/gmock.h>
@@ -35,7 +35,7 @@ class YamlFile : public ::testing::Test {
   std::filesystem::path path_;
 };
 
-TEST_F(YamlFile, TakesFlagAndFieldNamesInSections) {
+TEST_F(YamlFile, AcceptsFlagAndFieldNamesInSections) {
   const ParsedCommand parsed = parse(
       "model:\n"
       "  num-layers: 4\n"
@@ -82,19 +82,19 @@ TEST_F(YamlFile, FlagsOverrideTheFile) {
   EXPECT_FALSE(options.model.transformer.ffn_hidden_size.has_value());
 }
 
-TEST_F(YamlFile, MegatronsNameOfTheFlagWorksToo) {
+TEST_F(YamlFile, AcceptsMegatronsNameOfTheFlag) {
   std::ofstream(path_) << "lr: 0.5\n";
   EXPECT_EQ(parse_options(Command::bench, {"--yaml-cfg", path_.string()}).options.optimizer.lr,
             0.5);
 }
 
-TEST_F(YamlFile, RefusalsNameFileLineAndKey) {
+TEST_F(YamlFile, ErrorsNameFileLineAndKey) {
   EXPECT_EQ(refusal("lr: 1\nmodel:\n  num_layer: 3\n"),
             path_.string() +
                 ", line 3: Expected the name of an option, but got 'num_layer'; the nearest is "
                 "num_layers");
   EXPECT_EQ(refusal("lr: 1\nnum_layers: many\n"),
-            path_.string() + ", line 2: Expected a whole number for num_layers, but got 'many'");
+            path_.string() + ", line 2: Expected an integer for num_layers, but got 'many'");
   EXPECT_THAT(refusal("bf16: 3\n"),
               HasSubstr("line 1: Expected true or false for bf16, but got '3'"));
   EXPECT_THAT(refusal("lr: [1, 2]\n"), HasSubstr("Expected a single value for lr, but got a list"));
@@ -103,27 +103,27 @@ TEST_F(YamlFile, RefusalsNameFileLineAndKey) {
   EXPECT_THAT(refusal("lr: !mine 1\n"), HasSubstr("but got the tag !mine"));
   EXPECT_THAT(refusal("lr: 1\n---\nlr: 2\n"), HasSubstr("Expected one YAML document in "));
   EXPECT_THAT(refusal("model:\n  b:\n    lr: 1\n"),
-              HasSubstr("line 2: Expected sections of one level"));
+              HasSubstr("line 2: Expected one level of sections"));
   EXPECT_THAT(refusal("modle:\n  num-layers: 2\n"), HasSubstr("'modle'; the nearest is model"));
   EXPECT_THAT(refusal("prompt: hello\n"),
               HasSubstr("Expected an option of megatron train, but got 'prompt'"));
-  EXPECT_THAT(refusal("config: other.yaml\n"), HasSubstr("a file cannot read another"));
+  EXPECT_THAT(refusal("config: other.yaml\n"), HasSubstr("a file cannot include another"));
   EXPECT_THAT(refusal("lr: 1\nlr: 2\n"), HasSubstr("line 2: Expected one value for lr"));
   EXPECT_THAT(refusal("lr: [1\nbf16: }\n"), HasSubstr("Expected YAML in"));
   EXPECT_THAT(refusal("- lr\n"), HasSubstr("Expected keys with values"));
   EXPECT_THAT(refusal("[1]: 2\n"), HasSubstr("Expected a single value"));
 }
 
-TEST_F(YamlFile, AllUnknownKeysAreSaidAtOnce) {
+TEST_F(YamlFile, ReportsAllUnknownKeysTogether) {
   EXPECT_EQ(refusal("lr: fast\nmodel:\n  num_layer: 3\n  fp16: true\n"),
             path_.string() +
-                ": Expected options of megatron train, but got 2 others; use another instead: fp16 "
+                ": Expected options of megatron train, but got 2 others; replace: fp16 "
                 "in line 4 (use --bf16); unknown: num_layer in line 3 (the nearest is num_layers); "
                 "docs/from_megatron_lm.md lists those of Megatron-LM");
 }
 
-// What a flag turns off in the file's place is no contradiction.
-TEST_F(YamlFile, AFlagThatTurnsEvaluationOffTakesTheFilesItersAlong) {
+// A flag that disables evaluation does not contradict eval_iters in the file.
+TEST_F(YamlFile, EvalIntervalZeroDiscardsTheFilesEvalIters) {
   const ParsedCommand off = parse("eval_interval: 10\neval_iters: 5\n", {"--eval-interval", "0"});
   EXPECT_EQ(off.options.training.eval_iters, TrainingConfig().eval_iters);
   EXPECT_FALSE(off.is_given("eval_iters"));
@@ -133,12 +133,12 @@ TEST_F(YamlFile, AFlagThatTurnsEvaluationOffTakesTheFilesItersAlong) {
             7);
 }
 
-TEST_F(YamlFile, AnEmptyFileSetsNothing) {
+TEST_F(YamlFile, EmptyFileAssignsNothing) {
   EXPECT_EQ(parse("").given, (std::set<std::string>{"config_file"}));
   EXPECT_EQ(parse("# nothing\n").given, (std::set<std::string>{"config_file"}));
 }
 
-TEST_F(YamlFile, AMissingFileIsNamed) {
+TEST_F(YamlFile, MissingFileIsNamed) {
   EXPECT_EQ(message_of([] {
               parse_options(Command::train, {"--config", "/no/such.yaml"});
             }),

@@ -1,4 +1,4 @@
-// What cannot work is refused with the values that would.
+// Invalid options are refused with errors that name valid values.
 #include "megatron/config/validate/validate.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ using ::testing::Not;
 
 using Arguments = std::vector<std::string>;
 
-// Arguments that work, with `more` in place of those that it gives again.
+// Valid arguments, some replaced by `more`.
 Arguments good_arguments(const Arguments& more) {
   const std::vector<Arguments> good = {
       {"--num-layers", "4"},  {"--hidden-size", "64"}, {"--num-attention-heads", "4"},
@@ -44,8 +44,8 @@ std::string validation_refusal(const Arguments& more, int world_size = 1,
   });
 }
 
-// One problem with one way out: without stages there is nothing that groups could be of.
-TEST(MicrobatchGroups, AreLeftOutWhereNothingIsInterleaved) {
+// There is one problem: without virtual stages there are no groups.
+TEST(MicrobatchGroups, RequireVirtualStages) {
   const Arguments group = {"--microbatch-group-size-per-virtual-pipeline-stage", "2"};
   const std::string message = validation_refusal(group);
   EXPECT_THAT(message, AllOf(HasSubstr("several virtual stages"), Not(HasSubstr("problems"))));
@@ -53,7 +53,7 @@ TEST(MicrobatchGroups, AreLeftOutWhereNothingIsInterleaved) {
   EXPECT_EQ(validation_refusal({}), "accepted");
 }
 
-TEST(DeferredWeightGradients, GoWithOverlappedReduction) {
+TEST(DeferredWeightGradients, AllowOverlappedReduction) {
   EXPECT_EQ(validation_refusal({"--overlap-grad-reduce", "--defer-embedding-wgrad-compute",
                                 "--pipeline-model-parallel-size", "2"},
                                2),
@@ -63,22 +63,22 @@ TEST(DeferredWeightGradients, GoWithOverlappedReduction) {
 struct BadCase {
   Arguments arguments;
   int world_size;
-  std::vector<std::string> parts;  // of the message, the working value among them
+  std::vector<std::string> parts;  // of the message
 
   friend void PrintTo(const BadCase& bad, std::ostream* out) {
     for (const auto& argument : bad.arguments) *out << argument << ' ';
   }
 };
 
-TEST(Validation, WithoutIterationsNothingIsSaidOfProfiledSteps) {
+TEST(Validate, MissingIterationsAreReportedOnce) {
   const std::string message = validation_refusal({"--profile", "--train-iters", "0"});
   EXPECT_THAT(message, HasSubstr("--train-iters of at least 1, which is required"));
   EXPECT_THAT(message, Not(HasSubstr("--profile-step-end")));
 }
 
-class Refuses : public ::testing::TestWithParam<BadCase> {};
+class InvalidOptions : public ::testing::TestWithParam<BadCase> {};
 
-TEST_P(Refuses, WithTheValuesThatWork) {
+TEST_P(InvalidOptions, ErrorNamesValidValues) {
   const BadCase& bad = GetParam();
   const std::string message = validation_refusal(bad.arguments, bad.world_size);
   for (const auto& part : bad.parts) EXPECT_THAT(message, HasSubstr(part));
@@ -100,6 +100,14 @@ const BadCase kBadCases[] = {
      1,
      {"leave --rotary-percent"}},
     {{"--position-embedding-type", "yarn", "--use-rope-scaling"}, 1, {"leave --use-rope-scaling"}},
+    {{"--position-embedding-type", "yarn", "--rotary-seq-len-interpolation-factor", "2"},
+     1,
+     {"leave --rotary-seq-len-interpolation-factor out"}},
+    {{"--position-embedding-type", "mrope", "--mrope-section", "4,2,2", "--use-rope-scaling"},
+     1,
+     {"Expected --use-rope-scaling or --position-embedding-type mrope, but got both"}},
+    {{"--activation-func", "silu"}, 1, {"--gated-linear-unit with --activation-func silu"}},
+    {{"--openai-gelu", "--bias-gelu-fusion"}, 1, {"--bias-gelu-fusion, but got openai_gelu"}},
     {{"--position-embedding-type", "yarn", "--rotary-base", "1"}, 1, {"--rotary-base above 1"}},
     {{"--no-mup-learning-rates"}, 1, {"Expected --use-mup with --no-mup-learning-rates"}},
     {{"--mtp-num-layers", "128", "--seq-length", "128"}, 1, {"below --seq-length (128)"}},
@@ -128,7 +136,7 @@ const BadCase kBadCases[] = {
     {{"--num-attention-heads", "12", "--num-query-groups", "6", "--kv-channels", "4",
       "--tensor-model-parallel-size", "4"},
      4,
-     {"divides the other, but got 6 and 4", "size of 2, or 4 or 12 groups would work"}},
+     {"or the reverse, but got 6 and 4", "size of 2, or 4 or 12 groups would work"}},
     {{"--sequence-parallel", "--tensor-model-parallel-size", "2", "--seq-length", "63",
       "--max-position-embeddings", "63"},
      2,
@@ -246,8 +254,10 @@ const BadCase kBadCases[] = {
      {"data parallel 2), but got 3"}},
     {{"--expert-model-parallel-size", "2"},
      2,
-     {"--expert-model-parallel-size 1", "not in this version"}},
-    {{"--position-embedding-type", "rope", "--kv-channels", "15"}, 1, {"even width", "14 or 16"}},
+     {"--expert-model-parallel-size 1", "not supported in this version"}},
+    {{"--position-embedding-type", "rope", "--kv-channels", "15"},
+     1,
+     {"even head dimension", "14 or 16"}},
     {{"--position-embedding-type", "rope", "--rotary-percent", "0"},
      1,
      {"--rotary-percent above 0"}},
@@ -273,7 +283,7 @@ const BadCase kBadCases[] = {
     {{"--multi-latent-attention", "--position-embedding-type", "rope", "--qk-pos-emb-head-dim",
       "7"},
      1,
-     {"even width", "--qk-pos-emb-head-dim of 6 or 8"}},
+     {"even head dimension", "--qk-pos-emb-head-dim of 6 or 8"}},
     {{"--multi-latent-attention", "--position-embedding-type", "rope", "--v-head-dim", "0"},
      1,
      {"--v-head-dim of at least 1"}},
@@ -282,7 +292,7 @@ const BadCase kBadCases[] = {
      1,
      {"--multi-latent-attention or --num-query-groups, but got both",
       "--multi-latent-attention or --softmax-scale, but got both",
-      "--rope-type yarn with the options of YaRN, but got rope"}},
+      "--rope-type yarn with YaRN's options, but got rope"}},
     {{"--multi-latent-attention", "--position-embedding-type", "rope", "--rope-type", "yarn",
       "--rotary-percent", "0.5"},
      1,
@@ -308,13 +318,13 @@ const BadCase kBadCases[] = {
      {"--lr-warmup-fraction, but got both"}},
     {{"--lr-warmup-iters", "10"},
      1,
-     {"--lr-warmup-iters below", "(10), but got 10", "--lr-warmup-iters 9 would work"}},
+     {"--lr-warmup-iters below", "(iteration 10), but got 10", "--lr-warmup-iters 9 would work"}},
     {{"--lr-warmup-fraction", "1.5"}, 1, {"--lr-warmup-fraction"}},
     {{"--lr-decay-style", "WSD"}, 1, {"--lr-wsd-decay-iters with --lr-decay-style WSD"}},
     {{"--lr-wsd-decay-iters", "2"}, 1, {"--lr-decay-style WSD with --lr-wsd-decay-iters"}},
     {{"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "20"},
      1,
-     {"(10), but got 20", "10 would work"}},
+     {"(iteration 10), but got 20", "10 would work"}},
     {{"--data-path", "x"}, 1, {"--data-path or --mock-data, but got both"}},
     {{"--mock-data=false"}, 1, {"Expected --data-path, but got none; --mock-data"}},
     {{"--vocab-size", "0"}, 1, {"--vocab-size of at least 1, or a tokenizer"}},
@@ -398,7 +408,7 @@ const BadCase kBadCases[] = {
      1,
      {"--mtp-loss-scaling-factor of at least 0", "0.1 is usual"}},
     {{"--cuda-graph-impl", "local"}, 1, {"--cuda-graph-impl none"}},
-    // What would be accepted and change nothing.
+    // Options without an effect.
     {{"--bf16", "--params-dtype", "fp32"}, 1, {"--bf16 or --params-dtype fp32, but got both"}},
     {{"--grad-reduce-in-bf16"}, 1, {"--bf16 with --grad-reduce-in-bf16"}},
     {{"--rope-scaling-factor", "4"}, 1, {"--rope-scaling-factor", "leave"}},
@@ -417,17 +427,19 @@ const BadCase kBadCases[] = {
     {{"--no-pad-vocab", "--make-vocab-size-divisible-by", "8"},
      1,
      {"--no-pad-vocab, but got both"}},
-    {{"--save", ""}, 1, {"a folder behind --save"}},
-    {{"--load", ""}, 1, {"a folder behind --load"}},
+    {{"--save", ""}, 1, {"a directory after --save"}},
+    {{"--load", ""}, 1, {"a directory after --load"}},
 };
 
-INSTANTIATE_TEST_SUITE_P(Table, Refuses, ::testing::ValuesIn(kBadCases), [](const auto& info) {
-  std::string name = std::to_string(info.index);
-  for (const char c : info.param.arguments.front()) name += std::isalnum(c) != 0 ? c : '_';
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Table, InvalidOptions, ::testing::ValuesIn(kBadCases),
+                         [](const auto& info) {
+                           std::string name = std::to_string(info.index);
+                           for (const char c : info.param.arguments.front())
+                             name += std::isalnum(c) != 0 ? c : '_';
+                           return name;
+                         });
 
-TEST(Validate, AcceptsWhatWorks) {
+TEST(Validate, AcceptsValidOptions) {
   EXPECT_EQ(validation_refusal({}), "accepted");
   EXPECT_EQ(validation_refusal(
                 {"--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2",
@@ -451,6 +463,7 @@ TEST(Validate, AcceptsWhatWorks) {
             "accepted");
   EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
   EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--openai-gelu", "--apply-query-key-layer-scaling"}), "accepted");
   EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
   EXPECT_EQ(validation_refusal({"--recompute-granularity", "full", "--recompute-method", "uniform",
                                 "--recompute-num-layers", "3"}),
@@ -461,8 +474,8 @@ TEST(Validate, AcceptsWhatWorks) {
   EXPECT_EQ(validation_refusal({"--mtp-num-layers", "2", "--mtp-use-repeated-layer"}), "accepted");
 }
 
-// A plan may leave open how long a run is and on what; what is given is checked as for training.
-TEST(Validate, APlanChecksWhatTrainingChecks) {
+// A plan does not need --train-iters or data. Given options are checked as for training.
+TEST(Validate, PlanIsCheckedLikeTraining) {
   const Arguments model = {"--num-layers",          "4", "--hidden-size", "64",
                            "--num-attention-heads", "4", "--seq-length",  "32"};
   const auto refusal = [&](Arguments arguments) {
@@ -478,7 +491,7 @@ TEST(Validate, APlanChecksWhatTrainingChecks) {
   EXPECT_THAT(refusal({}), AllOf(HasSubstr("give --vocab-size"), HasSubstr("--tokenizer-model")));
   for (const auto& [flags, message] :
        {std::pair<Arguments, const char*>{{"--train-iters", "-1"}, "--train-iters of at least"},
-        {{"--split", "x"}, "--split as up to three shares"},
+        {{"--split", "x"}, "--split with up to three weights"},
         {{"--lr-warmup-iters", "9", "--train-iters", "9"}, "8 would work"},
         {{"--sgd-momentum", "0.8"}, "--optimizer sgd"},
         {{"--grad-reduce-in-bf16"}, "--bf16 with --grad-reduce-in-bf16"},
@@ -494,7 +507,7 @@ TEST(Validate, APlanChecksWhatTrainingChecks) {
   }
 }
 
-TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
+TEST(Validate, AlignsBf16AndParamsDtype) {
   for (const Arguments& flags : {Arguments{"--bf16"}, Arguments{"--params-dtype", "bf16"}}) {
     Options options = parse_options(Command::train, good_arguments(flags)).options;
     validate(options, 1);
@@ -503,7 +516,7 @@ TEST(Validate, BringsBf16AndParamsDtypeIntoStep) {
   }
 }
 
-TEST(Validate, ListsAllProblemsInOneLine) {
+TEST(Validate, ListsAllProblemsOnOneLine) {
   const std::string message = validation_refusal(
       {"--num-attention-heads", "5", "--lr", "-1", "--pipeline-model-parallel-size", "3"}, 4);
   EXPECT_THAT(message,
@@ -512,7 +525,7 @@ TEST(Validate, ListsAllProblemsInOneLine) {
                     HasSubstr("3 or 6 ranks"), Not(HasSubstr("\n"))));
 }
 
-TEST(Validate, OtherSubcommandsAreCheckedForWhatTheyTake) {
+TEST(Validate, ChecksOptionsOfOtherSubcommands) {
   const auto refusal_of = [](Command command, const Arguments& arguments) {
     return message_of([&] {
       Options options = parse_options(command, arguments).options;
