@@ -1,5 +1,4 @@
-// The pairs of forward and backward collectives of collectives.h. The graph holds a pointer to the
-// group.
+// One autograd node for all pairs of collectives. It keeps a pointer to the group.
 #include "megatron/parallel/collectives.h"
 
 #include <cstdint>
@@ -20,17 +19,17 @@ at::Tensor all_reduced(const at::Tensor& input, const ProcessGroup& group) {
   return result;
 }
 
-// This rank's part of dimension `dim`.
-at::Tensor own_part(const at::Tensor& input, const ProcessGroup& group, int64_t dim) {
-  const int64_t part = input.size(dim) / group.size();
-  return input.detach().narrow(dim, group.rank() * part, part).contiguous();
+// This rank's shard of dimension `dim`.
+at::Tensor local_shard(const at::Tensor& input, const ProcessGroup& group, int64_t dim) {
+  const int64_t length = input.size(dim) / group.size();
+  return input.detach().narrow(dim, group.rank() * length, length).contiguous();
 }
 
-// The transports work along dimension 0: the last dimension is gathered there, then moved.
-at::Tensor gathered(const at::Tensor& input, const ProcessGroup& group, int64_t dim) {
-  const at::Tensor parts = group.all_gather(input);
-  if (dim == 0) return parts;
-  return at::cat(parts.chunk(group.size(), 0), dim);
+// The backends gather along dimension 0; another dimension is restored afterwards.
+at::Tensor all_gathered(const at::Tensor& input, const ProcessGroup& group, int64_t dim) {
+  const at::Tensor gathered = group.all_gather(input);
+  if (dim == 0) return gathered;
+  return at::cat(gathered.chunk(group.size(), 0), dim);
 }
 
 at::Tensor reduce_scattered(const at::Tensor& input, const ProcessGroup& group, int64_t dim) {
@@ -48,16 +47,16 @@ at::Tensor exchange(Exchange kind, const at::Tensor& input, const ProcessGroup& 
     case Exchange::reduce:
       return all_reduced(input, group);
     case Exchange::split:
-      return own_part(input, group, dim);
+      return local_shard(input, group, dim);
     case Exchange::gather:
-      return gathered(input, group, dim);
+      return all_gathered(input, group, dim);
     case Exchange::reduce_scatter:
       return reduce_scattered(input, group, dim);
   }
   fail("Expected an exchange, but got number {}", static_cast<int>(kind));
 }
 
-// One node for all pairs: `forward_kind` on the input, `backward_kind` on its gradient.
+// Applies `forward_kind` to the input and `backward_kind` to the gradient.
 class ExchangeFunction : public torch::autograd::Function<ExchangeFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, int64_t group,

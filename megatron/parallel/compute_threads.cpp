@@ -1,4 +1,4 @@
-// Counts cores and sets libtorch's thread number.
+// Counts cores and sets libtorch's number of threads.
 #include "megatron/parallel/compute_threads.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 namespace megatron {
 namespace {
 
-// Cores, not hardware threads: two threads of a core share its matrix units.
+// Counts cores instead of hardware threads, because the threads of a core share its matrix units.
 int usable_cores() {
   const int hardware = std::max(1u, std::thread::hardware_concurrency());
   cpu_set_t allowed;
@@ -54,7 +54,7 @@ int choose_compute_threads(const LaunchConfig& config, int local_world_size,
 }
 
 void set_compute_threads(int threads) {
-  static std::mutex mutex;  // libtorch's call also resizes a pool that all threads share
+  static std::mutex mutex;  // at::set_num_threads also resizes a pool that all threads share
   const std::lock_guard lock(mutex);
   at::set_num_threads(threads);
 }

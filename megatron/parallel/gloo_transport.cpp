@@ -1,4 +1,4 @@
-// The only file that includes gloo's headers: they are slow to read.
+// The only file that includes gloo's headers, which are slow to compile.
 #include "megatron/parallel/gloo_transport.h"
 
 #include <algorithm>
@@ -34,7 +34,7 @@ c10::intrusive_ptr<c10d::Backend> GlooTransport::make_backend(const std::string&
   }
   auto options = ProcessGroupGloo::Options::create(timeout_);
   options->devices = {device_};
-  options->threads = 1;  // operations of one group run in the order in which they were started
+  options->threads = 1;  // runs the operations of a group in the order of their start
   options->group_name = name;
   const std::string key = fmt::format("{}[{}]", name, fmt::join(ranks, ","));
   auto store =

@@ -251,7 +251,7 @@ int report(const std::vector<RankProcess>& ranks) {
 }  // namespace
 
 int run_local_processes(const LaunchConfig& config, std::chrono::milliseconds timeout) {
-  const WatchedSignals signals;  // before the store starts threads, which take over the mask
+  const WatchedSignals signals;  // before the store starts threads, which inherit the mask
   const LocalStore host = host_local_store(
       config.master_addr, config.master_port ? static_cast<int>(*config.master_port) : 0, timeout);
   std::vector<RankProcess> ranks;

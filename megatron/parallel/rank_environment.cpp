@@ -47,8 +47,7 @@ void check_identity(const RankIdentity& identity) {
   check(identity.local_rank < identity.local_world_size &&
             identity.local_world_size <= identity.world_size,
         "Expected a local rank below the {} local ranks, and no more of these than the {} ranks of "
-        "the "
-        "world, from {}, but got local rank {}",
+        "the world, from {}, but got local rank {}",
         identity.local_world_size, identity.world_size, identity.launcher, identity.local_rank);
 }
 
@@ -56,8 +55,8 @@ bool is_loopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
-// MASTER_ADDR, else the flag where it names another host than this one, else what the launcher
-// implies.
+// MASTER_ADDR, else --master-addr where it names another host, else `implied`, the address that the
+// launcher implies.
 std::string master_address(const LaunchConfig& config, const Environment& environment,
                            const std::string& implied) {
   if (const auto address = environment("MASTER_ADDR")) return *address;
@@ -82,8 +81,8 @@ std::optional<RankIdentity> torchrun_identity(const LaunchConfig& config,
   identity.master_port = master_port(config, environment, kDefaultPort);
   const auto local_rank = number(environment, "LOCAL_RANK", 0);
   const auto local_world = number(environment, "LOCAL_WORLD_SIZE", 1);
-  // Variables set by hand often stop at rank and world size: then all ranks are on one machine if
-  // they meet at a loopback address.
+  // Variables set by hand are often RANK and WORLD_SIZE only. With a loopback MASTER_ADDR all ranks
+  // are on this machine.
   const bool one_machine = is_loopback(identity.master_addr);
   check(
       local_rank || one_machine,
@@ -117,15 +116,14 @@ std::optional<RankIdentity> open_mpi_identity(const LaunchConfig& config,
           .value_or(one_machine ? identity.world_size : identity.local_rank + 1);
   check(identity.all_local() || !one_machine,
         "Expected MASTER_ADDR (or --master-addr) to name the host of rank 0, because Open MPI "
-        "started "
-        "ranks on several machines, but it is {}",
+        "started ranks on several machines, but it is {}",
         identity.master_addr);
   identity.master_port = master_port(config, environment, kDefaultPort);
   identity.hosts_store = identity.rank == 0;
   return identity;
 }
 
-// Tasks on each node from a list such as "4(x2),3".
+// The tasks of each node, from a list such as "4(x2),3".
 std::vector<int> tasks_of_nodes(const std::string& list) {
   std::vector<int> tasks;
   size_t at = 0;
@@ -146,8 +144,8 @@ std::vector<int> tasks_of_nodes(const std::string& list) {
   return tasks;
 }
 
-// A step of several tasks. A batch script and a shell in an allocation have SLURM_PROCID=0 and the
-// job's SLURM_NTASKS too, but no step, or one of the step numbers that SLURM keeps for them.
+// Whether this is a task of a step. A batch script and a shell of an allocation also have
+// SLURM_PROCID=0 and the job's SLURM_NTASKS, but no step, or one of SLURM's reserved step numbers.
 bool in_slurm_step(const Environment& environment) {
   constexpr int64_t kFirstReservedStep = 0xfffffff0;
   if (!environment("SLURM_PROCID")) return false;
@@ -191,10 +189,9 @@ std::optional<RankIdentity> slurm_identity(const LaunchConfig& config,
   identity.master_addr = master_address(config, environment, implied);
   check(nodes == 1 || !is_loopback(identity.master_addr),
         "Expected MASTER_ADDR, --master-addr or SLURM_NODELIST to name the host of rank 0, because "
-        "SLURM "
-        "started ranks on {} machines, but got {}",
+        "SLURM started ranks on {} machines, but got {}",
         nodes, identity.master_addr);
-  // Jobs that share a node meet at ports of their own.
+  // Jobs on the same node need different ports.
   auto job = number(environment, "SLURM_JOB_ID", 0);
   if (!job) job = number(environment, "SLURM_JOBID", 0);
   identity.master_port =

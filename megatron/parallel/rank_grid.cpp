@@ -1,4 +1,4 @@
-// The grid arithmetic of rank_grid.h.
+// Strides, groups and coordinates, and the nearest sizes for error messages.
 #include "megatron/parallel/rank_grid.h"
 
 #include <algorithm>
@@ -76,9 +76,8 @@ int expert_data_parallel(const ParallelSizes& sizes) {
     const bool some = stage % sizes.expt_tp == 0;
     fail(
         "Expected expert tensor ({}) x expert ({}) parallel sizes to divide the {} ranks of a "
-        "pipeline "
-        "stage (tensor {} x context {} x data {}), but {} does not; {} parallel sizes that work: "
-        "{}",
+        "pipeline stage (tensor {} x context {} x data {}), but {} does not; {} parallel sizes "
+        "that work: {}",
         sizes.expt_tp, sizes.ep, stage, sizes.tp, sizes.cp, sizes.dp, expert,
         some ? "expert" : "expert tensor",
         fmt::join(divisors(some ? stage / sizes.expt_tp : stage), ", "));
@@ -126,8 +125,7 @@ RankGenerator::RankGenerator(const ParallelSizes& sizes, std::string_view order)
                                    [&](const Axis& axis) { return axis.name == name; });
     check(named || size_of_axis(sizes, name) == 1,
           "Expected the rank order to name every axis larger than 1, but '{}' lacks {} (size {}); "
-          "'{}' "
-          "names all",
+          "'{}' names all",
           order, name, size_of_axis(sizes, name), kMegatronRankOrder);
   }
   world_size_ = static_cast<int>(stride);
@@ -138,7 +136,8 @@ RankLists RankGenerator::get_ranks(std::string_view token) const {
   const ParallelSizes known;
   for (const auto& name : wanted) size_of_axis(known, name);  // throws for unknown names
 
-  // Offsets of all combinations of some axes' coordinates, the fastest axis innermost.
+  // The rank offsets of all coordinates on the axes inside or outside of `wanted`, the fastest axis
+  // innermost.
   const auto offsets = [this, &wanted](bool inside) {
     std::vector<int> result{0};
     for (const auto& axis : axes_) {
@@ -175,8 +174,7 @@ RankGrid::RankGrid(const ParallelSizes& sizes, std::string_view order)
       expert_(expert_sizes(sizes_, expert_dp_), order) {
   check(dense_.get_ranks("pp") == expert_.get_ranks("pp"),
         "Expected dense and expert layers to share their pipeline groups, but the rank order '{}' "
-        "gives "
-        "them others; an order that ends in pp, such as '{}', works",
+        "gives them others; an order that ends in pp, such as '{}', works",
         order, kMegatronRankOrder);
 }
 
@@ -212,9 +210,8 @@ void check_world_size(const ParallelSizes& sizes, int world_size) {
   const ParallelSizes near = nearest_sizes(sizes, world_size);
   fail(
       "Expected tensor ({}) x context ({}) x pipeline ({}) x data ({}) parallel sizes to multiply "
-      "to "
-      "the {} rank{} of the world, but they give {}; the nearest that do: tensor {}, context {}, "
-      "pipeline {}, data {}",
+      "to the {} rank{} of the world, but they give {}; the nearest that do: tensor {}, context "
+      "{}, pipeline {}, data {}",
       sizes.tp, sizes.cp, sizes.pp, sizes.dp, world_size, world_size == 1 ? "" : "s", product,
       near.tp, near.cp, near.pp, near.dp);
 }
@@ -226,10 +223,8 @@ ParallelSizes with_data_parallel(ParallelSizes sizes, int world_size) {
     const ParallelSizes near = nearest_sizes(sizes, world_size);
     fail(
         "Expected tensor ({}) x context ({}) x pipeline ({}) parallel sizes to divide the {} "
-        "rank{} of "
-        "the world, but they give {}; the nearest that do: tensor {}, context {}, pipeline {}; or "
-        "start "
-        "a multiple of {} ranks",
+        "rank{} of the world, but they give {}; the nearest that do: tensor {}, context {}, "
+        "pipeline {}; or start a multiple of {} ranks",
         sizes.tp, sizes.cp, sizes.pp, world_size, world_size == 1 ? "" : "s", model, near.tp,
         near.cp, near.pp, model);
   }

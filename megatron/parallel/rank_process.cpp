@@ -29,7 +29,7 @@ namespace {
 
 constexpr const char* kArrivedKey = "megatron/arrived";
 constexpr const char* kFinishedKey = "megatron/finished";
-constexpr std::chrono::seconds kPatience{5};  // before it is printed that ranks are missing
+constexpr std::chrono::seconds kQuietWait{5};  // before a wait for missing ranks is printed
 // How long the rank that serves the store outlives the others: after success, and after a failure,
 // when a killed rank never announces its end.
 constexpr std::chrono::seconds kLeaveLimit{30};
@@ -50,7 +50,7 @@ void wait_for_all_ranks(c10d::Store& store, const RankIdentity& identity,
           "with the same MASTER_ADDR and MASTER_PORT, or unset RANK and WORLD_SIZE to run alone",
           identity.world_size, identity.master_addr, identity.master_port,
           double(timeout.count()) / 60000.0, here);
-    if (waited > kPatience && !std::exchange(said, true)) {
+    if (waited > kQuietWait && !std::exchange(said, true)) {
       fmt::print(stderr, "rank 0 waits for {} more of {} ranks ({}'s variables) at {}:{}\n",
                  identity.world_size - here, identity.world_size, identity.launcher,
                  identity.master_addr, identity.master_port);

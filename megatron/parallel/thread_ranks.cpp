@@ -24,8 +24,7 @@ namespace {
 constexpr std::chrono::milliseconds kThreadPoll{50};
 constexpr int kThreadGracePolls = 40;
 
-// Makes the failure of `rank` that of the outcome where it is likelier the cause than the one
-// there.
+// Records the failure of `rank` unless the recorded one is likelier to be the cause.
 void keep_likelier_cause(ThreadRanksOutcome& outcome, const std::exception_ptr& error, int rank) {
   const auto order = [](const std::exception_ptr& of, int failed) {
     return std::tuple(failure_kind(of), failed);

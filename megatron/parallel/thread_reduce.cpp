@@ -1,4 +1,4 @@
-// The reduction loops of thread_reduce.h: blocks that stay in the first-level cache, on the host.
+// The reduction loops. On the host they run in blocks that fit the L1 cache.
 #include "megatron/parallel/thread_reduce.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Sum {
 struct Max {
   template <typename T>
   T operator()(T a, T b) const {
-    return (a != a || a >= b) ? a : b;  // a NaN in b fails both tests
+    return (a != a || a >= b) ? a : b;  // a NaN in b fails both comparisons
   }
 };
 
@@ -80,7 +80,7 @@ void reduce_host(const std::vector<at::Tensor>& inputs, const std::vector<at::Te
   }
 }
 
-// Ranks that are threads may share a GPU: the same order and accumulation with tensor operators.
+// For rank threads that share a GPU: the same order and accumulation by tensor operators.
 void reduce_device(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
                    c10d::ReduceOp::RedOpType op, int64_t begin, int64_t end) {
   const at::ScalarType dtype = inputs[0].scalar_type();
@@ -90,11 +90,11 @@ void reduce_device(const std::vector<at::Tensor>& inputs, const std::vector<at::
   };
   at::Tensor total = piece(inputs[0]).to(wide, /*non_blocking=*/false, /*copy=*/true);
   for (size_t rank = 1; rank < inputs.size(); ++rank) {
-    const at::Tensor part = piece(inputs[rank]).to(total.device(), wide);
+    const at::Tensor input = piece(inputs[rank]).to(total.device(), wide);
     if (op == c10d::ReduceOp::SUM) {
-      total.add_(part);
+      total.add_(input);
     } else {
-      total = op == c10d::ReduceOp::MAX ? at::maximum(total, part) : at::minimum(total, part);
+      total = op == c10d::ReduceOp::MAX ? at::maximum(total, input) : at::minimum(total, input);
     }
   }
   for (const auto& output : outputs) piece(output).copy_(total);

@@ -5,74 +5,12 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "megatron/data_parallel/distributed_data_parallel.h"
-#include "megatron/ops/matmul/linear.h"
 #include "megatron/ops/recompute.h"
 
-#include "tests/data_parallel/commanded_backend.h"
+#include "tests/data_parallel/scripted_model.h"
 
 namespace megatron {
 namespace {
-
-constexpr int kLayers = 4;
-
-// x W^T, with the weight's gradient added to main_grad. Records "forward i" once the output is
-// computed and "backward i" once the input's gradient is.
-class ScriptedLayer : public HookedModule {
- public:
-  ScriptedLayer(Script& script, int number) : script_(script), number_(number) {
-    weight_ = register_parameter(
-        "weight", std::make_shared<Parameter>(
-                      std::vector<int64_t>{16, 16}, at::TensorOptions().dtype(at::kDouble),
-                      TensorParallelSharding{}, Initialization::constant(0)));
-    const at::NoGradGuard no_grad;
-    weight_->data.copy_(at::eye(16, at::kDouble));
-    weight_->name = fmt::format("layers.{}.weight", number);
-  }
-  at::Tensor forward(const at::Tensor& x) const {
-    return with_hooks([&] {
-      EXPECT_TRUE(is_unsharded());
-      const at::Tensor input = x * 1.0;
-      if (input.requires_grad()) {
-        input.register_hook(
-            [this](const at::Tensor&) { script_.add(fmt::format("backward {}", number_)); });
-      }
-      const at::Tensor y = linear(input, weight_->data, {}, weight_->main_grad);
-      script_.add(fmt::format("forward {}", number_));
-      return y;
-    });
-  }
-  bool is_unsharded() const { return weight_->data.storage().data() != nullptr; }
-  bool gradient_is_allocated() const { return weight_->main_grad.storage().data() != nullptr; }
-
- private:
-  Script& script_;
-  int number_;
-  ParameterPtr weight_;
-};
-
-struct ScriptedModel {
-  explicit ScriptedModel(Script& script) {
-    for (int i = 0; i < kLayers; ++i) layers.push_back(std::make_shared<ScriptedLayer>(script, i));
-  }
-  std::vector<ModuleGroup> module_groups() const {
-    std::vector<ModuleGroup> groups;
-    for (const auto& layer : layers)
-      groups.push_back({layer, layer->parameters(), /*is_layer=*/true});
-    return groups;
-  }
-  std::vector<std::shared_ptr<ScriptedLayer>> layers;
-};
-
-DistributedDataParallelConfig overlapped(DataParallelShardingStrategy strategy) {
-  DistributedDataParallelConfig config;
-  config.bucket_size = 1;
-  config.overlap_grad_reduce = true;
-  config.overlap_param_gather = strategy != DataParallelShardingStrategy::no_shard;
-  config.use_megatron_fsdp = true;
-  config.data_parallel_sharding_strategy = strategy;
-  return config;
-}
 
 void run_pass(const ScriptedModel& model, DistributedDataParallel& ddp, Script& script,
               bool is_last) {
@@ -309,40 +247,6 @@ TEST(OverlappedGather, PrefetchesOneLayer) {
     EXPECT_FALSE(layer->is_unsharded());
     EXPECT_FALSE(layer->gradient_is_allocated());
   }
-}
-
-TEST(DataParallelStrategy, RefusesToShardParametersWithoutAModule) {
-  for (const auto strategy :
-       {DataParallelShardingStrategy::optim, DataParallelShardingStrategy::optim_grads,
-        DataParallelShardingStrategy::optim_grads_params}) {
-    Script script;
-    const ScriptedModel model(script);
-    std::vector<ModuleGroup> groups = model.module_groups();
-    groups[1].module = nullptr;
-    EXPECT_THAT(
-        [&] { DistributedDataParallel(groups, overlapped(strategy), commanded_group(script)); },
-        testing::ThrowsMessage<Error>(testing::AllOf(testing::HasSubstr("layers.1.weight has none"),
-                                                     testing::HasSubstr("no_shard works"))));
-    EXPECT_FALSE(DistributedDataParallel(groups, overlapped(DataParallelShardingStrategy::no_shard),
-                                         commanded_group(script))
-                     .is_sharded());
-  }
-}
-
-// The hooks of the refused object would otherwise run on freed memory.
-TEST(DataParallelStrategy, LeavesNoHooksBehind) {
-  Script script;
-  const ScriptedModel model(script);
-  {
-    DistributedDataParallel ddp(model.module_groups(),
-                                overlapped(DataParallelShardingStrategy::optim),
-                                commanded_group(script));
-    ddp.finish_update();
-  }
-  script.restart();
-  model.layers[0]->forward(at::ones({2, 16}, at::kDouble));
-  EXPECT_FALSE(script.happened("wait all_gather 0"));
-  EXPECT_TRUE(script.happened("forward 0"));
 }
 
 }  // namespace

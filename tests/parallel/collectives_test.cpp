@@ -1,5 +1,5 @@
-// Collectives with gradients against formulas. Every rank's loss is the sum of output x weights of
-// that rank; the gradient that a rank's input gets follows from the definition of each pair.
+// Collectives with gradients against formulas. Each rank's loss is the sum of output x weights,
+// with weights that differ between ranks; the expected input gradient follows from the definitions.
 #include "megatron/parallel/collectives.h"
 
 #include <gtest/gtest.h>
@@ -72,7 +72,7 @@ TEST_P(Collectives, Reduce) {
     });
     expect_close(result.output, values_sum({2, 3}, kIn, tp.size()));
     expect_close(result.gradient, values({2, 3}, kWeight));
-    expect_close(input, values({2, 3}, kIn + rank));  // the input is not written
+    expect_close(input, values({2, 3}, kIn + rank));  // the input is unchanged
   });
 }
 
@@ -156,7 +156,7 @@ TEST_P(Collectives, ReduceScatterSequence) {
 }
 
 TEST_P(Collectives, ExpandedGradient) {
-  // sum() hands back a gradient whose elements share one place in memory.
+  // The gradient of sum() is expanded: its elements share one memory location.
   run([&](const ProcessGroup& tp, int) {
     const at::Tensor leaf = values({2, 3}, kIn).set_requires_grad(true);
     copy_to_tensor_model_parallel_region(leaf, tp).sum().backward();

@@ -1,5 +1,5 @@
-// A group of which this process is the only rank that runs, and whose operations end only on
-// command: what a rank does between the start of an operation and its end is seen, without clocks.
+// A group in which only this rank runs and whose operations complete on command. It shows what a
+// rank does between the start of an operation and its completion, without clocks.
 #pragma once
 
 #include <condition_variable>
@@ -14,8 +14,8 @@
 
 namespace megatron {
 
-// Reductions give this rank's own part, gathers its part for every rank, and messages that come
-// hold zeros. Operations are counted from 0 in the order of their start.
+// Reductions return this rank's contribution, gathers return it for every rank, and received
+// messages hold zeros. Operations are numbered from 0 in the order of their start.
 class CommandedBackend final : public c10d::Backend {
  public:
   CommandedBackend(int rank, int size) : Backend(rank, size) {}
@@ -30,14 +30,13 @@ class CommandedBackend final : public c10d::Backend {
   WorkPtr send(std::vector<at::Tensor>& tensors, int destination, int tag) override;
   WorkPtr recv(std::vector<at::Tensor>& tensors, int source, int tag) override;
 
-  // Lets operation `index` end; all(): every one from now on.
+  // Completes operation `index`; complete_all() completes all operations, later ones too.
   void complete(size_t index);
   void complete_all();
-  // Blocks until a rank waits for operation `index`, and so can do nothing else. Throws after a
-  // minute.
+  // Blocks until the rank waits for operation `index`. Throws after a minute.
   void await_waiter(size_t index);
 
-  // "start all_reduce 0", "wait all_reduce 0", and what note() added, in order.
+  // "start all_reduce 0", "wait all_reduce 0", and the lines of note(), in order.
   std::vector<std::string> log() const;
   void note(const std::string& line);
 
@@ -63,7 +62,7 @@ struct CommandedGroup {
   std::shared_ptr<ProcessGroup> group;
 };
 
-// While it lives, matrix products of this thread are noted in the backend's log as "product".
+// Adds "product" to the backend's log for each matrix product of this thread while it lives.
 class NotedProducts {
  public:
   explicit NotedProducts(CommandedBackend& backend);

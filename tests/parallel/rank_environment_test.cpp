@@ -1,4 +1,4 @@
-// Launchers' variables, by example.
+// The variables of launchers, by example.
 #include "megatron/parallel/rank_environment.h"
 
 #include <gmock/gmock.h>
@@ -29,7 +29,7 @@ std::optional<RankIdentity> identity(const Variables& variables, const LaunchCon
   return identity_from_environment(config, environment_of(variables));
 }
 
-TEST(RankEnvironment, NothingIsAWorldOfOne) {
+TEST(RankEnvironment, NoLauncherIsAWorldOfOne) {
   EXPECT_FALSE(identity({}));
   EXPECT_FALSE(identity({{"MASTER_ADDR", "node1"}, {"LOCAL_RANK", "1"}}));
 }
@@ -102,7 +102,7 @@ TEST(RankEnvironment, OpenMpi) {
   EXPECT_EQ(found.rank, 3);
   EXPECT_EQ(found.local_rank, 3);
   EXPECT_TRUE(found.all_local());
-  // mpirun inside a SLURM step: Open MPI's numbers count.
+  // mpirun within a SLURM step: Open MPI's variables count.
   variables.insert({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_LOCALID", "0"}});
   EXPECT_EQ(identity(variables)->launcher, "Open MPI");
   variables["OMPI_COMM_WORLD_LOCAL_RANK"] = "1";
@@ -146,7 +146,7 @@ TEST(RankEnvironment, SlurmVariablesByHand) {
 }
 
 TEST(RankEnvironment, SlurmShellsAreNotRanks) {
-  // A batch script: the job's task count, and no step.
+  // A batch script: the job's number of tasks, but no step.
   EXPECT_FALSE(identity({{"SLURM_JOB_ID", "7"},
                          {"SLURM_NTASKS", "4"},
                          {"SLURM_PROCID", "0"},

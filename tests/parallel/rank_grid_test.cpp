@@ -1,4 +1,4 @@
-// Rank groups against tables worked out by hand from Megatron's order, fastest axis first.
+// Rank groups against tables computed by hand from Megatron's order, fastest axis first.
 #include "megatron/parallel/rank_grid.h"
 
 #include <gmock/gmock.h>
@@ -59,7 +59,7 @@ TEST(RankGrid, ExpertsDivideDataParallelism) {
   EXPECT_EQ(grid.get_ranks("dp"), (RankLists{{0, 2, 4, 6}, {1, 3, 5, 7}}));
 }
 
-TEST(RankGrid, ExpertTensorParallelOfItsOwn) {
+TEST(RankGrid, SeparateExpertTensorParallelSize) {
   const RankGrid grid({.tp = 2, .ep = 4, .dp = 4, .expt_tp = 1});
   EXPECT_EQ(grid.expert_data_parallel_size(), 2);
   EXPECT_EQ(grid.get_expert_ranks("ep"), (RankLists{{0, 1, 2, 3}, {4, 5, 6, 7}}));

@@ -12,6 +12,7 @@
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/checkpoint_reader.h"
 
+#include "tests/parallel/reserved_port.h"
 #include "tests/program.h"
 #include "tests/reporting/log_test_tools.h"
 
@@ -120,9 +121,9 @@ TEST_P(RankFailure, StoppedRankEndsTheOthersAfterTheTimeLimit) {
 
 // As torchrun, SLURM or Open MPI start ranks: nobody of ours looks after them.
 TEST_P(RankFailure, WithoutOurLauncherTheOthersEndThemselves) {
-  const std::string port = std::to_string(20'000 + getpid() % 20'000);
-  const auto first = launched_rank(0, 2, port, endless_training(GetParam(), save_));
-  const auto second = launched_rank(1, 2, port, endless_training(GetParam(), save_));
+  const ReservedPort port;
+  const auto first = launched_rank(0, 2, port.text(), endless_training(GetParam(), save_));
+  const auto second = launched_rank(1, 2, port.text(), endless_training(GetParam(), save_));
   await_checkpoint(save_, 2);
   kill(second->pid(), SIGKILL);
   EXPECT_NE(first->wait(), 0);
@@ -131,13 +132,13 @@ TEST_P(RankFailure, WithoutOurLauncherTheOthersEndThemselves) {
 }
 
 TEST_P(RankFailure, OtherOptionsAreNamedAtStart) {
-  const auto start = [&](int rank, const std::string& port, const std::string& lr) {
+  const ReservedPort port;
+  const auto start = [&](int rank, const std::string& lr) {
     std::vector<std::string> arguments = endless_training(GetParam(), save_);
     arguments.insert(arguments.end(), {"--min-lr", lr});
-    return launched_rank(rank, 2, port, arguments);
+    return launched_rank(rank, 2, port.text(), arguments);
   };
-  const std::string port = std::to_string(20'000 + getpid() % 20'000);
-  const auto first = start(0, port, "0"), second = start(1, port, "1e-5");
+  const auto first = start(0, "0"), second = start(1, "1e-5");
   EXPECT_NE(first->wait(), 0);
   EXPECT_NE(second->wait(), 0);
   for (const auto& rank : {first.get(), second.get()}) {
@@ -158,13 +159,13 @@ INSTANTIATE_TEST_SUITE_P(Layouts, RankFailure,
 // Another layout has other groups: the options are compared before any is made.
 TEST(RankFailureAtStart, OtherLayoutIsNamed) {
   const TemporaryFolder folder;
-  const std::string port = std::to_string(20'000 + (getpid() + 7) % 20'000);
+  const ReservedPort port;
   std::vector<std::unique_ptr<ChildProgram>> ranks;
   for (int rank = 0; rank < 4; ++rank) {
     const char* flag =
         rank == 2 ? "--pipeline-model-parallel-size" : "--tensor-model-parallel-size";
-    ranks.push_back(
-        launched_rank(rank, 4, port, endless_training({"", {flag, "2"}}, folder.file("save"))));
+    ranks.push_back(launched_rank(rank, 4, port.text(),
+                                  endless_training({"", {flag, "2"}}, folder.file("save"))));
   }
   for (const auto& rank : ranks) {
     EXPECT_NE(rank->wait(), 0);
@@ -176,11 +177,11 @@ TEST(RankFailureAtStart, OtherLayoutIsNamed) {
 // Rank 0 waits for rank 1, which waits for the one that hangs: it is in no group of rank 0's.
 TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
   const TemporaryFolder folder;
-  const std::string port = std::to_string(20'000 + (getpid() + 29) % 20'000);
+  const ReservedPort port;
   std::vector<std::unique_ptr<ChildProgram>> ranks;
   for (int rank = 0; rank < 4; ++rank) {
     ranks.push_back(launched_rank(
-        rank, 4, port,
+        rank, 4, port.text(),
         endless_training({"", {"--tensor-model-parallel-size", "2"}}, folder.file("save"))));
   }
   await_checkpoint(folder.file("save"), 2);
@@ -197,11 +198,11 @@ TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
 TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
   for (const int signal : {SIGSTOP, SIGKILL}) {
     const TemporaryFolder folder;
-    const std::string port = std::to_string(20'000 + (getpid() + 37 + signal) % 20'000);
+    const ReservedPort port;
     std::vector<std::unique_ptr<ChildProgram>> ranks;
     for (int rank = 0; rank < 3; ++rank) {
       ranks.push_back(
-          launched_rank(rank, 3, port, endless_training({"", {}}, folder.file("save"), 12)));
+          launched_rank(rank, 3, port.text(), endless_training({"", {}}, folder.file("save"), 12)));
     }
     await_checkpoint(folder.file("save"), 2);
     const auto start = std::chrono::steady_clock::now();
@@ -219,13 +220,12 @@ TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
 // What one rank alone would do, or refuse, is known to both before the other waits for it.
 TEST(RankFailureAtStart, WhatOneRankAloneWouldDoIsNamed) {
   const TemporaryFolder folder;
-  int port = 20'000 + (getpid() + 13) % 20'000;
   for (const auto& [flag, value, text] :
        {std::tuple{"--tensor-model-parallel-size", "3",
                    "--tensor-model-parallel-size is 1 on rank 0 and 3 on rank 1"},
         {"--no-save-optim", "", "--no-save-optim is false on rank 0 and true on rank 1"},
         {"--profile", "", "--profile is false on rank 0 and true on rank 1"}}) {
-    ++port;
+    const ReservedPort port;
     std::vector<std::unique_ptr<ChildProgram>> ranks;
     for (int rank = 0; rank < 2; ++rank) {
       std::vector<std::string> arguments = endless_training({"", {}}, folder.file("save"));
@@ -233,7 +233,7 @@ TEST(RankFailureAtStart, WhatOneRankAloneWouldDoIsNamed) {
         arguments.emplace_back(flag);
         if (*value != 0) arguments.emplace_back(value);
       }
-      ranks.push_back(launched_rank(rank, 2, std::to_string(port), arguments));
+      ranks.push_back(launched_rank(rank, 2, port.text(), arguments));
     }
     for (const auto& rank : ranks) {
       EXPECT_NE(rank->wait(), 0);
