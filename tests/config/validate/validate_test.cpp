@@ -450,6 +450,7 @@ TEST(Validate, AcceptsWhatWorks) {
   EXPECT_EQ(validation_refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}),
             "accepted");
   EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--split", "969, 30, 1"}), "accepted");
   EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
   EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");
   EXPECT_EQ(validation_refusal({"--recompute-granularity", "full", "--recompute-method", "uniform",
