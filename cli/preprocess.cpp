@@ -1,4 +1,4 @@
-// megatron preprocess: text or JSON lines to .bin/.idx.
+// megatron preprocess: converts text or JSON lines to .bin/.idx.
 #include "megatron/data/preprocess.h"
 
 #include <iostream>
@@ -16,15 +16,16 @@
 namespace megatron {
 namespace {
 
-// What a trained model's validation loss is compared with: counts of the first 95% of the documents
-// predict the rest.
+// Prints baselines for a validation loss: counts of the first 95% of the documents predict the
+// rest.
 void print_statistics(const std::string& prefix, const Tokenizer& tokenizer) {
   const IndexedDataset dataset(prefix);
   const int64_t sequences = dataset.num_sequences(), counted = sequences * 19 / 20;
-  check(counted > 0 && counted < sequences,
-        "Expected at least 2 documents for --statistics, but got {}; --document-start cuts a text "
-        "into documents",
-        sequences);
+  check(
+      counted > 0 && counted < sequences,
+      "Expected at least 2 documents for --statistics, but got {}; --document-start splits a text "
+      "into documents",
+      sequences);
   const auto tokens_of = [&](int64_t begin, int64_t end) {
     std::vector<int64_t> tokens;
     for (int64_t i = begin; i < end; ++i) {
@@ -56,7 +57,7 @@ int run_preprocess(const ParsedCommand& command) {
   arguments.append_eod = options.preprocess.append_eod;
   arguments.document_start = options.preprocess.document_start;
 
-  const ShutdownSignal shutdown_signal;  // so that no temporary files are left
+  const ShutdownSignal shutdown_signal;  // removes temporary files on Ctrl-C
   std::optional<ProgressBar> bar;
   const auto counts = [](const PreprocessProgress& progress) {
     return fmt::format("{} documents, {} tokens", format_quantity(double(progress.documents)),
@@ -64,9 +65,10 @@ int run_preprocess(const ParsedCommand& command) {
   };
   const PreprocessResult result =
       preprocess(arguments, *tokenizer, [&](const PreprocessProgress& progress) {
-        check(ShutdownSignal::received() == 0,
-              "Expected to read all {} bytes, but was asked to stop after {}; nothing was written",
-              progress.bytes_total, progress.bytes_done);
+        check(
+            ShutdownSignal::received() == 0,
+            "Expected to read all {} bytes, but got a signal to stop after {}; nothing was written",
+            progress.bytes_total, progress.bytes_done);
         if (!bar) {
           ProgressBarOptions look;
           look.label = "preprocess";
@@ -77,10 +79,10 @@ int run_preprocess(const ParsedCommand& command) {
         bar->update(static_cast<double>(progress.bytes_done), counts(progress));
       });
   if (bar) bar->finish(counts(result.totals));
+  for (const auto& note : result.notes) std::cerr << "note: " << note << '\n';
   if (result.totals.bytes_left_out > 0) {
     std::cerr << fmt::format(
-        "note: {} bytes of the text have no token in this vocabulary and were "
-        "left out\n",
+        "note: the vocabulary has no token for {} bytes of the text; they were left out\n",
         result.totals.bytes_left_out);
   }
   for (const auto& prefix : result.prefixes) {

@@ -1,5 +1,5 @@
-// megatron tokenize: standard input as one text to ids on one line, or, with --decode, ids back to
-// text.
+// megatron tokenize: encodes standard input as one text and prints its ids on one line; with
+// --decode, turns ids back into text.
 #include <charconv>
 #include <cstdio>
 #include <iostream>
@@ -19,7 +19,7 @@ std::string standard_input() {
   std::string text;
   char piece[1 << 16];
   while (const size_t count = std::fread(piece, 1, sizeof piece, stdin)) text.append(piece, count);
-  check(std::ferror(stdin) == 0, "Expected to read standard input to its end, but could not");
+  check(std::ferror(stdin) == 0, "Expected to read standard input to its end, but reading failed");
   return text;
 }
 
@@ -63,8 +63,7 @@ int run_tokenize(const ParsedCommand& command) {
   std::fwrite(line.data(), 1, line.size(), stdout);
   if (encoder->bytes_left_out() > 0) {
     std::cerr << fmt::format(
-        "note: {} bytes of the text have no token in this vocabulary and were "
-        "left out\n",
+        "note: the vocabulary has no token for {} bytes of the text; they were left out\n",
         encoder->bytes_left_out());
   }
   return 0;

@@ -7,7 +7,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(ONIGURUMA REQUIRED IMPORTED_TARGET oniguruma)
 find_path(GLOO_INCLUDE_DIR gloo/algorithm.h REQUIRED)  # headers only: libtorch_cpu.so holds the code
 
 add_library(megatron_dependencies INTERFACE)

@@ -19,17 +19,17 @@ void check_number_of_datasets(size_t datasets) {
         datasets);
 }
 
-// Normalised as numpy does: each over the sum.
+// Each weight divided by the sum, as numpy does.
 std::vector<double> normalised(std::vector<double> weights) {
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   for (double& weight : weights) weight /= sum;
   return weights;
 }
 
-// Takes `size` samples, each from the dataset whose count is furthest behind weight x samples so
-// far. `remaining`: samples that each still has, where that is limited.
-BlendIndex take_in_turn(std::span<const double> weights, int64_t size,
-                        std::vector<int64_t> remaining) {
+// Draws `size` samples, each from the dataset whose count is furthest behind weight x samples so
+// far. `remaining`: samples left in each dataset; empty if unlimited.
+BlendIndex draw_by_weight(std::span<const double> weights, int64_t size,
+                          std::vector<int64_t> remaining) {
   BlendIndex index;
   std::vector<int64_t> counts(weights.size());
   for (int64_t taken = 0; taken < size; ++taken) {
@@ -55,7 +55,7 @@ BlendIndex take_in_turn(std::span<const double> weights, int64_t size,
 
 BlendIndex build_blending_indices(std::span<const double> weights, int64_t size) {
   check_number_of_datasets(weights.size());
-  return take_in_turn(weights, size, {});
+  return draw_by_weight(weights, size, {});
 }
 
 BlendIndex build_exhaustive_blending_indices(std::span<const int64_t> sizes) {
@@ -65,11 +65,12 @@ BlendIndex build_exhaustive_blending_indices(std::span<const int64_t> sizes) {
   for (const int64_t size : sizes) {
     weights.push_back(static_cast<double>(size) / static_cast<double>(total));
   }
-  return take_in_turn(weights, total, {sizes.begin(), sizes.end()});
+  return draw_by_weight(weights, total, {sizes.begin(), sizes.end()});
 }
 
 DataBlend parse_data_path(const std::vector<std::string>& words) {
-  check(!words.empty(), "Expected --data-path, but got none; give the prefix of a .bin and .idx");
+  check(!words.empty(),
+        "Expected --data-path, but got none; give the prefix of a .bin and .idx file");
   DataBlend blend;
   if (words.size() % 2 == 1) {
     blend.prefixes = words;
@@ -80,8 +81,8 @@ DataBlend parse_data_path(const std::vector<std::string>& words) {
     char* rest = nullptr;
     const double weight = std::strtod(words[i].c_str(), &rest);
     if (words[i].empty() || *rest != '\0') {
-      // An even number of prefixes, none of which is a number.
-      check(i == 0, "Expected --data-path WEIGHT PREFIX ..., but got '{}' for a weight", words[i]);
+      // An even number of prefixes without weights.
+      check(i == 0, "Expected --data-path WEIGHT PREFIX ..., but got the weight '{}'", words[i]);
       blend.prefixes = words;
       return blend;
     }

@@ -1,4 +1,4 @@
-// Several datasets as one, in the order of Megatron's blends.
+// Blends several datasets into one, in Megatron's order.
 #pragma once
 
 #include <cstdint>
@@ -13,32 +13,33 @@
 namespace megatron {
 
 struct BlendIndex {
-  std::vector<int16_t> dataset_index;         // which dataset sample i comes from
-  std::vector<int64_t> dataset_sample_index;  // and which sample of it
+  std::vector<int16_t> dataset_index;         // the dataset of blend sample i
+  std::vector<int64_t> dataset_sample_index;  // its sample number in that dataset
 };
 
-// `size` samples by weights that add up to 1: each step takes from the dataset that is furthest
-// behind its share, the first of equals (Megatron's build_blending_indices).
+// `size` samples by weights that sum to 1. Each sample comes from the dataset furthest behind its
+// share, the first of equals (Megatron's build_blending_indices).
 BlendIndex build_blending_indices(std::span<const double> weights, int64_t size);
 
-// Every sample of datasets of these sizes once, spread evenly (build_exhaustive_blending_indices).
+// Every sample of datasets of these sizes exactly once, spread evenly
+// (build_exhaustive_blending_indices).
 BlendIndex build_exhaustive_blending_indices(std::span<const int64_t> sizes);
 
-// --data-path: one prefix; several, used up evenly; or weight prefix weight prefix ... An even
-// number of words is read as weights, as in Megatron. Throws Error on weights that are none.
+// --data-path: one prefix; several prefixes, each read once; or weight prefix weight prefix ... An
+// even number of words means weights, as in Megatron. Throws Error for invalid weights.
 struct DataBlend {
   std::vector<std::string> prefixes;
-  std::optional<std::vector<double>> weights;  // add up to 1
+  std::optional<std::vector<double>> weights;  // sum to 1
 };
 DataBlend parse_data_path(const std::vector<std::string>& words);
 
-// Samples to ask of each dataset so that a blend of `samples` has enough: the ceiling of its share,
-// and 0.5% more (Megatron's surplus).
+// Samples to request from each dataset for a blend of `samples`: its share, rounded up, plus
+// Megatron's surplus of 0.5%.
 std::vector<int64_t> blend_sample_counts(std::span<const double> weights, int64_t samples);
 
 class BlendedDataset : public MegatronDataset {
  public:
-  // Throws Error where the index asks for more than a dataset has.
+  // Throws Error if the index refers to more samples than a dataset has.
   BlendedDataset(std::vector<std::shared_ptr<const MegatronDataset>> datasets, BlendIndex index);
 
   int64_t size() const override { return std::ssize(index_.dataset_index); }

@@ -1,6 +1,5 @@
 #include "megatron/data/dataset_builder.h"
 
-#include <filesystem>
 #include <numeric>
 
 #include "megatron/base/error.h"
@@ -15,8 +14,7 @@ namespace {
 
 constexpr int64_t kProbedTokens = 1 << 20;
 
-// A tokenizer of another vocabulary shows in the first tokens already; a whole check would read all
-// data.
+// Checks only the first tokens: enough to detect another tokenizer without reading all data.
 void check_ids(const LowLevelDataset& data, int64_t vocab_size) {
   std::vector<int64_t> tokens;
   for (int64_t i = 0; i < data.num_sequences() && std::ssize(tokens) < kProbedTokens; ++i) {
@@ -24,20 +22,12 @@ void check_ids(const LowLevelDataset& data, int64_t vocab_size) {
     data.append_tokens(i, 0, count, tokens);
   }
   for (const int64_t token : tokens) {
-    check(token >= 0 && token < vocab_size,
-          "Expected token ids of {} below the vocabulary's {}, but got {}; use the tokenizer that "
-          "the "
-          "data was made with",
-          data.path(), vocab_size, token);
+    check(
+        token >= 0 && token < vocab_size,
+        "Expected token ids of {} below the vocabulary size {}, but got {}; use the tokenizer that "
+        "the data was preprocessed with",
+        data.path(), vocab_size, token);
   }
-}
-
-// Megatron's place: a folder beside the data, unless --data-cache-path names another.
-std::string cache_folder(const DatasetRequest& request, const std::string& prefix) {
-  if (!request.data.data_cache_path.empty()) return request.data.data_cache_path;
-  if (request.data.mock_data) return "";
-  const auto beside = std::filesystem::path(prefix).parent_path();
-  return (beside / "cache" / "GPTDataset_indices").string();
 }
 
 std::shared_ptr<const MegatronDataset> build_split(
@@ -53,7 +43,9 @@ std::shared_ptr<const MegatronDataset> build_split(
   index_request.seed = request.seed;
 
   GPTDatasetCacheRequest cache;
-  cache.folder = cache_folder(request, data->path());
+  if (!request.data.mock_data) {
+    cache.folder = gpt_dataset_cache_folder(request.data.data_cache_path, data->path());
+  }
   cache.split = split;
   cache.may_write = request.writes_cache;
   cache.note = request.note;
@@ -77,7 +69,9 @@ std::vector<std::shared_ptr<const LowLevelDataset>> open_data(const DatasetReque
     return data;
   }
   for (const auto& prefix : blend.prefixes) {
-    data.push_back(std::make_shared<IndexedDataset>(prefix));
+    auto indexed = std::make_shared<IndexedDataset>(prefix);
+    indexed->require_tokens();
+    data.push_back(std::move(indexed));
     check(data.back()->num_sequences() <= std::numeric_limits<int32_t>::max(),
           "Expected fewer than 2^31 documents in {}, but got {}; split the data", prefix,
           data.back()->num_sequences());
@@ -103,7 +97,7 @@ Datasets build_datasets(const DatasetRequest& request) {
     std::vector<std::shared_ptr<const MegatronDataset>> parts;
     std::vector<int64_t> sizes;
     for (size_t i = 0; i < data.size(); ++i) {
-      // Datasets without weights are read once each, however many samples are asked for.
+      // Datasets without weights are read for one epoch, whatever the number of samples.
       std::optional<int64_t> count = data.size() == 1 ? samples : std::nullopt;
       if (!counts.empty()) count = counts[i];
       parts.push_back(build_split(request, data[i], split, *matrix[s], count));
@@ -120,7 +114,7 @@ Datasets build_datasets(const DatasetRequest& request) {
     }
     check(!samples || datasets.by_split[s]->size() >= *samples,
           "Expected {} samples for the {} split, but the datasets hold {} in one epoch; give "
-          "weights, so that they are repeated, or ask for fewer",
+          "weights, so that they are repeated, or request fewer",
           *samples, split_name(split), datasets.by_split[s]->size());
   }
   return datasets;

@@ -7,86 +7,89 @@
 #include <utility>
 
 #include "megatron/base/error.h"
+#include "megatron/data/json_line.h"
 #include "megatron/tokenizers/utf8.h"
 
 namespace megatron {
 namespace {
 
 constexpr size_t kBatchSize = size_t{256} << 10;
-constexpr size_t kLongestWithoutCut = size_t{16} << 20;
-constexpr size_t kLongestStartLine = 4096;
 constexpr std::string_view kBlanks = " \t\r\n\v\f";
+constexpr size_t kLongestSignature = 8;
+constexpr std::pair<std::string_view, const char*> kBinaryFormats[] = {
+    {"\x1f\x8b", "gzip-compressed"},
+    {"\x28\xb5\x2f\xfd", "zstd-compressed"},
+    {"\xfd"
+     "7zXZ",
+     "xz-compressed"},
+    {"PK\x03\x04", "zip-compressed"},
+    {"PAR1\x15", "Parquet"},
+};
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-bool is_blank(char c) {
-  return kBlanks.find(c) != std::string_view::npos;
-}
-
-// The last place at or before `limit` (and after 0) where text may be cut, or 0.
-size_t last_safe_cut(const std::string& text, size_t limit) {
-  size_t before_space = 0;
-  for (size_t i = std::min(limit, text.size() - 1); i >= 2; --i) {
-    const char here = text[i];
-    if (text[i - 1] == '\n' && !is_blank(here) && !is_blank(text[i - 2])) return i;
-    if (before_space == 0 && here == ' ' && i + 1 < text.size() && !is_blank(text[i - 1]) &&
-        !is_blank(text[i + 1])) {
-      before_space = i;
-    }
-    // A newline within a stretch's length is preferred; further back, a space will do.
-    if (before_space > 0 && before_space - i > kBatchSize / 4) break;
+// Each run of bytes that are not UTF-8 becomes U+FFFD, so that expressions see valid text only.
+std::string with_valid_utf8(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const size_t valid = valid_utf8_prefix(text);
+    result += text.substr(0, valid);
+    text.remove_prefix(valid);
+    if (text.empty()) break;
+    append_utf8(0xFFFD, result);
+    while (!text.empty() && valid_utf8_prefix(text.substr(0, 4)) == 0) text.remove_prefix(1);
   }
-  return before_space;
-}
-
-size_t cut_anywhere(const std::string& text, size_t limit) {
-  size_t cut = limit;
-  while (cut > limit - 4 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
-  return cut;
+  return result;
 }
 
 }  // namespace
 
-bool holds_json_lines(const std::string& file) {
+bool named_as_json_lines(const std::string& file) {
   const std::string extension = std::filesystem::path(file).extension().string();
   return extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
 }
 
-DocumentBatchReader::DocumentBatchReader(std::vector<std::string> files,
-                                         const std::string& document_start)
-    : files_(std::move(files)) {
-  check(!files_.empty(), "Expected files to read, but got none; give --input");
-  for (const auto& file : files_) {
+DocumentBatchReader::DocumentBatchReader(DocumentReaderOptions options, const Tokenizer& tokenizer)
+    : options_(std::move(options)), tokenizer_(tokenizer) {
+  check(!options_.files.empty(), "Expected files to read, but got none; give --input");
+  for (const auto& file : options_.files) {
     std::error_code error;
     const auto status = std::filesystem::status(file, error);
-    check(std::filesystem::exists(status), "Expected a file {}, but there is none", file);
+    check(std::filesystem::exists(status), "Expected a file {}, but it does not exist", file);
     check(!std::filesystem::is_directory(status),
-          "Expected a file, but {} is a folder; name the files "
-          "in it",
-          file);
+          "Expected a file, but {} is a folder; give the names of the files in it", file);
     if (std::filesystem::is_regular_file(status)) {
       bytes_total_ += static_cast<int64_t>(std::filesystem::file_size(file));
     }
   }
-  if (!document_start.empty()) {
-    document_start_.emplace(document_start);
-    matcher_ = std::make_unique<PatternMatcher>(*document_start_);
+  if (!options_.document_start.empty()) {
+    document_start_ = std::make_unique<PatternMatcher>(Pattern(options_.document_start));
   }
 }
 
 bool DocumentBatchReader::open_next_file() {
-  if (next_file_ == files_.size()) return false;
-  file_ = files_[next_file_++];
+  if (next_file_ == options_.files.size()) return false;
+  file_ = options_.files[next_file_++];
   stream_ = std::ifstream(file_, std::ios::binary);
   check(stream_.is_open(), "Expected to read {}, but got: {}", file_, std::strerror(errno));
   pending_.clear();
   file_open_ = true;
   at_end_ = false;
+  note_.clear();
   line_ = 1;
-  at_line_start_ = true;
-  document_has_text_ = document_has_bytes_ = false;
-  fill(4);
-  const bool compressed =
-      pending_.starts_with("\x1f\x8b") || pending_.starts_with("\x28\xb5\x2f\xfd");
-  check(!compressed, "Expected text or JSON lines, but {} is compressed; unpack it first", file_);
+  scanned_ = 0;
+  starts_.clear();
+  document_has_text_ = false;
+  fill(kLongestSignature);
+  for (const auto& [signature, format] : kBinaryFormats) {
+    check(!pending_.starts_with(signature),
+          "Expected text or JSON lines, but {} is {} data; convert it first", file_, format);
+  }
+  json_lines_ = named_as_json_lines(file_);
+  if (!json_lines_ && opens_with_json_object()) {
+    json_lines_ = true;
+    note_ = fmt::format("{} is read as JSON lines, since its first line is a JSON object", file_);
+  }
+  check_kind();
   return true;
 }
 
@@ -95,25 +98,58 @@ bool DocumentBatchReader::fill(size_t size) {
     const size_t before = pending_.size();
     pending_.resize(size);
     stream_.read(pending_.data() + before, static_cast<std::streamsize>(size - before));
-    check(!stream_.bad(), "Expected to read on in {}, but got: {}", file_, std::strerror(errno));
+    check(!stream_.bad(), "Expected to read {} to its end, but got: {}", file_,
+          std::strerror(errno));
     pending_.resize(before + static_cast<size_t>(stream_.gcount()));
     at_end_ = pending_.size() < size;
   }
   return at_end_;
 }
 
+bool DocumentBatchReader::opens_with_json_object() {
+  size_t size = kBatchSize;
+  while (true) {
+    const bool ended = fill(size);
+    std::string_view text = pending_;
+    if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+    const size_t begin = text.find_first_not_of(kBlanks);
+    if (begin != std::string_view::npos) {
+      if (text[begin] != '{') return false;
+      const size_t end = text.find('\n', begin);
+      if (end != std::string_view::npos || ended) {
+        return is_json_object(text.substr(begin, std::min(end, text.size()) - begin));
+      }
+    }
+    if (ended) return false;
+    size *= 2;
+  }
+}
+
+void DocumentBatchReader::check_kind() const {
+  check(
+      !json_lines_ || document_start_ == nullptr,
+      "Expected plain text for --document-start, but {} holds JSON lines, one document each; leave "
+      "the option out",
+      file_);
+  check(json_lines_ || options_.num_keys == 1,
+        "Expected JSON lines for several --json-keys, but {} is plain text", file_);
+}
+
 std::optional<DocumentBatch> DocumentBatchReader::next() {
   while (true) {
     if (!file_open_ && !open_next_file()) return std::nullopt;
-    const bool json_lines = holds_json_lines(file_);
     fill(kBatchSize);
     if (pending_.empty()) {
       file_open_ = false;
       continue;
     }
-    DocumentBatch batch = json_lines ? take_lines() : take_text();
+    const int64_t first_line = line_;
+    DocumentBatch batch = json_lines_ ? take_lines() : take_text();
     batch.file = file_;
-    batch.json_lines = json_lines;
+    batch.json_lines = json_lines_;
+    batch.first_line = first_line;
+    batch.note = std::exchange(note_, "");
+    line_ += std::count(batch.text.begin(), batch.text.end(), '\n');
     if (at_end_ && pending_.empty()) file_open_ = false;
     return batch;
   }
@@ -124,63 +160,67 @@ DocumentBatch DocumentBatchReader::take_lines() {
   while (end == std::string::npos && !fill(2 * pending_.size())) end = pending_.rfind('\n');
   end = pending_.rfind('\n');
   DocumentBatch batch;
-  batch.first_line = line_;
   const size_t size = end == std::string::npos || at_end_ ? pending_.size() : end + 1;
   batch.text = pending_.substr(0, size);
   pending_.erase(0, size);
-  line_ += std::count(batch.text.begin(), batch.text.end(), '\n');
   return batch;
 }
 
 DocumentBatch DocumentBatchReader::take_text() {
+  size_t cut = 0;
+  while (true) {
+    scan_lines();
+    cut = choose_cut();
+    if (cut > 0) break;
+    fill(2 * pending_.size());
+  }
   DocumentBatch batch;
-  size_t cut = pending_.size();
-  if (!at_end_) {
-    cut = last_safe_cut(pending_, pending_.size());
-    while (cut == 0 && pending_.size() < kLongestWithoutCut && !fill(2 * pending_.size())) {
-      cut = last_safe_cut(pending_, pending_.size());
-    }
-    if (cut == 0) cut = at_end_ ? pending_.size() : cut_anywhere(pending_, kLongestWithoutCut - 1);
-  }
   batch.text = pending_.substr(0, cut);
-  mark_documents(batch);
   pending_.erase(0, cut);
-  if (at_end_ && pending_.empty() && document_has_bytes_) {
-    batch.document_ends.push_back(batch.text.size());
-    document_has_text_ = document_has_bytes_ = false;
+  scanned_ -= std::min(scanned_, cut);
+  std::vector<size_t> later;
+  for (const size_t start : starts_) {
+    if (start <= cut) {
+      batch.document_ends.push_back(start);
+    } else {
+      later.push_back(start - cut);
+    }
   }
+  starts_ = std::move(later);
+  if (at_end_ && pending_.empty()) batch.document_ends.push_back(batch.text.size());
   return batch;
 }
 
-// Finds the lines in batch.text that open a document. A line may end beyond it, in pending_, which
-// still begins with batch.text.
-void DocumentBatchReader::mark_documents(DocumentBatch& batch) {
-  const size_t size = batch.text.size();
-  if (!document_start_) {
-    document_has_bytes_ = document_has_bytes_ || size > 0;
-    return;
-  }
-  size_t begin = 0;
-  while (begin < size) {
-    const size_t newline = pending_.find('\n', begin);
-    const size_t line_end = std::min(newline, pending_.size());
-    if (at_line_start_ && line_end - begin <= kLongestStartLine) {
-      std::string_view line(pending_.data() + begin, line_end - begin);
-      if (line.ends_with('\r')) line.remove_suffix(1);
-      const bool opens = valid_utf8_prefix(line) == line.size() &&
-                         matcher_->find(line, 0).first != std::string_view::npos;
-      if (opens && document_has_text_) {
-        batch.document_ends.push_back(begin);
-        document_has_text_ = false;
-      }
+size_t DocumentBatchReader::choose_cut() const {
+  if (at_end_) return pending_.size();
+  // Some text stays behind, so that the end of the file is met with text that ends the document.
+  size_t limit = pending_.size() - 1;
+  if (document_start_ != nullptr) limit = std::min(limit, scanned_);
+  const size_t cut = tokenizer_.last_safe_cut(pending_, limit);
+  return starts_.empty() ? cut : std::max(cut, starts_.back());
+}
+
+void DocumentBatchReader::scan_lines() {
+  if (document_start_ == nullptr) return;
+  while (scanned_ < pending_.size()) {
+    const size_t newline = pending_.find('\n', scanned_);
+    if (newline == std::string::npos && !at_end_) break;
+    const size_t end = std::min(newline, pending_.size());
+    const std::string_view line = std::string_view(pending_).substr(scanned_, end - scanned_);
+    if (document_has_text_ && opens_document(line)) {
+      starts_.push_back(scanned_);
+      document_has_text_ = false;
     }
-    const size_t end = std::min(newline == std::string::npos ? size : newline + 1, size);
-    const std::string_view part(pending_.data() + begin, end - begin);
-    document_has_bytes_ = true;
-    if (part.find_first_not_of(kBlanks) != std::string_view::npos) document_has_text_ = true;
-    at_line_start_ = part.ends_with('\n');
-    begin = end;
+    document_has_text_ |= line.find_first_not_of(kBlanks) != std::string_view::npos;
+    scanned_ = std::min(end + 1, pending_.size());
   }
+}
+
+bool DocumentBatchReader::opens_document(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  const bool valid = valid_utf8_prefix(line) == line.size();
+  const std::string repaired = valid ? "" : with_valid_utf8(line);
+  return document_start_->find(valid ? line : repaired, 0).first != std::string_view::npos;
 }
 
 }  // namespace megatron

@@ -1,24 +1,30 @@
 #include "megatron/data/document_encoder.h"
 
-#include <nlohmann/json.hpp>
-
 #include "megatron/base/error.h"
+#include "megatron/data/json_line.h"
 
 namespace megatron {
+namespace {
+
+// Runs `encode`; an error of the tokenizer about the text then also says where the text is.
+template <typename Encode>
+void encode_at(const std::string& place, const Encode& encode) {
+  try {
+    encode();
+  } catch (const Error& error) {
+    fail("{} (in {})", error.what(), place);
+  }
+}
+
+}  // namespace
 
 std::vector<EncodedDocuments> DocumentEncoder::encode(const DocumentBatch& batch) {
   std::vector<EncodedDocuments> results(keys_.size());
-  const std::string_view text = batch.text;
   if (!batch.json_lines) {
-    size_t begin = 0;
-    for (const size_t end : batch.document_ends) {
-      encoder_->encode(text.substr(begin, end - begin), results[0].ids);
-      results[0].document_ends.push_back(results[0].ids.size());
-      begin = end;
-    }
-    encoder_->encode(text.substr(begin), results[0].ids);
+    encode_text(batch, results[0]);
     return results;
   }
+  const std::string_view text = batch.text;
   int64_t number = batch.first_line;
   for (size_t begin = 0; begin < text.size(); ++number) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -29,23 +35,32 @@ std::vector<EncodedDocuments> DocumentEncoder::encode(const DocumentBatch& batch
   return results;
 }
 
+void DocumentEncoder::encode_text(const DocumentBatch& batch, EncodedDocuments& result) {
+  const std::string_view text = batch.text;
+  encode_at(fmt::format("{}, from line {} on", batch.file, batch.first_line), [&] {
+    size_t begin = 0;
+    for (const size_t end : batch.document_ends) {
+      encoder_->encode(text.substr(begin, end - begin), result.ids);
+      result.document_ends.push_back(result.ids.size());
+      begin = end;
+    }
+    encoder_->encode(text.substr(begin), result.ids);
+  });
+}
+
 void DocumentEncoder::encode_line(std::string_view line, const std::string& place,
                                   std::vector<EncodedDocuments>& results) {
   if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
-  nlohmann::json object;
-  try {
-    object = nlohmann::json::parse(line);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail("Expected a JSON object a line, but {} is not JSON: it stops making sense at byte {}",
-         place, error.byte);
-  }
+  const nlohmann::json object = parse_json_line(line, place);
   for (size_t key = 0; key < keys_.size(); ++key) {
-    const bool found = object.is_object() && object.contains(keys_[key]);
-    check(found && object[keys_[key]].is_string(),
+    const auto text = object.find(keys_[key]);  // end() if this is no object
+    const bool found = text != object.end();
+    check(found && text->is_string(),
           "Expected a JSON object with text under \"{}\", but {} has {} there; name the key with "
           "--json-keys",
-          keys_[key], place, found ? object[keys_[key]].type_name() : "nothing");
-    encoder_->encode(object[keys_[key]].get_ref<const std::string&>(), results[key].ids);
+          keys_[key], place, found ? text->type_name() : "nothing");
+    encode_at(place,
+              [&] { encoder_->encode(text->get_ref<const std::string&>(), results[key].ids); });
     results[key].document_ends.push_back(results[key].ids.size());
   }
 }

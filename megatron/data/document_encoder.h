@@ -1,4 +1,4 @@
-// Encodes a stretch of input: plain text, or JSON lines with a text under each key.
+// Encodes a chunk of input: plain text, or the texts under the given keys of JSON lines.
 #pragma once
 
 #include <memory>
@@ -10,24 +10,25 @@
 
 namespace megatron {
 
-// The ids of one key of a stretch.
+// The ids of one key in one chunk.
 struct EncodedDocuments {
   std::vector<int64_t> ids;
-  std::vector<size_t> document_ends;  // in ids; what follows the last goes on in the next stretch
+  std::vector<size_t> document_ends;  // offsets in ids; the rest continues in the next chunk
 };
 
-// One thread's.
+// Encodes in one thread.
 class DocumentEncoder {
  public:
   DocumentEncoder(const Tokenizer& tokenizer, std::vector<std::string> keys)
       : encoder_(tokenizer.make_encoder()), keys_(std::move(keys)) {}
 
-  // One result a key. Throws Error naming file and line.
+  // Returns one result per key. Throws Error naming file and line.
   std::vector<EncodedDocuments> encode(const DocumentBatch& batch);
 
   int64_t bytes_left_out() const { return encoder_->bytes_left_out(); }
 
  private:
+  void encode_text(const DocumentBatch& batch, EncodedDocuments& result);
   void encode_line(std::string_view line, const std::string& place,
                    std::vector<EncodedDocuments>& results);
 

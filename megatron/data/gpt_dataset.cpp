@@ -36,8 +36,7 @@ GPTDataset::GPTDataset(std::shared_ptr<const LowLevelDataset> data, GPTDatasetIn
                        GPTSampleOptions options)
     : data_(std::move(data)), index_(std::move(index)), options_(options) {
   check(!options_.eod_mask_loss || options_.eod_id.has_value(),
-        "Expected a tokenizer with an end-of-document token for --eod-mask-loss, but got one "
-        "without; "
+        "Expected a tokenizer with an end-of-document token for --eod-mask-loss, but it has none; "
         "leave the flag out");
 }
 

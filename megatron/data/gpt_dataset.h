@@ -1,4 +1,4 @@
-// Megatron's GPTDataset: fixed-length samples cut from a shuffled stream of documents.
+// Megatron's GPTDataset: samples of fixed length from a shuffled stream of documents.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,14 @@ namespace megatron {
 struct GPTSampleOptions {
   int64_t sequence_length = 0;
   bool add_extra_token = true;
-  bool eod_mask_loss = false;  // positions whose input token is the end of a document do not count
-  std::optional<int64_t> eod_id = std::nullopt;  // needed for eod_mask_loss
-  // Fills up the last, partial sample; its positions do not count. -1: no token of the data can be
-  // it.
+  bool eod_mask_loss = false;  // mask the loss where the input is the end-of-document token
+  std::optional<int64_t> eod_id = std::nullopt;  // required by eod_mask_loss
+  // Pads a partial last sample; padding has no loss. -1 cannot be a token of the data.
   int64_t pad_id = -1;
 };
 
-// Tokens, labels, mask and positions from the text of one sample: sequence_length (+ 1 with the
-// extra token) ids, or fewer, which are padded. Padding is replaced by token 0 after masking.
+// Tokens, labels, loss mask and positions from the ids of one sample: at most sequence_length, plus
+// 1 with the extra token. Shorter samples are padded; padding becomes token 0 after masking.
 GPTSample make_gpt_sample(std::vector<int64_t> text, const GPTSampleOptions& options);
 
 class GPTDataset : public MegatronDataset {
@@ -33,7 +32,7 @@ class GPTDataset : public MegatronDataset {
   int64_t size() const override { return std::ssize(index_.shuffle_index); }
   GPTSample sample(int64_t index) const override;
 
-  // The ids of a sample before padding, the extra token included.
+  // The ids of a sample before padding, including the extra token.
   std::vector<int64_t> text(int64_t index) const;
 
   const GPTDatasetIndex& index() const { return index_; }

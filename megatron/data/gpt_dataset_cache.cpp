@@ -26,8 +26,8 @@ std::string checksum(std::span<const T> values) {
   return hash_text(XXH3_64bits(values.data(), values.size_bytes()));
 }
 
-// What the indices depend on besides the description: the lengths of the documents and two settings
-// that Megatron's description leaves out.
+// A checksum of what the indices depend on besides Megatron's description: document lengths and two
+// settings.
 std::string request_checksum(const LowLevelDataset& data, const GPTDatasetIndexRequest& request) {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
@@ -61,7 +61,7 @@ std::span<const T> view_of(const NpyArray& array) {
   return {reinterpret_cast<const T*>(array.values.data()), static_cast<size_t>(array.rows)};
 }
 
-std::string whole_file(const std::string& path) {
+std::string read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
@@ -70,7 +70,7 @@ std::string whole_file(const std::string& path) {
 
 GPTDatasetIndex load_index(const std::string& stem, const std::string& request,
                            const std::string& description) {
-  check(whole_file(stem + "description.txt") == description,
+  check(read_file(stem + "description.txt") == description,
         "Expected {}description.txt to describe this dataset", stem);
   auto files = std::make_shared<std::array<NpyArray, 3>>();
   (*files)[0] = read_npy(stem + "document_index.npy", "<i4", 0);
@@ -81,7 +81,7 @@ GPTDatasetIndex load_index(const std::string& stem, const std::string& request,
   index.sample_index = view_of<SampleStart>((*files)[1]);
   index.shuffle_index = view_of<uint32_t>((*files)[2]);
   index.storage = std::move(files);
-  const auto stored = nlohmann::json::parse(whole_file(stem + "checksum.json"), nullptr,
+  const auto stored = nlohmann::json::parse(read_file(stem + "checksum.json"), nullptr,
                                             /*allow_exceptions=*/false);
   check(stored == cache_checksums(request, index),
         "Expected {}*.npy to have the checksums of {}checksum.json", stem, stem);
@@ -96,7 +96,7 @@ void write_text(const std::string& path, const std::string& text) {
 
 void write_index(const std::string& stem, const std::string& request,
                  const std::string& description, const GPTDatasetIndex& index) {
-  // Without the checksums the other files count for nothing, so that these go first and come last.
+  // Files without checksums are ignored, so checksum.json is removed first and written last.
   std::error_code ignored;
   std::filesystem::remove(stem + "checksum.json", ignored);
   write_text(stem + "description.txt", description);
@@ -110,6 +110,13 @@ void write_index(const std::string& stem, const std::string& request,
 }
 
 }  // namespace
+
+std::string gpt_dataset_cache_folder(const std::string& data_cache_path,
+                                     const std::string& data_prefix) {
+  if (!data_cache_path.empty()) return data_cache_path;
+  const auto folder = std::filesystem::path(data_prefix).parent_path();
+  return (folder / "cache" / "GPTDataset_indices").string();
+}
 
 std::string gpt_dataset_description(const std::string& dataset_path,
                                     const GPTDatasetIndexRequest& request, Split split,
@@ -149,15 +156,21 @@ GPTDatasetIndex load_or_build_gpt_dataset_index(const LowLevelDataset& data,
     try {
       return load_index(stem, expected, cache.description);
     } catch (const Error& error) {
-      if (cache.note) cache.note(fmt::format("building a data index anew: {}", error.what()));
+      if (cache.note) cache.note(fmt::format("rebuilding a dataset index: {}", error.what()));
     }
   }
   GPTDatasetIndex index = build_gpt_dataset_index(data, request);
   if (!cache.may_write) return index;
   try {
     write_index(stem, expected, cache.description, index);
+    return load_index(stem, expected, cache.description);
   } catch (const Error& error) {
-    if (cache.note) cache.note(fmt::format("data index not kept: {}", error.what()));
+    if (cache.note) {
+      cache.note(
+          fmt::format("the dataset index of the {} split is not stored, so that every rank builds "
+                      "it in memory: {}; --data-cache-path names another folder",
+                      split_name(cache.split), error.what()));
+    }
   }
   return index;
 }

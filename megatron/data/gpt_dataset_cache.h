@@ -1,7 +1,7 @@
-// Keeps the indices of a GPT dataset in files, under Megatron's names:
+// Stores the indices of a GPT dataset in files with Megatron's names:
 //   <folder>/<md5 of description>-GPTDataset-<split>-{description.txt,document_index.npy,
 //   sample_index.npy,shuffle_index.npy}
-// and a file of checksums of ours (checksum.json), by which damaged or outdated files are noticed.
+// and adds checksum.json, which reveals damaged and outdated files.
 #pragma once
 
 #include <functional>
@@ -13,23 +13,30 @@
 namespace megatron {
 
 struct GPTDatasetCacheRequest {
-  std::string folder;       // empty: nothing is kept
+  std::string folder;       // see gpt_dataset_cache_folder; empty: no files
   std::string description;  // JSON text, see gpt_dataset_description
   Split split = Split::train;
-  bool may_write = true;                         // rank 0's task; the others only read
-  std::function<void(const std::string&)> note;  // told, in a line, why files were not used or kept
+  bool may_write = true;  // true on one rank
+  std::function<void(const std::string&)>
+      note;  // receives reasons for not reading or writing files
 };
 
-// Megatron's description of a dataset (gpt_dataset.py, unique_identifiers), indented by 4 as Python
-// does. `tokenizer_identifiers`: a JSON object; `split_text`: the --split string.
+// The folder of the index files: --data-cache-path if given, otherwise Megatron's default beside
+// the data, <folder of prefix>/cache/GPTDataset_indices.
+std::string gpt_dataset_cache_folder(const std::string& data_cache_path,
+                                     const std::string& data_prefix);
+
+// Megatron's description of a dataset (unique_identifiers in gpt_dataset.py): JSON with Python's
+// 4-space indentation. `tokenizer_identifiers` is a JSON object, `split_text` the --split string.
 std::string gpt_dataset_description(const std::string& dataset_path,
                                     const GPTDatasetIndexRequest& request, Split split,
                                     const std::string& split_text,
                                     const std::string& tokenizer_identifiers);
 
-// Loads the indices if the files are there, whole and of this very data; builds them otherwise, and
-// writes them if may_write. A rank that may not write and finds no files builds in memory, with the
-// same result. A folder that cannot be written is noted, not an error.
+// Maps the index files into memory if they exist, are intact and belong to this data. Otherwise
+// builds the indices and, if may_write, writes the files and maps those, so that all ranks of a
+// machine share one copy. A rank that may not write and finds no files builds the same indices in
+// its own memory. A folder that cannot be written is noted, not an error.
 GPTDatasetIndex load_or_build_gpt_dataset_index(const LowLevelDataset& data,
                                                 const GPTDatasetIndexRequest& request,
                                                 const GPTDatasetCacheRequest& cache);

@@ -22,7 +22,7 @@ std::vector<int32_t> build_document_index(const GPTDatasetIndexRequest& request,
   const int64_t sequences = std::ssize(request.sequences);
   check(sequences <= std::numeric_limits<int32_t>::max() / plan.num_epochs,
         "Expected fewer than 2^31 documents over all epochs, but got {} documents x {} epochs; "
-        "split the data into several data sets",
+        "split the data into several datasets",
         sequences, plan.num_epochs);
   std::vector<int32_t> documents(static_cast<size_t>(sequences * plan.num_epochs));
   for (int64_t epoch = 0; epoch < plan.num_epochs; ++epoch) {
@@ -44,14 +44,14 @@ int64_t count_samples(const GPTDatasetIndexRequest& request, const EpochPlan& pl
   const int64_t tokens =
       plan.num_epochs * plan.tokens_per_epoch - (request.add_extra_token ? 1 : 0);
   if (request.drop_last_partial_sequence) return tokens / request.sequence_length;
-  // Megatron's helper rounds up through float32, which is inexact above 2^24 tokens; kept, so that
-  // the order of its runs can be repeated.
+  // Megatron's helper rounds up in float32, which is inexact above 2^24 tokens. Kept, so that its
+  // sample order is reproduced.
   const float ratio = static_cast<float>(tokens) / static_cast<float>(request.sequence_length);
   return static_cast<int64_t>(std::ceil(ratio));
 }
 
-// Walks the documents in shuffled order and notes where each sample begins. With an extra token,
-// the last token of a sample opens the next one.
+// Walks the documents in shuffled order and records the start of each sample. With an extra token,
+// the last token of a sample is the first of the next one.
 std::vector<SampleStart> build_sample_index(const LowLevelDataset& data,
                                             const GPTDatasetIndexRequest& request,
                                             const EpochPlan& plan,
@@ -88,7 +88,7 @@ std::vector<SampleStart> build_sample_index(const LowLevelDataset& data,
 std::vector<uint32_t> build_shuffle_index(size_t samples, const EpochPlan& plan,
                                           NumpyRandomState& random) {
   check(samples < std::numeric_limits<uint32_t>::max() - 1,
-        "Expected fewer than 2^32 - 2 samples, but got {}; ask for fewer, or split the data",
+        "Expected fewer than 2^32 - 2 samples, but got {}; request fewer, or split the data",
         samples);
   std::vector<uint32_t> order(samples);
   std::iota(order.begin(), order.end(), 0u);
@@ -117,8 +117,8 @@ EpochPlan plan_epochs(const LowLevelDataset& data, const GPTDatasetIndexRequest&
     plan.tokens_per_epoch += data.sequence_length(sequence);
   }
   check(plan.tokens_per_epoch > 0,
-        "Expected the {} documents of a split of {} to hold tokens, but they hold none; give this "
-        "split a larger share with --split, or more data",
+        "Expected tokens in the {} documents of a split of {}, but all are empty; give this split "
+        "a larger share with --split, or add data",
         request.sequences.size(), data.path());
   if (!request.num_samples) return plan;
 
@@ -135,8 +135,8 @@ EpochPlan plan_epochs(const LowLevelDataset& data, const GPTDatasetIndexRequest&
       ((plan.num_epochs - 1) * plan.tokens_per_epoch - extra) / request.sequence_length;
   const int64_t from_final_epoch = samples - plan.samples_before_final_epoch;
   const int64_t samples_per_epoch = (plan.tokens_per_epoch - extra) / request.sequence_length;
-  // Less than 80% of the last epoch is used: then it is shuffled apart, so that the documents left
-  // out are a random choice of that epoch alone.
+  // If less than 80% of the last epoch is needed, it is shuffled separately, so that the unused
+  // documents are a random choice from that epoch only.
   plan.separate_final_epoch =
       from_final_epoch < static_cast<int64_t>(0.80 * static_cast<double>(samples_per_epoch));
   return plan;
@@ -152,8 +152,8 @@ GPTDatasetIndex build_gpt_dataset_index(const LowLevelDataset& data,
   const size_t samples = vectors->samples.size() - 1;
   check(
       samples > 0,
-      "Expected the {} documents of a split of {} to hold a sample of {} tokens, but they hold {} "
-      "tokens; give this split a larger share with --split, or shorten --seq-length",
+      "Expected the {} documents of a split of {} to fill a sample of {} tokens, but they have {} "
+      "tokens; give this split a larger share with --split, or reduce --seq-length",
       request.sequences.size(), data.path(), request.sequence_length, plan.tokens_per_epoch);
   vectors->shuffle = build_shuffle_index(samples, plan, random);
   GPTDatasetIndex index;

@@ -21,8 +21,8 @@ void append_as(const std::byte* from, int64_t count, std::vector<int64_t>& token
   for (int64_t i = 0; i < count; ++i) tokens.push_back(read_at<T>(from, i));
 }
 
-// The prefix of the files: as given, or by the name of one of the two, or as preprocess was told
-// it.
+// The prefix of the files, from the prefix itself, the name of either file, or preprocess's
+// --output-prefix.
 std::string resolved_prefix(std::string prefix) {
   const std::filesystem::path path = prefix;
   const bool named = path.extension() == ".bin" || path.extension() == ".idx";
@@ -31,9 +31,8 @@ std::string resolved_prefix(std::string prefix) {
     if (std::filesystem::exists(candidate + ".idx")) return candidate;
   }
   fail(
-      "Expected a dataset at --data-path {0}, but there is no {1}.idx and no "
-      "{0}_text_document.idx; "
-      "megatron preprocess makes one",
+      "Expected a dataset at --data-path {0}, but found neither {1}.idx nor "
+      "{0}_text_document.idx; megatron preprocess makes one",
       prefix, stem);
 }
 
@@ -49,11 +48,12 @@ IndexedDataset::IndexedDataset(std::string prefix)
 
 void IndexedDataset::check_header() {
   const auto size = static_cast<int64_t>(index_.size());
-  check(size >= kIndexHeaderSize, "Expected {}.idx to open with {} bytes of header, but it has {}",
-        prefix_, kIndexHeaderSize, size);
+  check(size >= kIndexHeaderSize,
+        "Expected {}.idx to begin with a header of {} bytes, but the file has {}", prefix_,
+        kIndexHeaderSize, size);
   const std::byte* data = index_.data();
   check(std::memcmp(data, kIndexMagic.data(), kIndexMagic.size()) == 0,
-        "Expected {}.idx to begin with MMIDIDX, but it does not: it is no index of a token file",
+        "Expected {}.idx to begin with MMIDIDX, but it does not: it is not a dataset index",
         prefix_);
   const auto version = read_at<uint64_t>(data + 9, 0);
   check(version == kIndexVersion, "Expected {}.idx of version {}, but got version {}", prefix_,
@@ -66,11 +66,11 @@ void IndexedDataset::check_header() {
         prefix_, code);
   const auto sequences = read_at<uint64_t>(data + 18, 0);
   const auto boundaries = read_at<uint64_t>(data + 26, 0);
-  // Compared without overflow: no count can exceed the size of the file.
+  // No count can exceed the size of the file, which rules out overflow below.
   const auto limit = static_cast<uint64_t>(size);
   const bool plausible = sequences <= limit && boundaries <= limit;
   const uint64_t needed = plausible ? kIndexHeaderSize + 12 * sequences + 8 * boundaries : 0;
-  // Multimodal files add one byte a sequence.
+  // Multimodal files have one more byte per sequence.
   check(plausible && (limit == needed || limit == needed + sequences),
         "Expected {}.idx to hold the {} sequences and {} document boundaries of its header, but it "
         "has {} bytes: it is truncated or damaged",
@@ -90,12 +90,12 @@ void IndexedDataset::check_contents() {
     const int64_t length = read_at<int32_t>(lengths_, i);
     const int64_t pointer = read_at<int64_t>(pointers_, i);
     check(length >= 0 && pointer >= 0,
-          "Expected sequence {} of {}.idx to have a length and a place, "
-          "but got {} tokens at byte {}",
+          "Expected sequence {} of {}.idx to have a length and an offset of at least 0, but got {} "
+          "tokens at byte {}",
           i, prefix_, length, pointer);
     check(pointer <= bin_size && length * item <= bin_size - pointer,
           "Expected {}.bin to hold sequence {} ({} tokens at byte {}), but it has {} bytes: it is "
-          "truncated, or belongs to another .idx",
+          "truncated or belongs to another .idx",
           prefix_, i, length, pointer, bin_size);
     end = std::max(end, pointer + length * item);
     num_tokens_ += length;
@@ -116,6 +116,14 @@ void IndexedDataset::check_contents() {
   }
 }
 
+void IndexedDataset::require_tokens() const {
+  check(
+      num_tokens_ > 0,
+      "Expected {} to hold tokens, but all of its {} documents are empty; preprocess text that is "
+      "not (see --json-keys)",
+      prefix_, num_documents());
+}
+
 int32_t IndexedDataset::sequence_length(int64_t sequence) const {
   return read_at<int32_t>(lengths_, sequence);
 }
@@ -134,8 +142,8 @@ void IndexedDataset::append_tokens(int64_t sequence, int64_t offset, int64_t cou
         "Expected a sequence of {} below {}, but got {}", prefix_, num_sequences_, sequence);
   const int64_t length = sequence_length(sequence);
   check(offset >= 0 && count >= 0 && offset <= length && count <= length - offset,
-        "Expected tokens inside the {} of sequence {} of {}, but got {} from {}", length, sequence,
-        prefix_, count, offset);
+        "Expected a range within the {} tokens of sequence {} of {}, but got {} tokens from {}",
+        length, sequence, prefix_, count, offset);
   const std::byte* from =
       tokens_.data() + sequence_pointer(sequence) + offset * size_of(token_type_);
   switch (token_type_) {

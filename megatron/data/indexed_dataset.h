@@ -1,5 +1,5 @@
-// Megatron's .bin/.idx files, read through memory maps. The layout of the .idx is in
-// indexed_dataset_format.h; writing is in indexed_dataset_builder.h.
+// Reads Megatron's .bin/.idx files through memory maps. indexed_dataset_format.h gives the layout
+// of the .idx; indexed_dataset_builder.h writes the files.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,9 @@ namespace megatron {
 
 class IndexedDataset : public LowLevelDataset {
  public:
-  // Opens `prefix`.idx and `prefix`.bin (also where `prefix` is the name of one of them, or what
-  // preprocess was given as --output-prefix, to which it adds _text_document) and checks them
-  // whole: magic, version, sizes, that every sequence lies inside the .bin, that the documents
-  // cover the sequences. Throws Error.
+  // Opens `prefix`.idx and `prefix`.bin. `prefix` may also be the name of either file, or the
+  // --output-prefix of preprocess, which adds _text_document. Checks magic, version, sizes, that
+  // every sequence lies inside the .bin, and that the documents cover the sequences. Throws Error.
   explicit IndexedDataset(std::string prefix);
 
   int64_t num_sequences() const override { return num_sequences_; }
@@ -26,11 +25,13 @@ class IndexedDataset : public LowLevelDataset {
                      std::vector<int64_t>& tokens) const override;
   std::string path() const override { return prefix_; }
 
-  // A document is one or more sequences: boundary(i) .. boundary(i + 1).
+  // Document i consists of the sequences document_boundary(i) to document_boundary(i + 1) - 1.
   int64_t num_documents() const { return num_boundaries_ - 1; }
   int64_t document_boundary(int64_t document) const;
 
   int64_t num_tokens() const { return num_tokens_; }
+  // Throws Error if all documents are empty: nothing can be trained on them.
+  void require_tokens() const;
   TokenType token_type() const { return token_type_; }
 
   // All tokens of one sequence.
@@ -47,7 +48,7 @@ class IndexedDataset : public LowLevelDataset {
   int64_t num_sequences_ = 0;
   int64_t num_boundaries_ = 0;
   int64_t num_tokens_ = 0;
-  const std::byte* lengths_ = nullptr;     // i32, at odd addresses: read by memcpy
+  const std::byte* lengths_ = nullptr;     // i32, unaligned: read by memcpy
   const std::byte* pointers_ = nullptr;    // i64
   const std::byte* boundaries_ = nullptr;  // i64
   MappedFile tokens_;

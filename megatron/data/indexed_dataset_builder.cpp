@@ -86,7 +86,7 @@ void IndexedDatasetBuilder::finalize() {
   boundaries_.append_to(index_);
   tokens_.close();
   index_.close();
-  // An older .idx must never stand beside a newer .bin.
+  // An old .idx must never be paired with a new .bin.
   std::remove((prefix_ + ".idx").c_str());
   tokens_.commit();
   index_.commit();

@@ -1,4 +1,4 @@
-// MD5 (RFC 1321), only because Megatron names its index caches by it. Not for security.
+// MD5 (RFC 1321), used only for the names of Megatron's index caches. Not for security.
 #pragma once
 
 #include <string>

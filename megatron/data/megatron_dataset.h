@@ -1,4 +1,4 @@
-// What a training run reads: numbered samples of a fixed length.
+// The interface of training datasets: numbered samples of fixed length.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace megatron {
 struct GPTSample {
   std::vector<int64_t> tokens;
   std::vector<int64_t> labels;   // the next token at each position
-  std::vector<float> loss_mask;  // 0 where the label does not count
+  std::vector<float> loss_mask;  // 0 where the label is excluded from the loss
   std::vector<int64_t> position_ids;
 };
 
@@ -20,7 +20,7 @@ class MegatronDataset {
  public:
   virtual ~MegatronDataset() = default;
   virtual int64_t size() const = 0;
-  // 0 <= index < size(); Error otherwise. Safe to call from several threads.
+  // Throws Error unless 0 <= index < size(). Thread-safe.
   virtual GPTSample sample(int64_t index) const = 0;
 };
 

@@ -1,6 +1,5 @@
-// Megatron's mock documents (MockGPTLowLevelDataset): no files, the same tokens everywhere. A
-// document is 1, 2, 3, ... modulo the vocabulary, then the end-of-document token, so that a model
-// learns it quickly.
+// Megatron's mock documents (MockGPTLowLevelDataset), generated without files. A document is 1, 2,
+// 3, ... modulo the vocabulary size, then the end-of-document token: a model learns it quickly.
 #pragma once
 
 #include "megatron/data/low_level_dataset.h"
@@ -12,7 +11,7 @@ class MockLowLevelDataset : public LowLevelDataset {
   static constexpr int64_t kDocuments = 100000;
   static constexpr int32_t kMaxLength = 4096;
 
-  // Ids below vocab_size; eod_id ends a document.
+  // Ids are below vocab_size; eod_id ends each document.
   MockLowLevelDataset(int64_t vocab_size, int64_t eod_id);
 
   int64_t num_sequences() const override { return std::ssize(lengths_); }

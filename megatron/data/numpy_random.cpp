@@ -8,7 +8,8 @@
 namespace megatron {
 namespace {
 
-// numpy's SeedSequence for one 32-bit word of entropy: four mixed words, then eight words of state.
+// numpy's SeedSequence for one 32-bit word of entropy: a pool of four words, then eight state
+// words.
 std::array<uint32_t, 8> seed_words(uint32_t seed) {
   constexpr uint32_t kMixLeft = 0xca01f9dd;
   constexpr uint32_t kMixRight = 0x4973f715;
@@ -62,7 +63,7 @@ NumpyGenerator::NumpyGenerator(uint32_t seed) {
   const std::array<uint32_t, 8> words = seed_words(seed);
   const auto word64 = [&words](size_t i) { return Uint128{words[2 * i + 1]} << 32 | words[2 * i]; };
   increment_ = (word64(2) << 64 | word64(3)) << 1 | 1;
-  // PCG's seeding: a step from zero, add the state, a step.
+  // PCG's seeding: step from zero, add the state, step again.
   next64();
   state_ += word64(0) << 64 | word64(1);
   next64();
@@ -88,14 +89,14 @@ uint32_t NumpyGenerator::next32() {
 }
 
 int32_t NumpyGenerator::integer(int32_t low, int32_t high) {
-  check(low < high, "Expected a range of integers, but got [{}, {})", low, high);
-  // Lemire's method: the high word of a product, rejecting the low words that would favour some
-  // results.
+  check(low < high, "Expected a non-empty range of integers, but got [{}, {})", low, high);
+  // Lemire's method: the high word of a product, with rejection of the low words that would bias
+  // it.
   const auto range = static_cast<uint32_t>(static_cast<int64_t>(high) - low);
-  const uint32_t unfair = (0u - range) % range;
+  const uint32_t biased = (0u - range) % range;
   while (true) {
     const uint64_t product = uint64_t{next32()} * range;
-    if (static_cast<uint32_t>(product) >= unfair) {
+    if (static_cast<uint32_t>(product) >= biased) {
       return static_cast<int32_t>(low + static_cast<int64_t>(product >> 32));
     }
   }

@@ -1,6 +1,6 @@
-// The two generators of numpy that Megatron's data order depends on, bit for bit: the legacy
-// RandomState (MT19937) that shuffles, and default_rng (PCG64) that draws the lengths of mock
-// documents.
+// Bit-exact versions of two numpy generators that determine Megatron's data order: the legacy
+// RandomState (MT19937), which shuffles, and default_rng (PCG64), which draws mock document
+// lengths.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +15,14 @@ class NumpyRandomState {
  public:
   explicit NumpyRandomState(int64_t seed);
 
-  // RandomState.shuffle of a one-dimensional array: Fisher-Yates from the end, indices by
-  // rejection.
+  // RandomState.shuffle of a one-dimensional array: Fisher-Yates from the end.
   template <typename T>
   void shuffle(std::span<T> values) {
     for (size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[draw_below(i)]);
   }
 
  private:
-  // 0 <= result < bound: draws of as many bits as bound - 1 has, until one is small enough.
+  // 0 <= result < bound, by rejection: draws as many bits as bound - 1 has until the value fits.
   uint64_t draw_below(uint64_t bound);
 
   std::mt19937 generator_;

@@ -18,22 +18,22 @@
 namespace megatron {
 namespace {
 
-// A stretch on its way from the reader through a worker to the writer.
+// A chunk on its way from the reader through a worker to the writer.
 struct BatchJob {
   DocumentBatch batch;
   std::vector<EncodedDocuments> results;
   int64_t bytes_left_out = 0;
-  std::exception_ptr error;  // of reading or encoding; thrown when the writer comes to it
+  std::exception_ptr error;  // of reading or encoding; rethrown when the writer reaches this chunk
   bool encoded = false;
 };
 
-// Hands stretches out to workers and back in the order of the input. At most `capacity` are under
-// way: the reader waits for the writer.
+// Hands chunks to workers and returns them in the order of the input. Holds at most `capacity`: the
+// reader waits for the writer.
 class OrderedQueue {
  public:
   explicit OrderedQueue(size_t capacity) : capacity_(capacity) {}
 
-  // False where the work has been given up.
+  // Returns false after give_up().
   bool push(std::shared_ptr<BatchJob> job) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return given_up_ || jobs_.size() < capacity_; });
@@ -55,7 +55,7 @@ class OrderedQueue {
     changed_.notify_all();
   }
 
-  // The next stretch to encode; none when there will be no more.
+  // The next chunk to encode; null when there are no more.
   std::shared_ptr<BatchJob> take() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return given_up_ || ended_ || taken_ < jobs_.size(); });
@@ -69,7 +69,7 @@ class OrderedQueue {
     changed_.notify_all();
   }
 
-  // The oldest stretch, once it is encoded; none at the end.
+  // Waits for the oldest chunk to be encoded and removes it; null at the end.
   std::shared_ptr<BatchJob> pop() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return jobs_.empty() ? ended_ : jobs_.front()->encoded; });
@@ -86,7 +86,7 @@ class OrderedQueue {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::shared_ptr<BatchJob>> jobs_;
-  size_t taken_ = 0;  // the first so many of jobs_ are with workers, or encoded
+  size_t taken_ = 0;  // jobs_[0 .. taken_) are with workers or encoded
   bool ended_ = false;
   bool given_up_ = false;
 };
@@ -124,7 +124,7 @@ void encode_all(const Tokenizer& tokenizer, const std::vector<std::string>& keys
   }
 }
 
-// Stops and joins the threads however the writer leaves.
+// Stops and joins the threads, also when the writer throws.
 class PreprocessThreads {
  public:
   explicit PreprocessThreads(OrderedQueue& queue) : queue_(queue) {}
@@ -171,7 +171,7 @@ class DocumentWriter {
     open_ = open_ || !ids.empty();
   }
 
-  // As in Megatron, a document without tokens has no sequence, and no end-of-document token.
+  // As in Megatron, a document without tokens has no sequence and no end-of-document token.
   void end_document() {
     if (open_) {
       if (eod_) builder_.add_tokens(std::span<const int64_t>(&*eod_, 1));
@@ -192,10 +192,6 @@ void check_arguments(const PreprocessArguments& arguments, const Tokenizer& toke
   const std::set<std::string> keys(arguments.json_keys.begin(), arguments.json_keys.end());
   check(keys.size() == arguments.json_keys.size(), "Expected each of --json-keys once, but got {}",
         fmt::join(arguments.json_keys, " "));
-  for (const auto& input : arguments.inputs) {
-    check(arguments.json_keys.size() == 1 || holds_json_lines(input),
-          "Expected files of JSON lines (*.jsonl) for several --json-keys, but got {}", input);
-  }
   check(arguments.workers >= 1 && arguments.workers <= 1024,
         "Expected 1 to 1024 workers, but got {}", arguments.workers);
   check(!arguments.append_eod || tokenizer.eod().has_value(),
@@ -208,7 +204,8 @@ void check_arguments(const PreprocessArguments& arguments, const Tokenizer& toke
 PreprocessResult preprocess(const PreprocessArguments& arguments, const Tokenizer& tokenizer,
                             const ProgressSink& progress) {
   check_arguments(arguments, tokenizer);
-  DocumentBatchReader reader(arguments.inputs, arguments.document_start);
+  DocumentBatchReader reader(
+      {arguments.inputs, arguments.document_start, arguments.json_keys.size()}, tokenizer);
   PreprocessResult result;
   std::vector<std::unique_ptr<DocumentWriter>> writers;
   for (const auto& key : arguments.json_keys) {
@@ -229,6 +226,7 @@ PreprocessResult preprocess(const PreprocessArguments& arguments, const Tokenize
     }
     while (const auto job = queue.pop()) {
       if (job->error != nullptr) std::rethrow_exception(job->error);
+      if (!job->batch.note.empty()) result.notes.push_back(job->batch.note);
       totals.tokens = 0;
       for (size_t key = 0; key < writers.size(); ++key) {
         writers[key]->write(job->results[key]);
@@ -242,6 +240,12 @@ PreprocessResult preprocess(const PreprocessArguments& arguments, const Tokenize
   }
   check(totals.documents > 0, "Expected documents in {}, but found none",
         fmt::join(arguments.inputs, ", "));
+  for (size_t key = 0; key < writers.size(); ++key) {
+    check(writers[key]->tokens() > 0,
+          "Expected text to train on under \"{}\" of {}, but got no tokens: {} documents, all of "
+          "them empty",
+          arguments.json_keys[key], fmt::join(arguments.inputs, ", "), totals.documents);
+  }
   for (auto& writer : writers) writer->finalize();
   return result;
 }

@@ -9,7 +9,8 @@ namespace megatron {
 std::vector<int64_t> batch_sample_indices(int64_t consumed_samples, int64_t micro_batch_size,
                                           int64_t dp_rank, int64_t dp_size) {
   check(consumed_samples >= 0 && micro_batch_size > 0,
-        "Expected consumed samples from 0 and a micro-batch size from 1, but got {} and {}",
+        "Expected consumed samples of at least 0 and a micro-batch size of at least 1, but got {} "
+        "and {}",
         consumed_samples, micro_batch_size);
   check(dp_rank >= 0 && dp_rank < dp_size, "Expected a data-parallel rank below {}, but got {}",
         dp_size, dp_rank);

@@ -1,4 +1,4 @@
-// Which samples a data-parallel rank takes in a micro-batch: Megatron's sequential sampler.
+// Assigns samples to data-parallel ranks: Megatron's sequential sampler.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,9 @@
 
 namespace megatron {
 
-// Of the next micro_batch_size * dp_size samples after `consumed_samples`, rank dp_rank takes its
-// run of micro_batch_size (MegatronPretrainingSampler). Throws Error on sizes below 1 or a rank
-// outside.
+// The micro-batch of rank dp_rank: its consecutive micro_batch_size samples of the micro_batch_size
+// * dp_size samples after `consumed_samples` (MegatronPretrainingSampler). Throws Error for sizes
+// below 1 and a rank out of range.
 std::vector<int64_t> batch_sample_indices(int64_t consumed_samples, int64_t micro_batch_size,
                                           int64_t dp_rank, int64_t dp_size);
 

@@ -1,4 +1,4 @@
-// Megatron's --split: which share of the sequences is for training, validation and test.
+// Megatron's --split: the shares of the sequences for training, validation and test.
 #pragma once
 
 #include <array>
@@ -16,15 +16,15 @@ constexpr const char* split_name(Split split) {
   return kSplitNames[static_cast<size_t>(split)];
 }
 
-// Shares of each split as [begin, end) in 0..1; none where a split has no weight.
+// The range [begin, end) of each split as fractions of the data; nullopt for a split of weight 0.
 using SplitMatrix = std::array<std::optional<std::pair<double, double>>, 3>;
 
-// "969,30,1" -> {0, 0.969}, {0.969, 0.999}, {0.999, 1}. Up to three weights, 0 where not given.
-// Throws Error on anything that is not such a list with a positive sum.
+// "969,30,1" -> {0, 0.969}, {0.969, 0.999}, {0.999, 1}. Throws Error for text that
+// parse_split_weights does not accept.
 SplitMatrix parse_split(std::string_view text);
 
-// The range [begin, end) of sequences: shares times their number, rounded half to even as Python
-// does.
+// The range [begin, end) of sequences: the fractions times their number, rounded half to even as in
+// Python.
 std::pair<int64_t, int64_t> split_bounds(const std::pair<double, double>& shares,
                                          int64_t num_sequences);
 

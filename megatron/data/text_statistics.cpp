@@ -15,7 +15,7 @@ uint64_t bigram_key(int64_t previous, int64_t token) {
   return static_cast<uint64_t>(previous) << 32 | static_cast<uint64_t>(token);
 }
 
-// Sum of -n log2 n over counts, the part of an entropy that does not depend on the total.
+// Sum of n log2 n over counts: the term of an entropy that does not depend on the total.
 template <typename Counts>
 double sum_n_log_n(const Counts& counts) {
   double sum = 0;
@@ -38,7 +38,7 @@ int64_t bytes_of_tokens(std::span<const int64_t> tokens, std::span<const int32_t
 }
 
 double bits_per_byte(double total_nats, int64_t total_bytes) {
-  check(total_bytes > 0, "Expected text of at least a byte, but got {} bytes", total_bytes);
+  check(total_bytes > 0, "Expected text of at least one byte, but got {} bytes", total_bytes);
   return total_nats / std::numbers::ln2 / static_cast<double>(total_bytes);
 }
 
@@ -47,8 +47,8 @@ TextStatistics text_statistics(std::span<const int64_t> tokens,
   TextStatistics result;
   result.tokens = std::ssize(tokens);
   result.bytes = bytes_of_tokens(tokens, byte_lengths);
-  check(result.bytes > 0, "Expected text of at least a byte, but got {} tokens without any",
-        tokens.size());
+  check(result.bytes > 0,
+        "Expected text of at least one byte, but got {} tokens that stand for none", tokens.size());
   std::vector<int64_t> counts(byte_lengths.size());
   std::vector<int64_t> followed(byte_lengths.size());
   std::vector<uint64_t> pairs;
@@ -59,7 +59,7 @@ TextStatistics text_statistics(std::span<const int64_t> tokens,
     ++followed[static_cast<size_t>(tokens[i - 1])];
     pairs.push_back(bigram_key(tokens[i - 1], tokens[i]));
   }
-  std::sort(pairs.begin(), pairs.end());  // so that the sum does not depend on a hash's order
+  std::sort(pairs.begin(), pairs.end());  // makes the order of the sum deterministic
   std::vector<int64_t> pair_counts;
   for (size_t i = 0; i < pairs.size(); ++i) {
     if (i == 0 || pairs[i] != pairs[i - 1]) pair_counts.push_back(0);

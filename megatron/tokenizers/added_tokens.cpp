@@ -7,7 +7,7 @@
 namespace megatron {
 namespace {
 
-size_t without_space_before(std::string_view text, size_t from, size_t begin) {
+size_t begin_with_space_before(std::string_view text, size_t from, size_t begin) {
   while (begin > from) {
     size_t start = begin - 1;
     while (start > from && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
@@ -19,7 +19,7 @@ size_t without_space_before(std::string_view text, size_t from, size_t begin) {
   return begin;
 }
 
-size_t with_space_after(std::string_view text, size_t end) {
+size_t end_with_space_after(std::string_view text, size_t end) {
   while (end < text.size()) {
     const size_t length = utf8_length(text[end]);
     const std::string_view character = text.substr(end, length);
@@ -55,8 +55,8 @@ std::optional<AddedTokenFinder::Found> AddedTokenFinder::find(std::string_view t
     for (const auto& token : by_first_byte_[static_cast<unsigned char>(text[i])]) {
       if (!rest.starts_with(token.content)) continue;
       const size_t end = i + token.content.size();
-      return Found{token.left_strip ? without_space_before(text, from, i) : i,
-                   token.right_strip ? with_space_after(text, end) : end, token.id};
+      return Found{token.left_strip ? begin_with_space_before(text, from, i) : i,
+                   token.right_strip ? end_with_space_after(text, end) : end, token.id};
     }
   }
   return std::nullopt;

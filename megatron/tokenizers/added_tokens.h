@@ -1,5 +1,4 @@
-// Tokens that are found in the text before it is cut into words: special tokens such as
-// <|endoftext|>.
+// Added tokens, such as <|endoftext|>: matched in the text before it is split into words.
 #pragma once
 
 #include <array>
@@ -14,8 +13,8 @@ namespace megatron {
 struct AddedToken {
   std::string content;
   int32_t id = 0;
-  bool left_strip = false;   // takes the white space before it along
-  bool right_strip = false;  // and after it
+  bool left_strip = false;   // the match includes the white space before the token
+  bool right_strip = false;  // the match includes the white space after the token
 };
 
 class AddedTokenFinder {
@@ -28,7 +27,7 @@ class AddedTokenFinder {
     size_t end;
     int32_t id;
   };
-  // The leftmost token at or after `from`, the longest of those that begin there.
+  // The leftmost token that begins at or after `from`; of several there, the longest.
   std::optional<Found> find(std::string_view text, size_t from) const;
 
  private:

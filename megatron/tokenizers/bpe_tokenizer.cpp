@@ -11,7 +11,7 @@
 namespace megatron {
 namespace {
 
-constexpr int32_t kLargestId = (1 << 24) - 1;  // keeps a damaged file from asking for all memory
+constexpr int32_t kLargestId = (1 << 24) - 1;  // bounds the memory that a damaged file can request
 constexpr size_t kLongestCachedWord = 64;
 constexpr size_t kCachedWords = size_t{1} << 17;
 
@@ -37,7 +37,7 @@ class BpeEncoder : public TokenEncoder {
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
   };
 
-  // The ids of added tokens, and `encode_piece` for what lies between them.
+  // Appends the ids of added tokens and calls `encode_piece` for the text between them.
   template <typename EncodePiece>
   static void encode_between(const AddedTokenFinder& finder, std::string_view text,
                              std::vector<int64_t>& ids, const EncodePiece& encode_piece) {
@@ -50,8 +50,8 @@ class BpeEncoder : public TokenEncoder {
     encode_piece(text.substr(done));
   }
 
-  // Bytes that are not UTF-8 are words of their own, so that the expressions see valid text only
-  // and the bytes come back when decoded.
+  // Each run of invalid UTF-8 is a word, so that expressions see only valid text and decoding
+  // restores the bytes.
   void encode_text(std::string_view text, std::vector<int64_t>& ids) {
     while (!text.empty()) {
       const size_t valid = valid_utf8_prefix(text);
@@ -81,7 +81,7 @@ class BpeEncoder : public TokenEncoder {
     const int64_t left_out = tokenizer_.bpe_.encode_word(word, word_ids);
     ids.insert(ids.end(), word_ids.begin(), word_ids.end());
     left_out_ += left_out;
-    if (left_out > 0) return;  // so that each occurrence is counted
+    if (left_out > 0) return;  // not cached, so that each occurrence is counted
     if (cache_.size() >= kCachedWords) cache_.clear();
     cache_.emplace(word, std::move(word_ids));
   }
@@ -108,7 +108,7 @@ BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
   for (const auto* added : {&parts.added, &parts.added_normalized}) {
     for (const auto& token : *added) note_id(token.id, token.content);
   }
-  check(largest >= 0, "Expected a vocabulary in {}, but it is empty", path_);
+  check(largest >= 0, "Expected a vocabulary in {}, but got an empty one", path_);
   bytes_.resize(static_cast<size_t>(largest + 1));
   for (const auto& [spelling, id] : parts.vocabulary) {
     bytes_[static_cast<size_t>(id)] = bytes_of_spelling(spelling).value_or(spelling);
@@ -116,6 +116,7 @@ BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
   for (const auto* added : {&parts.added, &parts.added_normalized}) {
     for (const auto& token : *added) bytes_[static_cast<size_t>(token.id)] = token.content;
   }
+  safe_cuts_ = SafeCutFinder(steps_, {&parts.added, &parts.added_normalized});
   added_ = AddedTokenFinder(std::move(parts.added));
   added_normalized_ = AddedTokenFinder(std::move(parts.added_normalized));
 }

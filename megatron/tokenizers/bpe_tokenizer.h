@@ -1,5 +1,5 @@
-// Byte-level BPE tokenizers (GPT-2 and its descendants). The files are read elsewhere:
-// tokenizer_json.h and vocab_merges.h.
+// Byte-level BPE tokenizers (GPT-2 and its descendants). tokenizer_json.h and vocab_merges.h read
+// their files.
 #pragma once
 
 #include <string>
@@ -10,19 +10,20 @@
 #include "megatron/tokenizers/added_tokens.h"
 #include "megatron/tokenizers/byte_pair_encoding.h"
 #include "megatron/tokenizers/pre_tokenizer.h"
+#include "megatron/tokenizers/safe_cut.h"
 #include "megatron/tokenizers/tokenizer.h"
 
 namespace megatron {
 
 struct BpeTokenizerParts {
-  std::string kind;  // Megatron's name: GPT2BPETokenizer, HuggingFaceTokenizer
+  std::string kind;  // GPT2BPETokenizer or HuggingFaceTokenizer
   std::string path;
   std::unordered_map<std::string, int32_t> vocabulary;  // spelling in the byte alphabet -> id
   std::vector<std::pair<std::string, std::string>> merges;
   BytePairEncoding::Options bpe;
   std::vector<PreTokenizerStep> steps;
-  std::vector<AddedToken> added;             // found in the raw text, first
-  std::vector<AddedToken> added_normalized;  // found in what those leave
+  std::vector<AddedToken> added;             // matched first
+  std::vector<AddedToken> added_normalized;  // matched in the text between those
   std::optional<int64_t> eod;
 };
 
@@ -32,6 +33,9 @@ class BpeTokenizer : public Tokenizer {
 
   std::unique_ptr<TokenEncoder> make_encoder() const override;
   std::string_view token_bytes(int64_t id) const override;
+  size_t last_safe_cut(std::string_view text, size_t limit) const override {
+    return safe_cuts_.last(text, limit);
+  }
   int64_t vocab_size() const override { return static_cast<int64_t>(bytes_.size()); }
   std::optional<int64_t> eod() const override { return eod_; }
   std::string identifiers() const override;
@@ -44,8 +48,9 @@ class BpeTokenizer : public Tokenizer {
   std::vector<PreTokenizerStep> steps_;
   AddedTokenFinder added_;
   AddedTokenFinder added_normalized_;
+  SafeCutFinder safe_cuts_;
   std::optional<int64_t> eod_;
-  std::vector<std::string> bytes_;  // by id; empty for an id that is not used
+  std::vector<std::string> bytes_;  // by id; empty for an unused id
 };
 
 }  // namespace megatron

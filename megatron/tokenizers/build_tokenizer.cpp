@@ -13,8 +13,7 @@ TokenizerType type_by_files(const TokenizerConfig& config) {
   const bool model = !config.tokenizer_model.empty();
   check(pair != model,
         "Expected the files of one tokenizer, but got {}; give --tokenizer-model, or --vocab-file "
-        "and "
-        "--merge-file",
+        "and --merge-file",
         pair ? "those of two" : "none");
   return model ? TokenizerType::HuggingFaceTokenizer : TokenizerType::GPT2BPETokenizer;
 }
@@ -46,10 +45,10 @@ std::unique_ptr<Tokenizer> build_tokenizer(const TokenizerConfig& config,
             "Expected --tokenizer-model (a tokenizer.json) for HuggingFaceTokenizer, but got none");
       return load_tokenizer_json(config.tokenizer_model);
     case TokenizerType::ByteTokenizer:
-      refuse_files(config, true, true, "ByteTokenizer");
+      refuse_files(config, /*pair=*/true, /*model=*/true, "ByteTokenizer");
       return std::make_unique<ByteTokenizer>();
     case TokenizerType::NullTokenizer:
-      refuse_files(config, true, true, "NullTokenizer");
+      refuse_files(config, /*pair=*/true, /*model=*/true, "NullTokenizer");
       check(vocab_size.has_value(), "Expected --vocab-size for NullTokenizer, but got none");
       return std::make_unique<NullTokenizer>(*vocab_size);
   }

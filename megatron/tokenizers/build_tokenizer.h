@@ -1,4 +1,4 @@
-// The tokenizer that the flags ask for.
+// Makes tokenizers from the command line's options.
 #pragma once
 
 #include <memory>
@@ -9,18 +9,18 @@
 
 namespace megatron {
 
-// Without a tokenizer_type: tokenizer_model -> HuggingFaceTokenizer, vocab_file and merge_file ->
-// GPT2BPETokenizer. NullTokenizer takes `vocab_size` ids. Throws Error where files are missing or
-// do not belong to the type.
+// Without a tokenizer_type, tokenizer_model selects HuggingFaceTokenizer, and vocab_file with
+// merge_file GPT2BPETokenizer. `vocab_size` is the number of ids of a NullTokenizer. Throws Error
+// for missing files and for files that the type does not use.
 std::unique_ptr<Tokenizer> build_tokenizer(const TokenizerConfig& config,
                                            std::optional<int64_t> vocab_size = std::nullopt);
 
-// The tokenizer of a run, or null where the options name none. Gives the model its vocabulary's
-// size where that was not given; with a NullTokenizer one id more than that, the end of a document
-// (as Megatron's). Throws Error for a given one that is smaller than the tokenizer's.
+// The tokenizer of a training run, or null if the options name none. Sets model.vocab_size if it is
+// not given; a NullTokenizer adds one id to it for the end of a document, as Megatron's does.
+// Throws Error if the given vocabulary is smaller than the tokenizer's.
 std::unique_ptr<Tokenizer> build_run_tokenizer(Options& options);
 
-// That of a model whose vocabulary's size is known.
+// The tokenizer of an existing model: model.vocab_size is known.
 std::unique_ptr<Tokenizer> build_model_tokenizer(const Options& options);
 
 }  // namespace megatron

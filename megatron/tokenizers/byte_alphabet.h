@@ -1,6 +1,5 @@
-// The alphabet of byte-level BPE files (GPT-2's bytes_to_unicode): each byte is written as one
-// printable character. Printable Latin-1 characters stand for themselves, the other 68 bytes for
-// U+0100 and up.
+// The alphabet of byte-level BPE files (GPT-2's bytes_to_unicode): one printable character per
+// byte. Printable Latin-1 characters stand for themselves; the other 68 bytes map to U+0100 and up.
 #pragma once
 
 #include <array>
@@ -10,10 +9,10 @@
 
 namespace megatron {
 
-// The character, in UTF-8, that stands for each byte.
+// The UTF-8 character for each byte.
 const std::array<std::string, 256>& byte_alphabet();
 
-// The bytes that a token's spelling stands for; none if it has a character outside of the alphabet.
+// The bytes of a token's spelling; nullopt if a character is not in the alphabet.
 std::optional<std::string> bytes_of_spelling(std::string_view spelling);
 
 }  // namespace megatron

@@ -10,7 +10,7 @@
 namespace megatron {
 namespace {
 
-constexpr size_t kShortWord = 48;  // symbols; above, a heap beats looking at every pair again
+constexpr size_t kShortWord = 48;  // symbols; longer words use a heap
 
 uint64_t pair_key(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
@@ -25,10 +25,11 @@ BytePairEncoding::BytePairEncoding(const std::unordered_map<std::string, int32_t
   const auto id_of = [&](const std::string& spelling, const std::string& left,
                          const std::string& right) {
     const auto found = vocabulary.find(spelling);
-    check(found != vocabulary.end(),
-          "Expected the merge '{} {}' of {} to be of tokens into a token, but '{}' is not in the "
-          "vocabulary",
-          left, right, source, spelling);
+    check(
+        found != vocabulary.end(),
+        "Expected the merge '{} {}' of {} to join two tokens into a third, but '{}' is not in the "
+        "vocabulary",
+        left, right, source, spelling);
     return found->second;
   };
   for (size_t byte = 0; byte < byte_ids_.size(); ++byte) {
@@ -43,7 +44,7 @@ BytePairEncoding::BytePairEncoding(const std::unordered_map<std::string, int32_t
     const int32_t left_id = id_of(left, left, right);
     const int32_t right_id = id_of(right, left, right);
     const int32_t merged_id = id_of(left + right, left, right);
-    // A pair listed twice counts by its last place, as in Hugging Face's table.
+    // The last of several equal pairs counts, as in Hugging Face's table.
     merges_.insert_or_assign(pair_key(left_id, right_id),
                              Merge{static_cast<int32_t>(rank), merged_id});
   }
@@ -89,9 +90,9 @@ int64_t BytePairEncoding::encode_word(std::string_view word, std::vector<int64_t
   return left_out;
 }
 
-// The pair of least rank, the leftmost of equals, merges first; then again.
+// Repeatedly merges the pair of lowest rank, the leftmost first.
 void BytePairEncoding::merge_short(std::vector<int32_t>& symbols) const {
-  // ranks[i]: of the pair that begins at i.
+  // ranks[i] and merged[i] belong to the pair that begins at i.
   constexpr int32_t kNone = std::numeric_limits<int32_t>::max();
   std::array<int32_t, kShortWord> ranks;
   std::array<int32_t, kShortWord> merged;
@@ -121,10 +122,10 @@ void BytePairEncoding::merge_short(std::vector<int32_t>& symbols) const {
   symbols.resize(count);
 }
 
-// The same by a heap over a linked list: n log n for a word of n bytes.
+// Same result as merge_short, by a heap over a linked list: O(n log n) for a word of n bytes.
 void BytePairEncoding::merge_long(std::vector<int32_t>& symbols) const {
   const size_t count = symbols.size();
-  const size_t end = count;  // "no neighbour"
+  const size_t end = count;  // no neighbour
   std::vector<size_t> previous(count);
   std::vector<size_t> next(count);
   for (size_t i = 0; i < count; ++i) {
@@ -144,7 +145,7 @@ void BytePairEncoding::merge_long(std::vector<int32_t>& symbols) const {
   while (!heap.empty()) {
     const auto [rank, place, left, right] = heap.top();
     heap.pop();
-    // Stale, where either side has merged with something else since.
+    // Skip a stale candidate: one of its symbols has since merged with another.
     if (symbols[place] != left || next[place] == end || symbols[next[place]] != right) continue;
     const size_t swallowed = next[place];
     symbols[place] = find_merge(left, right)->id;

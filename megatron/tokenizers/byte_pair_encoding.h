@@ -1,5 +1,5 @@
-// Byte-pair encoding of one word: the merges of a trained vocabulary, applied in the order of their
-// ranks. How text is cut into words is pre_tokenizer.h's business.
+// Byte-pair encoding of one word: applies the merges of a trained vocabulary by rank.
+// pre_tokenizer.h splits text into words.
 #pragma once
 
 #include <array>
@@ -17,18 +17,19 @@ class BytePairEncoding {
  public:
   struct Options {
     std::optional<int32_t> unknown;  // for bytes without a token
-    bool fuse_unknown = false;       // one unknown token for a run of such bytes
-    bool ignore_merges = false;      // a word that is a token is that token, merges or not
+    bool fuse_unknown = false;       // one unknown token per run of such bytes
+    bool ignore_merges = false;      // a word in the vocabulary is one token, whatever the merges
   };
 
   // `vocabulary`: spelling in the byte alphabet -> id; `merges`: pairs of spellings, best first.
-  // `source` names the file in messages. Throws Error where a merge is of or into something that is
-  // no token.
+  // `source` names the file in messages. Throws Error for a merge whose parts or result are not in
+  // the vocabulary.
   BytePairEncoding(const std::unordered_map<std::string, int32_t>& vocabulary,
                    const std::vector<std::pair<std::string, std::string>>& merges, Options options,
                    const std::string& source);
 
-  // Appends the ids of a word, any bytes. Returns how many bytes had no token and were left out.
+  // Appends the ids of a word of any bytes. Returns the number of bytes dropped for lack of a
+  // token.
   int64_t encode_word(std::string_view word, std::vector<int64_t>& ids) const;
 
  private:

@@ -1,101 +1,104 @@
 #include "megatron/tokenizers/pattern.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <limits>
+#include <mutex>
+#include <oniguruma.h>
 
 #include "megatron/base/error.h"
 
 namespace megatron {
 namespace {
 
-// Unicode's White_Space property. PCRE2's own \s adds U+180E.
-constexpr std::string_view kWhiteSpace =
-    R"(\x{09}-\x{0D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+constexpr std::pair<size_t, size_t> kNowhere{std::string_view::npos, std::string_view::npos};
 
-// Replaces \s and \S by that property, inside and outside of classes.
-std::string with_unicode_space(std::string_view expression) {
-  std::string result;
-  bool in_class = false;
-  for (size_t i = 0; i < expression.size(); ++i) {
-    const char c = expression[i];
-    if (c == '\\' && i + 1 < expression.size()) {
-      const char escaped = expression[++i];
-      if (escaped == 's') {
-        result += in_class ? std::string(kWhiteSpace) : fmt::format("[{}]", kWhiteSpace);
-      } else if (escaped == 'S' && !in_class) {
-        result += fmt::format("[^{}]", kWhiteSpace);
-      } else {
-        result += c;
-        result += escaped;
-      }
-      continue;
-    }
-    if (c == '[' && !in_class) {
-      in_class = true;
-      result += c;
-      if (i + 1 < expression.size() && expression[i + 1] == '^') result += expression[++i];
-      // A bracket right after the opening one is a character.
-      if (i + 1 < expression.size() && expression[i + 1] == ']') result += expression[++i];
-      continue;
-    }
-    if (c == ']') in_class = false;
-    result += c;
-  }
-  return result;
+const OnigUChar* onig_bytes(const char* text) {
+  return reinterpret_cast<const OnigUChar*>(text);
 }
 
-std::string pcre2_message(int code) {
-  PCRE2_UCHAR buffer[256];
-  pcre2_get_error_message(code, buffer, sizeof buffer);
-  return reinterpret_cast<const char*>(buffer);
+std::string onig_message(int code, OnigErrorInfo* info = nullptr) {
+  OnigUChar buffer[ONIG_MAX_ERROR_MESSAGE_LEN];
+  const int size = info != nullptr ? onig_error_code_to_str(buffer, code, info)
+                                   : onig_error_code_to_str(buffer, code);
+  return {reinterpret_cast<const char*>(buffer), static_cast<size_t>(size)};
+}
+
+std::shared_ptr<void> compile(const std::string& expression) {
+  static std::once_flag initialized;
+  std::call_once(initialized, [] {
+    OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
+    onig_initialize(encodings, 1);
+  });
+  OnigRegex regex = nullptr;
+  OnigErrorInfo info{};
+  const OnigUChar* begin = onig_bytes(expression.data());
+  const int status = onig_new(&regex, begin, begin + expression.size(), ONIG_OPTION_NONE,
+                              ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
+  check(status == ONIG_NORMAL, "Expected a regular expression, but got '{}': {}", expression,
+        onig_message(status, &info));
+  return {regex, [](void* pointer) { onig_free(static_cast<OnigRegex>(pointer)); }};
+}
+
+std::shared_ptr<void> make_region() {
+  return {onig_region_new(), [](void* pointer) {
+            onig_region_free(static_cast<OnigRegion*>(pointer), /*free_self=*/1);
+          }};
+}
+
+std::pair<size_t, size_t> search(const std::string& expression, void* regex, void* region_memory,
+                                 std::string_view text, size_t from) {
+  check(text.size() <= std::numeric_limits<int>::max(),  // Oniguruma's offsets are of type int
+        "Expected texts below 2 GiB for the expression '{}', but got {} bytes; split the document",
+        expression, text.size());
+  auto* region = static_cast<OnigRegion*>(region_memory);
+  const OnigUChar* begin = onig_bytes(text.data());
+  const OnigUChar* end = begin + text.size();
+  const int found = onig_search(static_cast<OnigRegex>(regex), begin, end, begin + from, end,
+                                region, ONIG_OPTION_NONE);
+  if (found == ONIG_MISMATCH) return kNowhere;
+  check(found >= 0, "Expected to match '{}', but Oniguruma gave up: {}", expression,
+        onig_message(found));
+  return {static_cast<size_t>(region->beg[0]), static_cast<size_t>(region->end[0])};
 }
 
 }  // namespace
 
-Pattern::Pattern(std::string expression) : expression_(std::move(expression)) {
-  const std::string translated = with_unicode_space(expression_);
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  pcre2_code* code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
-  check(code != nullptr, "Expected a regular expression, but got '{}': {} near '{}'", expression_,
-        pcre2_message(error), translated.substr(offset, 20));
-  // Where PCRE2 has no compiler for this processor, it interprets.
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
-  code_.reset(code, [](void* pointer) { pcre2_code_free(static_cast<pcre2_code*>(pointer)); });
+Pattern::Pattern(std::string expression)
+    : expression_(std::move(expression)), known_(find_known_pattern(expression_)) {
+  if (known_ == nullptr || known_->scan == nullptr) regex_ = compile(expression_);
 }
 
 Pattern Pattern::literal(std::string_view text) {
-  std::string expression;
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x80 && !std::isalnum(static_cast<unsigned char>(c))) {
-      expression += fmt::format("\\x{{{:x}}}", c);
-    } else {
-      expression += c;
-    }
-  }
-  return Pattern(expression);
+  if (text.empty()) return Pattern(std::string());
+  Pattern pattern;
+  pattern.expression_ = text;
+  pattern.is_literal_ = true;
+  return pattern;
+}
+
+WordBoundaries Pattern::boundaries() const {
+  return known_ != nullptr ? known_->boundaries : WordBoundaries::unknown;
 }
 
 PatternMatcher::PatternMatcher(const Pattern& pattern)
-    : code_(pattern.code_), expression_(pattern.expression_) {
-  match_.reset(pcre2_match_data_create(1, nullptr), [](void* pointer) {
-    pcre2_match_data_free(static_cast<pcre2_match_data*>(pointer));
-  });
-  check(match_ != nullptr, "Expected memory for matching, but got none");
-}
+    : pattern_(pattern), region_(pattern.regex_ ? make_region() : nullptr) {}
 
 std::pair<size_t, size_t> PatternMatcher::find(std::string_view text, size_t from) {
-  auto* match = static_cast<pcre2_match_data*>(match_.get());
-  const int count = pcre2_match(static_cast<const pcre2_code*>(code_.get()),
-                                reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
-                                PCRE2_NO_UTF_CHECK, match, nullptr);
-  if (count == PCRE2_ERROR_NOMATCH) return {std::string_view::npos, std::string_view::npos};
-  check(count >= 0, "Expected to match '{}', but PCRE2 gave up: {}", expression_,
-        pcre2_message(count));
-  const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match);
-  return {bounds[0], bounds[1]};
+  if (pattern_.regex_) {
+    return search(pattern_.expression_, pattern_.regex_.get(), region_.get(), text, from);
+  }
+  if (from >= text.size()) return kNowhere;
+  if (!pattern_.is_literal_) return pattern_.known_->scan(text, from);
+  const std::string_view literal = pattern_.expression_;
+  const size_t begin = text.find(literal, from);
+  if (begin == std::string_view::npos) return kNowhere;
+  return {begin, begin + literal.size()};
+}
+
+std::pair<size_t, size_t> find_by_oniguruma(std::string_view expression, std::string_view text,
+                                            size_t from) {
+  const std::string copy(expression);
+  const auto regex = compile(copy);
+  return search(copy, regex.get(), make_region().get(), text, from);
 }
 
 }  // namespace megatron

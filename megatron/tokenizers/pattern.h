@@ -1,5 +1,5 @@
-// A regular expression over valid UTF-8 text: PCRE2, compiled to machine code, with Unicode
-// properties.
+// Regular expressions over UTF-8 text, with the syntax and semantics of Hugging Face's tokenizers:
+// Oniguruma, its default syntax.
 #pragma once
 
 #include <memory>
@@ -7,37 +7,47 @@
 #include <string_view>
 #include <utility>
 
+#include "megatron/tokenizers/known_patterns.h"
+
 namespace megatron {
 
-// Compiled once, shared by threads; each thread matches through a PatternMatcher of its own.
+// Compiled once and shared by threads; each thread matches through its own PatternMatcher.
 class Pattern {
  public:
-  // Throws Error naming the position where the expression is wrong. \s means Unicode's White_Space,
-  // as in Hugging Face's tokenizers, not PCRE2's slightly different set.
+  // Throws Error with Oniguruma's message for an invalid expression.
   explicit Pattern(std::string expression);
-  // The text itself, not an expression.
+  // Matches `text` itself; an empty text matches at every position.
   static Pattern literal(std::string_view text);
 
   const std::string& expression() const { return expression_; }
+  WordBoundaries boundaries() const;
 
  private:
   friend class PatternMatcher;
+  Pattern() = default;
+
   std::string expression_;
-  std::shared_ptr<void> code_;
+  bool is_literal_ = false;
+  const KnownPattern* known_ = nullptr;
+  std::shared_ptr<void> regex_;  // not compiled where a scanner or a plain search does the work
 };
 
 class PatternMatcher {
  public:
   explicit PatternMatcher(const Pattern& pattern);
 
-  // The first match of `text` (valid UTF-8) at or after byte `from`, as [begin, end); begin == npos
-  // where there is none. Throws Error where PCRE2 gives up.
+  // The leftmost match of `text` (valid UTF-8) that begins at or after byte `from`, as [begin,
+  // end). begin is npos where there is none. Throws Error where Oniguruma gives up.
   std::pair<size_t, size_t> find(std::string_view text, size_t from);
 
  private:
-  std::shared_ptr<void> code_;
-  std::shared_ptr<void> match_;
-  std::string expression_;
+  Pattern pattern_;
+  std::shared_ptr<void> region_;
 };
+
+// The match that Oniguruma itself finds, never a hand-written scanner: what tests compare the
+// scanners with.
+std::pair<size_t, size_t> find_by_oniguruma(std::string_view expression, std::string_view text,
+                                            size_t from);
 
 }  // namespace megatron

@@ -1,5 +1,5 @@
-// Cuts text into the words that byte-pair encoding works on: a chain of splits, each on the pieces
-// that the one before left (Hugging Face's pre_tokenizer).
+// Splits text into the words that byte-pair encoding works on: a chain of splits, each applied to
+// the pieces of the one before (Hugging Face's pre_tokenizer).
 #pragma once
 
 #include <string>
@@ -11,26 +11,22 @@
 
 namespace megatron {
 
-// GPT-2's expression for words, which ByteLevel uses unless told not to.
-inline constexpr const char* kGpt2Words =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 struct PreTokenizerStep {
   Pattern pattern;
   bool keep_matches = true;
-  bool keep_between = true;       // what lies between the matches
-  bool add_prefix_space = false;  // put a space before a piece that does not begin with one
+  bool keep_between = true;       // the text between matches
+  bool add_prefix_space = false;  // prepend a space to each piece that does not begin with one
 };
 
-// One thread's means of cutting.
+// Splits text in one thread.
 class WordSplitter {
  public:
   explicit WordSplitter(const std::vector<PreTokenizerStep>& steps) : steps_(steps) {
     for (const auto& step : steps_) matchers_.emplace_back(step.pattern);
   }
 
-  // Calls emit(word) for each word of `text` (valid UTF-8) in order. The view lives only for the
-  // call.
+  // Calls emit(word) for each word of `text` (valid UTF-8) in order. The view is valid only during
+  // the call.
   template <typename Emit>
   void split(std::string_view text, Emit&& emit) {
     split_from(0, text, emit);
@@ -52,18 +48,19 @@ class WordSplitter {
     }
     size_t done = 0;
     size_t from = 0;
+    size_t last_end = std::string_view::npos;
     while (from < piece.size()) {
       const auto [begin, end] = matchers_[index].find(piece, from);
       if (begin == std::string_view::npos) break;
-      if (end == begin) {
-        // An empty match cuts nothing; look further on.
-        if (begin >= piece.size()) break;
-        from = begin + utf8_length(piece[begin]);
+      if (end == begin && end == last_end) {
+        // An empty match right after another match does not count, so that the search moves on.
+        from += utf8_length(piece[from]);
         continue;
       }
+      // An empty match still separates the text before it from the text after it.
       if (step.keep_between) split_from(index + 1, piece.substr(done, begin - done), emit);
       if (step.keep_matches) split_from(index + 1, piece.substr(begin, end - begin), emit);
-      done = from = end;
+      done = from = last_end = end;
     }
     if (step.keep_between) split_from(index + 1, piece.substr(done), emit);
   }

@@ -1,5 +1,5 @@
-// Text to token ids and back. One interface for every kind of tokenizer; build_tokenizer.h makes
-// one from the files that the user names.
+// Text to token ids and back: the interface of every tokenizer. build_tokenizer.h makes one from
+// the command line's options.
 #pragma once
 
 #include <cstdint>
@@ -12,18 +12,18 @@
 
 namespace megatron {
 
-// One thread's means of encoding: a cache and scratch memory. Its tokenizer must outlive it.
+// Encodes in one thread; holds a cache and scratch memory. The tokenizer must outlive it.
 class TokenEncoder {
  public:
   virtual ~TokenEncoder() = default;
-  // Appends the ids of `text`, any bytes, to `ids`. No begin or end tokens are added.
+  // Appends the ids of `text` to `ids`. Accepts any bytes; adds no begin or end tokens.
   virtual void encode(std::string_view text, std::vector<int64_t>& ids) = 0;
-  // Bytes that had no token in the vocabulary and were left out, as Hugging Face does; 0 where the
-  // vocabulary can spell every byte.
+  // Number of input bytes dropped so far because the vocabulary has no token for them, as Hugging
+  // Face drops them; 0 if the vocabulary covers all 256 bytes.
   virtual int64_t bytes_left_out() const { return 0; }
 };
 
-// Does not change once made, so that threads may share it.
+// Immutable, so that threads may share it.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -31,24 +31,28 @@ class Tokenizer {
   virtual std::unique_ptr<TokenEncoder> make_encoder() const = 0;
   std::vector<int64_t> encode(std::string_view text) const;
 
-  // The bytes of one id, as text; special tokens by their names. Throws Error for an id that is
-  // none.
+  // The bytes that an id stands for; the name of a special token. Throws Error for an unknown id.
   virtual std::string_view token_bytes(int64_t id) const = 0;
-  // Where the vocabulary can spell every byte, decode(encode(text)) == text for any bytes.
+  // decode(encode(text)) == text for any bytes if the vocabulary covers all 256 of them.
   std::string decode(std::span<const int64_t> ids) const;
+
+  // The largest position `cut`, 0 < cut <= limit, at which a text that begins with `text` can be
+  // split: the ids of the parts, concatenated, are those of the full text, whatever follows `text`.
+  // 0 if there is none or it is not known.
+  virtual size_t last_safe_cut(std::string_view text, size_t limit) const = 0;
 
   // The largest id + 1.
   virtual int64_t vocab_size() const = 0;
-  // The token that ends a document.
+  // The end-of-document token.
   virtual std::optional<int64_t> eod() const = 0;
 
-  // Kind and file, for messages and for the names of caches: {"class": ..., "tokenizer_path": ...}.
+  // A JSON object for messages and cache names: {"class": ..., "tokenizer_path": ...}.
   virtual std::string identifiers() const = 0;
-  // 16 hexadecimal digits that differ where the vocabulary differs.
+  // A hash of the vocabulary: 16 hexadecimal digits.
   std::string fingerprint() const;
 
-  // Bytes of text that each id stands for, by id; 0 for the end of document, which is no text. So
-  // bits per byte = sum of nats / ln 2 / sum of these lengths over the predicted tokens.
+  // Bytes of text per id; 0 for the end-of-document token. Bits per byte = sum of nats / ln 2 / sum
+  // of these lengths over the predicted tokens.
   std::vector<int32_t> token_byte_lengths() const;
 };
 

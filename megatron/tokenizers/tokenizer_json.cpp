@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include <fmt/ranges.h>
+
 #include "megatron/base/error.h"
 #include "megatron/formats/json_file.h"
 #include "megatron/tokenizers/bpe_tokenizer.h"
@@ -11,19 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-// Where in which file a value stands, so that an error can name it.
-struct Place {
-  const std::string& file;
-  std::string name;
-
-  [[noreturn]] void refuse(const std::string& supported, const json& got) const {
-    std::string text = got.dump(-1, ' ', false, json::error_handler_t::replace);
-    if (text.size() > 60) text = text.substr(0, 57) + "...";
-    fail("Expected {} of {} to be {}, but got {}, which is not supported", name, file, supported,
-         text);
-  }
-};
-
 const json& member(const json& object, const char* key) {
   static const json kNull;
   if (!object.is_object()) return kNull;
@@ -31,16 +20,43 @@ const json& member(const json& object, const char* key) {
   return found == object.end() ? kNull : *found;
 }
 
+std::string type_of(const json& object) {
+  const json& type = member(object, "type");
+  return type.is_string() ? type.get<std::string>() : "";
+}
+
+// A value in an error message: a component by its type, a sequence by the types of its components,
+// anything else by its JSON text.
+std::string describe(const json& value) {
+  const std::string type = type_of(value);
+  if (type.empty()) {
+    std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+    return text.size() > 60 ? text.substr(0, 57) + "..." : text;
+  }
+  std::vector<std::string> components;
+  for (const auto& [key, list] : value.items()) {
+    if (type != "Sequence" || !list.is_array()) continue;
+    for (const json& component : list) components.push_back(describe(component));
+  }
+  return components.empty() ? type : fmt::format("{} of {}", type, fmt::join(components, ", "));
+}
+
+// The file and path of a JSON value, for errors.
+struct Place {
+  const std::string& file;
+  std::string name;
+
+  [[noreturn]] void refuse(const std::string& supported, const json& got) const {
+    fail("Expected {} of {} to be {}, but got {}, which this version does not support", name, file,
+         supported, describe(got));
+  }
+};
+
 bool flag(const json& object, const char* key, bool otherwise, const Place& place) {
   const json& value = member(object, key);
   if (value.is_null()) return otherwise;
   if (!value.is_boolean()) Place{place.file, place.name + "." + key}.refuse("true or false", value);
   return value.get<bool>();
-}
-
-std::string type_of(const json& object) {
-  const json& type = member(object, "type");
-  return type.is_string() ? type.get<std::string>() : "";
 }
 
 void require_absent_or_empty(const json& object, const char* key, const Place& place) {
@@ -70,7 +86,7 @@ PreTokenizerStep split_step(const json& step, const Place& place) {
   return result;
 }
 
-// Appends the steps of one pre-tokenizer; says whether ByteLevel is among them.
+// Appends the steps of one pre-tokenizer. Returns whether ByteLevel is among them.
 bool append_steps(const json& pre_tokenizer, const Place& place,
                   std::vector<PreTokenizerStep>& steps) {
   const std::string type = type_of(pre_tokenizer);
@@ -95,12 +111,12 @@ bool append_steps(const json& pre_tokenizer, const Place& place,
     return false;
   }
   if (type == "ByteLevel") {
-    // Without its expression the step keeps pieces whole: it then only puts the space in front.
+    // Without its expression the step splits nothing and only adds the prefix space.
     const bool use_regex = flag(pre_tokenizer, "use_regex", true, place);
     const bool prefix = flag(pre_tokenizer, "add_prefix_space", true, place);
     if (use_regex || prefix) {
       steps.push_back(
-          {.pattern = Pattern(use_regex ? kGpt2Words : R"((?s).+)"), .add_prefix_space = prefix});
+          {.pattern = Pattern(use_regex ? kGpt2Words : kEverything), .add_prefix_space = prefix});
     }
     return true;
   }
@@ -110,7 +126,7 @@ bool append_steps(const json& pre_tokenizer, const Place& place,
 void read_model(const json& model, const std::string& file, BpeTokenizerParts& parts) {
   const Place place{file, "model"};
   const json& type = member(model, "type");
-  // Files of early versions leave the type out.
+  // Early versions of the format have no type.
   if (!type.is_null() && type != "BPE") Place{file, "model.type"}.refuse("BPE", type);
   for (const char* key :
        {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
@@ -121,14 +137,16 @@ void read_model(const json& model, const std::string& file, BpeTokenizerParts& p
 
   const json& vocab = member(model, "vocab");
   const json& merges = member(model, "merges");
-  check(vocab.is_object() && merges.is_array(),
-        "Expected a tokenizer.json with model.vocab and model.merges, but {} has none: it is not a "
-        "tokenizer file",
-        file);
+  check(
+      vocab.is_object() && merges.is_array(),
+      "Expected a tokenizer.json with model.vocab and model.merges, but {} lacks them: it is not a "
+      "tokenizer file",
+      file);
   parts.vocabulary.reserve(vocab.size());
   for (const auto& [spelling, id] : vocab.items()) {
     check(id.is_number_integer() && id >= 0 && id < (1 << 24),
-          "Expected model.vocab of {} to give tokens their ids, but '{}' has none", file, spelling);
+          "Expected model.vocab of {} to map tokens to ids, but '{}' has no valid id", file,
+          spelling);
     parts.vocabulary.emplace(spelling, id.get<int32_t>());
   }
   const json& unknown = member(model, "unk_token");

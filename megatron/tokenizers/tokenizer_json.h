@@ -1,4 +1,4 @@
-// Hugging Face's tokenizer.json, as far as byte-level BPE goes.
+// Reads Hugging Face's tokenizer.json: byte-level BPE only.
 #pragma once
 
 #include <memory>
@@ -9,12 +9,12 @@
 namespace megatron {
 
 // Supported: model BPE without byte fallback, affixes or dropout; no normalizer; pre_tokenizer
-// ByteLevel, Split (isolated or removed), Digits, or a sequence of these with ByteLevel in it;
-// decoder ByteLevel; added tokens. Anything else in these places is an Error that names it. The
-// post_processor's begin and end tokens are not added (as in Megatron, text is encoded bare);
-// truncation and padding are for batches and do not concern a data set. The end of a document is
-// the eos_token of a tokenizer_config.json in the same folder, else <|endoftext|>,
-// <|end_of_text|>, </s> or <eos>, whichever exists first.
+// ByteLevel, Split (Isolated or Removed), Digits, or a Sequence of these that ends with ByteLevel;
+// decoder ByteLevel; added tokens. Throws Error, naming it, for anything else in these places.
+// Ignored: the post_processor (as in Megatron, no begin or end tokens are added) and truncation and
+// padding (they apply to batches). The end-of-document token is the eos_token of a
+// tokenizer_config.json in the same folder, else the first that exists of <|endoftext|>,
+// <|end_of_text|>, </s> and <eos>.
 std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& path);
 
 }  // namespace megatron

@@ -14,7 +14,7 @@ bool continues(std::string_view text, size_t i, unsigned char low = 0x80,
   return i < text.size() && byte_at(text, i) >= low && byte_at(text, i) <= high;
 }
 
-// Bytes of the valid code point at i, or 0. The table of well-formed sequences is Unicode's (3-7).
+// Length of the valid code point at i, or 0: Unicode's table 3-7, well-formed byte sequences.
 size_t valid_length(std::string_view text, size_t i) {
   const unsigned char first = byte_at(text, i);
   if (first < 0x80) return 1;

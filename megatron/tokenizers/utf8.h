@@ -1,4 +1,4 @@
-// UTF-8: where text is valid, and code points to bytes and back.
+// UTF-8: validation, encoding and decoding of code points.
 #pragma once
 
 #include <cstdint>
@@ -7,16 +7,16 @@
 
 namespace megatron {
 
-// Bytes at the start of `text` that are valid UTF-8 (no surrogates, no overlong forms, at most
+// Length in bytes of the longest valid UTF-8 prefix (no surrogates, no overlong forms, at most
 // U+10FFFF).
 size_t valid_utf8_prefix(std::string_view text);
 
-// Bytes of the code point that begins valid text: 1 to 4.
+// Length in bytes (1 to 4) of a valid code point by its first byte.
 size_t utf8_length(char first);
 
 void append_utf8(uint32_t code_point, std::string& text);
 
-// The code point that begins valid text.
+// The first code point of valid, non-empty text.
 uint32_t decode_utf8(std::string_view text);
 
 // Unicode's White_Space property.

@@ -10,11 +10,11 @@ namespace {
 void read_vocab(const std::string& path, BpeTokenizerParts& parts) {
   const nlohmann::json vocab = read_json_file(path, "a vocab.json");
   check(vocab.is_object() && !vocab.empty(),
-        "Expected a vocab.json of tokens and their ids, but {} is not one", path);
+        "Expected a vocab.json that maps tokens to ids, but {} does not", path);
   parts.vocabulary.reserve(vocab.size());
   for (const auto& [spelling, id] : vocab.items()) {
     check(id.is_number_integer() && id >= 0 && id < (1 << 24),
-          "Expected a vocab.json of tokens and their ids, but '{}' of {} has no id", spelling,
+          "Expected a vocab.json that maps tokens to ids, but '{}' of {} has no valid id", spelling,
           path);
     parts.vocabulary.emplace(spelling, id.get<int32_t>());
   }
@@ -33,7 +33,7 @@ void read_merges(const std::string& path, BpeTokenizerParts& parts) {
     const size_t space = line.find(' ');
     check(space != std::string::npos && space > 0 && space + 1 < line.size() &&
               line.find(' ', space + 1) == std::string::npos,
-          "Expected a merges.txt of two tokens a line, but line {} of {} is '{}'", number, path,
+          "Expected a merges.txt with two tokens per line, but line {} of {} is '{}'", number, path,
           line.substr(0, 40));
     parts.merges.emplace_back(line.substr(0, space), line.substr(space + 1));
   }

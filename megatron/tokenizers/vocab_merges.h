@@ -1,4 +1,5 @@
-// GPT-2's pair of files: vocab.json (spelling -> id) and merges.txt (a pair a line, best first).
+// GPT-2's pair of files: vocab.json (spelling -> id) and merges.txt (one pair per line, best
+// first).
 #pragma once
 
 #include <memory>
@@ -8,8 +9,8 @@
 
 namespace megatron {
 
-// Megatron's GPT2BPETokenizer. <|endoftext|> ends documents and, as there, is not looked for in
-// text. Throws Error where a file is missing or is something else.
+// Megatron's GPT2BPETokenizer. <|endoftext|> is the end-of-document token; as in Megatron, it is
+// not matched in text. Throws Error for a missing or malformed file.
 std::unique_ptr<Tokenizer> load_vocab_merges(const std::string& vocab_file,
                                              const std::string& merge_file);
 

@@ -35,7 +35,9 @@ std::shared_ptr<const LowLevelDataset> open_documents(const Options& options,
   check(options.data.data_path.size() == 1,
         "Expected one prefix for --data-path (blends are not in this version), but got {}",
         options.data.data_path.size());
-  return std::make_shared<IndexedDataset>(options.data.data_path[0]);
+  auto documents = std::make_shared<IndexedDataset>(options.data.data_path[0]);
+  documents->require_tokens();
+  return documents;
 }
 
 }  // namespace
@@ -96,7 +98,9 @@ void TrainingData::open_splits(const Options& options, const Tokenizer* tokenize
                                          .seed = options.training.seed};
     const bool writes = groups_.world->rank() == 0;
     const GPTDatasetCacheRequest cache{
-        .folder = options.data.mock_data ? "" : options.data.data_cache_path,
+        .folder = options.data.mock_data
+                      ? ""
+                      : gpt_dataset_cache_folder(options.data.data_cache_path, documents->path()),
         .description = gpt_dataset_description(documents->path(), request, split,
                                                options.data.split, tokenizer_identifiers),
         .split = split,

@@ -1,4 +1,4 @@
-// Blends against Megatron's indices; the datasets of a run from its flags.
+// Blends against Megatron's indices, and the datasets that a run's options describe.
 #include "megatron/data/blend.h"
 
 #include <gmock/gmock.h>
@@ -29,7 +29,7 @@ TEST(Blend, AgreesWithMegatron) {
   }
 }
 
-TEST(Blend, AgreesWithMegatronWhereAllSamplesAreUsed) {
+TEST(Blend, AgreesWithMegatronWithoutWeights) {
   const auto cases = golden("gpt_dataset.json")["blend_exhaustive"];
   ASSERT_EQ(cases.size(), 2u);
   for (const auto& one : cases) {
@@ -52,7 +52,7 @@ TEST(DataPath, ReadsWeights) {
   EXPECT_THROW(parse_data_path({"0", "a"}), Error);
 }
 
-TEST(Blend, AsksForASurplus) {
+TEST(Blend, RequestsASurplus) {
   EXPECT_THAT(blend_sample_counts(std::vector<double>{0.75, 0.25}, 1000), ElementsAre(754, 252));
 }
 
@@ -88,7 +88,7 @@ class BuildDatasetsTest : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
-TEST_F(BuildDatasetsTest, BuildsEachSplitAndKeepsItsIndices) {
+TEST_F(BuildDatasetsTest, BuildsEachSplitAndStoresItsIndices) {
   const auto one = request({write("a", 7)});
   const Datasets datasets = build_datasets(one);
   ASSERT_NE(datasets.train(), nullptr);
@@ -98,7 +98,7 @@ TEST_F(BuildDatasetsTest, BuildsEachSplitAndKeepsItsIndices) {
   EXPECT_GE(datasets.valid()->size(), 30);
   EXPECT_THAT(datasets.train()->sample(399).tokens, Contains(7).Times(8));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "cache/GPTDataset_indices"));
-  // Another rank, which only reads, sees the same samples.
+  // A rank that only reads gets the same samples.
   auto other = one;
   other.writes_cache = false;
   other.note = [](const std::string& line) { ADD_FAILURE() << line; };
@@ -113,7 +113,7 @@ TEST_F(BuildDatasetsTest, BlendsByWeight) {
   EXPECT_EQ(of_a, 300);
 }
 
-TEST_F(BuildDatasetsTest, UsesUpDatasetsWithoutWeights) {
+TEST_F(BuildDatasetsTest, ReadsDatasetsWithoutWeightsOnce) {
   auto both = request({write("a", 7), write("b", 9)});
   both.num_samples = {std::nullopt, std::nullopt, std::nullopt};
   EXPECT_EQ(build_datasets(both).train()->size(), 2 * ((90 * 20 - 1) / 8));
@@ -121,7 +121,7 @@ TEST_F(BuildDatasetsTest, UsesUpDatasetsWithoutWeights) {
   EXPECT_THAT(error(both), HasSubstr("10000 samples"));
 }
 
-TEST_F(BuildDatasetsTest, MakesMockData) {
+TEST_F(BuildDatasetsTest, BuildsMockData) {
   DatasetRequest mock;
   mock.data.mock_data = true;
   mock.data.split = "1,1,1";
@@ -140,10 +140,10 @@ TEST_F(BuildDatasetsTest, MakesMockData) {
 TEST_F(BuildDatasetsTest, RefusesDataOfAnotherVocabulary) {
   auto other = request({write("a", 7)});
   other.vocab_size = 7;
-  EXPECT_THAT(error(other), HasSubstr("below the vocabulary's 7"));
+  EXPECT_THAT(error(other), HasSubstr("below the vocabulary size 7"));
 }
 
-TEST_F(BuildDatasetsTest, NamesWhatIsMissing) {
+TEST_F(BuildDatasetsTest, NamesMissingInput) {
   EXPECT_THAT(error(request({folder_ / "none"})), HasSubstr("none.idx"));
   EXPECT_THAT(error(request({})), HasSubstr("--data-path"));
   auto small = request({write("a", 7)});

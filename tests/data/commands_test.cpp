@@ -1,9 +1,10 @@
-// megatron preprocess and megatron tokenize as a user runs them.
+// megatron tokenize, preprocess and train on their data, run as a user does.
 #include <gmock/gmock.h>
 
 #include <gtest/gtest.h>
 
 #include "megatron/data/indexed_dataset.h"
+#include "megatron/data/indexed_dataset_builder.h"
 
 #include "tests/data/golden.h"
 #include "tests/program.h"
@@ -21,7 +22,7 @@ const std::string kTokenizer =
     "--tokenizer-model " + std::string(EXAMPLES_DIR) + "/data/tokenizer.json";
 const std::string kText = std::string(EXAMPLES_DIR) + "/data/kjv.txt";
 
-TEST(TokenizeCommand, PrintsIdsOnOneLineAndGoesBack) {
+TEST(TokenizeCommand, EncodesAndDecodes) {
   const std::string gpt2 = "--vocab-file " + golden_path("gpt2/vocab.json") + " --merge-file " +
                            golden_path("gpt2/merges.txt");
   const auto ids = run_program("tokenize " + gpt2, "", "Hello world\n");
@@ -31,7 +32,7 @@ TEST(TokenizeCommand, PrintsIdsOnOneLineAndGoesBack) {
   EXPECT_EQ(run_program("tokenize " + gpt2, "", "").output, "\n");
 }
 
-TEST(TokenizeCommand, BringsBackAnyBytes) {
+TEST(TokenizeCommand, DecodesAnyBytes) {
   std::string text = "no newline at the end, \xff\xfe, a zero: ";
   text += '\0';
   const auto ids = run_program("tokenize " + kTokenizer, "", text);
@@ -41,7 +42,7 @@ TEST(TokenizeCommand, BringsBackAnyBytes) {
   EXPECT_EQ(run_program("tokenize --decode " + kTokenizer, "", of_book.output).output, book);
 }
 
-TEST(TokenizeCommand, RefusesWhatIsNoId) {
+TEST(TokenizeCommand, RefusesTextThatIsNotAnId) {
   for (const char* input : {"1 two", "4096", "-1", "1.5"}) {
     const auto result = run_program("tokenize --decode " + kTokenizer, "", input);
     EXPECT_EQ(result.status, 1) << input;
@@ -50,7 +51,7 @@ TEST(TokenizeCommand, RefusesWhatIsNoId) {
   }
 }
 
-TEST(TokenizeCommand, RefusesAFileThatIsNoTokenizer) {
+TEST(TokenizeCommand, RefusesOtherFilesAsTokenizers) {
   const auto result = run_program("tokenize --tokenizer-model " + kText, "", "x");
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(last_line(result.errors), AllOf(HasSubstr("kjv.txt"), HasSubstr("not JSON")));
@@ -72,7 +73,7 @@ TEST(PreprocessCommand, WritesADatasetOfChapters) {
   EXPECT_EQ(data.sequence(1188).back(), 0);
 }
 
-TEST(PreprocessCommand, SaysWhatIsWrongInTheLastLine) {
+TEST(PreprocessCommand, NamesTheInvalidLineInItsLastLine) {
   TemporaryFolder folder;
   spill(folder / "a.jsonl", "{\"text\": \"fine\"}\n{\"text\": \n");
   const auto result = run_program(fmt::format("preprocess --input {} --output-prefix {} {}",
@@ -82,7 +83,64 @@ TEST(PreprocessCommand, SaysWhatIsWrongInTheLastLine) {
   EXPECT_THAT(folder.names(), ElementsAre("a.jsonl"));
 }
 
-TEST(PreprocessCommand, SaysThatThereIsNoSpace) {
+TEST(PreprocessCommand, ReadsJsonLinesFromAPipe) {
+  TemporaryFolder folder;
+  const auto result = run_program(
+      fmt::format("preprocess --input /dev/stdin --output-prefix {} --tokenizer-type ByteTokenizer",
+                  folder / "a"),
+      "", "{\"text\":\"one\"}\n{\"text\":\"three\",\"score\":NaN}\n");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, EndsWith("2 documents, 8 tokens\n"));
+  EXPECT_THAT(result.errors, HasSubstr("note: /dev/stdin is read as JSON lines"));
+}
+
+// The first rank writes the index files; a second run writes none.
+TEST(TrainCommand, StoresDatasetIndicesBesideTheData) {
+  TemporaryFolder folder;
+  std::string lines;
+  for (int i = 0; i < 100; ++i) lines += fmt::format("{{\"text\":\"document {}\"}}\n", i);
+  spill(folder / "a.jsonl", lines);
+  const auto preprocessed = run_program(
+      fmt::format("preprocess --input {} --output-prefix {} --tokenizer-type ByteTokenizer",
+                  folder / "a.jsonl", folder / "a"));
+  ASSERT_EQ(preprocessed.status, 0) << preprocessed.errors;
+  const std::string command = fmt::format(
+      "train --data-path {} --tokenizer-type ByteTokenizer --num-layers 1 --hidden-size 16 "
+      "--num-attention-heads 2 --seq-length 8 --max-position-embeddings 8 --micro-batch-size 1 "
+      "--global-batch-size 2 --train-iters 1 --eval-iters 1 --lr 1e-3 --nproc 2 --split '9, 1, 0'",
+      folder / "a");
+  const auto result = run_program(command);
+  ASSERT_EQ(result.status, 0) << result.errors;
+  const std::string indices = folder / "cache/GPTDataset_indices";
+  const auto sample_files = [&indices] {
+    std::map<std::string, std::filesystem::file_time_type> files;
+    for (const auto& entry : std::filesystem::directory_iterator(indices)) {
+      const std::string name = entry.path().filename().string();
+      if (name.ends_with("-sample_index.npy")) files[name] = entry.last_write_time();
+    }
+    return files;
+  };
+  const auto first = sample_files();
+  EXPECT_EQ(first.size(), 2u);  // training and validation
+  ASSERT_EQ(run_program(command).status, 0);
+  EXPECT_EQ(sample_files(), first);
+}
+
+TEST(TrainCommand, RefusesEmptyDocuments) {
+  TemporaryFolder folder;
+  IndexedDatasetBuilder builder(folder / "a_text_document", TokenType::uint16);
+  builder.end_document();
+  builder.finalize();
+  const auto result = run_program(fmt::format(
+      "train --data-path {} --tokenizer-type ByteTokenizer --num-layers 1 --hidden-size 16 "
+      "--num-attention-heads 2 --seq-length 8 --max-position-embeddings 8 --micro-batch-size 1 "
+      "--global-batch-size 1 --train-iters 1 --lr 1e-3",
+      folder / "a"));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(last_line(result.errors), HasSubstr("all of its 1 documents are empty"));
+}
+
+TEST(PreprocessCommand, ReportsAFullDisk) {
   TemporaryFolder folder;
   const auto result = run_program(
       fmt::format("preprocess --input {} --output-prefix {} {}", kText, folder / "a", kTokenizer),

@@ -1,4 +1,4 @@
-// Where the data tests find their fixtures and put their files.
+// Fixtures and temporary files of the data tests.
 #pragma once
 
 #include <filesystem>
@@ -31,7 +31,7 @@ inline nlohmann::json golden(const std::string& name) {
   return nlohmann::json::parse(slurp(golden_path(name)));
 }
 
-// A folder of its own for a test, removed with all in it.
+// A temporary folder, removed with its contents.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -48,7 +48,7 @@ class TemporaryFolder {
 
   std::string operator/(const std::string& name) const { return (path_ / name).string(); }
 
-  // Names of the files inside, sorted.
+  // Sorted names of the files in the folder.
   std::vector<std::string> names() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(path_)) {

@@ -1,4 +1,4 @@
-// .bin/.idx: bytes on disk, reading back, and every kind of damage.
+// .bin/.idx files: layout, round trips, damage.
 #include "megatron/data/indexed_dataset.h"
 
 #include <cstring>
@@ -21,7 +21,7 @@ using ::testing::IsEmpty;
 
 class IndexedDatasetTest : public ::testing::Test {
  protected:
-  // Documents of 3, 0 and 2 + 1 tokens (the last of two sequences).
+  // Documents of 3, 0 and 3 tokens; the last consists of sequences of 2 and 1.
   void write(TokenType type = TokenType::uint16) {
     IndexedDatasetBuilder builder(prefix_, type);
     builder.add_document(std::vector<int64_t>{1, 2, 3});
@@ -45,7 +45,7 @@ class IndexedDatasetTest : public ::testing::Test {
     return "no error";
   }
 
-  // The .idx with some bytes replaced.
+  // The error of opening an .idx with some bytes replaced.
   template <typename T>
   std::string error_with(size_t offset, T value) {
     write();
@@ -59,7 +59,23 @@ class IndexedDatasetTest : public ::testing::Test {
   std::string prefix_ = folder_ / "text_document";
 };
 
-TEST_F(IndexedDatasetTest, ReadsWhatWasWritten) {
+TEST_F(IndexedDatasetTest, RefusesToTrainOnEmptyDocuments) {
+  write();
+  IndexedDataset(prefix_).require_tokens();
+  IndexedDatasetBuilder builder(prefix_, TokenType::uint16);
+  builder.add_document({});
+  builder.end_document();
+  builder.finalize();
+  const IndexedDataset empty(prefix_);
+  try {
+    empty.require_tokens();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("all of its 2 documents are empty"));
+  }
+}
+
+TEST_F(IndexedDatasetTest, RoundTrips) {
   for (const TokenType type : {TokenType::uint8, TokenType::int8, TokenType::int16,
                                TokenType::uint16, TokenType::int32, TokenType::int64}) {
     write(type);
@@ -82,7 +98,7 @@ TEST_F(IndexedDatasetTest, ReadsWhatWasWritten) {
   }
 }
 
-TEST_F(IndexedDatasetTest, LeavesTwoFilesAndNothingElse) {
+TEST_F(IndexedDatasetTest, LeavesOnlyTwoFiles) {
   write();
   EXPECT_THAT(folder_.names(), ElementsAre("text_document.bin", "text_document.idx"));
 }
@@ -101,25 +117,25 @@ TEST_F(IndexedDatasetTest, HasMegatronsLayout) {
                                          "\x01\0\0\0\0\0\0\0"s + "\x02\0\0\0\0\0\0\0"s);
 }
 
-TEST_F(IndexedDatasetTest, ChoosesTheTypeByTheVocabulary) {
+TEST_F(IndexedDatasetTest, SelectsTheTypeByTheVocabulary) {
   EXPECT_EQ(token_type_for(65499), TokenType::uint16);
   EXPECT_EQ(token_type_for(65500), TokenType::int32);
 }
 
-TEST_F(IndexedDatasetTest, ReadsAnEmptySet) {
+TEST_F(IndexedDatasetTest, ReadsAnEmptyDataset) {
   IndexedDatasetBuilder(prefix_, TokenType::int32).finalize();
   const IndexedDataset data(prefix_);
   EXPECT_EQ(data.num_sequences(), 0);
   EXPECT_EQ(data.num_documents(), 0);
 }
 
-TEST_F(IndexedDatasetTest, RefusesIdsThatDoNotFit) {
+TEST_F(IndexedDatasetTest, RefusesIdsBeyondTheTokenType) {
   IndexedDatasetBuilder builder(prefix_, TokenType::uint16);
   EXPECT_THROW(builder.add_tokens(std::vector<int64_t>{65536}), Error);
   EXPECT_THROW(builder.add_tokens(std::vector<int64_t>{-1}), Error);
 }
 
-TEST_F(IndexedDatasetTest, RefusesToFinishInTheMiddleOfADocument) {
+TEST_F(IndexedDatasetTest, RefusesToFinalizeAnOpenDocument) {
   IndexedDatasetBuilder builder(prefix_, TokenType::uint16);
   builder.add_tokens(std::vector<int64_t>{1});
   EXPECT_THROW(builder.end_document(), Error);
@@ -128,7 +144,7 @@ TEST_F(IndexedDatasetTest, RefusesToFinishInTheMiddleOfADocument) {
   EXPECT_THROW(builder.finalize(), Error);
 }
 
-TEST_F(IndexedDatasetTest, LeavesNothingWhenAbandoned) {
+TEST_F(IndexedDatasetTest, LeavesNoFilesWhenAbandoned) {
   {
     IndexedDatasetBuilder builder(prefix_, TokenType::uint16);
     builder.add_document(std::vector<int64_t>{1});
@@ -136,7 +152,7 @@ TEST_F(IndexedDatasetTest, LeavesNothingWhenAbandoned) {
   EXPECT_THAT(folder_.names(), IsEmpty());
 }
 
-TEST_F(IndexedDatasetTest, KeepsTheOldFilesWhenANewOneFails) {
+TEST_F(IndexedDatasetTest, KeepsTheOldFilesWhenWritingFails) {
   write();
   const std::string before = slurp(prefix_ + ".idx");
   {
@@ -154,7 +170,7 @@ TEST_F(IndexedDatasetTest, NamesMissingFiles) {
   EXPECT_THAT(error(), HasSubstr("text_document.bin"));
 }
 
-TEST_F(IndexedDatasetTest, TakesTheNameOfAFileOrThePrefixThatPreprocessTook) {
+TEST_F(IndexedDatasetTest, AcceptsAFileNameOrTheOutputPrefix) {
   write();
   for (const char* name : {"text_document", "text_document.bin", "text_document.idx"}) {
     EXPECT_EQ(IndexedDataset(folder_ / name).path(), folder_ / "text_document");
@@ -164,7 +180,7 @@ TEST_F(IndexedDatasetTest, TakesTheNameOfAFileOrThePrefixThatPreprocessTook) {
   EXPECT_EQ(IndexedDataset(folder_ / "a").path(), folder_ / "a_text_document");
 }
 
-TEST_F(IndexedDatasetTest, NoticesADamagedIndex) {
+TEST_F(IndexedDatasetTest, RefusesADamagedIndex) {
   EXPECT_THAT(error_with<char>(0, 'X'), HasSubstr("MMIDIDX"));
   EXPECT_THAT(error_with<uint64_t>(9, 2), HasSubstr("version"));
   EXPECT_THAT(error_with<uint8_t>(17, 7), HasSubstr("code 7"));
@@ -181,7 +197,7 @@ TEST_F(IndexedDatasetTest, NoticesADamagedIndex) {
   EXPECT_THAT(error_with<int64_t>(34 + 48 + 24, 5), HasSubstr("boundaries"));
 }
 
-TEST_F(IndexedDatasetTest, NoticesATruncatedIndexAtEveryLength) {
+TEST_F(IndexedDatasetTest, RefusesATruncatedIndexOfAnyLength) {
   write();
   const std::string whole = slurp(prefix_ + ".idx");
   for (size_t size = 0; size < whole.size(); ++size) {
@@ -190,7 +206,7 @@ TEST_F(IndexedDatasetTest, NoticesATruncatedIndexAtEveryLength) {
   }
 }
 
-TEST_F(IndexedDatasetTest, NoticesABinThatIsTooShortOrTooLong) {
+TEST_F(IndexedDatasetTest, RefusesABinOfAnotherSize) {
   write();
   const std::string whole = slurp(prefix_ + ".bin");
   for (size_t size = 0; size < whole.size(); ++size) {
@@ -201,14 +217,14 @@ TEST_F(IndexedDatasetTest, NoticesABinThatIsTooShortOrTooLong) {
   EXPECT_THAT(error(), HasSubstr("do not belong together"));
 }
 
-TEST_F(IndexedDatasetTest, ReadsFilesWithModes) {
+TEST_F(IndexedDatasetTest, ReadsMultimodalFiles) {
   write();
   spill(prefix_ + ".idx", slurp(prefix_ + ".idx") + std::string(4, '\0'));
   EXPECT_EQ(error(), "no error");
 }
 
-// A file-size limit stands for a full disk; the death test's child has it, not this process.
-TEST_F(IndexedDatasetTest, SaysThatThereIsNoSpaceAndLeavesNoHalfFile) {
+// A file-size limit in the death test's child process simulates a full disk.
+TEST_F(IndexedDatasetTest, ReportsAFullDiskAndLeavesNoFiles) {
   const auto fill = [this] {
     rlimit limit{100000, 100000};
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0) std::_Exit(3);

@@ -1,4 +1,4 @@
-// numpy's generators against numbers that numpy drew.
+// numpy's generators against numbers from numpy.
 #include "megatron/data/numpy_random.h"
 
 #include <numeric>
@@ -13,14 +13,14 @@
 namespace megatron {
 namespace {
 
-TEST(NumpyRandomState, ShufflesAsNumpy) {
+TEST(NumpyRandomState, ShufflesLikeNumpy) {
   std::vector<int32_t> values(20);
   std::iota(values.begin(), values.end(), 0);
   NumpyRandomState(1234).shuffle(std::span<int32_t>(values));
   EXPECT_EQ(values, golden("gpt_dataset.json")["shuffle_1234_20"].get<std::vector<int32_t>>());
 }
 
-TEST(NumpyRandomState, RefusesSeedsOutsideOf32Bits) {
+TEST(NumpyRandomState, RefusesSeedsBeyond32Bits) {
   EXPECT_THROW(NumpyRandomState(-1), Error);
   EXPECT_THROW(NumpyRandomState(int64_t{1} << 32), Error);
   EXPECT_NO_THROW(NumpyRandomState((int64_t{1} << 32) - 1));

@@ -1,4 +1,4 @@
-// megatron preprocess as a library function: documents, order, cuts, bad input, full disks.
+// preprocess(): documents, their order, invalid input, full disks.
 #include "megatron/data/preprocess.h"
 
 #include <gmock/gmock.h>
@@ -6,14 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "megatron/base/error.h"
-#include "megatron/data/document_batch.h"
-#include "megatron/data/indexed_dataset.h"
-#include "megatron/tokenizers/byte_tokenizer.h"
-#include "megatron/tokenizers/tokenizer_json.h"
-#include "megatron/tokenizers/vocab_merges.h"
-
-#include "tests/data/golden.h"
+#include "tests/data/preprocess_fixture.h"
 
 namespace megatron {
 namespace {
@@ -22,136 +15,28 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr const char* kChapterHeading = R"(^[0-9A-Z][A-Za-z ]* [0-9]+$)";
-const std::string kKjv = std::string(EXAMPLES_DIR) + "/data/kjv.txt";
-
-class PreprocessTest : public ::testing::Test {
- protected:
-  std::string put(const std::string& name, const std::string& text) {
-    spill(folder_ / name, text);
-    return folder_ / name;
-  }
-
-  PreprocessResult run(const Tokenizer& tokenizer) { return preprocess(arguments_, tokenizer); }
-
-  // Each document's bytes, with the byte tokenizer.
-  std::vector<std::string> documents() {
-    const ByteTokenizer tokenizer;
-    const IndexedDataset data(run(tokenizer).prefixes.at(0));
-    std::vector<std::string> texts;
-    for (int64_t document = 0; document < data.num_documents(); ++document) {
-      std::string text;
-      for (int64_t i = data.document_boundary(document); i < data.document_boundary(document + 1);
-           ++i) {
-        text += tokenizer.decode(data.sequence(i));
-      }
-      texts.push_back(text);
-    }
-    return texts;
-  }
-
-  std::string error() {
-    try {
-      run(ByteTokenizer());
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
-
-  TemporaryFolder folder_;
-  PreprocessArguments arguments_{.inputs = {}, .output_prefix = folder_ / "out"};
-};
-
-TEST_F(PreprocessTest, MakesADocumentOfAFile) {
+TEST_F(PreprocessTest, WritesAFileAsOneDocument) {
   arguments_.inputs = {put("a.txt", "one\n\ntwo"), put("empty.txt", ""), put("b.txt", "\xff\n")};
   EXPECT_THAT(documents(), ElementsAre("one\n\ntwo", "\xff\n"));
   EXPECT_THAT(folder_.names(), ElementsAre("a.txt", "b.txt", "empty.txt", "out_text_document.bin",
                                            "out_text_document.idx"));
 }
 
-TEST_F(PreprocessTest, MakesADocumentOfAJsonLine) {
-  arguments_.inputs = {
-      put("a.jsonl",
-          "{\"text\": \"one\\n\"}\n\n{\"id\": 2, \"text\": \"\"}\r\n{\"text\": \"\\u00e9\"}")};
-  EXPECT_THAT(documents(), ElementsAre("one\n", "", "\xc3\xa9"));
-}
-
-TEST_F(PreprocessTest, AppendsTheEndOfEachDocument) {
+TEST_F(PreprocessTest, AppendsEndOfDocumentTokens) {
   arguments_.inputs = {
       put("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"\"}\n{\"text\": \"2\"}\n")};
   arguments_.append_eod = true;
   EXPECT_THAT(documents(), ElementsAre("one<|endoftext|>", "", "2<|endoftext|>"));
 }
 
-TEST_F(PreprocessTest, WritesEachKeyByItself) {
-  arguments_.inputs = {put("a.jsonl", R"({"q": "why", "a": "so"})")};
+TEST_F(PreprocessTest, RefusesDocumentsThatAreAllEmpty) {
+  arguments_.inputs = {put("a.jsonl", "{\"text\":\"\"}\n{\"text\":\"\"}\n")};
+  arguments_.append_eod = true;
+  EXPECT_THAT(error(), HasSubstr("2 documents, all of them empty"));
+  EXPECT_THAT(folder_.names(), ElementsAre("a.jsonl"));
+  arguments_.inputs = {put("a.jsonl", "{\"q\":\"why\",\"a\":\"\"}\n")};
   arguments_.json_keys = {"q", "a"};
-  const ByteTokenizer tokenizer;
-  const auto prefixes = run(tokenizer).prefixes;
-  EXPECT_THAT(prefixes, ElementsAre(folder_ / "out_q_document", folder_ / "out_a_document"));
-  EXPECT_EQ(tokenizer.decode(IndexedDataset(prefixes[0]).sequence(0)), "why");
-  EXPECT_EQ(tokenizer.decode(IndexedDataset(prefixes[1]).sequence(0)), "so");
-}
-
-TEST_F(PreprocessTest, OpensADocumentAtEachMatchingLine) {
-  arguments_.inputs = {put("a.txt", "\n\nOne 1\n\ntext 7 \nTwo 2\r\nmore\nno Three 3\n\nThree 3\n"),
-                       put("b.txt", "tail")};
-  arguments_.document_start = R"(^[A-Z][a-z]+ [0-9]+$)";
-  EXPECT_THAT(documents(), ElementsAre("\n\nOne 1\n\ntext 7 \n", "Two 2\r\nmore\nno Three 3\n\n",
-                                       "Three 3\n", "tail"));
-}
-
-TEST_F(PreprocessTest, FindsTheChaptersOfTheExampleText) {
-  arguments_.inputs = {kKjv};
-  arguments_.document_start = kChapterHeading;
-  const auto chapters = documents();
-  EXPECT_EQ(chapters.size(), 1189u);
-  EXPECT_EQ(chapters[1].substr(0, 11), "Genesis 2\n\n");
-  EXPECT_EQ(chapters.back().substr(0, 14), "Revelation 22\n");
-  EXPECT_EQ(fmt::format("{}", fmt::join(chapters, "")), slurp(kKjv));
-}
-
-// A long document is cut for the workers; its ids must be those of the whole text, with any
-// tokenizer, any number of workers.
-TEST_F(PreprocessTest, EncodesALongDocumentAsAWhole) {
-  arguments_.inputs = {kKjv};
-  const auto gpt2 =
-      load_vocab_merges(golden_path("gpt2/vocab.json"), golden_path("gpt2/merges.txt"));
-  const auto small = load_tokenizer_json(std::string(EXAMPLES_DIR) + "/data/tokenizer.json");
-  for (const Tokenizer* tokenizer : {gpt2.get(), small.get()}) {
-    const auto expected = tokenizer->encode(slurp(kKjv));
-    std::string bin;
-    std::string idx;
-    for (const int64_t workers : {1, 4}) {
-      arguments_.workers = workers;
-      const auto result = run(*tokenizer);
-      EXPECT_EQ(result.totals.tokens, std::ssize(expected));
-      EXPECT_EQ(result.totals.bytes_done, result.totals.bytes_total);
-      const std::string prefix = result.prefixes[0];
-      if (workers == 1) {
-        bin = slurp(prefix + ".bin");
-        idx = slurp(prefix + ".idx");
-        EXPECT_EQ(IndexedDataset(prefix).sequence(0), expected);
-      }
-      EXPECT_EQ(slurp(prefix + ".bin"), bin) << workers;
-      EXPECT_EQ(slurp(prefix + ".idx"), idx) << workers;
-    }
-  }
-}
-
-// Line ends of two bytes, and no lines at all, leave only spaces to cut at.
-TEST_F(PreprocessTest, CutsWhereNoWordReachesAcross) {
-  const auto small = load_tokenizer_json(std::string(EXAMPLES_DIR) + "/data/tokenizer.json");
-  std::string lines;
-  for (const char c : slurp(kKjv).substr(0, 1 << 20))
-    lines += c == '\n' ? "\r\n" : std::string(1, c);
-  std::string no_lines = slurp(kKjv).substr(0, 1 << 20);
-  std::replace(no_lines.begin(), no_lines.end(), '\n', ' ');
-  for (const std::string& text : {lines, no_lines}) {
-    arguments_.inputs = {put("a.txt", text)};
-    EXPECT_EQ(IndexedDataset(run(*small).prefixes[0]).sequence(0), small->encode(text));
-  }
+  EXPECT_THAT(error(), HasSubstr("under \"a\""));
 }
 
 TEST_F(PreprocessTest, KeepsTheOrderOfManySmallDocuments) {
@@ -169,59 +54,7 @@ TEST_F(PreprocessTest, KeepsTheOrderOfManySmallDocuments) {
   }
 }
 
-// What bounds the memory: no stretch is larger than asked for, however large the file.
-TEST(DocumentBatchReader, HandsOutBoundedStretches) {
-  TemporaryFolder folder;
-  std::string text;
-  for (int i = 0; i < 200000; ++i) text += fmt::format("line {} of a long file\n", i);
-  spill(folder / "a.txt", text);
-  spill(folder / "b.txt", std::string(40 << 20, 'x'));  // no place to cut
-  DocumentBatchReader reader({folder / "a.txt", folder / "b.txt"}, "");
-  size_t batches = 0;
-  std::string read;
-  size_t of_b = 0;
-  while (const auto batch = reader.next()) {
-    ++batches;
-    if (batch->file == folder / "a.txt") {
-      EXPECT_LE(batch->text.size(), size_t{256} << 10);
-      read += batch->text;
-    } else {
-      EXPECT_LE(batch->text.size(), size_t{16} << 20);
-      of_b += batch->text.size();
-    }
-  }
-  EXPECT_EQ(read, text);
-  EXPECT_EQ(of_b, size_t{40} << 20);
-  EXPECT_GE(batches, text.size() / (256 << 10) + 3);
-}
-
-TEST_F(PreprocessTest, NamesTheFirstBadLine) {
-  std::string lines;
-  for (int i = 1; i <= 50000; ++i) {
-    if (i == 40001) lines += "{\"text\": \"unfinished\n";
-    if (i == 45000) lines += "not JSON either\n";
-    lines += "{\"text\": \"fine, and long enough for several stretches\"}\n";
-  }
-  arguments_.inputs = {put("a.jsonl", lines)};
-  for (const int64_t workers : {1, 4}) {
-    arguments_.workers = workers;
-    EXPECT_THAT(error(), HasSubstr("line 40001 of "));
-    EXPECT_THAT(folder_.names(), ElementsAre("a.jsonl"));
-  }
-}
-
-TEST_F(PreprocessTest, NamesWhatALineLacks) {
-  arguments_.inputs = {put("a.jsonl", "{\"text\": \"x\"}\n{\"body\": \"x\"}\n")};
-  EXPECT_THAT(error(), HasSubstr("line 2 of "));
-  arguments_.inputs = {put("a.jsonl", "{\"text\": 5}\n")};
-  EXPECT_THAT(error(), HasSubstr("number"));
-  arguments_.inputs = {put("a.jsonl", "[1]\n")};
-  EXPECT_THAT(error(), HasSubstr("line 1 of "));
-  arguments_.inputs = {put("a.jsonl", "{\"text\": \"\xff\"}\n")};
-  EXPECT_THAT(error(), HasSubstr("line 1 of "));
-}
-
-TEST_F(PreprocessTest, RefusesInputThatCannotBe) {
+TEST_F(PreprocessTest, RefusesInvalidInput) {
   EXPECT_THAT(error(), HasSubstr("--input"));
   arguments_.inputs = {folder_ / "missing.txt"};
   EXPECT_THAT(error(), HasSubstr("missing.txt"));
@@ -230,10 +63,12 @@ TEST_F(PreprocessTest, RefusesInputThatCannotBe) {
   arguments_.inputs = {put("empty.txt", "")};
   EXPECT_THAT(error(), HasSubstr("found none"));
   arguments_.inputs = {put("a.txt.gz", "\x1f\x8b\x08 and so on")};
-  EXPECT_THAT(error(), HasSubstr("compressed"));
+  EXPECT_THAT(error(), HasSubstr("a.txt.gz is gzip-compressed"));
+  arguments_.inputs = {put("a.txt.gz", "PAR1\x15\x04 and so on")};
+  EXPECT_THAT(error(), HasSubstr("a.txt.gz is Parquet"));
   arguments_.inputs = {put("a.txt", "x")};
   arguments_.json_keys = {"a", "b"};
-  EXPECT_THAT(error(), HasSubstr("JSON lines"));
+  EXPECT_THAT(error(), HasSubstr("JSON lines for several --json-keys"));
   arguments_.json_keys = {"a", "a"};
   EXPECT_THAT(error(), HasSubstr("once"));
   arguments_.json_keys = {"text"};
@@ -245,7 +80,7 @@ TEST_F(PreprocessTest, RefusesInputThatCannotBe) {
   EXPECT_THAT(folder_.names(), ElementsAre("a.txt", "a.txt.gz", "empty.txt"));
 }
 
-TEST_F(PreprocessTest, LeavesNothingWhenThereIsNoSpace) {
+TEST_F(PreprocessTest, LeavesNoFilesWhenTheDiskIsFull) {
   arguments_.inputs = {kKjv};
   arguments_.workers = 2;
   const auto fill = [this] {
@@ -258,7 +93,7 @@ TEST_F(PreprocessTest, LeavesNothingWhenThereIsNoSpace) {
   EXPECT_THAT(folder_.names(), IsEmpty());
 }
 
-TEST_F(PreprocessTest, TellsItsProgress) {
+TEST_F(PreprocessTest, ReportsProgress) {
   arguments_.inputs = {kKjv};
   int64_t calls = 0;
   int64_t last = 0;

@@ -1,4 +1,4 @@
-// Bits per byte of a text by its unigrams and bigrams.
+// Unigram and bigram baselines in bits per byte.
 #include "megatron/data/text_statistics.h"
 
 #include <cmath>
@@ -13,8 +13,8 @@
 namespace megatron {
 namespace {
 
-TEST(TextStatistics, CountsByHand) {
-  // a b a b: one bit a token by unigrams, none by bigrams; 1 + 3 bytes a pair.
+TEST(TextStatistics, AgreesWithHandCounts) {
+  // a b a b: one bit per token by unigrams, none by bigrams; 1 + 3 bytes per pair.
   const std::vector<int64_t> tokens = {0, 1, 0, 1};
   const std::vector<int32_t> lengths = {1, 3};
   const TextStatistics result = text_statistics(tokens, lengths);
@@ -27,7 +27,7 @@ TEST(TextStatistics, CountsByHand) {
   EXPECT_THROW(text_statistics(std::vector<int64_t>{2}, lengths), Error);
 }
 
-// Against the same sums in Python (tokenizers 0.22 and math.log2).
+// Against the same sums computed in Python (tokenizers 0.22 and math.log2).
 TEST(TextStatistics, AgreesOnTheExampleText) {
   const std::string text = slurp(std::string(EXAMPLES_DIR) + "/data/kjv.txt");
   const auto tokenizer = load_tokenizer_json(std::string(EXAMPLES_DIR) + "/data/tokenizer.json");
@@ -51,7 +51,7 @@ TEST(NgramModel, IsADistribution) {
   for (const int64_t previous : {0, 1, 2, 3, 4}) {
     double sum = 0;
     for (int64_t token = 0; token < 5; ++token) {
-      // Two tokens cost the first one's unigram and the second one's bigram.
+      // Two tokens cost the unigram of the first and the bigram of the second.
       const double both =
           model.bigram_bits_per_byte(std::vector<int64_t>{previous, token}, lengths) * 2;
       const double first = model.unigram_bits_per_byte(std::vector<int64_t>{previous}, lengths);

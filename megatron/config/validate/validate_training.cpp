@@ -1,8 +1,7 @@
 // Checks of optimizer, learning-rate schedule, data, tokenizer, checkpoints and the training run.
-#include <charconv>
-
 #include "megatron/base/problems.h"
 #include "megatron/config/model/enum_names.h"
+#include "megatron/config/model/split_weights.h"
 #include "megatron/config/validate/validate.h"
 
 namespace megatron {
@@ -11,22 +10,6 @@ namespace {
 void expect_fraction(const char* flag, double value, Problems& problems) {
   problems.expect(value >= 0 && value < 1,
                   "Expected {} of at least 0 and below 1, but got {}; 0.9 works", flag, value);
-}
-
-// Up to three nonnegative weights, separated by commas, with a positive sum.
-bool is_split(const std::string& text) {
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  double sum = 0;
-  for (int parts = 1;; ++parts) {
-    double share = 0;
-    const auto [next, error] = std::from_chars(at, end, share, std::chars_format::fixed);
-    if (error != std::errc{} || !(share >= 0) || parts > 3) return false;
-    sum += share;
-    if (next == end) return sum > 0;
-    if (*next != ',') return false;
-    at = next + 1;
-  }
 }
 
 void check_data(const Options& options, Problems& problems) {
@@ -42,7 +25,7 @@ void check_data(const Options& options, Problems& problems) {
       data.data_path.size() <= 1,
       "Expected one --data-path, but got {}; blended datasets are not supported in this version",
       data.data_path.size());
-  problems.expect(is_split(data.split),
+  problems.expect(parse_split_weights(data.split).has_value(),
                   "Expected --split with up to three weights, but got '{}'; 969,30,1 works",
                   data.split);
   const bool has_tokenizer = !tokenizer.vocab_file.empty() || !tokenizer.tokenizer_model.empty() ||

@@ -462,6 +462,7 @@ TEST(Validate, AcceptsValidOptions) {
   EXPECT_EQ(validation_refusal({"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "10"}),
             "accepted");
   EXPECT_EQ(validation_refusal({"--split", "98.5,1.5"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--split", "969, 30, 1"}), "accepted");
   EXPECT_EQ(validation_refusal({"--swiglu", "--bias-gelu-fusion"}), "accepted");
   EXPECT_EQ(validation_refusal({"--openai-gelu", "--apply-query-key-layer-scaling"}), "accepted");
   EXPECT_EQ(validation_refusal({"--params-dtype", "fp64", "--hidden-dropout", "0"}), "accepted");

@@ -1,0 +1,33 @@
+// Where a long text may be cut so that its parts, encoded one by one, give the ids of the whole.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
+#include "megatron/tokenizers/added_tokens.h"
+#include "megatron/tokenizers/pre_tokenizer.h"
+
+namespace megatron {
+
+class SafeCutFinder {
+ public:
+  SafeCutFinder() = default;
+  // Finds no cuts unless every step is a known pattern and one of them ends words at spaces.
+  SafeCutFinder(const std::vector<PreTokenizerStep>& steps,
+                const std::vector<const std::vector<AddedToken>*>& added_tokens);
+
+  // As Tokenizer::last_safe_cut.
+  size_t last(std::string_view text, size_t limit) const;
+
+ private:
+  bool separates_words(std::string_view text, size_t cut) const;
+  bool touches_added_token(std::string_view text, size_t cut) const;
+
+  bool possible_ = false;
+  bool after_newlines_ = false;  // a prefix space would be added after such a cut
+  std::vector<std::string> added_tokens_;
+  size_t longest_added_token_ = 0;
+};
+
+}  // namespace megatron
