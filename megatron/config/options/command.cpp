@@ -27,6 +27,8 @@ std::string_view command_name(Command command) {
       return "inspect";
     case Command::options:
       return "options";
+    case Command::verify_layout:
+      return "verify-layout";
   }
   return "";
 }
@@ -51,6 +53,8 @@ std::string_view command_summary(Command command) {
       return "Show what is in a checkpoint: tensors, shapes, layout";
     case Command::options:
       return "List every option, as text or as the page docs/options.md";
+    case Command::verify_layout:
+      return "Check that parallel layouts of a model compute what one rank computes";
   }
   return "";
 }

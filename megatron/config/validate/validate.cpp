@@ -136,6 +136,7 @@ void validate(Options& options, int world_size, Command command) {
     case Command::tokenize:
       check_tokenizer(options.tokenizer, problems);
       break;
+    case Command::verify_layout:  // each layout is validated as a run of its own (megatron/verify)
     case Command::inspect:
     case Command::options:
       break;
