@@ -15,6 +15,7 @@ RunCommand run_tokenize;
 RunCommand run_preprocess;
 RunCommand run_parity;
 RunCommand run_plan;
+RunCommand run_verify_layout;
 RunCommand run_bench;
 RunCommand run_inspect;
 RunCommand run_options;

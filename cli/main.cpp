@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
 
+#include "megatron/config/options/option_table.h"
 #include "megatron/config/options/options_help.h"
 
 #include "cli/command.h"
@@ -36,7 +37,7 @@ int terminal_width() {
 namespace {
 
 RunCommand* find_runner(Command command) {
-  const std::string_view name = command_name(command);
+  const std::string name = with_underscores(command_name(command));
 #define MEGATRON_SUBCOMMAND(subcommand) \
   if (name == #subcommand) return run_##subcommand;
 #include "subcommands.inc"

@@ -164,13 +164,13 @@ TEST_F(TokenizerJsonTest, RefusesOtherFiles) {
     return error_of([&] { load_tokenizer_json(folder_ / "x.json"); });
   };
   EXPECT_THAT(load_text(R"({"architectures": ["GPT2"]})"), HasSubstr("not a tokenizer file"));
-  EXPECT_THAT(load_text("In the beginning"), HasSubstr("is not JSON"));
+  EXPECT_THAT(load_text("In the beginning"), HasSubstr("is not valid JSON"));
   EXPECT_THAT(load_text("{\n\"model\": {\n\"type\": BPE\n}}"),
-              HasSubstr("x.json is not JSON: error in line 3"));
+              HasSubstr("x.json is not valid JSON: syntax error in line 3"));
   EXPECT_THAT(load_text("{\n\"model\": 1e999}"),
               HasSubstr("1e999 in line 2 of " + folder_ / "x.json"));
-  EXPECT_THAT(load_text(root_.dump().substr(0, 5000)), HasSubstr("is not JSON"));
-  EXPECT_THAT(load_text(""), HasSubstr("is not JSON"));
+  EXPECT_THAT(load_text(root_.dump().substr(0, 5000)), HasSubstr("is not valid JSON"));
+  EXPECT_THAT(load_text(""), HasSubstr("is not valid JSON"));
   EXPECT_THAT(load_text("[1, 2]"), HasSubstr("not a tokenizer file"));
   EXPECT_THAT(error_of([&] { load_tokenizer_json(folder_ / "missing"); }), HasSubstr("missing"));
   EXPECT_THAT(error_of([&] { load_tokenizer_json(folder_ / "."); }), HasSubstr("regular file"));

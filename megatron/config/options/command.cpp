@@ -27,6 +27,8 @@ std::string_view command_name(Command command) {
       return "inspect";
     case Command::options:
       return "options";
+    case Command::verify_layout:
+      return "verify-layout";
   }
   return "";
 }
@@ -52,6 +54,8 @@ std::string_view command_summary(Command command) {
       return "Show the tensors, shapes and layout of a checkpoint";
     case Command::options:
       return "List all options, as text or as docs/options.md";
+    case Command::verify_layout:
+      return "Check that parallel layouts of a model compute what one rank computes";
   }
   return "";
 }

@@ -11,11 +11,22 @@
 
 namespace megatron {
 
-enum class Command { train, generate, tokenize, preprocess, parity, plan, bench, inspect, options };
+enum class Command {
+  train,
+  generate,
+  tokenize,
+  preprocess,
+  parity,
+  plan,
+  bench,
+  inspect,
+  options,
+  verify_layout
+};
 
-inline constexpr Command kCommands[] = {Command::train,    Command::generate, Command::preprocess,
-                                        Command::tokenize, Command::plan,     Command::bench,
-                                        Command::parity,   Command::inspect,  Command::options};
+inline constexpr Command kCommands[] = {
+    Command::train, Command::generate, Command::preprocess,    Command::tokenize, Command::plan,
+    Command::bench, Command::parity,   Command::verify_layout, Command::inspect,  Command::options};
 
 // A set of subcommands as a bit mask.
 using CommandSet = uint32_t;

@@ -34,8 +34,9 @@ void OptionTable::append(Option option, const std::string& section, CommandSet t
   option.section = section;
   if (option.field.empty()) option.field = with_underscores(option.flag);
   if (option.taken_by == 0) option.taken_by = taken_by;
-  // A plan accepts the command line and the file of the planned run.
-  if (contains(option.taken_by, Command::train)) option.taken_by |= commands(Command::plan);
+  // plan and verify-layout accept the command line and the file of the training run they examine.
+  if (contains(option.taken_by, Command::train))
+    option.taken_by |= commands(Command::plan, Command::verify_layout);
   option.differs_between_runs |= defaults.differs_between_runs;
   if (option.between_ranks == RankAgreement::same) option.between_ranks = defaults.between_ranks;
   option.architecture |= defaults.architecture;

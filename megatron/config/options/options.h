@@ -51,6 +51,13 @@ struct PlanConfig {
   std::string draw_schedule;          // SVG file
 };
 
+struct VerifyLayoutConfig {
+  std::vector<std::string> layouts;  // such as tp2+sp; empty: those that fit the model
+  bool shrink = false;
+  double bound = 1e-8;  // on every relative difference
+  int64_t random = 0;   // models and layouts to draw; 0: the given model
+};
+
 struct InspectConfig {
   std::string checkpoint;
 };
@@ -79,6 +86,7 @@ struct Options {
   PreprocessConfig preprocess;
   TokenizeConfig tokenize;
   PlanConfig plan;
+  VerifyLayoutConfig verify_layout;
   InspectConfig inspect;
   OptionListConfig option_list;
 };

@@ -137,11 +137,11 @@ std::string program_help(int width) {
   result += "Subcommands\n";
   for (const Command command : kCommands) {
     result += two_columns(std::string(command_name(command)), std::string(command_summary(command)),
-                          /*column=*/14, width);
+                          /*column=*/17, width);
   }
   result += "\nFlags\n";
-  result += two_columns("--help", "Show this help; after a subcommand, its flags", 14, width);
-  result += two_columns("--version", "Show the versions of the program and of libtorch", 14, width);
+  result += two_columns("--help", "Show this help; after a subcommand, its flags", 17, width);
+  result += two_columns("--version", "Show the versions of the program and of libtorch", 17, width);
   return result;
 }
 

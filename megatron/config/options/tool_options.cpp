@@ -9,6 +9,7 @@ constexpr CommandSet kBench = commands(Command::bench);
 constexpr CommandSet kParity = commands(Command::parity);
 constexpr CommandSet kPreprocess = commands(Command::preprocess);
 constexpr CommandSet kInspect = commands(Command::inspect);
+constexpr CommandSet kVerifyLayout = commands(Command::verify_layout);
 
 Options& all_of(Options& options) {
   return options;
@@ -27,6 +28,9 @@ PreprocessConfig& preprocess_of(Options& options) {
 }
 TokenizeConfig& tokenize_of(Options& options) {
   return options.tokenize;
+}
+VerifyLayoutConfig& verify_layout_of(Options& options) {
+  return options.verify_layout;
 }
 InspectConfig& inspect_of(Options& options) {
   return options.inspect;
@@ -107,11 +111,31 @@ void add_checks(OptionTable& table) {
               .required_by = kParity});
   parity.add(&P::tolerance,
              {.flag = "tolerance", .help = "Factor on every bound", .unit = "factor"});
-  const auto output =
-      table.group("Output", commands(Command::parity, Command::inspect), &parity_of);
+  const auto output = table.group(
+      "Output", commands(Command::parity, Command::inspect, Command::verify_layout), &parity_of);
   output.add(&P::json, {.flag = "json",
                         .help = "File for the result as a JSON object; - for standard output",
                         .otherwise = "none"});
+
+  using V = VerifyLayoutConfig;
+  const auto verify = table.group("Layouts to verify", kVerifyLayout, &verify_layout_of);
+  verify.add(&V::layouts,
+             {.flag = "layouts",
+              .help = "Layouts, with commas between; a layout is words joined with +: tp2 sp pp2 "
+                      "vp2 cp2 (cp2:a2a, cp2:allgather) dp2 zero1 fsdp2 fsdp3 overlap and more "
+                      "(docs/numerics.md)",
+              .otherwise = "those of up to 8 ranks that fit the model"});
+  verify.add(&V::shrink, {.flag = "shrink",
+                          .help = "Scale the model down first: fewer layers and heads, smaller "
+                                  "widths, vocabulary and sequence; its options stay"});
+  verify.add(&V::bound, {.flag = "bound",
+                         .help = "Largest difference from one rank that passes",
+                         .unit = "relative"});
+  verify.add(&V::random, {.flag = "random",
+                          .help = "Draw this many models and layouts (from --seed) instead of "
+                                  "taking the model from the options",
+                          .unit = "draws",
+                          .otherwise = "none"});
 
   const auto inspect = table.group("Inspection", kInspect, &inspect_of);
   inspect.add(
@@ -139,11 +163,11 @@ void add_tool_options(OptionTable& table) {
   add_generation(table);
   add_datasets(table);
   add_checks(table);
-  const auto file =
-      table.group("Configuration file",
-                  commands(Command::train, Command::generate, Command::bench, Command::parity,
-                           Command::plan, Command::preprocess, Command::tokenize),
-                  &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
+  const auto file = table.group(
+      "Configuration file",
+      commands(Command::train, Command::generate, Command::bench, Command::parity, Command::plan,
+               Command::verify_layout, Command::preprocess, Command::tokenize),
+      &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
   file.add(&Options::config_file, {.flag = "config",
                                    .help = "YAML file with options; flags override it",
                                    .field = "config_file",

@@ -95,6 +95,7 @@ void check_command(const Options& options, Command command, Problems& problems) 
     case Command::tokenize:
       check_tokenizer(options.tokenizer, problems);
       break;
+    case Command::verify_layout:  // each layout is validated as a run of its own (megatron/verify)
     case Command::inspect:
     case Command::options:
       break;

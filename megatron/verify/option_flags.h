@@ -1,0 +1,21 @@
+// Options set from command-line flags, one group of flags after another.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "megatron/config/options/options.h"
+
+namespace megatron {
+
+// "--num-layers 4 --swiglu" -> {"--num-layers", "4", "--swiglu"}.
+std::vector<std::string> split_flags(const std::string& text);
+
+// Sets the options that the flags name, over what they hold; `given` collects the fields that were
+// set. Unlike a command line, a later call may set a field again. Throws Error for an unknown flag
+// or a value of another type.
+void apply_flags(const std::vector<std::string>& flags, Options& options,
+                 std::set<std::string>& given);
+
+}  // namespace megatron
