@@ -28,8 +28,8 @@ nlohmann::json read_json_file(const std::string& path, const std::string& what) 
   try {
     return nlohmann::json::parse(text);
   } catch (const nlohmann::json::parse_error& error) {
-    fail("Expected {}, but {} is not valid JSON: syntax error in line {}, at byte {} of the file", what, path,
-         line_of(text, error.byte), error.byte);
+    fail("Expected {}, but {} is not valid JSON: syntax error in line {}, at byte {} of the file",
+         what, path, line_of(text, error.byte), error.byte);
   } catch (const nlohmann::json::out_of_range& error) {
     // A number that overflows. The message quotes it, without its position.
     const std::string message = error.what();

@@ -1,6 +1,7 @@
 #include "megatron/base/integer_math.h"
 
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
