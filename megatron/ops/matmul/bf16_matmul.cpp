@@ -32,6 +32,10 @@ bool is_row_major(const at::Tensor& matrix) {
   return matrix.stride(1) == 1 && matrix.stride(0) >= matrix.size(1);
 }
 
+bool is_column_major(const at::Tensor& matrix) {
+  return matrix.stride(0) == 1 && matrix.stride(1) >= matrix.size(0);
+}
+
 // A row-major or column-major matrix; `stride` is the distance of its rows or columns.
 struct Bf16Operand {
   explicit Bf16Operand(const at::Tensor& matrix)
@@ -47,20 +51,18 @@ struct Bf16Operand {
   int64_t stride;
 };
 
-// What one thread allocates for its tasks.
+// A thread's buffers for its tasks, in one allocation. The sizes are in elements.
 struct Scratch {
   Scratch(int64_t panel_size, int64_t left_size, int64_t sums_size)
-      : panel_memory(at::empty({panel_size}, at::kBFloat16)),
-        left_memory(at::empty({left_size}, at::kBFloat16)),
-        sums_memory(at::empty({sums_size}, at::kFloat)),
-        panel(panel_memory.data_ptr<BFloat16>()),
-        left(left_memory.data_ptr<BFloat16>()),
-        sums(sums_memory.data_ptr<float>()) {}
+      : memory(at::empty({sums_size + (panel_size + left_size) / 2}, at::kFloat)),
+        sums(memory.mutable_data_ptr<float>()),
+        panel(reinterpret_cast<BFloat16*>(sums + sums_size)),
+        left(panel + panel_size) {}
 
-  at::Tensor panel_memory, left_memory, sums_memory;
+  at::Tensor memory;
+  float* sums;      // [rows, kPanelColumns]
   BFloat16* panel;  // [depth / 2, kPanelColumns, 2]
   BFloat16* left;   // [kBlockRows, kBlockDepth]
-  float* sums;      // [rows, kPanelColumns]
 };
 
 class Bf16Matmul {
@@ -189,16 +191,12 @@ class Bf16Matmul {
   at::Tensor packed_;  // all panels of right, [panels, k / 2, kPanelColumns, 2]; or undefined
 };
 
-bool is_row_or_column_major(const at::Tensor& matrix) {
-  return is_row_major(matrix) || is_row_major(matrix.t());
-}
-
 }  // namespace
 
 bool can_use_bf16_matmul(const at::Tensor& left, const at::Tensor& right) {
   return left.is_cpu() && left.scalar_type() == at::kBFloat16 && left.size(1) > 0 &&
-         left.size(1) % 2 == 0 && is_row_or_column_major(left) && is_row_or_column_major(right) &&
-         has_fast_bf16_gemm();
+         left.size(1) % 2 == 0 && (is_row_major(left) || is_column_major(left)) &&
+         (is_row_major(right) || is_column_major(right)) && has_fast_bf16_gemm();
 }
 
 void bf16_matmul(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right,
