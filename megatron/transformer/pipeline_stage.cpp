@@ -1,6 +1,6 @@
 #include "megatron/transformer/pipeline_stage.h"
 
-#include "megatron/tensor_parallel/layer_options.h"
+#include "megatron/base/integer_math.h"
 
 namespace megatron {
 
