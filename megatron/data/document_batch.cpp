@@ -207,7 +207,7 @@ void DocumentBatchReader::scan_lines() {
     if (newline == std::string::npos && !at_end_) break;
     const size_t end = std::min(newline, pending_.size());
     const std::string_view line = std::string_view(pending_).substr(scanned_, end - scanned_);
-    if (document_has_text_ && opens_document(line)) {
+    if (document_has_text_ && starts_document(line)) {
       starts_.push_back(scanned_);
       document_has_text_ = false;
     }
@@ -216,7 +216,7 @@ void DocumentBatchReader::scan_lines() {
   }
 }
 
-bool DocumentBatchReader::opens_document(std::string_view line) {
+bool DocumentBatchReader::starts_document(std::string_view line) {
   if (line.ends_with('\r')) line.remove_suffix(1);
   const bool valid = valid_utf8_prefix(line) == line.size();
   const std::string repaired = valid ? "" : with_valid_utf8(line);

@@ -26,7 +26,7 @@ struct DocumentBatch {
 
 struct DocumentReaderOptions {
   std::vector<std::string> files;
-  // Plain text: a regular expression for the lines that open a document. Empty: one document per
+  // Plain text: a regular expression for the lines that start a document. Empty: one document per
   // file.
   std::string document_start;
   size_t num_keys = 1;  // plain text has only one
@@ -37,19 +37,19 @@ bool named_as_json_lines(const std::string& file);
 
 // Reads files in order, holding one chunk in memory at a time.
 //
-// A file holds JSON lines (one object per line) if its name says so or its first line that is not
-// blank is a JSON object, which a note then tells; otherwise it is plain text. A plain-text file is
-// one document, or several with `document_start`: each matching line opens a document, and white
-// space before the first such line belongs to the first document. A long document is split only at
-// safe cuts of the tokenizer (Tokenizer::last_safe_cut); without any, it is read into memory in
-// full. So is a line longer than a chunk that is matched against `document_start`.
+// A file holds JSON lines (one object per line) if its name says so, or if its first non-blank line
+// is a JSON object; DocumentBatch::note reports the second case. Every other file is plain text:
+// one document, or several with `document_start`. Each matching line starts a document; white space
+// before the first one belongs to the first document. A long document is split only at safe cuts of
+// the tokenizer (Tokenizer::last_safe_cut); without any, all of it is read into memory. Lines
+// matched against `document_start` are read into memory completely.
 class DocumentBatchReader {
  public:
   // Throws Error for missing files and folders. The tokenizer must outlive the reader.
   DocumentBatchReader(DocumentReaderOptions options, const Tokenizer& tokenizer);
 
-  // The next chunk; nullopt at the end. Throws Error for a file that cannot be read, or whose kind
-  // does not fit the options.
+  // The next chunk; nullopt at the end. Throws Error for a file that cannot be read, and for a kind
+  // of file that the options do not allow.
   std::optional<DocumentBatch> next();
 
   // Total size of the regular files among the inputs.
@@ -65,7 +65,7 @@ class DocumentBatchReader {
   DocumentBatch take_text();
   // Matches the lines that are complete in `pending_` against document_start.
   void scan_lines();
-  bool opens_document(std::string_view line);
+  bool starts_document(std::string_view line);
   // Where to end the next chunk of plain text: 0 if more text is needed.
   size_t choose_cut() const;
 
@@ -85,8 +85,8 @@ class DocumentBatchReader {
   int64_t line_ = 1;
   // With document_start:
   size_t scanned_ = 0;              // lines of pending_ before this offset have been matched
-  std::vector<size_t> starts_;      // offsets in pending_ at which a further document opens
-  bool document_has_text_ = false;  // other than white space, in the document at scanned_
+  std::vector<size_t> starts_;      // offsets in pending_ at which another document starts
+  bool document_has_text_ = false;  // non-blank text in the document that contains scanned_
 };
 
 }  // namespace megatron

@@ -16,9 +16,8 @@ struct GPTDatasetCacheRequest {
   std::string folder;       // see gpt_dataset_cache_folder; empty: no files
   std::string description;  // JSON text, see gpt_dataset_description
   Split split = Split::train;
-  bool may_write = true;  // true on one rank
-  std::function<void(const std::string&)>
-      note;  // receives reasons for not reading or writing files
+  bool may_write = true;                         // true on one rank
+  std::function<void(const std::string&)> note;  // receives reasons for not using files
 };
 
 // The folder of the index files: --data-cache-path if given, otherwise Megatron's default beside

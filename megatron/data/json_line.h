@@ -8,9 +8,9 @@
 
 namespace megatron {
 
-// Parses one line of a JSON-lines file. Accepts what Python's json accepts and the JSON standard or
-// a double does not: NaN, Infinity, -Infinity and numbers beyond the range of double. Such values
-// come back as 0. `place` names line and file in the Error that any other text throws.
+// Parses one line of a JSON-lines file. Like Python's json module it also accepts NaN, Infinity,
+// -Infinity and numbers beyond the range of double; all numbers of a line with such a value are
+// returned as 0. Throws Error for any other text; `place` names line and file in it.
 nlohmann::json parse_json_line(std::string_view line, const std::string& place);
 
 // Whether parse_json_line would return an object.

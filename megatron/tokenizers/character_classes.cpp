@@ -17,8 +17,8 @@ struct CodePointRange {
   OnigCodePoint first, last;
 };
 
-// Added by Unicode 15 to 16. Debian's Oniguruma 6.9.8 has Unicode 14, the one inside Hugging Face's
-// tokenizers Unicode 16.
+// Added by Unicode 15 and 16. Debian's Oniguruma 6.9.8 implements Unicode 14; the one in Hugging
+// Face's tokenizers implements Unicode 16.
 constexpr CodePointRange kNewLetters[] = {
     {0x1C89, 0x1C8A},   {0xA7CB, 0xA7CD},   {0xA7DA, 0xA7DC},   {0x105C0, 0x105F3},
     {0x10D4A, 0x10D65}, {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4}, {0x1123F, 0x11240},

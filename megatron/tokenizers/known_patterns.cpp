@@ -29,7 +29,8 @@ class ClassScanner {
     return i;
   }
 
-  // \s+(?!\S)|\s+ at white space: without its last character where other text follows a longer run.
+  // \s+(?!\S)|\s+ at white space: the run, less its last character if other text follows and the
+  // run is longer than one character.
   size_t white_space(size_t i) const {
     size_t last = i;
     size_t end = i;
@@ -42,7 +43,7 @@ class ClassScanner {
     return at_end(end) || last == i ? end : last;
   }
 
-  // \s*[\r\n]+ at white space: through the last line end of the run, or i where it has none.
+  // \s*[\r\n]+ at white space: the end of the last line end in the run, or i if there is none.
   size_t through_newline(size_t i) const {
     size_t end = i;
     while (!at_end(i)) {
@@ -62,7 +63,7 @@ class ClassScanner {
   const CharacterClass* classes_;
 };
 
-// Length of a contraction such as 's or 'll at i; 0 where there is none.
+// Length of a contraction such as 's or 'll at i; 0 if there is none.
 size_t contraction(std::string_view text, size_t i) {
   if (text[i] != '\'' || i + 1 >= text.size()) return 0;
   const char first = text[i + 1];
@@ -78,7 +79,7 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
 }
 
-// In either case. U+017F, the long s, is an s under Unicode's case folding.
+// The same for either case. Unicode's case folding maps U+017F, the long s, to s.
 size_t contraction_in_any_case(std::string_view text, size_t i) {
   if (text[i] != '\'') return 0;
   char folded[3];
@@ -99,7 +100,7 @@ Match scan_gpt2(std::string_view text, size_t from) {
   return {from, scanner.white_space(from)};
 }
 
-// Llama 3 and its kin; `digits`: numbers in a word.
+// Llama 3 and Qwen; `digits`: numbers per word.
 template <size_t digits>
 Match scan_llama3(std::string_view text, size_t from) {
   const ClassScanner scanner(text);

@@ -1,5 +1,5 @@
-// Regular expressions over UTF-8 text, with the syntax and semantics of Hugging Face's tokenizers:
-// Oniguruma, its default syntax.
+// Regular expressions over UTF-8 text with the syntax and semantics of Hugging Face's tokenizers:
+// Oniguruma in its default syntax. Unicode properties are those of the linked Oniguruma.
 #pragma once
 
 #include <memory>
@@ -29,7 +29,7 @@ class Pattern {
   std::string expression_;
   bool is_literal_ = false;
   const KnownPattern* known_ = nullptr;
-  std::shared_ptr<void> regex_;  // not compiled where a scanner or a plain search does the work
+  std::shared_ptr<void> regex_;  // null if a scanner or a plain search matches instead
 };
 
 class PatternMatcher {
@@ -37,7 +37,7 @@ class PatternMatcher {
   explicit PatternMatcher(const Pattern& pattern);
 
   // The leftmost match of `text` (valid UTF-8) that begins at or after byte `from`, as [begin,
-  // end). begin is npos where there is none. Throws Error where Oniguruma gives up.
+  // end). begin is npos if there is none. Throws Error if Oniguruma exceeds its limits.
   std::pair<size_t, size_t> find(std::string_view text, size_t from);
 
  private:
@@ -45,8 +45,7 @@ class PatternMatcher {
   std::shared_ptr<void> region_;
 };
 
-// The match that Oniguruma itself finds, never a hand-written scanner: what tests compare the
-// scanners with.
+// The match by Oniguruma even if a scanner exists: the reference in tests of the scanners.
 std::pair<size_t, size_t> find_by_oniguruma(std::string_view expression, std::string_view text,
                                             size_t from);
 

@@ -53,11 +53,11 @@ class WordSplitter {
       const auto [begin, end] = matchers_[index].find(piece, from);
       if (begin == std::string_view::npos) break;
       if (end == begin && end == last_end) {
-        // An empty match right after another match does not count, so that the search moves on.
+        // Skip an empty match right after another match, so that the search advances.
         from += utf8_length(piece[from]);
         continue;
       }
-      // An empty match still separates the text before it from the text after it.
+      // An empty match splits the text at its position.
       if (step.keep_between) split_from(index + 1, piece.substr(done, begin - done), emit);
       if (step.keep_matches) split_from(index + 1, piece.substr(begin, end - begin), emit);
       done = from = last_end = end;

@@ -7,7 +7,7 @@
 namespace megatron {
 namespace {
 
-// Whether a valid character that is not white space ends right before byte `end`.
+// Whether a valid character other than white space ends at byte `end`.
 bool follows_visible_character(std::string_view text, size_t end) {
   if (end == 0) return false;
   size_t begin = end - 1;
@@ -61,8 +61,8 @@ bool SafeCutFinder::separates_words(std::string_view text, size_t cut) const {
          begins_with_visible_character(text.substr(cut));
 }
 
-// Whether an added token lies across the cut, begins or ends at it (then it may strip white space
-// on the other side), or may do so in text that has not been read yet.
+// Whether an added token spans the cut, begins or ends there (it may strip white space on the other
+// side), or may do so once more text is known.
 bool SafeCutFinder::touches_added_token(std::string_view text, size_t cut) const {
   for (size_t begin = cut - std::min(cut, longest_added_token_); begin <= cut; ++begin) {
     const std::string_view rest = text.substr(begin);

@@ -1,4 +1,4 @@
-// Where a long text may be cut so that its parts, encoded one by one, give the ids of the whole.
+// Finds positions at which a long text can be split without a change of its ids.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ class SafeCutFinder {
   SafeCutFinder(const std::vector<PreTokenizerStep>& steps,
                 const std::vector<const std::vector<AddedToken>*>& added_tokens);
 
-  // As Tokenizer::last_safe_cut.
+  // See Tokenizer::last_safe_cut.
   size_t last(std::string_view text, size_t limit) const;
 
  private:
@@ -25,7 +25,7 @@ class SafeCutFinder {
   bool touches_added_token(std::string_view text, size_t cut) const;
 
   bool possible_ = false;
-  bool after_newlines_ = false;  // a prefix space would be added after such a cut
+  bool after_newlines_ = false;  // false if steps add a prefix space: a part would begin with one
   std::vector<std::string> added_tokens_;
   size_t longest_added_token_ = 0;
 };

@@ -66,10 +66,12 @@ void add_generation(OptionTable& table) {
 void add_datasets(OptionTable& table) {
   using P = PreprocessConfig;
   const auto group = table.group("Dataset", kPreprocess, &preprocess_of);
-  group.add(&P::input,
-            {.flag = "input",
-             .help = "Input files: .jsonl with one document per line, others are one document each",
-             .required_by = kPreprocess});
+  group.add(
+      &P::input,
+      {.flag = "input",
+       .help = "Input files: JSON lines, recognized by name or content, with one document per "
+               "line; others are one document each",
+       .required_by = kPreprocess});
   group.add(&P::output_prefix,
             {.flag = "output-prefix",
              .help = "Prefix of the output files PREFIX_KEY_document.bin and .idx",

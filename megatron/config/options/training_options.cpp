@@ -87,7 +87,7 @@ void add_data(OptionTable& table) {
              .help = "Relative sizes of the training, validation and test sets, in documents"});
   group.add(&D::data_cache_path, {.flag = "data-cache-path",
                                   .help = "Directory of the sample index cache",
-                                  .otherwise = "beside the data",
+                                  .otherwise = "cache/GPTDataset_indices beside the data",
                                   .differs_between_runs = true,
                                   .between_ranks = RankAgreement::none});
   group.add(&D::mock_data, {.flag = "mock-data",
