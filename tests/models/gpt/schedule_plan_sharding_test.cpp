@@ -60,7 +60,7 @@ class StepRun {
   StepRun(const ShardedPlan& plan, const RankContext& rank)
       : groups_(make_model_groups(sharded_plan_config(plan.mtp_layers).transformer, rank)),
         model_(build_gpt(sharded_plan_config(plan.mtp_layers), 5, groups_)),
-        data_parallel_(model_->parts(), ddp_config(plan), groups_.dp_cp),
+        data_parallel_(model_->module_groups(), ddp_config(plan), groups_.dp_cp),
         optimizer_(OptimizerConfig{}, {&data_parallel_}, groups_) {}
 
   StepNumbers run(bool through_plans) {
@@ -72,7 +72,7 @@ class StepRun {
       numbers.grad_norms.push_back(optimizer_.step(1e-2).grad_norm);
     }
     data_parallel_.wait_for_parameters();
-    for (const auto& owned : data_parallel_.owned_parts())
+    for (const auto& owned : data_parallel_.owned_slices())
       numbers.weights.push_back(owned.data.detach().clone());
     return numbers;
   }
