@@ -40,13 +40,13 @@ void run_steps(const Options& options, const TraceInputs& inputs, const RankCont
                   inputs.microbatches(step, groups.dp->rank(), groups.dp->size()), inputs.sharing));
     if (inputs.after_backward) inputs.after_backward(rank, step, train_step);
     if (step < inputs.gradient_steps) {
-      train_step.hold_gradients();
+      train_step.unshard_gradients();
       for (const ParameterPtr& parameter : train_step.parameters())
         observer.on_gradient(step, *parameter);
     }
     observer.on_grad_norm(step, train_step.optimize(inputs.learning_rate).grad_norm);
   }
-  train_step.hold_parameters();
+  train_step.unshard_parameters();
   for (const ParameterPtr& parameter : train_step.parameters()) observer.on_weight(*parameter);
 }
 

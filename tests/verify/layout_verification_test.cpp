@@ -53,7 +53,7 @@ auto scaled_gradient(const std::string& parameter, int faulty_rank, int64_t faul
   return [=](const RankContext& rank, int64_t step, TrainStep& train_step) {
     if (rank.rank != faulty_rank || step != faulty_step) return;
     for (const OptimizerState& state : train_step.optimizer().states())
-      if (state.part.parameter->name == parameter) state.part.main_grad.mul_(factor);
+      if (state.slice.parameter->name == parameter) state.slice.main_grad.mul_(factor);
   };
 }
 
@@ -101,7 +101,7 @@ TEST(LayoutVerification, FindsAFaultInASliceOfASharedGradient) {
   LayoutVerification verification(model_of());
   for (const char* layout : {"zero1", "fsdp2", "fsdp3"}) {
     verification.after_backward = [](const RankContext& rank, int64_t, TrainStep& train_step) {
-      if (rank.rank == 1) train_step.optimizer().states().front().part.main_grad.mul_(1.5);
+      if (rank.rank == 1) train_step.optimizer().states().front().slice.main_grad.mul_(1.5);
     };
     const LayoutResult result = verification.verify(layout_from_name(layout));
     EXPECT_FALSE(result.holds(kBound)) << layout;
