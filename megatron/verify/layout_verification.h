@@ -31,8 +31,9 @@ struct LayoutResult {
   bool holds(double bound) const { return error.empty() && differences.largest() <= bound; }
 };
 
-// Deterministic in the model and its --seed: weights, dropout and tokens are drawn from it, and
-// loss masks keep a fifth to all of a row's tokens, in one micro-batch none.
+// Deterministic in the model and its --seed, from which weights, dropout and tokens are drawn. Loss
+// masks are uneven: a micro-batch counts a fifth to all of its tokens, one none, one only some at
+// the beginning of its rows.
 class LayoutVerification {
  public:
   // A model from complete_verification_model, in fp64.

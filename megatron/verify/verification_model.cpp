@@ -24,7 +24,12 @@ bool gives_architecture(const std::set<std::string>& given) {
   });
 }
 
+// Adam divides a gradient that is zero in exact arithmetic, and rounding noise here, by its own
+// size plus epsilon: with 1e-8 the noise would move weights by up to 1e-8 of a step.
+constexpr double kLeastAdamEpsilon = 1e-5;
+
 void use_fp64(Options& options) {
+  options.optimizer.adam_eps = std::max(options.optimizer.adam_eps, kLeastAdamEpsilon);
   TransformerConfig& t = options.model.transformer;
   t.bf16 = false;
   t.params_dtype = at::kDouble;

@@ -15,7 +15,8 @@ namespace megatron {
 //   query groups, SwiGLU, RoPE;
 // - else those sizes for the number of layers, the hidden size and the heads that are not given;
 // - a vocabulary of 250 and sequences of 32 tokens where none is given.
-// Replaces precision options with fp64 throughout.
+// Replaces precision options with fp64 throughout, and raises Adam's epsilon to 1e-5, so that
+// rounding noise moves no weights.
 void complete_verification_model(Options& options, const std::set<std::string>& given);
 
 // Scales a model down: at most 4 layers, 4 query groups of 4 heads, 16 features a head, and

@@ -53,7 +53,7 @@ auto scaled_gradient(const std::string& parameter, int faulty_rank, int64_t faul
   return [=](const RankContext& rank, int64_t step, TrainStep& train_step) {
     if (rank.rank != faulty_rank || step != faulty_step) return;
     for (const OptimizerState& state : train_step.optimizer().states())
-      if (state.part.parameter->name == parameter) state.part.main_grad.mul_(factor);
+      if (state.slice.parameter->name == parameter) state.slice.main_grad.mul_(factor);
   };
 }
 
@@ -101,7 +101,7 @@ TEST(LayoutVerification, FindsAFaultInASliceOfASharedGradient) {
   LayoutVerification verification(model_of());
   for (const char* layout : {"zero1", "fsdp2", "fsdp3"}) {
     verification.after_backward = [](const RankContext& rank, int64_t, TrainStep& train_step) {
-      if (rank.rank == 1) train_step.optimizer().states().front().part.main_grad.mul_(1.5);
+      if (rank.rank == 1) train_step.optimizer().states().front().slice.main_grad.mul_(1.5);
     };
     const LayoutResult result = verification.verify(layout_from_name(layout));
     EXPECT_FALSE(result.holds(kBound)) << layout;
@@ -145,7 +145,7 @@ TEST(LayoutVerification, ARankThatThrowsIsReported) {
 
 TEST(LayoutVerification, SaysWhyALayoutDoesNotFit) {
   EXPECT_THAT(misfit(layout_from_name("tp3"), model_of()),
-              HasSubstr("--num-attention-heads divisible by --tensor-model-parallel-size (3)"));
+              HasSubstr("num_attention_heads divisible by tensor_model_parallel_size (3)"));
   EXPECT_THAT(misfit(layout_from_name("pp2+vp3"), model_of()),
               HasSubstr("2 layers of a rank to divide into 3 virtual stages"));
   EXPECT_EQ(misfit(layout_from_name("tp2+dp3"), model_of()), "");

@@ -50,6 +50,8 @@ TEST(VerificationModel, ComputesInFp64) {
   EXPECT_FALSE(options.model.transformer.fp32_residual_connection);
   EXPECT_FALSE(options.model.fp16_lm_cross_entropy);
   EXPECT_TRUE(options.ddp.grad_reduce_in_fp32);
+  EXPECT_EQ(options.optimizer.adam_eps, 1e-5);
+  EXPECT_EQ(completed("--adam-eps 1e-3").optimizer.adam_eps, 1e-3);
 }
 
 constexpr const char* kLlama =
