@@ -3,6 +3,8 @@
 
 #include <iostream>
 
+#include <ATen/ATen.h>
+
 #include "megatron/base/error.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/config/validate/validate.h"
@@ -18,7 +20,7 @@
 namespace megatron {
 namespace {
 
-// The checkpoint's model, in the layout, dtype and sampling that the command line asks for.
+// The checkpoint's model with the layout, dtype and sampling of the command line.
 Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCommand& command) {
   Options options = command.options;
   const Options stored = from_json(checkpoint.common().at("options"));
@@ -45,6 +47,15 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
     options.tokenizer = stored.tokenizer;
   }
   return options;
+}
+
+// [v] bool: the ids that have text, or end a document. A vocabulary may have gaps.
+at::Tensor known_ids(const Tokenizer& tokenizer) {
+  at::Tensor known = at::zeros({tokenizer.vocab_size()}, at::kBool);
+  for (int64_t id = 0; id < tokenizer.vocab_size(); ++id)
+    known.data_ptr<bool>()[id] = !tokenizer.token_bytes(id).empty();
+  if (tokenizer.eod()) known.data_ptr<bool>()[*tokenizer.eod()] = true;
+  return known;
 }
 
 }  // namespace
@@ -80,11 +91,12 @@ int run_generate(const ParsedCommand& command) {
                             .sampling = {.temperature = options.generation.temperature,
                                          .top_k = options.generation.top_k,
                                          .top_p = options.generation.top_p,
-                                         .seed = static_cast<uint64_t>(options.training.seed)}};
+                                         .seed = static_cast<uint64_t>(options.training.seed)},
+                            .known_ids = known_ids(*tokenizer)};
     if (request.prompt.empty() && tokenizer->eod()) request.prompt = {*tokenizer->eod()};
     check_request(options.model, request);
-    const bool speaks = rank.rank == 0;
-    const bool streams = speaks && request.num_samples == 1;
+    const bool prints = rank.rank == 0;
+    const bool streams = prints && request.num_samples == 1;
     if (streams) std::cout << options.generation.prompt << std::flush;
     const auto stream = [&](const std::vector<int64_t>& tokens) {
       if (streams && tokens[0] != request.end_token)
@@ -92,7 +104,7 @@ int run_generate(const ParsedCommand& command) {
     };
     auto continuations = generate(chunks, request, stream);
     if (streams) std::cout << std::endl;
-    if (speaks && !streams) {
+    if (prints && !streams) {
       for (size_t i = 0; i < continuations.size(); ++i) {
         auto& ids = continuations[i];
         if (!ids.empty() && ids.back() == request.end_token) ids.pop_back();

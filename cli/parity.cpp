@@ -16,9 +16,11 @@ namespace megatron {
 
 int run_parity(const ParsedCommand& command) {
   const ParityCase parity_case = ParityCase::open(command.options.parity.case_file);
+  Options case_options = command.options;
+  const std::vector<std::string> left_out = parity_case.configure(
+      case_options, command.is_given("params_dtype") || command.is_given("bf16"));
   const auto options_for = [&](int world_size) {
-    Options options = command.options;
-    parity_case.configure(options, command.is_given("params_dtype") || command.is_given("bf16"));
+    Options options = case_options;
     validate(options, world_size, Command::parity);
     check_case_layout(parity_case, options.model.transformer, world_size);
     return options;
@@ -26,7 +28,8 @@ int run_parity(const ParsedCommand& command) {
   if (const auto ranks = ranks_to_start(command.options.launch)) options_for(*ranks);
   return launch(command.options.launch, [&](RankContext& rank) {
     const Options options = options_for(rank.world_size);
-    const Comparison comparison = run_parity(parity_case, options, rank);
+    Comparison comparison = run_parity(parity_case, options, rank);
+    for (const std::string& line : left_out) comparison.note(line);
     const double tolerance = options.parity.tolerance;
     const std::string& file_name = options.parity.json;
     if (rank.rank == 0 && file_name == "-") {

@@ -4,6 +4,7 @@
 #include "megatron/parallel/launch.h"
 #include "megatron/reporting/step_profiler.h"
 #include "megatron/tokenizers/build_tokenizer.h"
+#include "megatron/training/checkpoint_folders.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/training_loop.h"
 
@@ -15,7 +16,8 @@ int run_train(const ParsedCommand& command) {
   if (const auto ranks = ranks_to_start(command.options.launch)) {
     Options options = command.options;
     validate(options, *ranks);
-    // A path that is wrong is said before the ranks make their weights.
+    // Bad folders and paths are refused before the ranks initialize their weights.
+    check_finetune_folders(options.checkpoint);
     for (const std::string& path : options.data.data_path) IndexedDataset{path};
   }
   prepare_step_profiler(command.options);

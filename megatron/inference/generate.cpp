@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
-#include "megatron/pipeline/executor.h"
+#include "megatron/pipeline/pipeline_forward.h"
 
 namespace megatron {
 namespace {
@@ -13,40 +13,27 @@ class Decoder {
   Decoder(const GPTModelChunks& chunks, int64_t batch, int64_t max_length)
       : chunks_(chunks), batch_(batch), cache_(max_length) {}
 
-  // Feeds tokens [b, s] behind those fed before, and returns the logits [b, v] of the last one on
-  // the last stage; undefined on others.
+  // Appends tokens [b, s] to the cached sequences. Returns the logits [b, v] of the last position on
+  // the last pipeline stage, an undefined tensor on the others.
   at::Tensor feed(const at::Tensor& tokens) {
-    const at::NoGradGuard no_grad;
     const int64_t first = cache_.sequence_length_offset(), s = tokens.size(1);
-    const ProcessGroup& pp = *chunks_.front()->groups().pp;
     const at::Device device = chunks_.front()->tensor_options().device();
     const at::Tensor positions = at::arange(first, first + s, at::kLong);
     ForwardContext context;
     context.sample_ordinals = at::arange(batch_, at::kLong);
     context.positions = context.residual_positions = positions;
     at::Tensor logits;
-    const auto empty_input = [&](int64_t, int chunk) {
-      const GPTModel& model = *chunks_[chunk];
-      return at::empty(model.input_shape(s, batch_, /*runs_mtp=*/false),
-                       model.activation_options());
-    };
-    const auto forward = [&](int64_t, int chunk, const at::Tensor& input) {
-      GPTModel& model = *chunks_[chunk];
-      if (input.defined()) model.set_input_tensor(input);
-      const at::Tensor output =
-          model.forward({.input_ids = tokens.to(device),
-                         .position_ids = positions.expand({batch_, s}).contiguous().to(device),
-                         .inference_context = &cache_,
-                         .runtime_gather_output = true},
-                        context);
-      if (model.stage().post_process) logits = output.select(1, 0);
-      return output;
-    };
-    run_schedule(make_schedule({.stages = pp.size(),
-                                .chunks = static_cast<int>(chunks_.size()),
-                                .microbatches = 1,
-                                .forward_only = true}),
-                 pp, {empty_input, forward});
+    run_pipeline_forward(
+        chunks_,
+        {{.input = {.input_ids = tokens.to(device),
+                    .position_ids = positions.expand({batch_, s}).contiguous().to(device),
+                    .inference_context = &cache_,
+                    .runtime_gather_output = true},
+          .context = context}},
+        {.on_output = [&](int64_t, const at::Tensor& output) {
+          logits = output.select(1, 0);
+          return output;
+        }});
     cache_.advance(s);
     return logits;
   }
@@ -68,6 +55,10 @@ void check_request(const GPTModelConfig& config, const GenerateRequest& request)
   check(prompt_length > 0, "Expected a prompt of at least one token, but got none");
   check(!config.transformer.sequence_parallel,
         "Expected generation without sequence parallelism, but got --sequence-parallel");
+  check(!request.known_ids.defined() ||
+            (request.known_ids.dim() == 1 && request.known_ids.size(0) <= config.vocab_size),
+        "Expected known_ids of at most the model's {} ids, but got shape {}", config.vocab_size,
+        request.known_ids.defined() ? request.known_ids.sizes().vec() : std::vector<int64_t>());
   check(config.position_embedding_type != PositionEmbeddingType::learned_absolute || total <= limit,
         "Expected prompt and continuation within the model's {} positions, but got {} + {}; {}",
         limit, prompt_length, request.max_new_tokens,
@@ -95,8 +86,8 @@ std::vector<std::vector<int64_t>> generate(
     const at::Tensor logits = decoder.feed(next);
     next = at::zeros({batch}, at::kLong);
     if (logits.defined()) {
-      next.copy_(
-          sample_tokens(logits, model.config().vocab_size, request.sampling, decoder.length()));
+      next.copy_(sample_tokens(logits, model.config().vocab_size, request.sampling,
+                               decoder.length(), request.known_ids));
     }
     pp.broadcast(next, pp.size() - 1);
     std::vector<int64_t> tokens(next.data_ptr<int64_t>(), next.data_ptr<int64_t>() + batch);

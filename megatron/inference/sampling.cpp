@@ -1,5 +1,6 @@
 #include "megatron/inference/sampling.h"
 
+#include <algorithm>
 #include <limits>
 
 #include <ATen/ATen.h>
@@ -12,7 +13,7 @@ namespace {
 
 constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
-// A number in [0, 1) that depends on nothing but its arguments.
+// A number in [0, 1) that is a function of the arguments alone.
 double uniform(uint64_t seed, int64_t row, int64_t position) {
   const uint64_t key = hash_name(seed, "sampling");
   const auto words =
@@ -28,7 +29,7 @@ void keep_top_k(at::Tensor& logits, int64_t k) {
   logits.masked_fill_(logits < least.unsqueeze(1), kMinusInfinity);
 }
 
-// The first token always stays: what counts is the probability before a token.
+// Compares the probability before each token, so that the most likely one always stays.
 void keep_top_p(at::Tensor& logits, double p) {
   const auto [sorted, order] = logits.sort(/*dim=*/1, /*descending=*/true);
   const at::Tensor probabilities = sorted.softmax(1);
@@ -40,9 +41,14 @@ void keep_top_p(at::Tensor& logits, double p) {
 }  // namespace
 
 at::Tensor sample_tokens(const at::Tensor& logits, int64_t vocab_size, const SamplingParams& params,
-                         int64_t position) {
+                         int64_t position, const at::Tensor& known_ids) {
   check(params.top_k == 0 || params.top_p == 0.0, "Expected --top-k or --top-p, but got both");
-  at::Tensor scores = logits.narrow(1, 0, vocab_size).detach().cpu().to(at::kDouble).contiguous();
+  const int64_t v = known_ids.defined() ? known_ids.size(0) : vocab_size;
+  at::Tensor scores = logits.narrow(1, 0, v).detach().cpu().to(at::kDouble).contiguous();
+  if (known_ids.defined()) {
+    check(known_ids.any().item<bool>(), "Expected at least one known token id, but got none");
+    scores = scores.masked_fill(known_ids.logical_not(), kMinusInfinity);
+  }
   if (params.temperature == 0.0 || params.top_k == 1) return scores.argmax(1);
   scores = scores / params.temperature;
   if (params.top_k > 0) keep_top_k(scores, params.top_k);
@@ -51,11 +57,12 @@ at::Tensor sample_tokens(const at::Tensor& logits, int64_t vocab_size, const Sam
   at::Tensor tokens = at::empty({scores.size(0)}, at::kLong);
   for (int64_t row = 0; row < scores.size(0); ++row) {
     const double* sums = cumulative[row].data_ptr<double>();
-    // The first token whose cumulative probability exceeds the draw; scaled by the total, which
-    // rounding may leave a little below 1.
-    const double draw = uniform(params.seed, row, position) * sums[vocab_size - 1];
-    tokens[row] =
-        std::min<int64_t>(std::upper_bound(sums, sums + vocab_size, draw) - sums, vocab_size - 1);
+    // The first token whose cumulative probability exceeds the draw. The draw is scaled by the
+    // total, which rounding may leave a little below 1; a draw that rounds to the total chooses the
+    // last token of nonzero probability.
+    const double total = sums[v - 1], draw = uniform(params.seed, row, position) * total;
+    tokens[row] = std::min<int64_t>(std::upper_bound(sums, sums + v, draw) - sums,
+                                    std::lower_bound(sums, sums + v, total) - sums);
   }
   return tokens;
 }

@@ -21,7 +21,7 @@ int64_t check_size(const nlohmann::json& json, const char* field) {
   check(json.contains(field), "Expected the field '{}' in the case, but found none", field);
   const nlohmann::json& value = json[field];
   check(value.is_number_integer() && value.get<int64_t>() >= 1,
-        "Expected a whole number of at least 1 for the field '{}' of the case, but got {}", field,
+        "Expected an integer of at least 1 for the field '{}' of the case, but got {}", field,
         value.dump());
   return value.get<int64_t>();
 }
@@ -31,7 +31,7 @@ void check_number(const nlohmann::json& value, const std::string& field) {
         value.dump());
 }
 
-// sum, l2 and moved_l2 of every parameter that is there.
+// Each parameter must have sum, l2 and moved_l2, and nothing else.
 void check_weight_statistics(const nlohmann::json& statistics) {
   check(statistics.is_object(), "Expected an object for 'weight_after3' of the case, but got {}",
         statistics.dump());
@@ -101,7 +101,7 @@ bool lies_within(const void* field, const Struct& structure) {
   return at >= begin && at < begin + sizeof(Struct);
 }
 
-// Whether the peer's structure of that section has the field.
+// Whether the peer's structure behind that section has the field.
 bool is_field_of(Options& options, const std::string& section, const Option& option) {
   const void* field = address_of(option.value(options));
   const bool of_transformer = lies_within(field, options.model.transformer);
@@ -109,7 +109,7 @@ bool is_field_of(Options& options, const std::string& section, const Option& opt
     return std::ranges::find(names, option.name()) != names.end();
   };
   if (section == "transformer_config") {
-    // These three it has beside GPTModel's arguments.
+    // These three exist in both structures.
     if (is_one_of({"position_embedding_type", "rotary_base", "rotary_percent"})) return true;
     return of_transformer && option.section != "Parallelism";
   }
@@ -137,7 +137,7 @@ void check_case_fields(const nlohmann::json& json) {
   check_number(json["optimizer"]["lr"], "optimizer.lr");
   for (const char* field : {"case", "loss_mask"}) {
     check(!json.contains(field) || json[field].is_string(),
-          "Expected a text for the field '{}' of the case, but got {}", field,
+          "Expected a string for the field '{}' of the case, but got {}", field,
           json.value(field, nlohmann::json()).dump());
   }
   for (const char* section : {"resolved", "ddp"}) {
@@ -216,8 +216,8 @@ void set_case_options(Options& options, const nlohmann::json& json) {
       const std::string structure = section == "resolved" ? "transformer_config" : section;
       check(
           is_field_of(options, structure, *option),
-          "Expected fields of the peer's {} in '{}' of the case, but got '{}', which is none that "
-          "a case can set there",
+          "Expected fields of the peer's {} in '{}' of the case, but got '{}', which a case cannot "
+          "set there",
           structure, section, field);
       const auto before = given.find(option->name());
       if (before == given.end()) {
@@ -227,8 +227,7 @@ void set_case_options(Options& options, const nlohmann::json& json) {
              before->second.dump(), section, value.dump());
       }
       check(field != "min_lr" || value == 0,
-            "Expected 'min_lr' of 0 in 'optimizer' of the case, but got {}: its steps take 'lr' as "
-            "it is",
+            "Expected 'min_lr' of 0 in 'optimizer' of the case, but got {}: every step uses 'lr'",
             value.dump());
     }
     set_field(options, field, value);
@@ -245,7 +244,7 @@ void set_case_options(Options& options, const nlohmann::json& json) {
       set(section, field, value);
     }
   }
-  // What the peer derived: the same again. The MuP width is no option.
+  // Derived values of the peer: they must agree. The MuP width is not an option.
   const nlohmann::json resolved = json.value("resolved", nlohmann::json::object());
   for (const auto& [field, value] : resolved.items()) {
     if (field != "mup_width_mult") set("resolved", field, value);

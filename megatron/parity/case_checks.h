@@ -1,5 +1,5 @@
-// Refuses what a case says in a way that its comparison would not notice: sizes that are no whole
-// numbers, results that are missing, inputs of another shape, fields in the wrong place.
+// Refuses errors in a case that the comparison would not notice: sizes that are not integers, missing
+// results, inputs of the wrong shape, fields in the wrong section.
 #pragma once
 
 #include <string>
@@ -11,15 +11,15 @@
 
 namespace megatron {
 
-// The types and sizes of the fields that are not options. Throws Error naming the field.
+// Checks types and ranges of the fields that are not options. Throws Error naming the field.
 void check_case_fields(const nlohmann::json& json);
 
-// The stored inputs and results against those fields. Throws Error naming the tensor.
+// Checks stored inputs and results against those fields. Throws Error naming the tensor.
 void check_case_tensors(const nlohmann::json& json, const SafetensorsFile& tensors);
 
-// Sets the fields of the sections transformer_config, gpt_model, optimizer and ddp, each of which
-// may hold fields of its own structure only, then those of `resolved`, which may not contradict
-// them. Throws Error naming section and field.
+// Sets the options of the sections transformer_config, gpt_model, optimizer and ddp, then those of
+// `resolved`. Throws Error naming section and field where a section holds a field of another
+// structure, or where `resolved` contradicts the sections.
 void set_case_options(Options& options, const nlohmann::json& json);
 
 }  // namespace megatron

@@ -11,13 +11,13 @@
 namespace megatron {
 namespace {
 
-bool shares_out(const ParityCase& parity_case, int64_t data_parallel) {
+bool divides(const ParityCase& parity_case, int64_t data_parallel) {
   return parity_case.num_microbatches() % data_parallel == 0 ||
          parity_case.micro_batch_size() % data_parallel == 0;
 }
 
-// The nearest sizes that share the case out, with the ranks that they need: "4 (8 ranks)". One
-// works always.
+// The nearest data-parallel sizes that divide the case, with the ranks that they need: "4 (8
+// ranks)". A size of 1 always works.
 std::string nearest_sizes(const ParityCase& parity_case, int64_t data_parallel,
                           int64_t model_ranks) {
   const int64_t most = std::max(parity_case.num_microbatches(), parity_case.micro_batch_size());
@@ -27,10 +27,10 @@ std::string nearest_sizes(const ParityCase& parity_case, int64_t data_parallel,
                                 size * model_ranks == 1 ? "" : "s"));
   };
   int64_t below = std::min(data_parallel, most);
-  while (!shares_out(parity_case, below)) --below;
+  while (!divides(parity_case, below)) --below;
   add(below);
   int64_t above = data_parallel + 1;
-  while (above <= most && !shares_out(parity_case, above)) ++above;
+  while (above <= most && !divides(parity_case, above)) ++above;
   if (above <= most) add(above);
   return fmt::format("{}", fmt::join(sizes, " or "));
 }
@@ -44,7 +44,7 @@ CaseShare case_share(const ParityCase& parity_case, const TransformerConfig& con
   const int64_t data_parallel = world_size / model_ranks;
   const int64_t microbatches = parity_case.num_microbatches(),
                 rows = parity_case.micro_batch_size();
-  check(shares_out(parity_case, data_parallel),
+  check(divides(parity_case, data_parallel),
         "Expected a data-parallel size that divides the {} micro-batches of case {} or their {} "
         "rows, but got {} ({} ranks); {} would work",
         microbatches, parity_case.name(), rows, data_parallel, world_size,

@@ -1,4 +1,4 @@
-// How the data-parallel ranks of a layout share a case out.
+// How the data-parallel ranks of a layout share the batch of a case.
 #pragma once
 
 #include "megatron/parity/parity_case.h"
@@ -6,20 +6,20 @@
 
 namespace megatron {
 
-// What each data-parallel rank takes of a step: whole micro-batches where their number divides,
-// else rows of every one.
+// The share of each data-parallel rank in a step: full micro-batches where their number divides by
+// the ranks, else rows of every micro-batch.
 struct CaseShare {
   BatchSharing sharing = BatchSharing::whole_microbatches;
-  int64_t microbatches = 1, rows = 1;  // of a rank; rows of each micro-batch
+  int64_t microbatches = 1, rows = 1;  // of one rank; rows per micro-batch
 };
 
-// Of a world whose size the model's ranks divide. Throws Error where neither micro-batches nor rows
-// divide, with the nearest worlds that work.
+// `world_size` must be a multiple of the tensor x pipeline x context parallel size. Throws Error
+// where neither micro-batches nor rows divide, with the nearest world sizes that work.
 CaseShare case_share(const ParityCase& parity_case, const TransformerConfig& config,
                      int64_t world_size);
 
-// Refuses a layout that cannot run the case, before ranks start; for options that the case has
-// configured and validate() has passed. Throws Error with what works.
+// Throws Error for a layout that cannot run the case, with what works. For options that the case has
+// configured and validate() has accepted; call it before ranks start.
 void check_case_layout(const ParityCase& parity_case, const TransformerConfig& config,
                        int64_t world_size);
 

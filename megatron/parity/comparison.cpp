@@ -24,13 +24,7 @@ constexpr std::array<ParityBound, 10> kBounds = {{
     {"weight_after3", 1e-5, true},
 }};
 
-struct KindSummary {
-  int64_t count = 0;
-  double largest = 0;
-  std::string where;
-};
-
-// NaN counts as the largest of all.
+// NaN is larger than every number.
 bool exceeds(double a, double b) {
   return std::isnan(a) || a > b;
 }
@@ -50,7 +44,7 @@ void Comparison::record(ParityKind kind, const std::string& name, double differe
 void Comparison::merge(const ProcessGroup& world) {
   nlohmann::json mine = nlohmann::json::array();
   for (const auto& [key, difference] : differences_) {
-    // JSON has no NaN: null stands for it.
+    // NaN becomes null in JSON.
     mine.push_back({static_cast<int>(key.first), key.second, difference});
   }
   for (const std::string& text : all_gather_strings(mine.dump(), world)) {
@@ -70,12 +64,31 @@ bool Comparison::contains(ParityKind kind) const {
   return first != differences_.end() && first->first.first == kind;
 }
 
+double Comparison::bound(ParityKind kind, const std::string& name) const {
+  double widest = parity_bound(kind).bound;
+  for (const BoundException& exception : exceptions_) {
+    const auto entry = exception.bounds.find(kind);
+    if (entry != exception.bounds.end() && name.find(exception.tensor) != std::string::npos)
+      widest = std::max(widest, entry->second);
+  }
+  return widest;
+}
+
+std::vector<std::pair<ParityKind, std::string>> Comparison::beyond_standard_bounds() const {
+  std::vector<std::pair<ParityKind, std::string>> beyond;
+  for (const auto& [key, difference] : differences_) {
+    if (exceeds(difference, parity_bound(key.first).bound) &&
+        !exceeds(difference, bound(key.first, key.second)))
+      beyond.push_back(key);
+  }
+  return beyond;
+}
+
 std::vector<Comparison::Difference> Comparison::failures(double tolerance) const {
   std::vector<Difference> failed;
   for (const auto& [key, difference] : differences_) {
-    if (exceeds(difference, tolerance * parity_bound(key.first).bound)) {
+    if (exceeds(difference, tolerance * bound(key.first, key.second)))
       failed.push_back({key.first, key.second, difference});
-    }
   }
   return failed;
 }
@@ -84,15 +97,14 @@ bool Comparison::holds(double tolerance) const {
   return failures(tolerance).empty();
 }
 
-static std::map<ParityKind, KindSummary> summarize(
-    const std::map<std::pair<ParityKind, std::string>, double>& differences) {
+std::map<ParityKind, Comparison::KindSummary> Comparison::summarize() const {
   std::map<ParityKind, KindSummary> kinds;
-  for (const auto& [key, difference] : differences) {
+  for (const auto& [key, difference] : differences_) {
     KindSummary& kind = kinds[key.first];
-    if (kind.count++ == 0 || (!std::isnan(kind.largest) && exceeds(difference, kind.largest))) {
-      kind.largest = difference;
-      kind.where = key.second;
-    }
+    const double its_bound = bound(key.first, key.second);
+    if (kind.count++ == 0 ||
+        (!std::isnan(kind.largest) && exceeds(difference / its_bound, kind.largest / kind.bound)))
+      kind = {kind.count, difference, its_bound, key.second};
   }
   return kinds;
 }
@@ -100,43 +112,46 @@ static std::map<ParityKind, KindSummary> summarize(
 std::string Comparison::table(double tolerance) const {
   std::string text = fmt::format("{:<16} {:>8}  {:>12}  {:>10}  {}\n", "kind", "compared",
                                  "largest diff", "bound", "where");
-  for (const auto& [kind, summary] : summarize(differences_)) {
-    const ParityBound& bound = parity_bound(kind);
-    text += fmt::format("{:<16} {:>8}  {:>8.2e} {:<3}  {:>10.2e}  {}\n", bound.name, summary.count,
-                        summary.largest, bound.relative ? "rel" : "abs", tolerance * bound.bound,
-                        summary.where);
+  for (const auto& [kind, summary] : summarize()) {
+    const ParityBound& standard = parity_bound(kind);
+    text += fmt::format("{:<16} {:>8}  {:>8.2e} {:<3}  {:>10.2e}  {}\n", standard.name,
+                        summary.count, summary.largest, standard.relative ? "rel" : "abs",
+                        tolerance * summary.bound, summary.where);
   }
-  for (const std::string& what : absent_) text += fmt::format("not in the case: {}\n", what);
+  for (const BoundException& exception : exceptions_)
+    text +=
+        fmt::format("wider bounds{}: {}\n",
+                    exception.tensor.empty() ? "" : " of " + exception.tensor, exception.reason);
+  for (const std::string& line : notes_) text += line + "\n";
   for (const Difference& failure : failures(tolerance)) {
-    const ParityBound& bound = parity_bound(failure.kind);
-    text += fmt::format("FAILED {} of {}: {:.3e} {} exceeds {:.3e}\n", bound.name, failure.name,
-                        failure.value, bound.relative ? "relative" : "absolute",
-                        tolerance * bound.bound);
+    const ParityBound& standard = parity_bound(failure.kind);
+    text += fmt::format("FAILED {} of {}: {:.3e} {} exceeds {:.3e}\n", standard.name, failure.name,
+                        failure.value, standard.relative ? "relative" : "absolute",
+                        tolerance * bound(failure.kind, failure.name));
   }
   return text;
 }
 
 nlohmann::json Comparison::to_json(double tolerance) const {
   nlohmann::json kinds = nlohmann::json::object();
-  for (const auto& [kind, summary] : summarize(differences_)) {
-    const ParityBound& bound = parity_bound(kind);
-    kinds[bound.name] = {{"count", summary.count},
-                         {"max", summary.largest},
-                         {"where", summary.where},
-                         {"bound", tolerance * bound.bound},
-                         {"relative", bound.relative}};
+  for (const auto& [kind, summary] : summarize()) {
+    const ParityBound& standard = parity_bound(kind);
+    kinds[standard.name] = {{"count", summary.count},
+                            {"max", summary.largest},
+                            {"where", summary.where},
+                            {"bound", tolerance * summary.bound},
+                            {"relative", standard.relative}};
   }
-  nlohmann::json failed = nlohmann::json::array();
+  nlohmann::json failed = nlohmann::json::array(), wider = nlohmann::json::array();
   for (const Difference& failure : failures(tolerance)) {
     failed.push_back({{"kind", parity_bound(failure.kind).name},
                       {"name", failure.name},
                       {"difference", failure.value}});
   }
-  return {{"passed", failed.empty()},
-          {"tolerance", tolerance},
-          {"kinds", kinds},
-          {"failures", failed},
-          {"not_in_the_case", absent_}};
+  for (const BoundException& exception : exceptions_)
+    wider.push_back({{"tensor", exception.tensor}, {"reason", exception.reason}});
+  return {{"passed", failed.empty()}, {"tolerance", tolerance}, {"kinds", kinds},
+          {"failures", failed},       {"wider_bounds", wider},  {"notes", notes_}};
 }
 
 }  // namespace megatron

@@ -1,4 +1,5 @@
-// The differences between our numbers and a case's, with the bound that each kind must hold.
+// The differences between this program's numbers and those of a case, and the bounds that they must
+// hold.
 #pragma once
 
 #include <map>
@@ -13,7 +14,7 @@
 namespace megatron {
 
 enum class ParityKind {
-  buffer,  // tables that the peer keeps beside its weights
+  buffer,  // rotary tables that the peer stores beside its weights
   logits,
   per_token_loss,
   mean_loss,
@@ -33,25 +34,40 @@ struct ParityBound {
 };
 const ParityBound& parity_bound(ParityKind kind);
 
-// The differences of one rank. Merging takes the largest of all ranks, so that every rank may
-// record what it holds.
+// Wider bounds that an option of the run calls for (case_bounds.h).
+struct BoundException {
+  std::string reason;  // a clause for the reader
+  std::map<ParityKind, double> bounds;
+  std::string tensor;  // the exception is limited to names that contain this
+};
+
+// The differences of one rank. Merging keeps the largest of all ranks, so every rank may record
+// what it holds.
 class Comparison {
  public:
+  Comparison() = default;
+  explicit Comparison(std::vector<BoundException> exceptions)
+      : exceptions_(std::move(exceptions)) {}
+
   void record(ParityKind kind, const std::string& name, double difference);
   void merge(const ProcessGroup& world);  // collective
 
   bool holds(double tolerance) const;
   bool contains(ParityKind kind, const std::string& name) const;
   bool contains(ParityKind kind) const;  // of any name
+  // The bound of a number at tolerance 1.
+  double bound(ParityKind kind, const std::string& name) const;
 
-  // What a case usually holds and this one does not: said in the table, so that nobody takes what
-  // was not compared for what agrees.
-  void note_absent(const std::string& what) { absent_.insert(what); }
+  // Kinds and names of the differences that hold only by an exception.
+  std::vector<std::pair<ParityKind, std::string>> beyond_standard_bounds() const;
 
-  // A table for a reader: a row per kind with counts, the largest difference, its tensor and the
-  // bound; then what failed, tensor by tensor.
+  // Adds a line on what was not compared, or compared otherwise than the case says.
+  void note(const std::string& line) { notes_.insert(line); }
+
+  // A table for a reader: a row per kind with counts, the largest difference, its tensor and bound;
+  // then the reasons for wider bounds, the notes, and every number that exceeds its bound.
   std::string table(double tolerance) const;
-  // Counts and maxima by kind, and the failures.
+  // Counts and maxima by kind, reasons for wider bounds, notes and failures.
   nlohmann::json to_json(double tolerance) const;
 
  private:
@@ -60,10 +76,18 @@ class Comparison {
     std::string name;
     double value;
   };
+  struct KindSummary {
+    int64_t count = 0;
+    double largest = 0;  // the difference that is largest relative to its bound
+    double bound = 0;    // of that one
+    std::string where;
+  };
   std::vector<Difference> failures(double tolerance) const;
+  std::map<ParityKind, KindSummary> summarize() const;
 
+  std::vector<BoundException> exceptions_;
   std::map<std::pair<ParityKind, std::string>, double> differences_;
-  std::set<std::string> absent_;
+  std::set<std::string> notes_;
 };
 
 }  // namespace megatron

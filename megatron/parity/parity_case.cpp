@@ -10,12 +10,13 @@
 #include "megatron/base/error.h"
 #include "megatron/base/nearest_name.h"
 #include "megatron/config/options/options_json.h"
+#include "megatron/parity/case_bounds.h"
 #include "megatron/parity/case_checks.h"
 
 namespace megatron {
 namespace {
 
-// The fields of a case. The first row says where its numbers come from.
+// The fields of a case; the first five describe its origin.
 constexpr std::string_view kFields[] = {"case",
                                         "peer",
                                         "torch",
@@ -38,7 +39,7 @@ constexpr std::string_view kFields[] = {"case",
                                         "moe_metrics_per_step",
                                         "mtp_loss_per_step"};
 
-// The tensors of a case that this program compares or reads.
+// The tensors of a case that this program reads.
 constexpr std::string_view kTensorKinds[] = {"weight/", "grad/", "weight_after3/",
                                              "buffer0/rotary_pos_emb.",
                                              "buffer_after3/rotary_pos_emb."};
@@ -164,16 +165,16 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
   return result;
 }
 
-void ParityCase::configure(Options& options, bool keep_params_dtype) const {
+std::vector<std::string> ParityCase::configure(Options& options, bool keep_params_dtype) const {
   TransformerConfig& transformer = options.model.transformer;
   const at::ScalarType params_dtype = transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
-  // The peer's constructor defaults where they differ from a command line's.
+  // The peer's constructor defaults, where they differ from those of the command line.
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;
   transformer.hidden_dropout = transformer.attention_dropout = 0;
-  // Megatron-LM's scheduler applies the groups' multipliers: of weight decay (0 for biases and
-  // norms) and of the learning rate (MuP). The peer steps its optimizer without that scheduler, so
-  // every parameter of its numbers decays and moves alike.
+  // In Megatron-LM the scheduler applies the multipliers of weight decay (0 for biases and norms) and
+  // of the learning rate (MuP). The cases come from the optimizer alone, without the scheduler, so
+  // these multipliers are 1.
   options.optimizer.apply_wd_to_1d_parameters = true;
   options.optimizer.mup_scales_learning_rate = false;
   set_case_options(options, json_);
@@ -189,6 +190,14 @@ void ParityCase::configure(Options& options, bool keep_params_dtype) const {
   options.model.vocab_size = vocab_size_;
   options.model.seq_length = seq_length_;
   options.batch.micro_batch_size = micro_batch_size_;
+  return clear_options_that_the_peer_ignores(options);
+}
+
+at::ScalarType ParityCase::params_dtype() const {
+  Options options;
+  configure(options, /*keep_params_dtype=*/false);
+  const TransformerConfig& transformer = options.model.transformer;
+  return transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
 }
 
 at::Tensor ParityCase::weight(const std::string& name, at::IntArrayRef shape) const {

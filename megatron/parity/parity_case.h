@@ -1,5 +1,5 @@
-// A case of numbers from another system: <case>.json with the configuration and scalars,
-// <case>.safetensors with tensors. The format is described in docs/parity.md.
+// A parity case: numbers of another system, in <case>.json (configuration and scalars) and
+// <case>.safetensors (tensors). docs/parity.md describes the format.
 #pragma once
 
 #include <filesystem>
@@ -15,46 +15,49 @@
 
 namespace megatron {
 
-// The closed form of tensors that a case does not store. `name` seeds it; element i is a function
-// of i alone. Weights: offset + amplitude * x with x in [-1, 1), rounded to fp32, offset and
-// amplitude by the kind of the name.
+// The closed form of weights that a case does not store: element i is offset + amplitude * x with x
+// in [-1, 1) a function of `name` and i, rounded to fp32. Offset and amplitude depend on the kind of
+// parameter that the name tells.
 at::Tensor closed_form_weight(const std::string& name, at::IntArrayRef shape);
-// Integers in [0, bound), int64.
+// The closed form of integers: int64 in [0, bound).
 at::Tensor closed_form_integers(const std::string& name, at::IntArrayRef shape, int64_t bound);
 
-// Whether a tensor of a case is a table of cosines or sines that the peer keeps as a buffer (YaRN),
-// before the first step or after the last: [positions, 1, 1, rotary dimension].
+// Whether the name is that of a rotary table that the peer stores as a buffer (YaRN), before the
+// first step or after the last: [positions, 1, 1, rotary dimension].
 bool is_rotary_table(std::string_view tensor);
 
 class ParityCase {
  public:
-  // Reads the JSON file and the tensors beside it. Throws Error for a field or a tensor that is not
-  // supported.
+  // Reads the JSON file and the safetensors file beside it. Throws Error for fields and tensors that
+  // are not supported.
   static ParityCase open(const std::filesystem::path& json_file);
 
-  // Writes the case's model, optimizer and batch into `options`, over what they hold; a parameters'
-  // dtype that the user set stays.
-  void configure(Options& options, bool keep_params_dtype) const;
+  // Sets model, optimizer and batch of `options` to the case's. With `keep_params_dtype` the dtype
+  // of the parameters stays. Returns a line for each option of the case that is left out
+  // (clear_options_that_the_peer_ignores).
+  std::vector<std::string> configure(Options& options, bool keep_params_dtype) const;
 
   const std::string& name() const { return name_; }
   int64_t steps() const { return steps_; }
   int64_t num_microbatches() const { return num_microbatches_; }
+  // The dtype of the parameters that the numbers were computed with.
+  at::ScalarType params_dtype() const;
   int64_t micro_batch_size() const { return micro_batch_size_; }
   double learning_rate() const { return json_["optimizer"]["lr"].get<double>(); }
-  // Scalars of the results: step_loss, step_grad_norm, weight_after3.
+  // The JSON file, with the scalar results: step_loss, step_grad_norm, weight_after3.
   const nlohmann::json& json() const { return json_; }
 
-  // Stored tensors, by their names in the file.
+  // Stored tensors by name.
   bool contains(const std::string& tensor) const { return tensors_->contains(tensor); }
   at::Tensor tensor(const std::string& name) const { return tensors_->tensor(name); }
-  // The same, where it has that shape. Throws Error where it has another.
+  // Throws Error where the stored shape differs.
   at::Tensor tensor(const std::string& name, at::IntArrayRef shape) const;
   std::vector<std::string> tensor_names() const { return tensors_->names(); }
 
-  // Weights before step 1: stored, or by the closed form.
+  // A weight before step 1: stored, or from the closed form.
   at::Tensor weight(const std::string& name, at::IntArrayRef shape) const;
 
-  // Whole inputs of a micro-batch, [b, s]; the mask [1 or b, 1, s, s] or undefined.
+  // Inputs of a micro-batch, [b, s] with all rows; attention_mask [1 or b, 1, s, s] or undefined.
   struct Input {
     at::Tensor tokens, labels, loss_mask, position_ids, attention_mask;
   };

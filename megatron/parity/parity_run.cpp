@@ -10,8 +10,9 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/object_collectives.h"
+#include "megatron/parity/case_bounds.h"
 #include "megatron/parity/case_sharing.h"
-#include "megatron/pipeline/executor.h"
+#include "megatron/pipeline/pipeline_forward.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/train_step.h"
 
@@ -26,7 +27,8 @@ class ParityRun {
         groups_(make_model_groups(options.model, rank)),
         device_(rank.device),
         share_(case_share(parity_case, options.model.transformer, rank.world_size)),
-        chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)) {
+        chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)),
+        comparison_(bound_exceptions(parity_case.params_dtype(), options)) {
     load_weights();
     step_.emplace(chunks_, options);
   }
@@ -38,8 +40,8 @@ class ParityRun {
       const TrainStep::Losses losses = step_->forward_backward(microbatches, share_.sharing);
       if (step == 0) compare_gradients();
       const auto stepped = step_->optimizer().step(case_.learning_rate());
-      compare_scalar(ParityKind::step_loss, "step_loss", step, losses.loss);
-      compare_mtp_losses(step, losses.mtp);
+      compare_scalar(ParityKind::step_loss, "step_loss", step, losses.objective);
+      compare_mtp_losses(step, losses.mtp_microbatch_means);
       compare_scalar(ParityKind::step_grad_norm, "step_grad_norm", step, stepped.grad_norm);
       if (step == 2) compare_weights();
     }
@@ -63,25 +65,25 @@ class ParityRun {
 
   MicroBatch make_microbatch(const ParityCase::Input& input, int64_t first_row,
                              int64_t rows) const {
-    const auto part = [&](const at::Tensor& whole) {
-      const int64_t row_dim = whole.dim() == 3 ? 1 : 0;  // position ids of mrope are [3, b, s]
-      return whole.narrow(row_dim, first_row, rows).contiguous().to(device_);
+    const auto rows_of = [&](const at::Tensor& tensor) {
+      const int64_t row_dim = tensor.dim() == 3 ? 1 : 0;  // position ids of mrope are [3, b, s]
+      return tensor.narrow(row_dim, first_row, rows).contiguous().to(device_);
     };
     MicroBatch microbatch;
-    microbatch.tokens = part(input.tokens);
-    microbatch.labels = part(input.labels);
-    microbatch.loss_mask = part(input.loss_mask);
-    microbatch.position_ids = part(input.position_ids);
+    microbatch.tokens = rows_of(input.tokens);
+    microbatch.labels = rows_of(input.labels);
+    microbatch.loss_mask = rows_of(input.loss_mask);
+    microbatch.position_ids = rows_of(input.position_ids);
     if (input.attention_mask.defined()) {
       microbatch.attention_mask = input.attention_mask.size(0) == 1
                                       ? input.attention_mask.to(device_)
-                                      : part(input.attention_mask);
+                                      : rows_of(input.attention_mask);
     }
     microbatch.sample_ordinals = at::arange(first_row, first_row + rows, at::kLong);
     return microbatch;
   }
 
-  MicroBatch whole_microbatch(int64_t step, int64_t index) const {
+  MicroBatch full_microbatch(int64_t step, int64_t index) const {
     return make_microbatch(case_.input(step, index), 0, case_.micro_batch_size());
   }
 
@@ -90,47 +92,40 @@ class ParityRun {
     std::vector<MicroBatch> share;
     for (int64_t i = 0; i < share_.microbatches; ++i) {
       share.push_back(share_.sharing == BatchSharing::whole_microbatches
-                          ? whole_microbatch(step, rank * share_.microbatches + i)
+                          ? full_microbatch(step, rank * share_.microbatches + i)
                           : make_microbatch(case_.input(step, i), rank * share_.rows, share_.rows));
     }
     return share;
   }
 
-  // Logits and losses of the micro-batches of step 0, whole on every data-parallel rank; of this
-  // context-parallel rank's tokens.
+  // The model's output on the last pipeline stage, for this context-parallel rank's tokens of a
+  // micro-batch of step 0: token losses, or logits without labels. Undefined on other stages.
+  at::Tensor forward(int64_t index, bool with_labels) const {
+    const MicroBatch microbatch = context_parallel_slice(full_microbatch(0, index), *groups_.cp);
+    at::Tensor result;
+    run_pipeline_forward(
+        chunks_,
+        {{.input = {.input_ids = microbatch.tokens,
+                    .position_ids = microbatch.position_ids,
+                    .attention_mask = microbatch.attention_mask,
+                    .labels = with_labels ? microbatch.labels : at::Tensor(),
+                    .runtime_gather_output = !with_labels},
+          .context =
+              ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals,
+                                   local_positions(), options_.model.transformer.sequence_parallel,
+                                   groups_.tp->rank(), groups_.tp->size())}},
+        {.on_output = [&](int64_t, const at::Tensor& output) { return result = output; }});
+    return result;
+  }
+
+  // Global positions of this context-parallel rank's tokens: [s/cp].
+  at::Tensor local_positions() const {
+    return token_positions(options_.model.seq_length, *groups_.cp);
+  }
+
+  // Every data-parallel rank runs all rows of the micro-batches of step 0.
   void compare_forward() {
-    const TransformerConfig& config = options_.model.transformer;
-    const at::Tensor positions = token_positions(options_.model.seq_length, *groups_.cp);
-    const int64_t s = positions.size(0);
-    const PipelineSchedule schedule = make_schedule({.stages = groups_.pp->size(),
-                                                     .chunks = static_cast<int>(chunks_.size()),
-                                                     .microbatches = 1,
-                                                     .forward_only = true});
-    const auto empty_input = [&](int64_t, int chunk) {
-      const GPTModel& model = *chunks_[chunk];
-      return at::empty(model.input_shape(s, case_.micro_batch_size(), /*runs_mtp=*/false),
-                       model.activation_options());
-    };
-    const at::NoGradGuard no_grad;
-    const auto forward = [&](int64_t index, bool with_labels) {
-      const MicroBatch microbatch = context_parallel_part(whole_microbatch(0, index), *groups_.cp);
-      at::Tensor result;
-      const auto pass = [&](int64_t, int chunk, const at::Tensor& input) {
-        GPTModel& model = *chunks_[chunk];
-        if (input.defined()) model.set_input_tensor(input);
-        result = model.forward(
-            {.input_ids = microbatch.tokens,
-             .position_ids = microbatch.position_ids,
-             .attention_mask = microbatch.attention_mask,
-             .labels = with_labels ? microbatch.labels : at::Tensor(),
-             .runtime_gather_output = !with_labels},
-            ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals, positions,
-                                 config.sequence_parallel, groups_.tp->rank(), groups_.tp->size()));
-        return result;
-      };
-      run_schedule(schedule, *groups_.pp, {empty_input, pass});
-      return result;
-    };
+    const at::Tensor positions = local_positions();
     compare_rotary_tables();
     const at::Tensor logits = forward(0, /*with_labels=*/false);
     if (chunks_.back()->stage().post_process && case_.contains("logits")) {
@@ -146,8 +141,8 @@ class ParityRun {
       }
       if (case_.contains("mean_loss")) {
         const at::Tensor mask = case_.input(0, i).loss_mask;
-        const at::Tensor own = mask.index_select(1, positions);
-        const at::Tensor sum = (losses.cpu().to(at::kDouble) * own).sum().view({1});
+        const at::Tensor slice = mask.index_select(1, positions);
+        const at::Tensor sum = (losses.cpu().to(at::kDouble) * slice).sum().view({1});
         groups_.cp->all_reduce(sum);
         const double mean = sum.item<double>() / std::max(mask.sum().item<double>(), 1.0);
         const double theirs = case_.tensor("mean_loss").to(at::kDouble)[i].item<double>();
@@ -167,7 +162,7 @@ class ParityRun {
       const RotaryTable table = rotary->table(at::arange(theirs.size(0), at::kLong), {},
                                               std::nullopt, at::kDouble, at::kCPU);
       at::Tensor ours = name.ends_with("cos_cached") ? table.cos : table.sin;
-      // The two features of a pair lie side by side in ours, half a head apart in theirs.
+      // Ours has the two features of a pair next to each other, theirs half a head apart.
       if (options_.model.transformer.mla.multi_latent_attention)
         ours = ours.unflatten(1, {-1, 2}).transpose(1, 2).flatten(1);
       compare_elements(ParityKind::buffer, name, ours, theirs);
@@ -182,7 +177,7 @@ class ParityRun {
     comparison_.record(kind, name, difference.abs().max().item<double>());
   }
 
-  // A case may hold these numbers in both of its files.
+  // Both files of a case may hold these numbers.
   void compare_scalar(ParityKind kind, const char* field, int64_t step, double ours) {
     const auto compare = [&](double theirs) {
       const double difference = std::abs(ours - theirs);
@@ -195,22 +190,20 @@ class ParityRun {
     }
   }
 
-  void compare_mtp_losses(int64_t step, const std::vector<MtpRecord>& ours) {
+  void compare_mtp_losses(int64_t step, const std::vector<double>& ours) {
     const nlohmann::json all = case_.json().value("mtp_loss_per_step", nlohmann::json::array());
     if (all.empty()) return;
-    check(
-        int64_t(all.size()) > step && all[step].is_array() && all[step].size() == ours.size(),
-        "Expected {} losses of multi-token prediction for step {} in 'mtp_loss_per_step', but got "
-        "{}",
-        ours.size(), step, all.dump());
+    check(int64_t(all.size()) > step && all[step].is_array() && all[step].size() == ours.size(),
+          "Expected {} MTP losses for step {} in 'mtp_loss_per_step', but got {}", ours.size(),
+          step, all.dump());
     for (size_t depth = 0; depth < ours.size(); ++depth) {
       comparison_.record(ParityKind::mtp_loss, fmt::format("mtp_{}_loss[{}]", depth + 1, step),
-                         std::abs(ours[depth].loss - all[step][depth].get<double>()));
+                         std::abs(ours[depth] - all[step][depth].get<double>()));
     }
   }
 
-  // The sum over the ranks that hold parts of a parameter.
-  double sum_over_parts(const Parameter& parameter, double value) const {
+  // Sums a statistic of a parameter over the ranks that hold its shards.
+  double sum_over_shards(const Parameter& parameter, double value) const {
     if (parameter.sharding.partition_dim < 0) return value;
     at::Tensor sum = at::full({1}, value, at::kDouble);
     groups_.tp->all_reduce(sum);
@@ -219,18 +212,18 @@ class ParityRun {
 
   static double squared(const at::Tensor& tensor) { return tensor.square().sum().item<double>(); }
 
-  // The parameters that this rank compares: copies of other stages' parameters are left to those.
-  std::vector<ParameterPtr> own_parameters() const {
-    std::vector<ParameterPtr> own;
+  // The parameters that this rank compares: all but copies of another stage's parameters.
+  std::vector<ParameterPtr> compared_parameters() const {
+    std::vector<ParameterPtr> compared;
     for (const ParameterPtr& parameter : parameters_of(chunks_)) {
-      if (!parameter->shared) own.push_back(parameter);
+      if (!parameter->shared) compared.push_back(parameter);
     }
-    return own;
+    return compared;
   }
 
   void compare_gradients() {
     step_->unshard_gradients();
-    for (const ParameterPtr& parameter : own_parameters()) {
+    for (const ParameterPtr& parameter : compared_parameters()) {
       const std::string key = "grad/" + parameter->name;
       if (!case_.contains(key)) continue;
       const at::Tensor theirs =
@@ -238,8 +231,8 @@ class ParityRun {
       const at::Tensor difference = parameter->main_grad.cpu().to(at::kDouble) - theirs;
       comparison_.record(ParityKind::gradient, parameter->name,
                          difference.abs().max().item<double>());
-      const double norm = std::sqrt(sum_over_parts(*parameter, squared(theirs)));
-      const double distance = std::sqrt(sum_over_parts(*parameter, squared(difference)));
+      const double norm = std::sqrt(sum_over_shards(*parameter, squared(theirs)));
+      const double distance = std::sqrt(sum_over_shards(*parameter, squared(difference)));
       if (norm > 1e-6) {
         comparison_.record(ParityKind::gradient_norm_of_difference, parameter->name,
                            distance / norm);
@@ -247,19 +240,19 @@ class ParityRun {
     }
   }
 
-  // Sum, norm and distance moved of each parameter, and whole tensors where the case has them. The
-  // sum can be near zero, so it is measured against norm * sqrt(elements).
+  // Compares sum, norm and distance moved of each parameter, and full tensors where the case has
+  // them. The sum can be near zero, so its difference is relative to norm * sqrt(elements).
   void compare_weights() {
     step_->unshard_parameters();
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
-    for (const ParameterPtr& parameter : own_parameters()) {
+    for (const ParameterPtr& parameter : compared_parameters()) {
       const std::string& name = parameter->name;
       const at::Tensor ours = parameter->data.detach().cpu().to(at::kDouble);
       if (statistics.contains(name)) {
         const nlohmann::json& theirs = statistics[name];
-        const double sum = sum_over_parts(*parameter, ours.sum().item<double>());
-        const double norm = std::sqrt(sum_over_parts(*parameter, squared(ours)));
-        const double moved = std::sqrt(sum_over_parts(
+        const double sum = sum_over_shards(*parameter, ours.sum().item<double>());
+        const double norm = std::sqrt(sum_over_shards(*parameter, squared(ours)));
+        const double moved = std::sqrt(sum_over_shards(
             *parameter, squared(ours - initial_weights_.at(name).cpu().to(at::kDouble))));
         int64_t elements = 1;
         for (const int64_t size : parameter->global_shape()) elements *= size;
@@ -273,8 +266,8 @@ class ParityRun {
       if (const std::string key = "weight_after3/" + name; case_.contains(key)) {
         const at::Tensor theirs =
             parameter->local_part(case_.tensor(key, parameter->global_shape()).to(at::kDouble));
-        record_weight(name, std::sqrt(sum_over_parts(*parameter, squared(ours - theirs))),
-                      std::sqrt(sum_over_parts(*parameter, squared(theirs))));
+        record_weight(name, std::sqrt(sum_over_shards(*parameter, squared(ours - theirs))),
+                      std::sqrt(sum_over_shards(*parameter, squared(theirs))));
       }
     }
   }
@@ -284,10 +277,10 @@ class ParityRun {
                        scale > 0 ? difference / scale : difference);
   }
 
-  // A name that only the case or only the model knows would otherwise pass in silence.
+  // Refuses names of the case that the model does not have: they would not be compared.
   void check_everything_was_compared() {
     nlohmann::json names = nlohmann::json::array();
-    for (const ParameterPtr& parameter : own_parameters()) names.push_back(parameter->name);
+    for (const ParameterPtr& parameter : compared_parameters()) names.push_back(parameter->name);
     std::vector<std::string>& ours = parameter_names_;
     for (const std::string& text : all_gather_strings(names.dump(), *groups_.world)) {
       for (const auto& name : nlohmann::json::parse(text)) ours.push_back(name.get<std::string>());
@@ -310,9 +303,11 @@ class ParityRun {
     }
   }
 
+  void note_absent(const std::string& what) { comparison_.note("not in the case: " + what); }
+
   void note_what_is_absent() {
     const auto note = [&](ParityKind kind) {
-      if (!comparison_.contains(kind)) comparison_.note_absent(parity_bound(kind).name);
+      if (!comparison_.contains(kind)) note_absent(parity_bound(kind).name);
     };
     for (const ParityKind kind :
          {ParityKind::logits, ParityKind::per_token_loss, ParityKind::mean_loss,
@@ -325,10 +320,10 @@ class ParityRun {
                               comparison_.contains(ParityKind::weight_after3, name + " (sum)");
       if (comparison_.contains(ParityKind::gradient) &&
           !comparison_.contains(ParityKind::gradient, name)) {
-        comparison_.note_absent("gradient of " + name);
+        note_absent("gradient of " + name);
       }
       if (comparison_.contains(ParityKind::weight_after3) && !has_weight) {
-        comparison_.note_absent("weight_after3 of " + name);
+        note_absent("weight_after3 of " + name);
       }
     }
   }
@@ -341,7 +336,7 @@ class ParityRun {
   GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
   std::map<std::string, at::Tensor> initial_weights_;
-  std::vector<std::string> parameter_names_;  // of all ranks, with repetitions
+  std::vector<std::string> parameter_names_;  // of all ranks, with duplicates
   Comparison comparison_;
 };
 

@@ -1,4 +1,4 @@
-// Runs a case in the layout of a world and compares what comes out.
+// Runs a case in the layout of a world and compares the results.
 #pragma once
 
 #include "megatron/parallel/rank_context.h"
@@ -7,9 +7,9 @@
 
 namespace megatron {
 
-// Collective over the world. `options` were configured by the case and validated for the layout.
-// Data-parallel ranks share the case out as case_share says. Every rank returns the merged
-// comparison. Throws Error where the case holds a tensor that no rank has.
+// Collective over the world. `options` must have been configured by the case and validated for the
+// layout. case_share() says how data-parallel ranks share the batch. Every rank returns the merged
+// comparison. Throws Error where the case holds a parameter that no rank has.
 Comparison run_parity(const ParityCase& parity_case, const Options& options,
                       const RankContext& rank);
 

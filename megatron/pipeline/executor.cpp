@@ -18,13 +18,13 @@ namespace {
 
 using Kind = PipelineStep::Kind;
 
-// A forward pass that waits for its backward.
+// A forward pass whose backward pass has not run yet.
 struct InFlight {
   at::Tensor input;
-  torch::autograd::Edge edge;  // of the output in the graph; invalid where no gradient is wanted
-  std::vector<int64_t> sizes;  // of the output, and of its gradient
+  torch::autograd::Edge edge;  // of the output in the graph; invalid without a gradient
+  std::vector<int64_t> sizes;  // of the output and of its gradient
   at::TensorOptions options;
-  at::Tensor output;  // its values, where they are kept
+  at::Tensor output;  // undefined where outputs are deallocated
 };
 
 class ScheduleRun {
@@ -61,13 +61,13 @@ class ScheduleRun {
   }
 
  private:
-  using Passage = std::pair<int64_t, int>;
-  static Passage passage(const PipelineStep& step) { return {step.microbatch, step.chunk}; }
+  using Pass = std::pair<int64_t, int>;  // micro-batch and chunk
+  static Pass pass_of(const PipelineStep& step) { return {step.microbatch, step.chunk}; }
 
-  // For what the step takes in: a gradient has its output's shape.
+  // The tensor to receive the step's input into. A gradient has the shape of its output.
   at::Tensor empty_for(const PipelineStep& step) const {
     if (step.kind == Kind::forward) return functions_.empty_input(step.microbatch, step.chunk);
-    const InFlight& known = in_flight_.at(passage(step));
+    const InFlight& known = in_flight_.at(pass_of(step));
     return at::empty(known.sizes, known.options);
   }
 
@@ -78,7 +78,7 @@ class ScheduleRun {
     const at::Tensor output = functions_.forward(step.microbatch, step.chunk, input);
     if (transfers_.sends(i)) result_ = output.detach();
     if (!trains_) return;
-    InFlight& kept = in_flight_[passage(step)];
+    InFlight& kept = in_flight_[pass_of(step)];
     kept.input = input;
     if (output.requires_grad()) kept.edge = torch::autograd::impl::gradient_edge(output);
     kept.sizes = output.sizes().vec();
@@ -88,7 +88,7 @@ class ScheduleRun {
 
   void backward(size_t i) {
     RECORD_USER_SCOPE(fmt::format("backward of micro-batch {}", steps_[i].microbatch));
-    const InFlight kept = std::move(in_flight_.extract(passage(steps_[i])).mapped());
+    const InFlight kept = std::move(in_flight_.extract(pass_of(steps_[i])).mapped());
     at::Tensor gradient = std::exchange(received_, {});
     if (!gradient.defined()) gradient = at::ones(kept.sizes, kept.options);
     if (kept.edge.is_valid()) {
@@ -104,9 +104,9 @@ class ScheduleRun {
   TransferOptions options_;
   Transfers transfers_;
   bool trains_;
-  at::Tensor received_;  // for the step that computes next
-  at::Tensor result_;    // of the step that computed last, to be sent
-  std::map<Passage, InFlight> in_flight_;
+  at::Tensor received_;  // input of the next step that computes
+  at::Tensor result_;    // of the last step that computed, to be sent
+  std::map<Pass, InFlight> in_flight_;
 };
 
 }  // namespace

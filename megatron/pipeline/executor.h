@@ -1,4 +1,4 @@
-// Runs a schedule on one stage: receives, computes, sends.
+// Runs a pipeline schedule on one stage: receives, computes, sends.
 #pragma once
 
 #include <functional>
@@ -10,22 +10,23 @@
 
 namespace megatron {
 
-// What a stage does with a micro-batch in one of its chunks.
+// What a stage computes for a micro-batch in one of its chunks.
 struct StageFunctions {
-  // An empty tensor for what the chunk receives: its shape may differ by micro-batch and chunk.
+  // Allocates the tensor that the chunk receives. Its shape may depend on micro-batch and chunk.
   std::function<at::Tensor(int64_t microbatch, int chunk)> empty_input;
-  // `input` is what the virtual stage before sent (undefined on the first); the result goes to the
-  // next one. On the last virtual stage the result is the scalar that backward starts from.
+  // The forward pass. `input` is the output of the previous virtual stage, undefined on the first;
+  // the result is sent to the next one. On the last virtual stage it is the scalar that backward
+  // starts from.
   std::function<at::Tensor(int64_t microbatch, int chunk, const at::Tensor& input)> forward;
 };
 
 struct TransferOptions {
-  bool overlap = true;     // receives begin two steps before the one that needs them
-  bool deallocate = true;  // outputs that have gone keep their graph but not their values
+  bool overlap = true;     // post receives two steps before the step that needs them
+  bool deallocate = true;  // free the values of outputs once they are sent; their graph stays
 };
 
-// Collective over `pp`: every stage calls it with the same schedule and runs its own list. Backward
-// steps leave the parameters' gradients behind.
+// Collective over `pp`: every stage passes the same schedule and runs its own list. Backward steps
+// accumulate gradients into the parameters.
 void run_schedule(const PipelineSchedule& schedule, const ProcessGroup& pp,
                   const StageFunctions& functions, const TransferOptions& options = {});
 

@@ -9,22 +9,21 @@ namespace {
 
 using Kind = PipelineStep::Kind;
 
-struct Passage {
+struct Pass {
   int64_t microbatch;
   int chunk;
 };
 
-// `warmup` forward passes, one forward and one backward in turn, and the backward passes left over.
-// Backward goes through the same passages, the chunks the other way.
-std::vector<PipelineStep> in_turn(const std::vector<Passage>& passages, int chunks,
-                                  int64_t warmup) {
-  const auto count = std::ssize(passages);
+// `warmup` forward passes, then alternately one forward and one backward, then the remaining backward
+// passes. Backward has the order of `passes` too, with the chunks reversed.
+std::vector<PipelineStep> alternate(const std::vector<Pass>& passes, int chunks, int64_t warmup) {
+  const auto count = std::ssize(passes);
   std::vector<PipelineStep> steps;
   const auto forward = [&](int64_t i) {
-    steps.push_back({Kind::forward, passages[i].microbatch, passages[i].chunk});
+    steps.push_back({Kind::forward, passes[i].microbatch, passes[i].chunk});
   };
   const auto backward = [&](int64_t i) {
-    steps.push_back({Kind::backward, passages[i].microbatch, chunks - 1 - passages[i].chunk});
+    steps.push_back({Kind::backward, passes[i].microbatch, chunks - 1 - passes[i].chunk});
   };
   for (int64_t i = 0; i < warmup; ++i) forward(i);
   for (int64_t i = warmup; i < count; ++i) {
@@ -39,8 +38,8 @@ std::vector<int64_t> group_sizes(int stages, int64_t microbatches, std::optional
   const int64_t group = std::max<int64_t>(given.value_or(stages), 1);
   const int64_t rest = microbatches % group;
   check(!given || (*given >= stages && group <= microbatches && (rest == 0 || rest >= stages)),
-        "Expected groups of {} to {} micro-batches that leave none or at least {} over, but got "
-        "groups of {} and {} micro-batches; {} in a group would work",
+        "Expected groups of {} to {} micro-batches with a remainder of 0 or at least {}, but got "
+        "groups of {} and {} micro-batches; groups of {} would work",
         stages, microbatches, stages, given.value_or(group), microbatches,
         std::max<int64_t>(stages, microbatches));
   std::vector<int64_t> sizes(microbatches / group, group);
@@ -52,7 +51,7 @@ std::vector<int64_t> group_sizes(int stages, int64_t microbatches, std::optional
   return sizes;
 }
 
-// `direction`: the virtual stage that comes next, +1 along the layers or -1.
+// The same micro-batch on the next (`direction` +1) or previous (-1) virtual stage.
 std::optional<PlacedStep> neighbour(const PlacedStep& placed, int stages, int chunks,
                                     int direction) {
   const int virtual_stage = placed.step.chunk * stages + placed.stage + direction;
@@ -68,25 +67,25 @@ std::vector<PipelineStep> no_pipelining(int64_t microbatches) {
 }
 
 std::vector<PipelineStep> one_forward_one_backward(int stage, int stages, int64_t microbatches) {
-  std::vector<Passage> passages;
-  for (int64_t i = 0; i < microbatches; ++i) passages.push_back({i, /*chunk=*/0});
-  return in_turn(passages, /*chunks=*/1, std::min<int64_t>(microbatches, stages - stage - 1));
+  std::vector<Pass> passes;
+  for (int64_t i = 0; i < microbatches; ++i) passes.push_back({i, /*chunk=*/0});
+  return alternate(passes, /*chunks=*/1, std::min<int64_t>(microbatches, stages - stage - 1));
 }
 
 std::vector<PipelineStep> interleaved_one_forward_one_backward(int stage, int stages, int chunks,
                                                                int64_t microbatches,
                                                                std::optional<int64_t> group) {
   const std::vector<int64_t> sizes = group_sizes(stages, microbatches, group);
-  std::vector<Passage> passages;
+  std::vector<Pass> passes;
   int64_t first = 0;
   for (const int64_t size : sizes) {
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      for (int64_t i = first; i < first + size; ++i) passages.push_back({i, chunk});
+      for (int64_t i = first; i < first + size; ++i) passes.push_back({i, chunk});
     }
     first += size;
   }
-  const int64_t to_fill = (stages - stage - 1) * 2 + (chunks - 1) * std::ranges::max(sizes);
-  return in_turn(passages, chunks, std::min<int64_t>(to_fill, std::ssize(passages)));
+  const int64_t warmup = (stages - stage - 1) * 2 + (chunks - 1) * std::ranges::max(sizes);
+  return alternate(passes, chunks, std::min<int64_t>(warmup, std::ssize(passes)));
 }
 
 std::vector<PipelineStep> forward_only(std::vector<PipelineStep> steps) {
@@ -99,7 +98,7 @@ PipelineSchedule make_schedule(const ScheduleRequest& request) {
         "Expected at least one stage, chunk and micro-batch, but got {}, {} and {}", request.stages,
         request.chunks, request.microbatches);
   check(request.stages > 1 || request.chunks == 1,
-        "Expected several stages with {} chunks on each, but got one; 2 stages, or 1 chunk, work",
+        "Expected at least 2 stages with {} chunks each, but got one; 2 stages or 1 chunk work",
         request.chunks);
   PipelineSchedule schedule;
   for (int stage = 0; stage < request.stages; ++stage) {

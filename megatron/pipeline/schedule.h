@@ -1,6 +1,6 @@
-// Pipeline schedules as data: which micro-batch a stage runs forward or backward through which of
-// its chunks, in which order. The executor runs such lists, tests check them, plans time and draw
-// them. With C chunks on each of P stages, chunk c of stage r is the virtual stage c * P + r.
+// Pipeline schedules as data: for each stage the ordered list of forward and backward passes, by
+// micro-batch and chunk. The executor runs the lists, tests check them, the planner simulates and
+// draws them. With C chunks on each of P stages, chunk c of stage r is virtual stage c * P + r.
 #pragma once
 
 #include <cstdint>
@@ -18,27 +18,27 @@ struct PipelineStep {
   bool operator==(const PipelineStep&) const = default;
 };
 
-// One stage: forward and backward of each micro-batch in turn.
+// A single stage: forward, then backward, of each micro-batch.
 std::vector<PipelineStep> no_pipelining(int64_t microbatches);
 
-// 1F1B (Narayanan et al., 2021): min(microbatches, stages - stage - 1) forward passes to fill the
-// pipeline, then one forward and one backward in turn, then the backward passes that are left.
+// 1F1B (Narayanan et al., 2021): min(microbatches, stages - stage - 1) warm-up forward passes, then
+// alternately one forward and one backward pass, then the remaining backward passes.
 std::vector<PipelineStep> one_forward_one_backward(int stage, int stages, int64_t microbatches);
 
-// The same with several chunks a stage (Megatron's interleaved schedule): `group` micro-batches
-// (Megatron's microbatch_group_size_per_vp_stage; as many as stages where not given) pass through a
-// chunk in a row, then through the next. Backward goes through the chunks the other way. Fewer than
-// `stages` micro-batches that are left over join the last whole group, since a group as small as
-// that cannot go round: so any number of micro-batches works. Throws Error for a given group that
-// is not between stages and microbatches, or leaves such a rest, as Megatron does.
+// Interleaved 1F1B (Megatron's schedule with virtual stages): `group` consecutive micro-batches pass
+// through a chunk, then through the next one. `group` is Megatron's
+// microbatch_group_size_per_vp_stage, by default the number of stages. Backward visits the chunks in
+// reverse. A group needs at least as many micro-batches as stages, so a smaller remainder joins the
+// last group and any number of micro-batches works. Throws Error, as Megatron does, for an explicit
+// `group` that is not between stages and microbatches or that leaves such a remainder.
 std::vector<PipelineStep> interleaved_one_forward_one_backward(int stage, int stages, int chunks,
                                                                int64_t microbatches,
                                                                std::optional<int64_t> group = {});
 
-// The forward steps of a list, for evaluation.
+// Only the forward passes of a list, for evaluation.
 std::vector<PipelineStep> forward_only(std::vector<PipelineStep> steps);
 
-// The lists of all stages, by stage.
+// The lists by stage.
 using PipelineSchedule = std::vector<std::vector<PipelineStep>>;
 
 struct ScheduleRequest {
@@ -49,25 +49,25 @@ struct ScheduleRequest {
 };
 PipelineSchedule make_schedule(const ScheduleRequest& request);
 
-// A step and where it runs.
+// A step and the stage that runs it.
 struct PlacedStep {
   int stage = 0;
   PipelineStep step;
   bool operator==(const PlacedStep&) const = default;
 };
 
-// The step whose result this one takes in, and the one that takes in its result; none at the ends,
-// where tokens are embedded and losses made.
+// The step that produces this one's input, and the one that consumes its result. Empty for the first
+// and the last virtual stage, which embed tokens and compute losses.
 std::optional<PlacedStep> source_of(const PlacedStep& placed, int stages, int chunks);
 std::optional<PlacedStep> destination_of(const PlacedStep& placed, int stages, int chunks);
 
-// One more than the largest chunk in the lists.
+// Chunks per stage: one more than the largest chunk index.
 int chunks_of(const PipelineSchedule& schedule);
 
-// How many results of one kind a stage may have on their way before it has to wait for the oldest:
-// the longest run of micro-batches through one chunk, since the stage that goes round with them
-// asks for the next chunk's input only after it; 1 without virtual stages. With as many, no
-// schedule of make_schedule comes to a stop over a transport that holds no messages.
+// How many sends of one kind a stage may have in flight before it waits for the oldest: the longest
+// run of micro-batches through one chunk, because the receiver posts the receive for the next chunk
+// only after that run. 1 without virtual stages. With this limit no schedule of make_schedule
+// deadlocks on a transport without message buffers.
 int64_t sends_in_flight(const PipelineSchedule& schedule);
 
 }  // namespace megatron

@@ -8,8 +8,8 @@
 namespace megatron {
 namespace {
 
-// How many steps ahead receives begin: a steady pipeline receives an activation and a gradient in
-// turn, so that one of each is on its way while a step computes.
+// How many steps ahead receives begin. A steady pipeline alternately receives activations and
+// gradients, so one of each is in flight while a step computes.
 constexpr size_t kStepsAhead = 2;
 
 class StageActions {
@@ -27,7 +27,7 @@ class StageActions {
       begin_receives_until(i + ahead_);
       if (source_of(placed(i), stages_, chunks_)) add(Action::end_receive, i);
       add(Action::compute, i);
-      if (steps_[i].kind == PipelineStep::Kind::forward) passed_.insert(passage(i));
+      if (steps_[i].kind == PipelineStep::Kind::forward) passed_.insert(pass_of(i));
       if (destination_of(placed(i), stages_, chunks_)) send(i);
     }
     for (auto& [kind, sent] : sent_) end_sends(sent, 0);
@@ -38,18 +38,18 @@ class StageActions {
   using Action = StageAction::Kind;
 
   PlacedStep placed(size_t step) const { return {stage_, steps_[step]}; }
-  std::pair<int64_t, int> passage(size_t step) const {
+  std::pair<int64_t, int> pass_of(size_t step) const {
     return {steps_[step].microbatch, steps_[step].chunk};
   }
   void add(Action kind, size_t step) { actions_.push_back({kind, step}); }
 
-  // In the order of the list, which is that of sending. A gradient waits for its forward pass,
-  // which knows the shape.
+  // Receives begin in the order of the list, which is the order of the sends. A gradient's shape is
+  // known only after its forward pass.
   void begin_receives_until(size_t last) {
     for (; begun_ <= last && begun_ < steps_.size(); ++begun_) {
       if (!source_of(placed(begun_), stages_, chunks_)) continue;
       const bool is_gradient = steps_[begun_].kind == PipelineStep::Kind::backward;
-      if (is_gradient && !passed_.contains(passage(begun_))) return;
+      if (is_gradient && !passed_.contains(pass_of(begun_))) return;
       add(Action::begin_receive, begun_);
     }
   }
@@ -61,7 +61,7 @@ class StageActions {
     sent.push_back(step);
   }
 
-  // Until at most so many are on their way.
+  // Until at most `left` are in flight.
   void end_sends(std::deque<size_t>& sent, size_t left) {
     for (; sent.size() > left; sent.pop_front()) add(Action::end_send, sent.front());
   }
@@ -69,9 +69,9 @@ class StageActions {
   const std::vector<PipelineStep>& steps_;
   int stage_, stages_, chunks_;
   size_t in_flight_, ahead_;
-  size_t begun_ = 0;                                       // receives of steps before this one
-  std::set<std::pair<int64_t, int>> passed_;               // forward passes that are done
-  std::map<PipelineStep::Kind, std::deque<size_t>> sent_;  // and not ended
+  size_t begun_ = 0;                                       // first step whose receive has not begun
+  std::set<std::pair<int64_t, int>> passed_;               // forward passes done
+  std::map<PipelineStep::Kind, std::deque<size_t>> sent_;  // sends in flight
   std::vector<StageAction> actions_;
 };
 

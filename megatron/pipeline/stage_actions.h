@@ -1,6 +1,6 @@
-// What a stage does to run its list of a schedule, in order: it computes, and begins and ends
-// transfers. Data, like the schedule: the executor follows it, tests prove that no order of a
-// transport makes the stages wait in a circle.
+// The ordered actions by which a stage runs its list of a schedule: compute, begin and end transfers.
+// They are data, like the schedule: the executor follows them, and tests check that they cannot
+// deadlock on a transport that runs messages strictly in order.
 #pragma once
 
 #include <cstddef>
@@ -14,15 +14,15 @@ namespace megatron {
 struct StageAction {
   enum class Kind { begin_receive, end_receive, compute, begin_send, end_send };
   Kind kind = Kind::compute;
-  size_t step = 0;  // its place in the stage's list: what it takes in, or its result
+  size_t step = 0;  // index in the stage's list: receives concern its input, sends its result
 };
 
-// `overlap`: receives begin two steps before the one that needs them, else right before it. Sends
-// end where sends_in_flight() of their kind are on their way and the next begins, or at the end.
-// On each link both sides begin their messages in the same order.
+// With `overlap`, receives begin two steps before the step that needs them, else right before it. A
+// send ends when the next one begins with sends_in_flight() of its kind in flight, or at the end of
+// the list. Both sides of a link begin their messages in the same order.
 std::vector<StageAction> stage_actions(const PipelineSchedule& schedule, int stage, bool overlap);
 
-// The link of pipeline_links() over which the step gets what it takes in; it must have a source.
+// The link of pipeline_links() that carries the step's input. The step must have a source.
 MessageLink link_into(const PlacedStep& consumer, int stages, int chunks);
 
 }  // namespace megatron

@@ -18,7 +18,7 @@ void Transfers::begin_receive(size_t step, at::Tensor into) {
 
 at::Tensor Transfers::end_receive(size_t step) {
   const Receive receive = std::move(receives_.extract(step).mapped());
-  receive.pending->wait();
+  receive.work->wait();
   return receive.tensor;
 }
 

@@ -1,4 +1,4 @@
-// What passes between a stage and its neighbours while it runs its list of a schedule.
+// Transfers between a stage and its neighbours while it runs its list of a schedule.
 #pragma once
 
 #include <map>
@@ -11,25 +11,25 @@
 
 namespace megatron {
 
-// Steps go by their place in this stage's list. What begins must end; when is up to
-// stage_actions().
+// Steps are indices into this stage's list. Every transfer that begins must end; stage_actions()
+// decides when.
 class Transfers {
  public:
   Transfers(const PipelineSchedule& schedule, const ProcessGroup& pp);
 
-  // Whether another stage takes in the step's result.
+  // Whether the step's result is sent to another stage.
   bool sends(size_t step) const { return destination(step).has_value(); }
 
-  // What the step takes in; the end waits until it is there.
+  // The step's input. end_receive() waits for it.
   void begin_receive(size_t step, at::Tensor into);
   at::Tensor end_receive(size_t step);
-  // The step's result, which is kept until the end: that waits until it has gone.
+  // The step's result, which stays alive until end_send() has waited for the transfer.
   void begin_send(size_t step, const at::Tensor& result);
   void end_send(size_t step);
 
  private:
   struct Receive {
-    std::shared_ptr<Work> pending;
+    std::shared_ptr<Work> work;
     at::Tensor tensor;
   };
 

@@ -187,6 +187,57 @@ void end_last_line(LogFile& file) {
   if (reader.get() != '\n') file.append("\n");
 }
 
+// Inserts ".superseded" before the last extension.
+std::string superseded_path(const std::string& path) {
+  const std::filesystem::path file(path);
+  return (file.parent_path() / (file.stem().string() + ".superseded" + file.extension().string()))
+      .string();
+}
+
+// Whether a run that starts after `first_iteration` supersedes the record of that line.
+bool is_superseded(std::string_view line, int64_t first_iteration) {
+  const Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return false;
+  if (object.contains("step") && object["step"].is_number_integer())
+    return object["step"].get<int64_t>() > first_iteration || first_iteration == 0;
+  const std::string event = object.contains("event") && object["event"].is_string()
+                                ? object["event"].get<std::string>()
+                                : "";
+  return event == "summary" ||
+         (event == "run" && object.value("first_iteration", int64_t{-1}) >= first_iteration);
+}
+
+int64_t cut_records(const std::string& path, int64_t first_iteration) {
+  if (!is_readable_file(path)) return 0;
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  size_t kept = text.size(), position = text.size();
+  int64_t count = 0;
+  while (position > 0) {
+    // The line that ends at `position`. A last one without a newline is what a killed run left of a
+    // record: it goes if the one before it goes.
+    const bool torn = text[position - 1] != '\n';
+    const size_t end = torn ? position : position - 1;
+    const size_t newline = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
+    position = newline == std::string::npos ? 0 : newline + 1;
+    if (torn) continue;
+    if (!is_superseded(std::string_view(text).substr(position, end - position), first_iteration))
+      break;
+    kept = position;
+    ++count;
+  }
+  if (count == 0) return 0;
+  LogFile superseded("--log-json", superseded_path(path), LogFile::Mode::append);
+  std::error_code error;
+  if (superseded.append(std::string_view(text).substr(kept)))
+    std::filesystem::resize_file(path, kept, error);
+  check(!error && superseded.error().empty(),
+        "Expected to move the records after iteration {} from {} to {}, but could not ({}); give "
+        "another path to --log-json",
+        first_iteration, path, superseded.path(), error ? error.message() : superseded.error());
+  return count;
+}
+
 template <typename Records, typename IsSuperseded>
 void drop_if(Records& records, const IsSuperseded& is_superseded) {
   records.erase(std::remove_if(records.begin(), records.end(), is_superseded), records.end());
@@ -249,6 +300,11 @@ RunHistory read_json_log(const std::string& path) {
       "file that --log-json wrote",
       path);
   return history;
+}
+
+int64_t cut_json_log(const std::string& path, int64_t first_iteration) {
+  if (path.empty()) return 0;
+  return cut_records(path, first_iteration) + cut_records(event_log_path(path), first_iteration);
 }
 
 JsonLog::JsonLog(const std::string& path, const RunStart& run)

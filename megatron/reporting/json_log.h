@@ -9,7 +9,8 @@
 // are the strings "NaN", "Infinity" and "-Infinity", which Python's float() and JavaScript's
 // Number() take. Beside it, metrics.events.jsonl (for metrics.jsonl) holds everything else, an
 // object a line with a key "event": "run" (at each start: layout, settings, first_iteration, peak),
-// "evaluation", "note", "summary". Both files are only ever appended to.
+// "evaluation", "note", "summary". A start of the run first cuts the records that it supersedes
+// (cut_json_log), then appends.
 #pragma once
 
 #include <memory>
@@ -55,6 +56,13 @@ std::string event_log_path(const std::string& path);
 // Empty where neither file exists. Lines that are not whole records (a killed run's last one) are
 // left out; an existing log of which no line is a record is an Error.
 RunHistory read_json_log(const std::string& path);
+
+// Removes the records after iteration `first_iteration` from the end of the log at `path` and of its
+// events, for a run that does these steps again. They are appended to metrics.superseded.jsonl and
+// metrics.events.superseded.jsonl (for metrics.jsonl). Lines that are no records of a log stay, and
+// so does all before them. Returns the number of records removed. Does nothing where `path` is empty
+// or not a regular file. Throws Error where a file cannot be written.
+int64_t cut_json_log(const std::string& path, int64_t first_iteration);
 
 class JsonLog {
  public:

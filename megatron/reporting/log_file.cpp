@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +36,7 @@ LogFile::LogFile(std::string option, std::string path, Mode mode)
       "Expected {} to name a file that can be written, but got '{}' ({}); give a path that you may "
       "write to",
       option_, path_, std::strerror(errno));
+  flock(descriptor_, LOCK_SH | LOCK_NB);  // tells cut_event_files that the file is in use
   try {
     probe();
   } catch (...) {

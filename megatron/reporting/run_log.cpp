@@ -12,6 +12,8 @@
 #include <fmt/format.h>
 
 #include "megatron/base/error.h"
+#include "megatron/reporting/evaluation_progress.h"
+#include "megatron/reporting/event_file_cut.h"
 #include "megatron/reporting/html_report.h"
 #include "megatron/reporting/json_log.h"
 #include "megatron/reporting/parameter_table.h"
@@ -68,6 +70,12 @@ class RunLog::Impl {
     open_files();
     for (const auto& line : run_header(description_, terminal_->width())) terminal_->line(line);
     terminal_->line("");
+    if (cut_ > 0) {
+      note(fmt::format(
+          "the logs held {} records after iteration {}: moved to files named 'superseded' beside "
+          "them",
+          cut_, description_.first_iteration));
+    }
   }
 
   void step(const StepRecord& record) {
@@ -83,14 +91,29 @@ class RunLog::Impl {
 
     const bool last = record.iteration == description_.train_iters;
     const bool print = record.iteration % config_.log_interval == 0 || last;
-    if (print) {
-      const int width = terminal_->interactive() ? terminal_->width() : 1 << 20;
-      terminal_->line(step_line_.format(means_.take(), step_time_.milliseconds(), width));
-    }
+    if (print) print_pending_steps();
     if (last) {
       terminal_->clear_status();
     } else {
       draw_bar(record, print);
+    }
+  }
+
+  void print_pending_steps() {
+    if (means_.empty()) return;
+    const int width = terminal_->interactive() ? terminal_->width() : 1 << 20;
+    terminal_->line(step_line_.format(means_.take(), step_time_.milliseconds(), width));
+  }
+
+  void evaluation_progress(const EvaluationProgress& progress) {
+    const std::string text = evaluation_progress_line(progress);
+    if (terminal_->interactive()) {
+      const auto time = std::chrono::steady_clock::now();
+      if (drawn_ && time - *drawn_ < kRedrawInterval) return;
+      drawn_ = time;
+      if (display_width(text) < terminal_->width()) terminal_->status(text);
+    } else if (evaluation_lines_.due(progress)) {
+      terminal_->line(text);
     }
   }
 
@@ -99,6 +122,7 @@ class RunLog::Impl {
     if (tensorboard_ && !tensorboard_->evaluation(record, consumed_samples_)) {
       warn("--tensorboard-dir", tensorboard_->file().error());
     }
+    terminal_->clear_status();  // of the evaluation; the next step draws its own
     if (json_ && !json_->evaluation(record)) warn("--log-json", json_->error());
     if (config_.report.empty()) return;
     history_.add(record);
@@ -130,6 +154,7 @@ class RunLog::Impl {
   void finish() {
     if (finished_) return;
     finished_ = true;
+    print_pending_steps();
     terminal_->clear_status();
     if (!config_.report.empty()) write_report();
     tensorboard_.reset();
@@ -146,6 +171,10 @@ class RunLog::Impl {
       if (!history_.steps.empty()) consumed_samples_ = history_.steps.back().consumed_samples;
       write_html_report(history_, config_.report);
     }
+    // Steps of an earlier start of the run after its last checkpoint will be done again.
+    cut_ = cut_json_log(config_.log_json, description_.first_iteration) +
+           cut_event_files(config_.tensorboard_dir, description_.first_iteration,
+                           description_.first_consumed_samples);
     if (!config_.tensorboard_dir.empty()) {
       tensorboard_ = std::make_unique<TensorBoardWriter>(config_.tensorboard_dir);
     }
@@ -186,12 +215,14 @@ class RunLog::Impl {
   StepLine step_line_;
   SmoothedStepTime step_time_;
   StepMeans means_;
+  EvaluationLines evaluation_lines_;
   std::unique_ptr<TensorBoardWriter> tensorboard_;
   std::unique_ptr<JsonLog> json_;
   RunHistory history_;
   std::map<std::string, std::string> warned_;
   std::optional<std::chrono::steady_clock::time_point> drawn_;
   int64_t done_ = 0, consumed_samples_ = 0;
+  int64_t cut_ = 0;  // records of earlier starts that this run supersedes
   bool finished_ = false;
 };
 
@@ -213,6 +244,12 @@ void RunLog::step(const StepRecord& record) {
 }
 void RunLog::evaluation(const EvaluationRecord& record) {
   impl_->evaluation(record);
+}
+void RunLog::evaluation_progress(const EvaluationProgress& progress) {
+  impl_->evaluation_progress(progress);
+}
+void RunLog::print_pending_steps() {
+  impl_->print_pending_steps();
 }
 void RunLog::note(const std::string& line) {
   impl_->note(line);

@@ -26,6 +26,12 @@ class RunLog {
   // does).
   void step(const StepRecord& record);
   void evaluation(const EvaluationRecord& record);
+  // Shows the progress of an evaluation: in the status line of a terminal, else as a line every ten
+  // seconds.
+  void evaluation_progress(const EvaluationProgress& progress);
+  // Prints the line of the steps since the last one: before the run stops between log intervals.
+  // finish() does the same.
+  void print_pending_steps();
   void note(const std::string& line);  // one line between steps (checkpoint saved, resumed, signal)
   // A box of results at the end of the run; also part of the report.
   void summary(const std::string& title, const NamedValues& rows);

@@ -9,11 +9,11 @@
 
 namespace megatron {
 
-// What multi-token prediction came to at one depth of a step.
+// Multi-token prediction at one depth of a step.
 struct MtpRecord {
-  double loss = 0;             // nats, the mean of the micro-batches' means
-  double tokens = 0;           // that count
-  double acceptance_rate = 0;  // percent of these whose label was the likeliest token
+  double loss = 0;             // nats: summed loss over the tokens that count
+  double tokens = 0;           // tokens that count
+  double acceptance_rate = 0;  // percent of these whose label was the most likely token
 };
 
 // One optimizer step. The times and rates are those of this step alone: the log takes the means.
@@ -37,6 +37,13 @@ struct EvaluationRecord {
   std::optional<double> bits_per_byte;
 };
 
+// A running evaluation.
+struct EvaluationProgress {
+  std::string split;              // "validation" or "test"
+  int64_t done = 0, batches = 0;  // global batches
+  double seconds = 0;             // since the evaluation began
+};
+
 using NamedValues = std::vector<std::pair<std::string, std::string>>;
 
 // Fixed facts of the run, for the start of the log and the report.
@@ -45,7 +52,8 @@ struct RunDescription {
   NamedValues settings;             // options that differ from their defaults
   std::vector<std::string> stages;  // a line per pipeline stage: layers and parameters
   std::string layout;  // for example "TP=2 x PP=2 x DP=1, 4 processes (gloo), 1 thread each"
-  int64_t first_iteration = 0;  // iterations done before this run
+  int64_t first_iteration = 0;         // iterations done before this run
+  int64_t first_consumed_samples = 0;  // samples consumed by them
   int64_t train_iters = 0;
   int64_t world_size = 1;  // ranks; Megatron's "throughput" is TFLOP/s a rank
   // The rate of matrix products that was measured at the start, all ranks together; 0: was not.

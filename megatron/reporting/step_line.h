@@ -26,6 +26,7 @@ class SmoothedStepTime {
 class StepMeans {
  public:
   void add(const StepRecord& record);
+  bool empty() const { return count_ == 0; }
   // The last record with the mean losses and time in place of its own, and rates over the whole
   // time. Starts anew.
   StepRecord take();

@@ -21,7 +21,7 @@
 namespace megatron {
 namespace {
 
-// Random tokens that do not depend on the layout: each sample is drawn from its ordinal.
+// Random tokens. Each sample is a function of its ordinal, so the layout does not matter.
 MicroBatch random_microbatch(const GPTModelConfig& config, int64_t first_ordinal, int64_t rows,
                              at::Device device) {
   const int64_t s = config.seq_length;
@@ -42,7 +42,7 @@ MicroBatch random_microbatch(const GPTModelConfig& config, int64_t first_ordinal
           .sample_ordinals = at::arange(first_ordinal, first_ordinal + rows, at::kLong)};
 }
 
-double reduced(const ProcessGroup& world, double value, ReduceOp op) {
+double all_reduced(const ProcessGroup& world, double value, ReduceOp op) {
   at::Tensor tensor = at::full({1}, value, at::kDouble);
   world.all_reduce(tensor, op);
   return tensor.item<double>();
@@ -68,10 +68,10 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
     return microbatches;
   };
   const auto peak = [&] {
-    return reduced(*groups.world,
-                   measure_gemm_tflops(options.model.transformer.params_dtype, rank.device,
-                                       /*milliseconds=*/200),
-                   ReduceOp::sum);
+    return all_reduced(*groups.world,
+                       measure_gemm_tflops(options.model.transformer.params_dtype, rank.device,
+                                           /*milliseconds=*/200),
+                       ReduceOp::sum);
   };
 
   double peak_tflops = peak(), loss = 0;
@@ -91,19 +91,19 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
   }
   const TrainingMemory memory = held_training_memory(step.parameters(), step.optimizer());
   const auto held_mib = [&](int64_t bytes) {
-    return reduced(*groups.world, double(bytes) / (1 << 20), ReduceOp::max);
+    return all_reduced(*groups.world, double(bytes) / (1 << 20), ReduceOp::max);
   };
   const double parameters_mib = held_mib(memory.parameters),
                gradients_mib = held_mib(memory.gradients),
                optimizer_mib = held_mib(memory.optimizer_state);
-  const double peak_rss = reduced(*groups.world, peak_resident_mib(), ReduceOp::max);
+  const double peak_rss = all_reduced(*groups.world, peak_resident_mib(), ReduceOp::max);
   peak_tflops = std::max(peak_tflops, peak());
 
   std::ranges::sort(seconds);
   const size_t middle = seconds.size() / 2;
   const double median =
       seconds.size() % 2 == 1 ? seconds[middle] : 0.5 * (seconds[middle - 1] + seconds[middle]);
-  const double slowest = reduced(*groups.world, median, ReduceOp::max);
+  const double slowest = all_reduced(*groups.world, median, ReduceOp::max);
   const double tflops = model_flops(options.model, global_batch) / slowest / 1e12;
   nlohmann::json result = {
       {"ms_per_step", slowest * 1e3},

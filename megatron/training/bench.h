@@ -1,4 +1,4 @@
-// The speed of training steps on random tokens.
+// Measures the speed of training steps on random tokens.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -8,13 +8,15 @@
 
 namespace megatron {
 
-// Collective over the world. Runs the warm-up steps, then the measured ones, each a whole training
-// step (forward, backward, reduction, optimizer) of one global batch. Returns, on every rank:
-// ms_per_step (median), tokens_per_s, model_tflops (of the world), gemm_peak_tflops and
-// gemm_peak_fraction (against the best rate of a matrix product in the run's dtype, measured in
-// this run before and after the steps; left out where the steps were faster), peak_rss_mib (the
-// largest of the processes), parameters_mib, gradients_mib and optimizer_state_mib (the most that a
-// rank holds of each after a step), and what was run.
+// Runs the warm-up steps, then the measured ones: forward, backward, gradient reduction and
+// optimizer update of one global batch each. Collective over the world. Returns on every rank
+//   ms_per_step           median
+//   tokens_per_s, model_tflops, gemm_peak_tflops   of the whole world; the peak is the best GEMM
+//                         rate in the run's dtype, measured before and after the steps
+//   gemm_peak_fraction    model_tflops over the peak; absent where the steps were faster
+//   peak_rss_mib          maximum over the processes
+//   parameters_mib, gradients_mib, optimizer_state_mib   maximum over the ranks, after a step
+// and the sizes, dtype and layout of the run.
 nlohmann::json run_bench(const Options& options, const RankContext& rank);
 
 }  // namespace megatron

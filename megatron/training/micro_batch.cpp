@@ -11,17 +11,23 @@ at::Tensor token_positions(int64_t sequence_length, const ProcessGroup& cp) {
   return zigzag_positions({.length = sequence_length, .size = cp.size()}, cp.rank());
 }
 
-MicroBatch context_parallel_part(const MicroBatch& whole, const ProcessGroup& cp) {
+MicroBatch context_parallel_slice(const MicroBatch& whole, const ProcessGroup& cp) {
   if (cp.size() == 1) return whole;
   const at::Tensor positions = token_positions(whole.length(), cp);
-  const auto part = [&](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.index_select(-1, positions.to(tensor.device())) : tensor;
-  };
-  MicroBatch own = whole;
-  for (at::Tensor* tensor : {&own.tokens, &own.position_ids, &own.labels, &own.loss_mask})
-    *tensor = part(*tensor);
-  own.sequence_length = positions.size(0);
-  return own;
+  MicroBatch slice = whole;
+  for (at::Tensor* tensor : {&slice.tokens, &slice.position_ids, &slice.labels, &slice.loss_mask}) {
+    if (tensor->defined()) *tensor = tensor->index_select(-1, positions.to(tensor->device()));
+  }
+  slice.sequence_length = positions.size(0);
+  return slice;
+}
+
+std::vector<MicroBatch> context_parallel_slices(const std::vector<MicroBatch>& whole,
+                                                const ProcessGroup& cp) {
+  std::vector<MicroBatch> slices;
+  for (const MicroBatch& microbatch : whole)
+    slices.push_back(context_parallel_slice(microbatch, cp));
+  return slices;
 }
 
 }  // namespace megatron

@@ -1,5 +1,5 @@
-// One micro-batch as a rank sees it. Stages whose chunks read no tokens (GPTModel::reads_tokens)
-// need nothing of it but the ordinals and the length.
+// One micro-batch of a rank. Pipeline stages whose chunks read no tokens (GPTModel::reads_tokens)
+// need only the sample ordinals and the sequence length.
 #pragma once
 
 #include <vector>
@@ -14,25 +14,27 @@ struct MicroBatch {
   at::Tensor tokens;            // [b, s] int64
   at::Tensor position_ids;      // [b, s] int64; [3, b, s] with mrope
   at::Tensor labels;            // [b, s] int64
-  at::Tensor loss_mask;         // [b, s] floating: 0 where a token does not count
-  at::Tensor attention_mask;    // [1 or b, 1, s, s] bool, true = masked; undefined: causal
-  at::Tensor sample_ordinals;   // [b] int64: ordinals in the training run
-  int64_t sequence_length = 0;  // s, for where the tokens are undefined
+  at::Tensor loss_mask;         // [b, s] floating point: 0 where a token does not count
+  at::Tensor attention_mask;    // [1 or b, 1, s, s] bool, true = masked out; undefined: causal
+  at::Tensor sample_ordinals;   // [b] int64: index of each row among the samples of the run
+  int64_t sequence_length = 0;  // s, read where the tokens are undefined
 
   int64_t rows() const { return sample_ordinals.size(0); }
   int64_t length() const { return tokens.defined() ? tokens.size(1) : sequence_length; }
 };
 
-// The part of a context-parallel rank: its tokens of every row (zigzag.h); the attention mask stays
-// whole. Throws Error where the sequence does not divide.
-MicroBatch context_parallel_part(const MicroBatch& whole, const ProcessGroup& cp);
+// The slice of a context-parallel rank: its tokens of every row (zigzag.h). The attention mask is
+// not split. Throws Error where the sequence length does not divide.
+MicroBatch context_parallel_slice(const MicroBatch& whole, const ProcessGroup& cp);
+std::vector<MicroBatch> context_parallel_slices(const std::vector<MicroBatch>& whole,
+                                                const ProcessGroup& cp);
 
-// The places of its tokens in rows of `sequence_length`: [s/cp] int64.
+// Global positions of the rank's tokens in rows of `sequence_length`: [s/cp] int64.
 at::Tensor token_positions(int64_t sequence_length, const ProcessGroup& cp);
 
-// How the micro-batches of a step are shared out over the data-parallel ranks.
+// How data-parallel ranks share the micro-batches of a step.
 enum class BatchSharing {
-  whole_microbatches,  // each rank has micro-batches of its own
+  whole_microbatches,  // each rank has its own micro-batches
   rows  // each rank has some rows of every micro-batch; token counts are summed over the ranks
 };
 

@@ -9,7 +9,7 @@
 namespace megatron {
 namespace {
 
-// In what the first of the ranks that differ does: its flags and both values.
+// The flags in which the first of `others` differs from rank 0, with both values.
 std::string difference_from_first(const Options& options, const ProcessGroup& world,
                                   const std::vector<int>& others) {
   const std::vector<std::string> texts = all_gather_strings(shared_options_text(options), world);
@@ -17,16 +17,16 @@ std::string difference_from_first(const Options& options, const ProcessGroup& wo
   const auto differences =
       shared_options_differences(texts.at(0), texts.at(static_cast<size_t>(other)));
   constexpr size_t kMost = 4;
-  std::vector<std::string> parts;
+  std::vector<std::string> texts_by_flag;
   for (const auto& [flag, first, second] : differences) {
-    if (parts.size() == kMost) {
-      parts.push_back(fmt::format("{} more", differences.size() - kMost));
+    if (texts_by_flag.size() == kMost) {
+      texts_by_flag.push_back(fmt::format("{} more", differences.size() - kMost));
       break;
     }
-    parts.push_back(
+    texts_by_flag.push_back(
         fmt::format("{} is {} on rank 0 and {} on rank {}", flag, first, second, other));
   }
-  return fmt::format("{}", fmt::join(parts, ", "));
+  return fmt::format("{}", fmt::join(texts_by_flag, ", "));
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+// Refuses a world whose ranks were started with different options.
 #pragma once
 
 #include "megatron/config/options/options.h"
@@ -5,10 +6,10 @@
 
 namespace megatron {
 
-// Throws Error on every rank, naming the ranks that differ and in what, unless all were started
-// with options that agree (RankAgreement). Collective over the world; to be called before a rank
-// refuses its own options, which the others would wait for, and before the groups of a layout are
-// made, since another layout has other groups.
+// Throws Error on every rank, naming the ranks and options that differ, unless the options that
+// ranks must share (RankAgreement) are equal everywhere. Collective over the world. Call it before
+// validate(), so that no rank refuses its options alone while the others wait, and before the groups
+// of the layout are made.
 void check_same_options(const Options& options, const RankContext& rank);
 
 }  // namespace megatron

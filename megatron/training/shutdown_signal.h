@@ -1,10 +1,10 @@
-// SIGTERM and SIGINT as a flag: a run saves and ends after its step.
+// Turns SIGTERM and SIGINT into a flag, so that a run saves and ends after the current step.
 #pragma once
 
 namespace megatron {
 
-// While there is one, a signal sets the flag (a second SIGINT ends the process at once). Each rank
-// has its own; ranks that are threads share the flag.
+// While an object of this class lives, these signals set the flag; a second SIGINT ends the process
+// at once. Each rank has its own object; ranks that are threads of one process share the flag.
 class ShutdownSignal {
  public:
   ShutdownSignal();
@@ -12,7 +12,7 @@ class ShutdownSignal {
   ShutdownSignal(const ShutdownSignal&) = delete;
   ShutdownSignal& operator=(const ShutdownSignal&) = delete;
 
-  // The signal's number, or 0.
+  // The number of the last signal, or 0.
   static int received();
 };
 

@@ -1,5 +1,6 @@
-// One training step of one rank: the pipeline schedule over the micro-batches, complete gradients,
-// the optimizer. The training loop, parity and bench all step through this.
+// One training step of one rank: forward and backward passes of the micro-batches in the order of the
+// pipeline schedule, gradient reduction, optimizer update. Used by the training loop, parity and
+// bench.
 #pragma once
 
 #include <memory>
@@ -8,46 +9,43 @@
 #include "megatron/data_parallel/distributed_data_parallel.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
-#include "megatron/reporting/run_records.h"
+#include "megatron/pipeline/pipeline_forward.h"
+#include "megatron/training/loss_normalizer.h"
 #include "megatron/training/micro_batch.h"
 
 namespace megatron {
 
 class TrainStep {
  public:
-  // The chunks of this rank's pipeline stage. Their parameters must be on their device already.
-  // Their values may still change until the first step: in optimizer().states(), or themselves
-  // where they are not sharded; then call optimizer().reload_masters() and gather_parameters(). A
-  // parameter that requires no gradient by now is frozen: it gets no main gradient and no optimizer
-  // state, and stays as it is.
+  // The chunks of this rank's pipeline stage, with their parameters on their device. Weights may be
+  // changed until the first step: in optimizer().states(), or in the parameters where these are not
+  // sharded; then call optimizer().reload_masters() and gather_parameters(). Parameters that do not
+  // require a gradient at construction are frozen: they have no main gradient and no optimizer
+  // state.
   TrainStep(GPTModelChunks chunks, const Options& options);
   TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
       : TrainStep(GPTModelChunks{std::move(model)}, options) {}
 
-  // The same on every rank.
-  struct Losses {
-    // In nats: the mean over the micro-batches of their masked means, or one mean over all tokens
-    // with calculate_per_token_loss.
-    double loss = 0;
-    std::vector<MtpRecord> mtp;  // by depth; no part of `loss`
-  };
+  using Losses = StepLosses;
   struct Result : Losses {
     double grad_norm = 0;
     bool skipped = false;
   };
-  // Collective over the world. Every data-parallel rank gives its own micro-batches, as many as the
-  // others, of one shape (but with --variable-seq-lengths, where the first stage's shapes hold for
-  // all); context-parallel ranks give the same whole ones, and each takes its part.
+  // Collective over the world. Every data-parallel rank passes its own micro-batches, the same
+  // number of them and all of one shape; with --variable-seq-lengths shapes may differ, and those
+  // of the first pipeline stage hold. Context-parallel ranks pass the same whole sequences, of
+  // which each uses its slice.
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);
 
-  // The parts of run(): complete main gradients and the losses, without the optimizer.
+  // The first half of run(): complete main gradients and the losses.
   Losses forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
 
-  // The other part: a step of the optimizer from those gradients.
+  // The second half: an optimizer step from those gradients.
   Optimizer::StepResult optimize(double learning_rate);
 
-  // The mean loss over all tokens of the micro-batches of all ranks, without dropout or gradients.
+  // Summed losses and counted tokens of the micro-batches of all ranks, without dropout or
+  // gradients.
   struct Evaluation {
     double loss_sum = 0;  // nats
     double tokens = 0;
@@ -55,47 +53,32 @@ class TrainStep {
   Evaluation evaluate(const std::vector<MicroBatch>& microbatches);
 
   const GPTModelChunks& chunks() const { return chunks_; }
-  // Those that are trained.
+  // The trained parameters of all chunks.
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
   Optimizer& optimizer() { return optimizer_; }
 
-  // Ends the gathers of parameters that a step leaves in flight for the next.
+  // Waits for the parameter gathers that a step leaves in flight.
   void wait_for_parameters();
-  // Whole parameters or gradients in Parameter::data and main_grad, for those who read them between
-  // steps: until the next step, or reshard_parameters. Collective over the data-parallel group.
+  // Unshards parameters (Parameter::data) or gradients (main_grad) so that they can be read between
+  // steps: until the next step, or reshard_parameters(). Collective over the data-parallel group.
   void unshard_parameters();
   void unshard_gradients();
   void reshard_parameters();
 
  private:
-  struct Shape {
-    int64_t rows, length;
-  };
-  // Of the micro-batches; collective over the pipeline with --variable-seq-lengths.
-  std::vector<Shape> shapes(const std::vector<MicroBatch>& microbatches) const;
-  // This context-parallel rank's parts.
-  std::vector<MicroBatch> own_parts(const std::vector<MicroBatch>& whole) const;
-  // `length`: of this context-parallel rank's part of a row.
-  ForwardContext forward_context(const MicroBatch& microbatch, int64_t length, bool training) const;
-  at::Tensor loss_sum(const MicroBatch& microbatch, const at::Tensor& token_losses) const;
-  // Runs the schedule; `finish` turns the token losses of the last stage into its result. `mtp`
-  // holds a record for each micro-batch where multi-token prediction is to run.
-  template <typename Finish>
-  void run_microbatches(const std::vector<MicroBatch>& microbatches, bool training,
-                        std::vector<MtpLossRecord>& mtp, const Finish& finish);
-  // The means over the step of what the micro-batches of all ranks left in their records. `tokens`
-  // as in forward_backward.
-  std::vector<MtpRecord> reduced(const std::vector<MtpLossRecord>& mtp, const at::Tensor& tokens,
-                                 double microbatches_of_all_ranks) const;
+  // The micro-batches of this context-parallel rank as the model reads them. Collective over the
+  // pipeline with --variable-seq-lengths.
+  std::vector<PipelineMicroBatch> pipeline_microbatches(const std::vector<MicroBatch>& microbatches,
+                                                        bool training) const;
+  // Lengths of the rows by micro-batch, as on the first pipeline stage.
+  std::vector<int64_t> row_lengths(const std::vector<MicroBatch>& microbatches) const;
 
   const ProcessGroupCollection& groups() const { return chunks_.front()->groups(); }
-  bool computes_loss() const { return chunks_.back()->stage().post_process; }
 
   GPTModelChunks chunks_;
   uint64_t seed_;
-  bool per_token_;
   std::vector<ParameterPtr> parameters_;
-  std::vector<std::unique_ptr<DistributedDataParallel>> data_parallel_;  // of each chunk
+  std::vector<std::unique_ptr<DistributedDataParallel>> data_parallel_;  // by chunk
   Optimizer optimizer_;
 };
 

@@ -16,7 +16,7 @@
 namespace megatron {
 namespace {
 
-// Samples that each split must hold, as Megatron counts them; 0 where it is never read.
+// Samples needed of each split, as Megatron counts them; 0 where it is never read.
 std::array<int64_t, 3> samples_needed(const TrainingConfig& training, int64_t global_batch) {
   if (training.eval_interval == 0) return {training.train_iters * global_batch, 0, 0};
   const int64_t evaluations = training.train_iters / training.eval_interval + 1;
@@ -55,7 +55,7 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
   const int64_t global_batch = megatron::global_batch_size(options.batch, dp);
   num_microbatches_ = divide(global_batch, micro_batch_size_ * dp, "the global batch size");
 
-  // Mock data has no cache that the first rank could fill for the others.
+  // The first rank fills the index cache before the others read it. Mock data has no cache.
   const bool opens_first = groups.world->rank() == 0 || options.data.mock_data;
   if (reads_tokens_ && opens_first) open_splits(options, tokenizer, global_batch, note);
   groups.world->barrier();
@@ -68,7 +68,7 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
   for (size_t i = 0; i < sizes_.size(); ++i) sizes_[i] = sizes[i].item<int64_t>();
   check(
       options.training.train_iters == 0 || has(Split::train),
-      "Expected training data in the split {}, but its first share is empty; try --split 969,30,1",
+      "Expected training data in the split {}, but its first share is empty; --split 969,30,1 works",
       options.data.split);
 }
 
@@ -77,6 +77,13 @@ void TrainingData::open_splits(const Options& options, const Tokenizer* tokenize
                                const std::function<void(const std::string&)>& note) {
   const auto documents = open_documents(options, tokenizer);
   path_ = documents->path();
+  if (groups_.world->rank() == 0) {
+    identity_ = identify_data(*documents);
+    identity_.split = options.data.split;
+    identity_.seed = options.training.seed;
+    identity_.sequence_length = options.model.seq_length;
+    identity_.train_iters = options.training.train_iters;
+  }
   const GPTSampleOptions sample_options{
       .sequence_length = options.model.seq_length,
       .eod_mask_loss = options.data.eod_mask_loss,
@@ -106,8 +113,9 @@ void TrainingData::open_splits(const Options& options, const Tokenizer* tokenize
         .split = split,
         .may_write = writes,
         .note = writes ? note : [](const std::string&) {}};
-    datasets_[i] = std::make_shared<GPTDataset>(
-        documents, load_or_build_gpt_dataset_index(*documents, request, cache), sample_options);
+    GPTDatasetIndex index = load_or_build_gpt_dataset_index(*documents, request, cache);
+    if (split == Split::train) identity_.order = order_checksum(index);
+    datasets_[i] = std::make_shared<GPTDataset>(documents, std::move(index), sample_options);
   };
   std::ranges::for_each(kSplits, build);
 }

@@ -1,4 +1,4 @@
-// The samples of a training run, cut into the micro-batches that a rank takes.
+// The datasets of a training run, cut into the micro-batches of a rank.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 #include "megatron/data/split.h"
 #include "megatron/parallel/process_group_collection.h"
 #include "megatron/tokenizers/tokenizer.h"
+#include "megatron/training/data_identity.h"
 #include "megatron/training/micro_batch.h"
 
 namespace megatron {
@@ -18,9 +19,9 @@ namespace megatron {
 class TrainingData {
  public:
   // Opens --data-path, or makes the mock data, and splits it. Collective over the world: the first
-  // rank writes the index cache before the others read it. `tokenizer` may be null; `note` is told
-  // what is worth a line. A rank that does not read tokens opens no files, and its micro-batches
-  // hold ordinals alone; the first rank must read.
+  // rank writes the index cache before the others read it. `tokenizer` may be null. `note` is called
+  // with lines for the log. A rank with `reads_tokens` false opens no files, and its micro-batches
+  // have only sample ordinals; the first rank must read.
   TrainingData(const Options& options, const Tokenizer* tokenizer,
                const ProcessGroupCollection& groups, at::Device device, bool reads_tokens,
                const std::function<void(const std::string&)>& note);
@@ -28,8 +29,8 @@ class TrainingData {
   bool has(Split split) const { return size(split) > 0; }
   int64_t size(Split split) const { return sizes_[static_cast<size_t>(split)]; }
 
-  // This rank's micro-batches of one global batch that begins at sample `consumed_samples`.
-  // Evaluation starts again at the first sample when the data ends.
+  // This rank's micro-batches of the global batch that begins at sample `consumed_samples`. Samples
+  // repeat from the first one where the split ends.
   std::vector<MicroBatch> global_batch(Split split, int64_t consumed_samples) const;
 
   int64_t global_batch_size() const {
@@ -37,10 +38,13 @@ class TrainingData {
   }
   int64_t num_microbatches() const { return num_microbatches_; }
 
+  // The samples of the training split, on the first rank.
+  const DataIdentity& identity() const { return identity_; }
+
  private:
   void open_splits(const Options& options, const Tokenizer* tokenizer, int64_t global_batch,
                    const std::function<void(const std::string&)>& note);
-  // What a rank that reads no tokens knows of its samples.
+  // A micro-batch of a rank that reads no tokens.
   MicroBatch unread_microbatch(const std::vector<int64_t>& ordinals) const;
   MicroBatch make_microbatch(const MegatronDataset& dataset,
                              const std::vector<int64_t>& ordinals) const;
@@ -49,7 +53,8 @@ class TrainingData {
   at::Device device_;
   int64_t micro_batch_size_, vocab_size_, sequence_length_, num_microbatches_ = 0;
   bool reads_tokens_;
-  std::string path_;                // of the data, for messages
+  std::string path_;  // of the data, for messages
+  DataIdentity identity_;
   std::array<int64_t, 3> sizes_{};  // samples by split; 0 where there are none
   std::array<std::shared_ptr<const MegatronDataset>, 3> datasets_;
 };

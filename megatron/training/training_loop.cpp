@@ -1,8 +1,7 @@
 #include "megatron/training/training_loop.h"
 
+#include <chrono>
 #include <cmath>
-#include <filesystem>
-#include <numbers>
 
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
@@ -11,7 +10,6 @@
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/base/human_bytes.h"
-#include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/data/split.h"
@@ -23,6 +21,8 @@
 #include "megatron/reporting/machine.h"
 #include "megatron/reporting/run_log.h"
 #include "megatron/reporting/step_profiler.h"
+#include "megatron/training/checkpoint_folders.h"
+#include "megatron/training/evaluator.h"
 #include "megatron/training/shutdown_signal.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
@@ -37,14 +37,6 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-// A job that saves where it loads from is started the same way every time: the first time there is
-// nothing to load. Elsewhere a missing checkpoint is an error.
-bool has_checkpoint(const CheckpointConfig& config) {
-  if (config.load.empty()) return false;
-  return !is_same_folder(config.load, config.save) || latest_iteration(config.load) ||
-         !stored_iterations(config.load).empty();
-}
-
 class TrainingLoop {
  public:
   TrainingLoop(const Options& options, const Tokenizer* tokenizer, const RankContext& rank)
@@ -55,16 +47,13 @@ class TrainingLoop {
         chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)),
         schedule_(options.optimizer, options.training.train_iters),
         profiler_(options.profile, rank, groups_.world),
-        resumes_(has_checkpoint(options.checkpoint)) {
+        resumes_(loads_checkpoint(options.checkpoint)),
+        evaluator_(options, tokenizer) {
+    check_finetune_folders(options.checkpoint);
     if (!options.checkpoint.save.empty()) check_can_save(options.checkpoint.save, *groups_.world);
-    // A checkpoint replaces the initial weights, and an optimizer's masters are taken from what is
-    // there.
-    if (!resumes_) {
-      initialize_weights(chunks_, options.training.seed);
-    }
+    // A checkpoint replaces the initial weights. The optimizer copies its masters from them.
+    if (!resumes_) initialize_weights(chunks_, options.training.seed);
     step_.emplace(chunks_, options);
-    if (tokenizer_ != nullptr)
-      byte_lengths_ = at::tensor(tokenizer_->token_byte_lengths(), at::kInt);
   }
 
   int run() {
@@ -78,12 +67,18 @@ class TrainingLoop {
       progress_ = load_training_state(options_, rank_, chunks_, step_->optimizer(),
                                       tokenizer_fingerprint(), remember);
     }
+    if (const auto line = checkpoints_to_replace(options_.checkpoint, progress_.iteration))
+      remember(*line);
     const bool reads =
         std::ranges::any_of(chunks_, [](const auto& chunk) { return chunk->reads_tokens(); });
     TrainingData data(options_, tokenizer_, groups_, rank_.device, reads, remember);
+    if (const auto line =
+            explain_data_change(progress_.data, data.identity(), progress_.consumed_samples))
+      remember(*line);
+    progress_.data = data.identity();
     check(progress_.iteration <= options_.training.train_iters,
           "Expected --train-iters of at least the checkpoint's {} iterations, but got {}; {} would "
-          "do the next, and --finetune begins again with its weights",
+          "run one more, and --finetune starts at iteration 1 with its weights",
           progress_.iteration, options_.training.train_iters, progress_.iteration + 1);
     if (progress_.iteration == options_.training.train_iters) {
       if (rank_.rank == 0) {
@@ -99,10 +94,10 @@ class TrainingLoop {
     const int64_t interval = options_.training.eval_interval;
     note_empty_splits(data);
     bool stopped = signal_received();
-    if (stopped && log_) log_->note("stopping before the first step: asked to by a signal");
+    if (stopped && log_) log_->note("stopping before the first step: received a signal");
     if (options_.profile.profile && log_ &&
         progress_.iteration > options_.profile.profile_step_start) {
-      log_->note(fmt::format("no trace: the run goes on behind --profile-step-start {}",
+      log_->note(fmt::format("no trace: the run resumes after --profile-step-start {}",
                              options_.profile.profile_step_start));
     }
     while (progress_.iteration < options_.training.train_iters && !stopped) {
@@ -143,6 +138,7 @@ class TrainingLoop {
     description.stages = describe_stages();
     description.layout = describe_world(options_.model.transformer, options_.ddp, rank_);
     description.first_iteration = progress_.iteration;
+    description.first_consumed_samples = progress_.consumed_samples;
     description.train_iters = options_.training.train_iters;
     description.world_size = rank_.world_size;
     description.gemm_peak_tflops = gemm_tflops_;
@@ -184,11 +180,11 @@ class TrainingLoop {
 
   std::string signal_reason() const {
     return options_.checkpoint.save.empty()
-               ? "asked to by a signal; nothing was saved, --save FOLDER would"
-               : "asked to by a signal";
+               ? "received a signal; nothing was saved, --save FOLDER would"
+               : "received a signal";
   }
 
-  // Asked of all ranks, since a signal reaches them at different times.
+  // Collective: a signal reaches the ranks at different times.
   bool signal_received() const {
     at::Tensor vote = at::full({1}, ShutdownSignal::received() != 0 ? 1.0 : 0.0, at::kDouble);
     groups_.world->all_reduce(vote, ReduceOp::max);
@@ -232,47 +228,28 @@ class TrainingLoop {
   }
 
   void evaluate(const TrainingData& data, Split split) {
-    if (!data.has(split)) return;
-    const int64_t batches =
-        std::min(options_.training.eval_iters,
-                 std::max<int64_t>(data.size(split) / data.global_batch_size(), 1));
-    double loss_sum = 0, tokens = 0, bytes = 0;
-    for (int64_t i = 0; i < batches; ++i) {
-      if (signal_received()) {
-        if (log_) log_->note("evaluation given up: asked to stop by a signal");
-        return;
-      }
-      const std::vector<MicroBatch> microbatches =
-          data.global_batch(split, i * data.global_batch_size());
-      const TrainStep::Evaluation evaluation = step_->evaluate(microbatches);
-      loss_sum += evaluation.loss_sum;
-      tokens += evaluation.tokens;
-      bytes += labelled_bytes(microbatches);
-    }
-    if (!log_) return;
-    EvaluationRecord record{.iteration = progress_.iteration,
-                            .split = split == Split::valid ? "validation" : "test",
-                            .loss = loss_sum / std::max(tokens, 1.0)};
-    if (bytes > 0) record.bits_per_byte = loss_sum / std::numbers::ln2 / bytes;
-    log_->evaluation(record);
+    const auto start = Clock::now();
+    const auto record = evaluator_.run(
+        *step_, data, split, progress_.iteration,
+        {.stop =
+             [&] {
+               const bool stop = signal_received();
+               if (stop && log_) log_->note("evaluation abandoned: received a signal");
+               return stop;
+             },
+         .on_batch =
+             [&](int64_t done, int64_t batches) {
+               if (!log_) return;
+               log_->evaluation_progress({.split = evaluation_name(split),
+                                          .done = done,
+                                          .batches = batches,
+                                          .seconds = milliseconds_since(start) / 1000});
+             }});
+    if (record && log_) log_->evaluation(*record);
   }
 
-  // Bytes of text that the predicted tokens of all data-parallel ranks stand for; 0 without a
-  // tokenizer.
-  double labelled_bytes(const std::vector<MicroBatch>& microbatches) const {
-    if (!byte_lengths_.defined()) return 0;
-    at::Tensor bytes = at::zeros({1}, at::kDouble);
-    for (const MicroBatch& microbatch : microbatches) {
-      if (!microbatch.labels.defined()) continue;
-      const at::Tensor lengths = byte_lengths_.index_select(0, microbatch.labels.cpu().view(-1));
-      bytes += (lengths * microbatch.loss_mask.cpu().view(-1)).sum(at::kDouble);
-    }
-    groups_.dp->all_reduce(bytes);  // context-parallel ranks count the same whole sequences
-    return bytes.item<double>();
-  }
-
-  // Whether the run ends after this iteration: asked of all ranks, since a signal reaches them at
-  // different times.
+  // Whether the run ends after this iteration. Collective: a signal reaches the ranks at different
+  // times.
   bool stop_requested() {
     const TrainingConfig& training = options_.training;
     const int64_t done = progress_.iteration;
@@ -287,9 +264,10 @@ class TrainingLoop {
     if (done == training.train_iters || !(interval_reached || out_of_time || signalled))
       return false;
     if (log_) {
+      log_->print_pending_steps();
       log_->note(fmt::format("stopping after iteration {}: {}", done,
                              signalled     ? signal_reason()
-                             : out_of_time ? "--exit-duration-in-mins is over"
+                             : out_of_time ? "--exit-duration-in-mins has passed"
                                            : "--exit-interval reached"));
     }
     return true;
@@ -319,13 +297,13 @@ class TrainingLoop {
   const Tokenizer* tokenizer_;
   const RankContext& rank_;
   ProcessGroupCollection groups_;
-  ShutdownSignal shutdown_signal_;  // before all ranks have met a signal just ends the process
+  ShutdownSignal shutdown_signal_;  // constructed after the ranks have met: before, signals kill
   GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
   LearningRateSchedule schedule_;
   StepProfiler profiler_;
   bool resumes_;
-  at::Tensor byte_lengths_;  // [v] int32: bytes of text by token id
+  Evaluator evaluator_;
   TrainingProgress progress_;
   double gemm_tflops_ = 0;
   Clock::time_point started_;

@@ -1,4 +1,4 @@
-// The training loop of one rank: data, steps, evaluation, checkpoints, log.
+// The training loop of one rank: data, steps, evaluation, checkpoints and the log.
 #pragma once
 
 #include "megatron/config/options/options.h"
@@ -7,10 +7,10 @@
 
 namespace megatron {
 
-// Collective over the world; `options` are validated for it and the same on every rank. `tokenizer`
-// may be null (bits per byte are not told then). Returns the exit status: 0 where the run reached
-// train_iters, or was asked to stop (exit interval, duration, SIGTERM) and saved. Throws Error
-// otherwise, for example when the loss is not a number; the last checkpoint stays as it is.
+// Collective over the world. `options` must be validated and equal on all ranks. Without a
+// `tokenizer` (null) no bits per byte are reported. Returns the exit status: 0 after train_iters, or
+// after a requested stop (exit interval, duration, SIGTERM) and its checkpoint. Throws Error
+// otherwise, for example for a loss that is not finite; the last checkpoint stays as it is.
 int run_training(const Options& options, const Tokenizer* tokenizer, const RankContext& rank);
 
 }  // namespace megatron

@@ -16,13 +16,13 @@ namespace {
 
 std::string missing_optimizer_state(const CheckpointReader& checkpoint) {
   return fmt::format(
-      "Expected optimizer state in {}, but it holds none; --finetune or --no-load-optim takes its "
+      "Expected optimizer state in {}, but it holds none; --finetune or --no-load-optim loads its "
       "weights alone",
       checkpoint.directory().string());
 }
 
-// visit(state, shards_of) for each part that the optimizer keeps; shards_of(tensor, prefix) gives
-// the pieces of a tensor of the part's shape under the key of its weight.
+// Calls visit(state, shards_of) for each parameter slice of the optimizer. shards_of(tensor, prefix)
+// returns the shards of a tensor of the slice's shape, under `prefix` and the key of its weight.
 template <typename Visit>
 void visit_parts(Optimizer& optimizer, const ShardedStateDict& weights, const Visit& visit) {
   std::map<const Parameter*, const ShardedTensor*> shard_of;
@@ -82,7 +82,7 @@ ShardedStateDict owned_weights(Optimizer& optimizer, const ShardedStateDict& wei
   visit_parts(optimizer, weights, [&](const OptimizerState& entry, const auto& shards_of) {
     for (ShardedTensor& shard : shards_of(entry.slice.data, "")) state.push_back(std::move(shard));
   });
-  // Nobody updates a frozen parameter: every rank has it whole.
+  // Frozen parameters are not sharded: no rank updates them.
   std::ranges::copy_if(weights, std::back_inserter(state), [](const ShardedTensor& weight) {
     return !weight.parameter->data.requires_grad();
   });
@@ -116,6 +116,7 @@ void save_training_state(const Options& options, const RankContext& rank,
   const nlohmann::json common = {{"options", to_json(options)},
                                  {"iteration", progress.iteration},
                                  {"consumed_samples", progress.consumed_samples},
+                                 {"data", to_json(progress.data)},
                                  {"optimizer_steps", optimizer.num_steps()},
                                  {"has_optimizer_state", !options.checkpoint.no_save_optim},
                                  {"tokenizer_fingerprint", tokenizer},
@@ -148,13 +149,13 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   } else {
     check(stored.optimizer.optimizer == options.optimizer.optimizer,
           "Expected --optimizer {} as in the checkpoint {}, but got {}; --no-load-optim or "
-          "--finetune takes its weights alone",
+          "--finetune loads its weights alone",
           enum_name(stored.optimizer.optimizer), checkpoint.directory().string(),
           enum_name(options.optimizer.optimizer));
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
     ShardedStateDict wanted;
     for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights)) {
-      // Masters are kept only for bf16: a run that was in fp32 has its weights as masters.
+      // Masters are stored only for bf16: in an fp32 run the weights are the masters.
       if (checkpoint.contains(tensor.key)) wanted.push_back(std::move(tensor));
     }
     optimizer.reload_masters();
@@ -174,7 +175,8 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   }
   if (!changed.empty()) note(changed);
   return {.iteration = common.at("iteration").get<int64_t>(),
-          .consumed_samples = common.at("consumed_samples").get<int64_t>()};
+          .consumed_samples = common.at("consumed_samples").get<int64_t>(),
+          .data = data_identity_from_json(common.value("data", nlohmann::json::object()))};
 }
 
 }  // namespace megatron

@@ -1,5 +1,5 @@
-// What a checkpoint holds: weights and optimizer state as sharded tensors, and the run's other
-// facts as JSON.
+// The state of a training run in a checkpoint: weights and optimizer state as sharded tensors, and
+// the progress of the run as JSON.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,25 +11,26 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/parallel/rank_context.h"
+#include "megatron/training/data_identity.h"
 
 namespace megatron {
 
-// A run's position, apart from tensors.
 struct TrainingProgress {
   int64_t iteration = 0;
   int64_t consumed_samples = 0;
+  DataIdentity data = {};  // the training samples of the run, on the first rank
 };
 
-// What the optimizer keeps, by the keys of the model's own state `weights`: masters
+// Optimizer state under the keys of the model's state `weights`: masters
 // (optimizer.state.param.<key>) where they are not the parameters themselves, and moments
 // (optimizer.state.exp_avg.<key>, optimizer.state.exp_avg_sq.<key>).
 ShardedStateDict sharded_state_dict(Optimizer& optimizer, const ShardedStateDict& weights);
 
-// The model's own state `weights` as this rank writes and reads it: of sharded parameters, and of
-// those whose update is shared out, the rank's slices.
+// The model's state `weights` as this rank saves and loads it: with a sharded optimizer only the
+// rank's slices, which are those that it updates.
 ShardedStateDict owned_weights(Optimizer& optimizer, const ShardedStateDict& weights);
 
-// The facts that decide whether two runs are bit-identical.
+// What must be equal for two runs to be bit-identical.
 Fingerprint run_fingerprint(const Options& options, const RankContext& rank);
 
 // Collective over the world.
@@ -37,13 +38,14 @@ void save_training_state(const Options& options, const RankContext& rank,
                          const GPTModelChunks& chunks, Optimizer& optimizer,
                          const TrainingProgress& progress, const std::string& tokenizer);
 
-// Fills the parameters of the model's chunks. Throws Error where the checkpoint is of another
-// architecture.
+// Loads the parameters of the model's chunks. Throws Error where the checkpoint's architecture is
+// another.
 void load_weights(CheckpointReader& checkpoint, const Options& options,
                   const GPTModelChunks& chunks);
 
-// load_weights, then optimizer and progress as --finetune and --no-load-optim ask. `note` is told
-// in one line when the resumed run will not be bit-identical.
+// Loads weights, then optimizer state and progress unless --finetune or --no-load-optim leave them
+// out. Calls `note` with a line where the resumed run will not be bit-identical. The progress holds
+// the identity of the data that the checkpoint was trained on.
 TrainingProgress load_training_state(const Options& options, const RankContext& rank,
                                      const GPTModelChunks& chunks, Optimizer& optimizer,
                                      const std::string& tokenizer,

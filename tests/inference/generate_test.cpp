@@ -21,7 +21,7 @@ GPTModelConfig config_of(bool rope, int64_t query_groups) {
   config.transformer.hidden_size = 32;
   config.transformer.num_attention_heads = 4;
   config.transformer.num_query_groups = query_groups;
-  config.transformer.init_method_std = 0.2;  // far from uniform, so that greedy choices are clear
+  config.transformer.init_method_std = 0.2;  // large, so that greedy choices are unambiguous
   config.transformer.params_dtype = at::kDouble;
   if (rope) config.position_embedding_type = PositionEmbeddingType::rope;
   return config;
@@ -35,7 +35,7 @@ std::shared_ptr<GPTModel> build(const GPTModelConfig& config, const RankContext&
 
 const std::vector<int64_t> kPrompt = {3, 14, 15, 9, 2};
 
-// Greedy continuation by whole forward passes, without a cache.
+// Greedy continuation by full forward passes, without a cache.
 std::vector<int64_t> continue_without_cache(GPTModel& model, int64_t tokens) {
   const at::NoGradGuard no_grad;
   std::vector<int64_t> ids = kPrompt;
@@ -51,7 +51,7 @@ std::vector<int64_t> continue_without_cache(GPTModel& model, int64_t tokens) {
   return {ids.begin() + kPrompt.size(), ids.end()};
 }
 
-// Greedy decoding of `config` in layouts of tp x pp ranks, against one rank without a cache.
+// Compares cached greedy decoding in several layouts with one rank without a cache.
 void expect_cached_decoding_in_layouts(GPTModelConfig config) {
   std::vector<int64_t> expected;
   run_thread_world(
@@ -71,7 +71,7 @@ void expect_cached_decoding_in_layouts(GPTModelConfig config) {
   }
 }
 
-TEST(Generate, CachedDecodingEqualsWholeForwardPassesInEveryLayout) {
+TEST(Generate, CachedDecodingEqualsFullForwardPassesInEveryLayout) {
   for (const bool rope : {false, true}) {
     for (const int64_t query_groups : {4, 2, 1}) {
       SCOPED_TRACE(testing::Message() << "rope " << rope << ", groups " << query_groups);
@@ -80,7 +80,7 @@ TEST(Generate, CachedDecodingEqualsWholeForwardPassesInEveryLayout) {
   }
 }
 
-TEST(Generate, LatentAttentionDecodesFromBothCachesInEveryLayout) {
+TEST(Generate, LatentAttentionDecodesFromEitherCacheInEveryLayout) {
   GPTModelConfig config = config_of(/*rope=*/true, /*query_groups=*/4);
   MultiLatentAttentionConfig& mla = config.transformer.mla;
   mla = {.multi_latent_attention = true,
@@ -96,7 +96,7 @@ TEST(Generate, LatentAttentionDecodesFromBothCachesInEveryLayout) {
   }
 }
 
-TEST(Generate, EndsWithTheEndToken) {
+TEST(Generate, StopsAtTheEndToken) {
   run_thread_world(1, [&](RankContext& rank) {
     const auto model = build(config_of(true, 4), rank);
     const std::vector<int64_t> all = continue_without_cache(*model, 6);
@@ -107,6 +107,14 @@ TEST(Generate, EndsWithTheEndToken) {
     const auto end = std::ranges::find(all, all[2]) + 1;
     EXPECT_EQ(ours.at(0), std::vector<int64_t>(all.begin(), end));
   });
+}
+
+TEST(Generate, RefusesMoreKnownIdsThanTheVocabulary) {
+  GenerateRequest request{.prompt = kPrompt, .max_new_tokens = 2};
+  request.known_ids = at::ones({61}, at::kBool);
+  EXPECT_NO_THROW(check_request(config_of(true, 4), request));
+  request.known_ids = at::ones({62}, at::kBool);
+  EXPECT_THROW(check_request(config_of(true, 4), request), Error);
 }
 
 TEST(Generate, MoreTokensThanLearnedPositionsIsAnError) {

@@ -10,7 +10,7 @@
 namespace megatron {
 namespace {
 
-// How often each token is drawn, over many positions.
+// The relative frequency of each token over many positions.
 std::vector<double> frequencies(const at::Tensor& logits, const SamplingParams& params,
                                 int draws = 20000) {
   std::vector<double> counts(logits.size(1), 0.0);
@@ -22,10 +22,25 @@ std::vector<double> frequencies(const at::Tensor& logits, const SamplingParams& 
 
 const at::Tensor kLogits = at::log(at::tensor({0.5, 0.3, 0.15, 0.05})).unsqueeze(0);
 
-TEST(SampleTokens, GreedyTakesTheLargestAndNeverPadding) {
+TEST(SampleTokens, GreedyChoosesTheLargestLogitAndNeverPadding) {
   const at::Tensor logits = at::tensor({0.1f, 3.0f, 2.0f, 9.0f}).unsqueeze(0);
   EXPECT_EQ(sample_tokens(logits, 3, {.temperature = 0}, 0).item<int64_t>(), 1);
   EXPECT_EQ(sample_tokens(logits, 3, {.top_k = 1}, 0).item<int64_t>(), 1);
+}
+
+TEST(SampleTokens, ChoosesKnownIdsOnly) {
+  // Id 1 is a gap, ids from 3 on are beyond the tokenizer.
+  const at::Tensor known = at::tensor({1, 0, 1}).to(at::kBool);
+  const at::Tensor logits = at::tensor({1.0f, 9.0f, 2.0f, 9.0f, 9.0f}).unsqueeze(0);
+  for (const SamplingParams& params :
+       {SamplingParams{.temperature = 0}, {.top_k = 1}, {.top_k = 5}, {.top_p = 0.99}, {}}) {
+    for (int64_t position = 0; position < 50; ++position) {
+      const int64_t id = sample_tokens(logits, 5, params, position, known).item<int64_t>();
+      EXPECT_TRUE(id == 0 || id == 2) << id;
+    }
+  }
+  EXPECT_EQ(sample_tokens(logits, 5, {.temperature = 0}, 0, known).item<int64_t>(), 2);
+  EXPECT_THROW(sample_tokens(logits, 5, {}, 0, at::zeros({3}, at::kBool)), Error);
 }
 
 TEST(SampleTokens, DrawsFromTheSoftmax) {
@@ -39,11 +54,12 @@ TEST(SampleTokens, TemperatureSharpens) {
   EXPECT_NEAR(found[0], 0.25 / (0.25 + 0.09 + 0.0225 + 0.0025), 0.015);
 }
 
-TEST(SampleTokens, TopKAndTopPKeepTheLikeliest) {
+TEST(SampleTokens, TopKAndTopPKeepTheMostLikely) {
   const auto top_k = frequencies(kLogits, {.top_k = 2});
   EXPECT_NEAR(top_k[0], 0.5 / 0.8, 0.015);
   EXPECT_EQ(top_k[2] + top_k[3], 0.0);
-  // 0.5 is before the second token, 0.8 before the third: with p = 0.6 two stay, with p = 0.1 one.
+  // The probability before the second token is 0.5, before the third 0.8: p = 0.6 keeps two, p = 0.1
+  // one.
   const auto top_p = frequencies(kLogits, {.top_p = 0.6});
   EXPECT_NEAR(top_p[1], 0.3 / 0.8, 0.015);
   EXPECT_EQ(top_p[2] + top_p[3], 0.0);

@@ -35,14 +35,28 @@ TEST(Comparison, NaNNeverHolds) {
   EXPECT_FALSE(comparison.holds(1e9));
 }
 
-TEST(Comparison, SaysWhatTheCaseDoesNotHold) {
+TEST(Comparison, PrintsNotes) {
   Comparison comparison;
   comparison.record(ParityKind::step_loss, "step_loss[0]", 0);
   EXPECT_TRUE(comparison.contains(ParityKind::step_loss));
   EXPECT_FALSE(comparison.contains(ParityKind::logits));
-  comparison.note_absent("logits");
-  EXPECT_THAT(comparison.table(1.0), HasSubstr("not in the case: logits"));
-  EXPECT_EQ(comparison.to_json(1.0)["not_in_the_case"], nlohmann::json({"logits"}));
+  comparison.note("not in the case: logits");
+  EXPECT_THAT(comparison.table(1.0), HasSubstr("not in the case: logits\n"));
+  EXPECT_EQ(comparison.to_json(1.0)["notes"], nlohmann::json({"not in the case: logits"}));
+}
+
+TEST(Comparison, WiderBoundsApplyToTheirKindsAndTensorsOnly) {
+  Comparison comparison({{"noise", {{ParityKind::weight_after3, 1e-3}}, "qkv.bias"}});
+  comparison.record(ParityKind::weight_after3, "layers.0.linear_qkv.bias (sum)", 0.9e-3);
+  EXPECT_TRUE(comparison.holds(1.0));
+  EXPECT_EQ(comparison.beyond_standard_bounds().size(), 1);
+  EXPECT_THAT(comparison.table(1.0), HasSubstr("wider bounds of qkv.bias: noise\n"));
+  EXPECT_EQ(comparison.to_json(1.0)["kinds"]["weight_after3"]["bound"], 1e-3);
+  comparison.record(ParityKind::gradient, "layers.0.linear_qkv.bias", 0.9e-3);
+  EXPECT_FALSE(comparison.holds(1.0));
+  Comparison elsewhere({{"noise", {{ParityKind::weight_after3, 1e-3}}, "qkv.bias"}});
+  elsewhere.record(ParityKind::weight_after3, "layers.0.linear_qkv.weight", 0.9e-3);
+  EXPECT_FALSE(elsewhere.holds(1.0));
 }
 
 TEST(Comparison, NamesTheTensorThatFails) {

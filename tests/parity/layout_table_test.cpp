@@ -1,8 +1,8 @@
-// The table of parallel layouts: whatever is combined, the losses and gradients are those of one
-// rank, with dropout and uneven loss masks too. Rows are written as words: tp2 sp cp2 (cp2:a2a,
-// cp2:allgather) pp2 vp2 first1 account layout:STRING zero1 fsdp2 fsdp3 overlap defer full
-// selective dropout masks per-token; data parallelism is what is left of the ranks. Where it is
-// more than the micro-batches of a case, ranks share out the rows of each.
+// The table of parallel layouts: losses and gradients equal those of one rank in every combination,
+// with dropout and uneven loss masks. A row is a list of words: tp2 sp cp2 (cp2:a2a, cp2:allgather)
+// pp2 vp2 first1 account layout:STRING zero1 fsdp2 fsdp3 overlap defer full selective dropout masks
+// per-token. The remaining ranks form the data-parallel group. Where it is larger than the number of
+// micro-batches of a case, its ranks share the rows of each micro-batch.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -96,7 +96,7 @@ constexpr TableRow kTable[] = {
     {"gpt2_loss_mask", 2, "zero1 overlap dropout"},
     {"gpt2_deep", 4, "zero1 overlap masks per-token"},
     {"mtp1_deep", 2, "zero1"},
-    // Together.
+    // Combinations.
     {"gpt2_deep", 4, "tp2 pp2"},
     {"gpt2_deep", 4, "tp2 sp pp2 vp2"},
     {"gpt2_deep", 4, "tp2 cp2"},
@@ -131,7 +131,7 @@ std::vector<std::string> split_words(const char* text) {
   return {std::istream_iterator<std::string>(stream), {}};
 }
 
-// What a row's words are on the command line.
+// The command-line flags of a row.
 std::string flags_of(const char* words) {
   static const std::map<std::string, std::string> flags = {
       {"tp", "--tensor-model-parallel-size "},
@@ -150,14 +150,14 @@ std::string flags_of(const char* words) {
       {"selective", "--recompute-granularity selective"},
   };
   const std::vector<std::string> list = split_words(words);
-  const bool shares_update = std::ranges::any_of(
+  const bool shards_optimizer = std::ranges::any_of(
       list, [](const auto& word) { return word == "zero1" || word.starts_with("fsdp"); });
   std::string result;
   for (const std::string& word : list) {
     if (word == "dropout" || word == "masks" || word == "per-token") continue;
     if (word == "overlap") {
       result += "--overlap-grad-reduce ";
-      if (shares_update) result += "--overlap-param-gather ";
+      if (shards_optimizer) result += "--overlap-param-gather ";
       continue;
     }
     if (const auto found = flags.find(word); found != flags.end()) {
@@ -195,7 +195,7 @@ Options table_options(const TableRow& row, at::ScalarType dtype) {
   case_of(row.model).configure(options, /*keep_params_dtype=*/true);
   if (has_word(row, "dropout")) transformer.hidden_dropout = transformer.attention_dropout = 0.1;
   transformer.calculate_per_token_loss = has_word(row, "per-token");
-  options.ddp.bucket_size = 30000;  // several
+  options.ddp.bucket_size = 30000;  // several buckets
   validate(options, row.world, Command::parity);
   return options;
 }
@@ -223,10 +223,10 @@ MicroBatch table_microbatch(const TableRow& row, int64_t step, int64_t index, in
 
 struct TableNumbers {
   std::vector<double> losses, grad_norms;
-  std::map<std::string, at::Tensor> gradients;  // of the first step; local parts
+  std::map<std::string, at::Tensor> gradients;  // of the first step; local shards
 };
 
-// Runs a row in this rank; `compare` sees each parameter with its gradient after the first step.
+// Runs a row on this rank. Calls `compare` with each parameter after the first step's backward.
 template <typename Compare>
 TableNumbers run_row(const TableRow& row, const Options& options, const RankContext& rank,
                      const Compare& compare) {
@@ -285,9 +285,9 @@ const TableNumbers& one_rank(const TableRow& row, at::ScalarType dtype) {
   return known.emplace(key, std::move(numbers)).first->second;
 }
 
-// The largest ones. A gradient's is relative to the tensor's own largest element, or to a
-// thousandth of the largest of all tensors where that is more: below it is what cancellation
-// leaves.
+// The largest differences. Those of gradients are relative to the largest element of the tensor, or
+// to a thousandth of the largest element of all tensors where that is more: smaller gradients are
+// dominated by cancellation.
 constexpr double kGradientFloor = 1e-3;
 
 struct Differences {
@@ -336,7 +336,7 @@ Differences differences_of(const TableRow& row, at::ScalarType dtype) {
   return all;
 }
 
-// A cell of a Markdown table.
+// Escapes the text of a Markdown table cell.
 std::string cell(std::string text) {
   for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2)
     text.insert(at, "\\");
@@ -363,7 +363,7 @@ TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
     EXPECT_LE(in_double.gradient, 1e-10) << in_double.gradient_of;
   }
   fmt::print("{}\nWhere fp32 gradients differ most:\n{}", table, gradients_of);
-  // And one rank's losses are those of megatron-core.
+  // The losses of one rank equal those of megatron-core.
   for (const char* model : {"gpt2_deep", "llama_deep", "mtp1_deep"}) {
     const auto theirs = case_of(model).json()["step_loss"].get<std::vector<double>>();
     const std::vector<double>& ours = one_rank({model, 1, ""}, at::kFloat).losses;
@@ -387,7 +387,7 @@ constexpr TableRow kProcessTable[] = {
     {"", 4, "cp2 fsdp3 overlap full"},
 };
 
-// The same as processes over gloo, through the program, with dropout.
+// Runs layouts as processes over gloo, through the program, with dropout.
 TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
   std::string pattern = testing::TempDir() + "/table-XXXXXX";
   ASSERT_NE(mkdtemp(pattern.data()), nullptr);
@@ -396,7 +396,7 @@ TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
   };
   const auto steps_of = [&](const TableRow& row) {
     std::string flags = flags_of(row.words);
-    // An end of a document is one token in 257: some samples of a step have one, others none.
+    // One token in 257 ends a document, so only some samples of a step have masked tokens.
     flags += has_word(row, "masks") ? "--tokenizer-type ByteTokenizer --eod-mask-loss "
                                     : "--vocab-size 96 ";
     if (has_word(row, "per-token")) flags += "--calculate-per-token-loss ";

@@ -16,7 +16,7 @@ using testing::ThrowsMessage;
 
 const std::string kCaseFolder = TEST_DATA_DIR "/megatron_core/";
 
-// A copy of a case with its JSON changed, in a folder of its own.
+// Copies a case to a temporary folder and changes its JSON file.
 class ChangedCase : public testing::Test {
  protected:
   void SetUp() override {
@@ -43,7 +43,7 @@ class ChangedCase : public testing::Test {
   nlohmann::json json_;
 };
 
-TEST(ClosedForm, GivesThePublishedValues) {
+TEST(ClosedForm, EqualsThePublishedValues) {
   const at::Tensor weight = closed_form_weight("decoder.layers.0.mlp.linear_fc1.weight", {4, 2});
   const float* values = weight.data_ptr<float>();
   EXPECT_FLOAT_EQ(values[0], 0.13160725f);
@@ -63,10 +63,10 @@ TEST(ClosedForm, EqualsTheStoredWeights) {
   }
 }
 
-TEST(ConfiguredCase, KeepsThePrecisionThatTheUserSet) {
+TEST(ConfiguredCase, KeepsTheDtypeOfTheCommandLine) {
   const ParityCase parity_case = ParityCase::open(kCaseFolder + "llama.json");
   Options options;
-  options.model.transformer.bf16 = true;  // as --bf16 leaves it
+  options.model.transformer.bf16 = true;  // as --bf16 sets it
   parity_case.configure(options, /*keep_params_dtype=*/true);
   EXPECT_TRUE(options.model.transformer.bf16);
   EXPECT_EQ(options.model.transformer.params_dtype, at::kBFloat16);
@@ -92,7 +92,7 @@ TEST_F(ChangedCase, MissingNumberIsAnErrorThatNamesIt) {
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'steps'")));
 }
 
-TEST_F(ChangedCase, SizesAreWholeNumbers) {
+TEST_F(ChangedCase, SizesMustBePositiveIntegers) {
   for (const char* field : {"steps", "num_microbatches", "micro_batch_size", "seq_length"}) {
     const nlohmann::json right = json_[field];
     for (const nlohmann::json& wrong :
@@ -121,14 +121,14 @@ TEST_F(ChangedCase, MoreStepsThanStoredInputsIsAnErrorThatNamesTheTensor) {
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("input/tokens")));
 }
 
-TEST_F(ChangedCase, ResultsThatAreNoNumbersAreErrorsThatNameThem) {
+TEST_F(ChangedCase, ResultsMustBeNumbers) {
   json_["step_loss"][1] = nullptr;
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("step_loss[1]")));
   json_["step_loss"][1] = "7.4";
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("step_loss[1]")));
 }
 
-TEST_F(ChangedCase, WeightStatisticsAreTheThreeAndNoOthers) {
+TEST_F(ChangedCase, WeightStatisticsMustBeTheThreeKnownOnes) {
   nlohmann::json& norm = json_["weight_after3"]["decoder.final_layernorm.weight"];
   norm["l3"] = 1.0;
   EXPECT_THAT([&] { ParityCase::open(write()); }, ThrowsMessage<Error>(HasSubstr("'l3'")));

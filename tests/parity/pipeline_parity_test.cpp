@@ -1,4 +1,4 @@
-// The deep cases of megatron-core, however their layers are shared out over pipeline stages.
+// The deep cases of megatron-core with different splits of the layers into pipeline stages.
 #include <functional>
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@ struct DeepLayout {
   const char* name;
   int world;
   std::function<void(TransformerConfig&)> apply;
-  const char* with_prediction = "";  // the layout string with a prediction layer
+  const char* layout_with_mtp = "";  // the layout string for a model with an MTP layer
   friend void PrintTo(const DeepLayout& layout, std::ostream* out) { *out << layout.name; }
 };
 
@@ -23,7 +23,7 @@ void set_ranks(TransformerConfig& config, int64_t stages) {
   config.pipeline_model_parallel_size = stages;
 }
 
-// Of cases with four layers.
+// For cases with four layers.
 const DeepLayout kDeepLayouts[] = {
     {"pp4", 4, [](TransformerConfig& c) { set_ranks(c, 4); }},
     {"pp2_vp2", 2,
@@ -81,7 +81,7 @@ TEST_P(DeepParity, HoldsWithinTheBounds) {
     PipelineConfig& pipeline = options.model.transformer.pipeline;
     if (options.model.transformer.mtp.mtp_num_layers > 0 &&
         !pipeline.pipeline_model_parallel_layout.empty())
-      pipeline.pipeline_model_parallel_layout = layout.with_prediction;
+      pipeline.pipeline_model_parallel_layout = layout.layout_with_mtp;
     validate(options, layout.world, Command::parity);
     run_thread_world(layout.world, [&](RankContext& rank) {
       const Comparison comparison = run_parity(parity_case, options, rank);

@@ -1,4 +1,4 @@
-// `megatron parity` as a program: ranks as processes, exit statuses, what it writes.
+// `megatron parity` as a program: ranks as processes, exit statuses, output.
 #include <algorithm>
 #include <fstream>
 #include <gmock/gmock.h>
@@ -41,7 +41,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 class WrongNumber : public testing::Test {
  protected:
-  // The case gpt2 with a field of its JSON changed.
+  // Writes the case gpt2 with a change of its JSON file.
   std::filesystem::path write(const std::function<void(nlohmann::json&)>& change) {
     folder_ = std::filesystem::path(testing::TempDir()) /
               testing::UnitTest::GetInstance()->current_test_info()->name();
@@ -71,7 +71,7 @@ TEST_F(WrongNumber, FailsAndNamesIt) {
   EXPECT_THAT(result.errors, HasSubstr("error: "));
 }
 
-TEST_F(WrongNumber, StepLossFailsAndAWiderToleranceHolds) {
+TEST_F(WrongNumber, StepLossFailsUnlessTheToleranceIsWider) {
   const auto path = write([](nlohmann::json& json) {
     json["step_loss"][1] = json["step_loss"][1].get<double>() + 1e-4;
   });
@@ -86,7 +86,7 @@ TEST_F(WrongNumber, StepLossFailsAndAWiderToleranceHolds) {
   EXPECT_EQ(run_program("parity " + path.string() + " --tolerance 20").status, 0);
 }
 
-TEST_F(WrongNumber, StepLossThatOnlyTheTensorsHoldFails) {
+TEST_F(WrongNumber, StepLossStoredOnlyAsATensorFails) {
   const auto path = write([](nlohmann::json& json) { json.erase("step_loss"); });
   const auto tensor_file = folder_ / "gpt2.safetensors";
   const SafetensorsFile right = SafetensorsFile::open(tensor_file);
@@ -118,7 +118,7 @@ struct RefusedLayout {
 
 class RefusedParityLayout : public testing::TestWithParam<RefusedLayout> {};
 
-// In one message that names no rank: none has started.
+// The message names no rank, because none has started.
 TEST_P(RefusedParityLayout, IsRefusedBeforeRanksStart) {
   const ProgramResult result =
       run_program("parity " + case_path("gpt2_deep") + " --threads 1 " + GetParam().flags);
@@ -142,7 +142,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "--microbatch-group-size-per-virtual-pipeline-stage 3",
                       "--microbatch-group-size-per-virtual-pipeline-stage 3; 4 works, or leave it "
                       "out"},
-        // Each of two data-parallel ranks has two of the four.
+        // Each of two data-parallel ranks has two of the four micro-batches.
         RefusedLayout{"groups_of_a_share",
                       "--nproc 4 --pipeline-model-parallel-size 2 "
                       "--num-virtual-stages-per-pipeline-rank 2 "

@@ -16,10 +16,10 @@ struct ChainCase {
   TransferOptions options = {};
 };
 
-// Virtual stage v multiplies by its weight v + 2, in rows of m + 1 elements for micro-batch m. The
-// loss of micro-batch m is (m + 1) * elements times all weights; the gradient of a weight is that
-// over the weight, summed over micro-batches.
-void expect_gradients_of_the_whole_chain(const ChainCase& chain, RankContext& rank) {
+// Virtual stage v multiplies its input by the weight v + 2. The input of micro-batch m has the value
+// m + 1 in every element, and m + 1 columns. So the loss of micro-batch m is (m + 1) * elements times
+// the product of the weights, and the gradient of a weight is the sum of the losses over the weight.
+void expect_gradients_of_the_chain(const ChainCase& chain, RankContext& rank) {
   const auto groups = rank.make_groups({.pp = chain.stages});
   const int virtual_stages = chain.stages * chain.chunks;
   double product = 1, loss = 0, expected = 0;
@@ -60,7 +60,7 @@ void expect_gradients_of_the_whole_chain(const ChainCase& chain, RankContext& ra
   }
 }
 
-TEST(RunSchedule, GivesTheGradientsOfTheWholeChain) {
+TEST(RunSchedule, GivesTheGradientsOfTheChain) {
   for (const int stages : {1, 2, 3, 4}) {
     for (const int chunks : {1, 2, 3}) {
       if (stages == 1 && chunks > 1) continue;
@@ -70,15 +70,15 @@ TEST(RunSchedule, GivesTheGradientsOfTheWholeChain) {
               stages, chunks, microbatches, {.overlap = overlap, .deallocate = overlap}};
           SCOPED_TRACE(fmt::format("{} stages, {} chunks, {} micro-batches, overlap {}", stages,
                                    chunks, microbatches, overlap));
-          run_thread_world(
-              stages, [&](RankContext& rank) { expect_gradients_of_the_whole_chain(chain, rank); });
+          run_thread_world(stages,
+                           [&](RankContext& rank) { expect_gradients_of_the_chain(chain, rank); });
         }
       }
     }
   }
 }
 
-TEST(RunSchedule, EvaluatesWithForwardStepsAlone) {
+TEST(RunSchedule, RunsForwardOnlySchedules) {
   run_thread_world(2, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.pp = 2});
     double sum = 0;
@@ -98,7 +98,7 @@ TEST(RunSchedule, EvaluatesWithForwardStepsAlone) {
   });
 }
 
-// A stage without layers hands on what it gets, forward and backward.
+// A stage without layers forwards activations and gradients.
 TEST(RunSchedule, PassesThroughAnEmptyStage) {
   run_thread_world(3, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.pp = 3});
@@ -116,7 +116,7 @@ TEST(RunSchedule, PassesThroughAnEmptyStage) {
   });
 }
 
-// A first stage whose weights are frozen has nothing to differentiate; the others do.
+// A first stage with frozen weights has no backward pass; the others have.
 TEST(RunSchedule, RunsWithAFrozenFirstStage) {
   run_thread_world(2, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.pp = 2});
@@ -135,7 +135,7 @@ TEST(RunSchedule, RunsWithAFrozenFirstStage) {
   });
 }
 
-// The most outputs of the first of four stages that were alive at a time.
+// The maximum number of outputs of the first of four stages that are alive at a time.
 int64_t most_outputs_alive(bool deallocate) {
   int64_t most = 0;
   run_thread_world(4, [&](RankContext& rank) {
@@ -147,7 +147,7 @@ int64_t most_outputs_alive(bool deallocate) {
                   .forward =
                       [&](int64_t, int, const at::Tensor& input) {
                         if (rank.rank == 3) return (input * weight).sum();
-                        // Addition keeps no values for backward.
+                        // Addition saves no tensors for backward.
                         const at::Tensor output =
                             (rank.rank == 0 ? at::ones({4}, at::kDouble) : input) + weight;
                         if (rank.rank > 0) return output;
@@ -165,13 +165,13 @@ int64_t most_outputs_alive(bool deallocate) {
   return most;
 }
 
-TEST(RunSchedule, FreesWhatWasSent) {
-  // The one that was made, and the one on its way; else those of all micro-batches in the pipeline.
+TEST(RunSchedule, FreesSentOutputs) {
+  // The new one and the one in flight; without deallocation, those of all micro-batches in flight.
   EXPECT_EQ(most_outputs_alive(/*deallocate=*/true), 2);
   EXPECT_EQ(most_outputs_alive(/*deallocate=*/false), 4);
 }
 
-TEST(RunSchedule, RefusesAScheduleOfOtherStages) {
+TEST(RunSchedule, RefusesAScheduleForAnotherNumberOfStages) {
   run_thread_world(2, [&](RankContext& rank) {
     const auto groups = rank.make_groups({.pp = 2});
     EXPECT_THROW(run_schedule(make_schedule({.stages = 3}), *groups.pp, {}), Error);

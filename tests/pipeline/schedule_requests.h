@@ -1,4 +1,4 @@
-// What tests ask schedules for.
+// Enumerates schedule requests for tests.
 #pragma once
 
 #include <set>
@@ -10,7 +10,7 @@
 
 namespace megatron {
 
-// Everything that a schedule may be asked for.
+// Calls `visit` with every valid request of up to 8 stages, 4 chunks and 32 micro-batches.
 template <typename Visit>
 void for_all_requests(const Visit& visit) {
   for (int stages = 1; stages <= 8; ++stages) {

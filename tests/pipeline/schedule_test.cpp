@@ -1,4 +1,4 @@
-// The lists are Megatron's, hold every step once, and never wait in a circle.
+// Schedules equal Megatron's, contain every step once, and never deadlock.
 #include "megatron/pipeline/schedule.h"
 
 #include <deque>
@@ -29,8 +29,8 @@ std::string as_text(const std::vector<PipelineStep>& steps) {
   return text;
 }
 
-// The passages of one kind alone: "00 10 01", micro-batch and chunk.
-std::string passages(const std::vector<PipelineStep>& steps, Kind kind) {
+// Only the passes of one kind, as micro-batch and chunk: "00 10 01".
+std::string passes(const std::vector<PipelineStep>& steps, Kind kind) {
   std::string text;
   for (const PipelineStep& step : steps) {
     if (step.kind != kind) continue;
@@ -39,11 +39,11 @@ std::string passages(const std::vector<PipelineStep>& steps, Kind kind) {
   return text;
 }
 
-TEST(NoPipelining, TakesMicrobatchesInTurn) {
+TEST(NoPipelining, RunsMicrobatchesOneAfterAnother) {
   EXPECT_EQ(as_text(no_pipelining(3)), "F0 B0 F1 B1 F2 B2");
 }
 
-TEST(OneForwardOneBackward, HandCases) {
+TEST(OneForwardOneBackward, EqualsListsWrittenByHand) {
   EXPECT_EQ(as_text(one_forward_one_backward(0, 1, 2)), "F0 B0 F1 B1");
   EXPECT_EQ(as_text(one_forward_one_backward(0, 2, 3)), "F0 F1 B0 F2 B1 B2");
   EXPECT_EQ(as_text(one_forward_one_backward(1, 2, 3)), "F0 B0 F1 B1 F2 B2");
@@ -54,30 +54,30 @@ TEST(OneForwardOneBackward, HandCases) {
 }
 
 // Megatron's published example: P = 2, C = 2, M = 4, groups of 2.
-TEST(Interleaved, FollowsMegatronsTable) {
+TEST(Interleaved, EqualsMegatronsTable) {
   const auto first = interleaved_one_forward_one_backward(0, 2, 2, 4, 2);
-  EXPECT_EQ(passages(first, Kind::forward), "00 10 01 11 20 30 21 31");
-  EXPECT_EQ(passages(first, Kind::backward), "01 11 00 10 21 31 20 30");
+  EXPECT_EQ(passes(first, Kind::forward), "00 10 01 11 20 30 21 31");
+  EXPECT_EQ(passes(first, Kind::backward), "01 11 00 10 21 31 20 30");
   // (P - r - 1) * 2 + (C - 1) * g forward passes come first: 4 on rank 0, 2 on rank 1.
   EXPECT_EQ(as_text(first), "F0 F1 F0.1 F1.1 F2 B0.1 F3 B1.1 F2.1 B0 F3.1 B1 B2.1 B3.1 B2 B3");
   EXPECT_EQ(as_text(interleaved_one_forward_one_backward(1, 2, 2, 4, 2)),
             "F0 F1 F0.1 B0.1 F1.1 B1.1 F2 B0 F3 B1 F2.1 B2.1 F3.1 B3.1 B2 B3");
 }
 
-TEST(Interleaved, TakesGroupsAsLargeAsAsked) {
+TEST(Interleaved, RunsGroupsOfTheRequestedSize) {
   // P = 2, C = 2, M = 5, groups of 3: the last group holds 2.
-  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 2, 2, 5, 3), Kind::forward),
+  EXPECT_EQ(passes(interleaved_one_forward_one_backward(0, 2, 2, 5, 3), Kind::forward),
             "00 10 20 01 11 21 30 40 31 41");
-  // Groups of all: each chunk takes every micro-batch before the next one begins.
-  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 2, 2, 4, 4), Kind::forward),
+  // One group of all: every micro-batch passes through a chunk before the next chunk begins.
+  EXPECT_EQ(passes(interleaved_one_forward_one_backward(0, 2, 2, 4, 4), Kind::forward),
             "00 10 20 30 01 11 21 31");
 }
 
-TEST(Interleaved, AShortRestJoinsTheLastGroup) {
-  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 2, 2, 5), Kind::forward),
+TEST(Interleaved, ASmallRemainderJoinsTheLastGroup) {
+  EXPECT_EQ(passes(interleaved_one_forward_one_backward(0, 2, 2, 5), Kind::forward),
             "00 10 01 11 20 30 40 21 31 41");
   // Fewer micro-batches than stages are one group.
-  EXPECT_EQ(passages(interleaved_one_forward_one_backward(0, 4, 2, 3), Kind::forward),
+  EXPECT_EQ(passes(interleaved_one_forward_one_backward(0, 4, 2, 3), Kind::forward),
             "00 10 20 01 11 21");
 }
 
@@ -92,7 +92,7 @@ TEST(Interleaved, RefusesGroupsThatMegatronRefuses) {
   };
   EXPECT_THAT(refusal(4, 8, 3), HasSubstr("groups of 4 to 8 micro-batches"));
   EXPECT_THAT(refusal(4, 8, 9), HasSubstr("got groups of 9"));
-  EXPECT_THAT(refusal(4, 9, 4), HasSubstr("at least 4 over"));
+  EXPECT_THAT(refusal(4, 9, 4), HasSubstr("a remainder of 0 or at least 4"));
   EXPECT_EQ(refusal(4, 12, 8), "accepted");
   EXPECT_EQ(refusal(4, 8, 4), "accepted");
 }
@@ -103,34 +103,33 @@ TEST(ForwardOnly, KeepsTheOrderOfTheForwardSteps) {
             "F0 F1 F0.1 F1.1");
 }
 
-TEST(Schedule, HoldsEveryStepOnceAndForwardBeforeBackward) {
+TEST(Schedule, ContainsEveryStepOnceAndForwardBeforeBackward) {
   for_all_requests([](const ScheduleRequest& request) {
     for (const auto& steps : make_schedule(request)) {
       std::set<std::pair<int64_t, int>> forward, backward;
       for (const PipelineStep& step : steps) {
-        const std::pair passage(step.microbatch, step.chunk);
+        const std::pair pass(step.microbatch, step.chunk);
         if (step.kind == Kind::backward) {
-          ASSERT_TRUE(forward.contains(passage)) << name_of(request);
+          ASSERT_TRUE(forward.contains(pass)) << name_of(request);
         }
-        ASSERT_TRUE((step.kind == Kind::forward ? forward : backward).insert(passage).second);
+        ASSERT_TRUE((step.kind == Kind::forward ? forward : backward).insert(pass).second);
       }
-      const auto passages = static_cast<size_t>(request.microbatches * request.chunks);
-      ASSERT_EQ(forward.size(), passages) << name_of(request);
-      ASSERT_EQ(backward.size(), passages) << name_of(request);
+      const auto passes = static_cast<size_t>(request.microbatches * request.chunks);
+      ASSERT_EQ(forward.size(), passes) << name_of(request);
+      ASSERT_EQ(backward.size(), passes) << name_of(request);
     }
   });
 }
 
-// Runs all lists over a transport without buffers: a message passes when the receiver asks for it,
-// which it does when it comes to the step that takes it in. A stage computes once it has its input;
-// then it waits until at most `in_flight` earlier results of that kind have not passed, and goes
-// on. True where every stage gets through.
+// Simulates the lists on a transport without buffers: a message is delivered when the receiver reaches
+// the step that needs it. A stage computes once it has its input; then it waits until fewer than
+// `in_flight` of its results of that kind are undelivered. Returns whether every stage finishes.
 bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
                int64_t in_flight) {
   struct Stage {
     size_t next = 0;
     bool has_computed = false;
-    std::deque<PlacedStep> sent[2];  // by kind: those that may not have passed yet
+    std::deque<PlacedStep> sent[2];  // by kind: possibly undelivered
   };
   std::vector<Stage> stages(schedule.size());
   const auto key = [&](const PlacedStep& placed) {
@@ -146,11 +145,11 @@ bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
     for (size_t i = 0; i < schedule[stage].size(); ++i)
       places[key({stage, schedule[stage][i]})] = i;
   }
-  // Whether the stage that takes the message in has come so far.
-  const auto has_passed = [&](const PlacedStep& consumer) {
+  // Whether the receiving stage has reached the step.
+  const auto is_delivered = [&](const PlacedStep& consumer) {
     return places[key(consumer)] <= stages[consumer.stage].next;
   };
-  // Whether the stage takes a step forward.
+  // Runs the next step of a stage. Returns whether it could.
   const auto advance = [&](int index) {
     Stage& stage = stages[index];
     if (stage.next == schedule[index].size()) return false;
@@ -162,7 +161,7 @@ bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
     }
     if (const auto to = destination_of(placed, request.stages, request.chunks)) {
       auto& sent = stage.sent[placed.step.kind == Kind::forward ? 0 : 1];
-      while (!sent.empty() && has_passed(sent.front())) sent.pop_front();
+      while (!sent.empty() && is_delivered(sent.front())) sent.pop_front();
       if (std::ssize(sent) >= in_flight) return false;
       sent.push_back(*to);
     }
@@ -183,7 +182,7 @@ bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
   return true;
 }
 
-TEST(Schedule, NeverStopsOverBlockingTransfers) {
+TEST(Schedule, NeverDeadlocksOnBlockingTransfers) {
   for_all_requests([](ScheduleRequest request) {
     for (const bool evaluates : {false, true}) {
       request.forward_only = evaluates;
@@ -191,12 +190,12 @@ TEST(Schedule, NeverStopsOverBlockingTransfers) {
       ASSERT_TRUE(completes(request, schedule, sends_in_flight(schedule))) << name_of(request);
     }
   });
-  // Fewer sends on their way do not do for large groups.
+  // Large groups need more sends in flight.
   const ScheduleRequest large{.stages = 2, .chunks = 2, .microbatches = 8, .group = 8};
   EXPECT_FALSE(completes(large, make_schedule(large), 4));
 }
 
-// Transports match messages of one kind between two stages by their order alone.
+// Transports match messages of one kind between two stages by order only.
 TEST(Schedule, SendsInTheOrderOfReceiving) {
   for_all_requests([](const ScheduleRequest& request) {
     const PipelineSchedule schedule = make_schedule(request);
@@ -220,7 +219,7 @@ TEST(Schedule, SendsInTheOrderOfReceiving) {
   });
 }
 
-TEST(OneForwardOneBackward, HoldsAtMostAsManyMicrobatchesAsStagesAreLeft) {
+TEST(OneForwardOneBackward, HasAtMostOneMicrobatchInFlightPerRemainingStage) {
   for (int stage = 0; stage < 4; ++stage) {
     int64_t held = 0, most = 0;
     for (const PipelineStep& step : one_forward_one_backward(stage, 4, 16)) {
@@ -231,7 +230,7 @@ TEST(OneForwardOneBackward, HoldsAtMostAsManyMicrobatchesAsStagesAreLeft) {
   }
 }
 
-TEST(Timeline, GivesTheKnownBubbles) {
+TEST(Timeline, HasTheKnownBubbles) {
   for (const int stages : {1, 2, 4, 8}) {
     for (const int64_t microbatches : {8, 16}) {
       const auto m = double(microbatches);
@@ -248,7 +247,7 @@ TEST(Timeline, GivesTheKnownBubbles) {
   }
 }
 
-TEST(Timeline, RefusesListsThatWaitForEachOther) {
+TEST(Timeline, RefusesListsThatDeadlock) {
   const PipelineSchedule crossed = {{{Kind::forward, 0, 0}, {Kind::forward, 0, 1}},
                                     {{Kind::forward, 0, 1}, {Kind::forward, 0, 0}}};
   EXPECT_THROW(time_schedule(crossed), Error);

@@ -1,4 +1,4 @@
-// The stages' actions run over a model of the strictest transport: no pipeline waits in a circle.
+// Simulates the stages' actions on the strictest transport: no pipeline deadlocks.
 #include "megatron/pipeline/stage_actions.h"
 
 #include <deque>
@@ -15,7 +15,7 @@
 namespace megatron {
 namespace {
 
-// The queue that messages of a link stand in; each is between two stages.
+// The queue that carries the messages of a link between two stages.
 using Queue = std::tuple<int, int, int>;
 using QueueOf = std::function<Queue(const MessageLink&)>;
 
@@ -35,13 +35,13 @@ Queue queue_for_each_direction(const MessageLink& link) {
 
 struct OrderedTransport {
   QueueOf queue_of = queue_for_each_link;
-  // Whether the first message of a queue holds up both stages until each has come to its first.
+  // Whether the first message of a queue blocks both stages until each has reached its first.
   bool connects_at_first_use = false;
 };
 
-// NCCL without buffers: what two stages begin in a queue runs in the order of its beginning on
-// either side, and a message passes only while both sides have it at the head of their queue.
-// Beginning waits for nothing, ending until the message has passed.
+// Models NCCL without buffers: on each side a queue runs messages in the order in which they began,
+// and a message is delivered only while it is at the head of the queue on both sides. Beginning a
+// transfer does not block; ending it waits for the delivery.
 class OrderedPipeline {
  public:
   OrderedPipeline(const PipelineSchedule& schedule, bool overlap, const OrderedTransport& transport)
@@ -50,7 +50,7 @@ class OrderedPipeline {
       stages_.push_back({.actions = stage_actions(schedule, stage, overlap)});
   }
 
-  // Whether every stage gets to the end of its actions.
+  // Whether every stage finishes its actions.
   bool completes() {
     for (bool moved = true; moved;) {
       moved = false;
@@ -66,7 +66,7 @@ class OrderedPipeline {
 
  private:
   using Action = StageAction::Kind;
-  // Of the step that takes it in: its stage, kind, micro-batch and chunk.
+  // Identifies the step that receives it: stage, kind, micro-batch and chunk.
   using Message = std::tuple<int, PipelineStep::Kind, int64_t, int>;
   struct Operation {
     bool sends;
@@ -75,13 +75,13 @@ class OrderedPipeline {
   struct Stage {
     std::vector<StageAction> actions;
     size_t next = 0;
-    std::set<Message> begun;  // and not passed
+    std::set<Message> begun;  // and not delivered
     std::map<Queue, std::deque<Operation>> queues = {};
   };
 
   int stages() const { return static_cast<int>(schedule_.size()); }
 
-  // Whether the stage takes an action.
+  // Runs the next action of a stage. Returns whether it could.
   bool advance(int index) {
     Stage& stage = stages_[index];
     if (stage.next == stage.actions.size()) return false;
@@ -145,9 +145,9 @@ std::string actions_text(const std::vector<StageAction>& actions) {
   return text;
 }
 
-TEST(StageActions, HandCase) {
-  // Two stages, three micro-batches: F0 F1 B0 F2 B1 B2 and F0 B0 F1 B1 F2 B2. "?" begins to receive
-  // what a step takes in, "<" has it, "c" computes, "!" begins to send, ">" ends it.
+TEST(StageActions, EqualsAListWrittenByHand) {
+  // Two stages, three micro-batches: F0 F1 B0 F2 B1 B2 and F0 B0 F1 B1 F2 B2. "?" begins
+  // to receive the input of a step, "<" ends that, "c" computes, "!" begins to send, ">" ends that.
   const PipelineSchedule schedule = make_schedule({.stages = 2, .microbatches = 3});
   EXPECT_EQ(actions_text(stage_actions(schedule, 0, /*overlap=*/true)),
             "c0 !0 ?2 c1 >0 !1 ?4 <2 c2 c3 >1 !3 ?5 <4 c4 <5 c5 >3");
@@ -157,7 +157,7 @@ TEST(StageActions, HandCase) {
             "?0 <0 c0 c1 !1 ?2 <2 c2 c3 >1 !3 ?4 <4 c4 c5 >3 !5 >5");
 }
 
-TEST(StageActions, NeverStopOverOrderedQueues) {
+TEST(StageActions, NeverDeadlockOnOrderedQueues) {
   for_all_requests([](ScheduleRequest request) {
     for (const bool evaluates : {false, true}) {
       request.forward_only = evaluates;
@@ -169,7 +169,7 @@ TEST(StageActions, NeverStopOverOrderedQueues) {
   });
 }
 
-TEST(StageActions, UseTheLinksOfThePipelineAlone) {
+TEST(StageActions, UseOnlyTheLinksOfThePipeline) {
   for_all_requests([](const ScheduleRequest& request) {
     if (request.microbatches > 2) return;
     const std::vector<MessageLink> links = pipeline_links(request.stages);
@@ -184,8 +184,8 @@ TEST(StageActions, UseTheLinksOfThePipelineAlone) {
   });
 }
 
-// Why a link is one direction and one kind: anything less stops.
-TEST(StageActions, StopWhereMessagesShareAQueue) {
+// Shows why a link has one direction and one kind of message: with fewer queues stages deadlock.
+TEST(StageActions, DeadlockWhereMessagesShareAQueue) {
   // Stage 0 begins F0, B0, F1 and stage 1 F0, F1, B0; without overlap it is the other way round.
   const ScheduleRequest plain{.stages = 2, .microbatches = 3};
   for (const bool overlap : {false, true}) {
@@ -205,8 +205,8 @@ TEST(StageActions, StopWhereMessagesShareAQueue) {
   EXPECT_FALSE(completes_in_order(large, /*overlap=*/true, {queue_for_each_direction}));
 }
 
-// Why links connect before the pipeline runs.
-TEST(StageActions, StopWhereLinksConnectAtTheirFirstMessage) {
+// Shows why links connect before the pipeline runs.
+TEST(StageActions, DeadlockWhereLinksConnectAtTheirFirstMessage) {
   const ScheduleRequest round{.stages = 2, .chunks = 2, .microbatches = 4};
   EXPECT_FALSE(completes_in_order(round, /*overlap=*/true,
                                   {queue_for_each_link, /*connects_at_first_use=*/true}));

@@ -177,6 +177,44 @@ TEST(JsonLog, StartingAfreshInAnOldFileReplacesItsHistory) {
   EXPECT_EQ(history.notes.size(), 1u);
 }
 
+TEST(CutJsonLog, MovesWhatAResumeDoesAgain) {
+  TemporaryFolder folder;
+  const auto path = folder.file("m.jsonl");
+  {
+    JsonLog log(path, example_start(0, "DP=1"));
+    for (int64_t i = 1; i <= 7; ++i) {
+      log.step(example_step(i));
+      if (i % 2 == 0) log.evaluation({i, "validation", 2.0, std::nullopt});
+    }
+    log.summary({"bits per byte", {}});
+  }
+  append_text(path, "{\"step\":8,\"lo");  // killed while it wrote
+  EXPECT_EQ(cut_json_log(path, 4), 3 + 2);
+  const auto steps = lines_of(text_of(path));
+  ASSERT_EQ(steps.size(), 4u);
+  EXPECT_THAT(steps.back(), testing::StartsWith("{\"step\":4,"));
+  EXPECT_EQ(lines_of(text_of(event_log_path(path))).size(), 3u);  // start, evaluations of 2 and 4
+  const auto moved = lines_of(text_of(folder.file("m.superseded.jsonl")));
+  ASSERT_EQ(moved.size(), 4u);
+  EXPECT_THAT(moved.front(), testing::StartsWith("{\"step\":5,"));
+  EXPECT_EQ(cut_json_log(path, 4), 0);
+  EXPECT_EQ(cut_json_log(path, 0), 4 + 3);  // from scratch
+  EXPECT_EQ(text_of(path), "");
+}
+
+TEST(CutJsonLog, LeavesOtherFilesAlone) {
+  TemporaryFolder folder;
+  for (const char* text : {"hello\n{\"a\": 1}\n", "[1]\n", "one line"}) {
+    append_text(folder.file("notes"), text);
+    const auto before = text_of(folder.file("notes"));
+    EXPECT_EQ(cut_json_log(folder.file("notes"), 0), 0);
+    EXPECT_EQ(text_of(folder.file("notes")), before);
+  }
+  EXPECT_EQ(cut_json_log("", 0), 0);
+  EXPECT_EQ(cut_json_log("/dev/stdout", 0), 0);
+  EXPECT_EQ(cut_json_log(folder.file("missing"), 0), 0);
+}
+
 TEST(JsonLog, ReadsWhatIsThere) {
   TemporaryFolder folder;
   EXPECT_TRUE(read_json_log(folder.file("missing.jsonl")).steps.empty());

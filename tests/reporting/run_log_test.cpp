@@ -75,6 +75,25 @@ TEST(RunLog, PlainLinesInAPipe) {
                   "+- bits per byte --+", "| this model  1.25 |", "+------------------+"));
 }
 
+TEST(RunLog, PrintsTheLastStepsWhenItEndsBetweenIntervals) {
+  LoggingConfig config;
+  config.log_interval = 5;
+  testing::internal::CaptureStdout();
+  {
+    RunLog log(config, short_description());
+    for (int64_t i = 1; i <= 7; ++i) log.step(short_step(i));
+    log.print_pending_steps();
+    log.print_pending_steps();  // nothing is left
+    log.step(short_step(8));
+  }
+  const auto text = testing::internal::GetCapturedStdout();
+  const auto lines = lines_of(text);
+  ASSERT_EQ(std::ranges::count_if(lines, [](const auto& l) { return l.starts_with("step "); }), 3)
+      << text;
+  EXPECT_THAT(text, HasSubstr("step  7/12 | loss  6.5000"));
+  EXPECT_THAT(text, HasSubstr("step  8/12 | loss  8.0000"));
+}
+
 TEST(RunLog, MeansWeighRatesByTime) {
   LoggingConfig config;
   config.log_interval = 2;
@@ -178,13 +197,21 @@ TEST_F(RunLogFiles, EveryStepWhateverTheInterval) {
 TEST_F(RunLogFiles, ResumeInAnotherLayoutGivesOneCurve) {
   train(0, 8, "TP=2 x PP=2, gloo");
   train(6, 12, "TP=2 x DP=2, gloo");
+  EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);  // no step twice
+  EXPECT_EQ(lines_of(text_of(folder_.file("run/metrics.superseded.jsonl"))).size(), 2u);
   const auto history = read_json_log(config_.log_json);
   EXPECT_EQ(history.steps.size(), 12u);
   const auto page = text_of(config_.report);
   EXPECT_THAT(page, HasSubstr("resumed: TP=2 x DP=2<"));
   EXPECT_THAT(page, HasSubstr("<td>TP=2 x PP=2, gloo</td><td>1 to 6</td>"));
   EXPECT_THAT(page, HasSubstr("<td>TP=2 x DP=2, gloo</td><td>7 to 12</td>"));
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(config_.tensorboard_dir), {}), 2);
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(config_.tensorboard_dir))
+    names.push_back(entry.path().filename());
+  EXPECT_EQ(names.size(), 3u);
+  EXPECT_EQ(std::ranges::count_if(
+                names, [](const auto& name) { return name.find("tfevents") != name.npos; }),
+            2);
 }
 
 TEST_F(RunLogFiles, ReportExistsWithoutAJsonLogAndFromTheStart) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "megatron/base/error.h"
+#include "megatron/reporting/event_file_cut.h"
 
 #include "tests/reporting/log_test_tools.h"
 
@@ -213,6 +214,45 @@ TEST(TensorBoardWriter, FolderThatCannotBeMadeIsAnError) {
         << text;
     EXPECT_NE(text.find("Not a directory"), std::string::npos) << text;
   }
+}
+
+TEST(CutEventFiles, MovesStepsAndSamplesBehindTheCheckpoint) {
+  TemporaryFolder folder;
+  const auto record = [](int64_t iteration) {
+    StepRecord step = example_step(iteration);
+    step.iteration = iteration;
+    step.consumed_samples = 8 * iteration;
+    return step;
+  };
+  std::string path;
+  {
+    TensorBoardWriter writer(folder.file("tb"));
+    path = writer.file().path();
+    for (int64_t i = 1; i <= 5; ++i) writer.step(record(i), 1);
+    writer.evaluation({4, "validation", 2.0, std::nullopt}, 32);
+    EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);  // it is being written
+  }
+  const auto before = read_events(path);
+  append_text(path, "torn");
+  const int64_t moved = cut_event_files(folder.file("tb"), 3, 24);
+  const auto kept = read_events(path);
+  EXPECT_GT(moved, 0);
+  EXPECT_EQ(std::ssize(kept) + moved, std::ssize(before));
+  EXPECT_EQ(kept.front().file_version, "brain.Event:2");
+  std::map<std::string, int64_t> last;
+  for (const ReadEvent& event : kept) {
+    const bool by_samples = event.tag.ends_with(" vs samples");
+    EXPECT_LE(event.step, by_samples ? 24 : 3) << event.tag;
+    last[event.tag] = event.step;
+  }
+  EXPECT_EQ(last.at("lm loss"), 3);
+  EXPECT_EQ(last.at("lm loss vs samples"), 24);
+  EXPECT_FALSE(last.contains("lm loss validation"));
+  std::string superseded = path;
+  superseded.replace(superseded.find("tfevents"), 8, "superseded");
+  EXPECT_EQ(std::ssize(read_events(superseded)), moved);
+  EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);
+  EXPECT_EQ(cut_event_files(folder.file("missing"), 3, 24), 0);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// However layers are shared out over stages and chunks: losses, gradients and checkpoints are those
-// of one rank.
+// Losses, gradients and checkpoints equal those of one rank for every split of the layers into stages
+// and chunks.
 #include <filesystem>
 #include <functional>
 #include <gmock/gmock.h>
@@ -115,7 +115,7 @@ Options options_of(bool llama, int64_t depths, const StageLayout& layout) {
   return options;
 }
 
-// Of `rows` samples of `s` tokens.
+// A micro-batch of `rows` samples of `s` tokens.
 MicroBatch text_microbatch(int64_t first, int64_t rows, int64_t s) {
   const at::Tensor text =
       ((at::arange(rows * (s + 1), at::kLong) + 97 * first) * 31 % 47).view({rows, s + 1});
@@ -127,7 +127,7 @@ MicroBatch text_microbatch(int64_t first, int64_t rows, int64_t s) {
           .sample_ordinals = at::arange(first, first + rows, at::kLong)};
 }
 
-// Stages that read no tokens are given none.
+// Stages that read no tokens get none.
 MicroBatch as_read_by(const GPTModelChunks& chunks, MicroBatch microbatch) {
   if (std::ranges::any_of(chunks, [](const auto& chunk) { return chunk->reads_tokens(); }))
     return microbatch;
@@ -140,8 +140,7 @@ MicroBatch as_read_by(const GPTModelChunks& chunks, MicroBatch microbatch) {
           .sequence_length = microbatch.tokens.size(1)};
 }
 
-// What training leaves behind: losses and gradient norms of three steps, and the gradients of the
-// first, by name; whole where one rank made them.
+// Losses and gradient norms of three steps, and the gradients of the first step by name.
 struct Trained {
   std::vector<double> numbers;
   std::map<std::string, at::Tensor> gradients;
@@ -170,7 +169,7 @@ Trained train_steps(const Options& options, const StageLayout& layout, RankConte
     for (const MtpRecord& depth : losses.mtp) trained.numbers.push_back(depth.loss);
     trained.numbers.push_back(step.optimizer().step(1e-3).grad_norm);
   }
-  // Data-parallel ranks evaluate the same rows here: sums grow with them, the mean does not.
+  // Data-parallel ranks evaluate the same rows here, so only the mean can be compared.
   const auto evaluation =
       step.evaluate({as_read_by(chunks, text_microbatch(100, 2, options.model.seq_length))});
   trained.numbers.push_back(evaluation.loss_sum / evaluation.tokens);
@@ -219,7 +218,7 @@ TEST_P(PipelineLayouts, TrainLlamaAsOneRank) {
 INSTANTIATE_TEST_SUITE_P(Table, PipelineLayouts, testing::ValuesIn(kStageLayouts),
                          [](const auto& info) { return std::string(info.param.name); });
 
-const StageLayout kPredictionLayouts[] = {
+const StageLayout kMtpLayouts[] = {
     {"pp2_vp2", 2, [](TransformerConfig& c) { set_stages(c, 2, 2); }},
     {"with_the_loss", 4, [](TransformerConfig& c) { set_layout(c, 4, "Et*3|ttt|tt|mmL"); }},
     {"apart", 4, [](TransformerConfig& c) { set_layout(c, 4, "Et*4|t*4|mm|L"); }},
@@ -232,17 +231,17 @@ const StageLayout kPredictionLayouts[] = {
        c.sequence_parallel = true;
      }}};
 
-class PredictionLayouts : public testing::TestWithParam<StageLayout> {};
+class MtpLayouts : public testing::TestWithParam<StageLayout> {};
 
-TEST_P(PredictionLayouts, TrainAsOneRank) {
+TEST_P(MtpLayouts, TrainAsOneRank) {
   expect_as_one_rank(/*llama=*/true, /*depths=*/2, GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, PredictionLayouts, testing::ValuesIn(kPredictionLayouts),
+INSTANTIATE_TEST_SUITE_P(Table, MtpLayouts, testing::ValuesIn(kMtpLayouts),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// With a tied output layer three stages hold a copy of the embedding.
-TEST(PredictionLayout, ApartWithATiedOutputLayer) {
+// Three stages hold a copy of the tied embedding.
+TEST(MtpLayout, OnItsOwnStageWithATiedOutputLayer) {
   const auto run = [](const StageLayout& layout) {
     std::vector<double> numbers;
     run_thread_world(layout.world, [&](RankContext& rank) {
@@ -260,7 +259,7 @@ TEST(PredictionLayout, ApartWithATiedOutputLayer) {
   for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i], 1e-10) << i;
 }
 
-// Micro-batches of other lengths pass where the shapes go before them, and only there.
+// Micro-batches of different lengths need --variable-seq-lengths.
 TEST(PipelineTransfers, TakeVariableSequenceLengths) {
   const auto losses = [](const StageLayout& layout, bool variable) {
     double loss = 0;
@@ -274,7 +273,7 @@ TEST(PipelineTransfers, TakeVariableSequenceLengths) {
       std::vector<MicroBatch> microbatches;
       for (const int64_t s : {16, 5, 9, 12}) {
         MicroBatch microbatch = as_read_by(chunks, text_microbatch(s, 2, s));
-        microbatch.sequence_length = 0;  // not known where tokens are not read
+        microbatch.sequence_length = 0;  // unknown on stages that read no tokens
         microbatches.push_back(std::move(microbatch));
       }
       const auto result = step.run(microbatches, BatchSharing::whole_microbatches, 1e-3);
@@ -292,13 +291,13 @@ TEST(PipelineTransfers, TakeVariableSequenceLengths) {
   }
 }
 
-// A run that was saved in one layout goes on in another as if nothing had happened.
+// A run saved in one layout continues in another with the same numbers.
 TEST(PipelineCheckpoints, LoadIntoEveryOtherLayout) {
   const std::vector<StageLayout> layouts = {kWithoutStages, kStageLayouts[1], kStageLayouts[8],
                                             kStageLayouts[11], kStageLayouts[12]};
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / fmt::format("pipeline_layouts_{}", getpid());
-  // The loss of the step after the saved ones.
+  // The loss of the next step.
   const auto train = [&](const StageLayout& layout, const std::string& save,
                          const std::string& load) {
     double loss = 0;

@@ -1,5 +1,5 @@
-// What becomes of a training run of processes when one rank dies, hangs or was started with other
-// options: the others end in time and say who and where, and the last checkpoint is whole.
+// A rank of a multi-process run dies, hangs or was started with other options: the other ranks exit in
+// time with an error that names the rank and the operation, and the last checkpoint is intact.
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -46,7 +46,7 @@ std::vector<std::string> endless_training(const ProcessLayout& layout, const std
   return arguments;
 }
 
-// A rank as other launchers start one.
+// Starts a rank as an external launcher does.
 std::unique_ptr<ChildProgram> launched_rank(int rank, int world_size, const std::string& port,
                                             const std::vector<std::string>& arguments) {
   return std::make_unique<ChildProgram>(
@@ -57,7 +57,7 @@ std::unique_ptr<ChildProgram> launched_rank(int rank, int world_size, const std:
                                                     {"MASTER_PORT", port}});
 }
 
-// The children of a process, in the order in which they were started.
+// The children of a process in the order of their start.
 std::vector<pid_t> children_of(pid_t parent) {
   std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", parent));
   std::vector<pid_t> children;
@@ -74,7 +74,7 @@ void await_checkpoint(const std::string& save, int64_t iteration) {
   FAIL() << "no checkpoint of iteration " << iteration;
 }
 
-void expect_whole_checkpoint(const std::string& save) {
+void expect_intact_checkpoint(const std::string& save) {
   auto checkpoint = CheckpointReader::open(save);
   EXPECT_GE(checkpoint.iteration(), 2);
   for (const std::string& key : checkpoint.keys()) EXPECT_NO_THROW(checkpoint.load_tensor(key));
@@ -82,7 +82,7 @@ void expect_whole_checkpoint(const std::string& save) {
 
 class RankFailure : public testing::TestWithParam<ProcessLayout> {
  protected:
-  // Starts two ranks, waits for a checkpoint and sends the second one a signal.
+  // Starts two ranks, waits for a checkpoint and sends a signal to the second rank.
   std::string errors_after(int signal) {
     std::vector<std::string> arguments = endless_training(GetParam(), save_);
     arguments.insert(arguments.end(), {"--nproc", "2"});
@@ -99,28 +99,28 @@ class RankFailure : public testing::TestWithParam<ProcessLayout> {
   std::string save_ = folder_.file("save");
 };
 
-TEST_P(RankFailure, KilledRankEndsTheOthersAndTheCheckpointIsWhole) {
+TEST_P(RankFailure, KilledRankStopsTheOthersAndTheCheckpointIsIntact) {
   const std::string errors = errors_after(SIGKILL);
   EXPECT_THAT(errors, HasSubstr("signal 9 (Killed)"));
   EXPECT_THAT(last_line(errors), HasSubstr("error: rank 1 (process "));
-  // The other rank names its operation: what it waited in depends on the moment.
+  // The other rank names the operation that it waited in, which depends on the timing.
   EXPECT_THAT(errors, AnyOf(HasSubstr("(ranks [0, 1]) on rank 0 failed"),
                             HasSubstr("rank [0] did not end by itself")));
-  expect_whole_checkpoint(save_);
+  expect_intact_checkpoint(save_);
 }
 
-TEST_P(RankFailure, StoppedRankEndsTheOthersAfterTheTimeLimit) {
+TEST_P(RankFailure, StoppedRankStopsTheOthersAfterTheTimeout) {
   const auto start = std::chrono::steady_clock::now();
   const std::string errors = errors_after(SIGSTOP);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::minutes(2));
   EXPECT_THAT(errors, HasSubstr("rank [1] did not end by itself in time and was ended"));
   EXPECT_THAT(last_line(errors), AllOf(HasSubstr("(ranks [0, 1]) on rank 0 failed: "),
                                        HasSubstr("--distributed-timeout-minutes")));
-  expect_whole_checkpoint(save_);
+  expect_intact_checkpoint(save_);
 }
 
-// As torchrun, SLURM or Open MPI start ranks: nobody of ours looks after them.
-TEST_P(RankFailure, WithoutOurLauncherTheOthersEndThemselves) {
+// Ranks started by torchrun, SLURM or Open MPI have no launcher of ours that watches them.
+TEST_P(RankFailure, WithoutOurLauncherTheOthersExit) {
   const ReservedPort port;
   const auto first = launched_rank(0, 2, port.text(), endless_training(GetParam(), save_));
   const auto second = launched_rank(1, 2, port.text(), endless_training(GetParam(), save_));
@@ -128,10 +128,10 @@ TEST_P(RankFailure, WithoutOurLauncherTheOthersEndThemselves) {
   kill(second->pid(), SIGKILL);
   EXPECT_NE(first->wait(), 0);
   EXPECT_THAT(first->last_error_line(), HasSubstr("(ranks [0, 1]) on rank 0 failed: "));
-  expect_whole_checkpoint(save_);
+  expect_intact_checkpoint(save_);
 }
 
-TEST_P(RankFailure, OtherOptionsAreNamedAtStart) {
+TEST_P(RankFailure, DifferentOptionsAreNamedAtStart) {
   const ReservedPort port;
   const auto start = [&](int rank, const std::string& lr) {
     std::vector<std::string> arguments = endless_training(GetParam(), save_);
@@ -156,8 +156,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, RankFailure,
                                          ProcessLayout{"dp", {}}),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// Another layout has other groups: the options are compared before any is made.
-TEST(RankFailureAtStart, OtherLayoutIsNamed) {
+// Options are compared before the groups of the layout are made.
+TEST(RankFailureAtStart, DifferentLayoutIsNamed) {
   const TemporaryFolder folder;
   const ReservedPort port;
   std::vector<std::unique_ptr<ChildProgram>> ranks;
@@ -174,7 +174,7 @@ TEST(RankFailureAtStart, OtherLayoutIsNamed) {
   }
 }
 
-// Rank 0 waits for rank 1, which waits for the one that hangs: it is in no group of rank 0's.
+// Rank 0 waits for rank 1, which waits for rank 3. Rank 3 hangs and shares no group with rank 0.
 TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
   const TemporaryFolder folder;
   const ReservedPort port;
@@ -191,10 +191,10 @@ TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
     EXPECT_THAT(ranks[rank]->last_error_line(),
                 AllOf(HasSubstr("failed: "), HasSubstr("; rank [3] had not given up")));
   }
-  expect_whole_checkpoint(folder.file("save"));
+  expect_intact_checkpoint(folder.file("save"));
 }
 
-// It serves the store at which the others would say farewell.
+// Rank 0 serves the store through which ranks report their failures.
 TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
   for (const int signal : {SIGSTOP, SIGKILL}) {
     const TemporaryFolder folder;
@@ -213,12 +213,12 @@ TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
                   AllOf(HasSubstr("failed: "), HasSubstr("which rank 0 or its launcher serves")));
     }
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::minutes(1));
-    expect_whole_checkpoint(folder.file("save"));
+    expect_intact_checkpoint(folder.file("save"));
   }
 }
 
-// What one rank alone would do, or refuse, is known to both before the other waits for it.
-TEST(RankFailureAtStart, WhatOneRankAloneWouldDoIsNamed) {
+// Every rank learns what only one rank was asked to do, or refuses, before it waits for that rank.
+TEST(RankFailureAtStart, OptionsOfOneRankAreNamed) {
   const TemporaryFolder folder;
   for (const auto& [flag, value, text] :
        {std::tuple{"--tensor-model-parallel-size", "3",

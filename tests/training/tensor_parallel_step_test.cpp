@@ -1,5 +1,5 @@
-// Whole training steps with what tensor-parallel layers overlap, defer and leave out: against steps
-// without, in several layouts.
+// Training steps with overlapped collectives, deferred weight gradients and frozen weights equal
+// training steps without, in several layouts.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -53,7 +53,8 @@ MicroBatch step_microbatch(const GPTModelConfig& config, int64_t index) {
 
 struct StepNumbers {
   std::vector<double> losses;
-  std::map<std::string, at::Tensor> gradients, weights;  // of the first step, after the second
+  std::map<std::string, at::Tensor> gradients,
+      weights;  // gradients of the first step, weights after the second
   std::set<std::string> frozen;
 };
 
@@ -109,7 +110,7 @@ void expect_close_numbers(const StepNumbers& got, const StepNumbers& want, doubl
   compare(got.weights, want.weights, "weight");
 }
 
-TEST(TensorParallelStep, OverlappedPiecesGiveTheSameNumbers) {
+TEST(TensorParallelStep, OverlappedCollectivesGiveTheSameNumbers) {
   for (const StepLayout& layout :
        {StepLayout{"tp2", 2, 2, 1, true}, StepLayout{"tp4", 4, 4, 1, true},
         StepLayout{"tp2_pp2", 4, 2, 2, true}}) {
@@ -132,21 +133,21 @@ TEST(TensorParallelStep, OverlappedPiecesGiveTheSameNumbers) {
 
 class DeferredEmbeddingGradient : public testing::TestWithParam<StepLayout> {};
 
-TEST_P(DeferredEmbeddingGradient, EqualsTheOneComputedAtOnce) {
+TEST_P(DeferredEmbeddingGradient, EqualsTheImmediateOne) {
   for (const bool tied : {true, false}) {
-    for (const int64_t prediction_layers : {0, 1}) {
+    for (const int64_t mtp_layers : {0, 1}) {
       run_thread_world(GetParam().world, [&](RankContext& rank) {
         Options options = step_options(GetParam());
         TransformerConfig& transformer = options.model.transformer;
         options.model.share_embeddings_and_output_weights = tied;
-        transformer.mtp.mtp_num_layers = prediction_layers;
+        transformer.mtp.mtp_num_layers = mtp_layers;
         const StepNumbers want = two_steps(options, rank);
         transformer.defer_embedding_wgrad_compute = true;
         for (const int64_t limit : {0, 1, 2, 7}) {
           transformer.wgrad_deferral_limit = limit;
           expect_close_numbers(
               two_steps(options, rank), want, 1e-10,
-              fmt::format("tied {}, {} further, limit {}", tied, prediction_layers, limit));
+              fmt::format("tied {}, {} MTP layers, limit {}", tied, mtp_layers, limit));
         }
         transformer.wgrad_deferral_limit = 0;
         transformer.tp_comm_overlap = transformer.sequence_parallel;
@@ -186,7 +187,7 @@ const Freezing kFreezings[] = {
 
 class FrozenWeights : public testing::TestWithParam<StepLayout> {};
 
-TEST_P(FrozenWeights, StayAndCostNothingWhileOthersTrainAsBefore) {
+TEST_P(FrozenWeights, StayConstantWithoutStateWhileOthersTrain) {
   const StepLayout& layout = GetParam();
   for (const Freezing& freezing : kFreezings) {
     for (const bool overlap : {false, true}) {

@@ -1,71 +1,19 @@
 // `megatron train` as a program: resume bit for bit, resume in another layout, signals, bad input.
+#include "tests/training/train_program.h"
+
 #include <csignal>
-#include <fstream>
 #include <gmock/gmock.h>
 #include <numbers>
 #include <set>
-
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-
-#include "megatron/checkpoint/checkpoint_reader.h"
-
-#include "tests/program.h"
 
 namespace megatron {
 namespace {
 
 using testing::HasSubstr;
 
-const std::string kModel =
-    " --mock-data --vocab-size 96 --make-vocab-size-divisible-by 8 --num-layers 4 --hidden-size 32"
-    " --num-attention-heads 4 --seq-length 16 --micro-batch-size 2 --global-batch-size 8 "
-    "--train-iters 8"
-    " --lr-decay-style cosine --lr-warmup-iters 2 --hidden-dropout 0.1 --attention-dropout 0.1 "
-    "--eval-interval 4"
-    " --eval-iters 2 --threads 1";
-
-class TrainProgram : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "/train-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-
-  ProgramResult train(const std::string& flags, const std::string& environment = "",
-                      const std::string& lr = "1e-3") {
-    return run_program("train" + kModel + " --lr " + lr + " " + flags, environment);
-  }
-
-  // The losses and gradient norms of a log, by step.
-  static std::map<int64_t, std::pair<double, double>> read_log(const std::string& file) {
-    std::ifstream stream(file);
-    std::map<int64_t, std::pair<double, double>> steps;
-    for (std::string line; std::getline(stream, line);) {
-      const nlohmann::json json = nlohmann::json::parse(line);
-      steps[json["step"]] = {json["loss"], json["grad_norm"]};
-    }
-    return steps;
-  }
-
-  static void expect_equal_checkpoints(const std::string& left, const std::string& right) {
-    auto a = CheckpointReader::open(left), b = CheckpointReader::open(right);
-    ASSERT_EQ(a.keys(), b.keys());
-    for (const std::string& key : a.keys())
-      EXPECT_TRUE(at::equal(a.load_tensor(key), b.load_tensor(key))) << key;
-    EXPECT_EQ(a.common()["consumed_samples"], b.common()["consumed_samples"]);
-  }
-
-  std::filesystem::path folder_;
-};
-
 class BitwiseResume : public TrainProgram, public testing::WithParamInterface<const char*> {};
 
-TEST_P(BitwiseResume, EqualsNotHavingStopped) {
+TEST_P(BitwiseResume, EqualsAnUninterruptedRun) {
   const std::string layout = GetParam();
   const ProgramResult whole =
       train(layout + " --save " + path("whole") + " --log-json " + path("whole.jsonl"));
@@ -91,8 +39,8 @@ INSTANTIATE_TEST_SUITE_P(
         "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
 
-// A token of the byte tokenizer is one byte, so that bits per byte are the loss in bits, whoever
-// shares the validation's rows or positions.
+// A token of the byte tokenizer is one byte, so bits per byte equal the loss in bits, for any split of
+// the validation batch over the ranks.
 TEST_F(TrainProgram, BitsPerByteAreTheSameInEveryLayout) {
   std::ofstream text(path("text.txt"));
   for (int i = 0; i < 200; ++i)
@@ -139,7 +87,7 @@ TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
       train("--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --load " + path("parts") +
             " --log-json " + path("parts.jsonl"));
   ASSERT_EQ(resumed.status, 0) << resumed.errors;
-  EXPECT_THAT(resumed.output, HasSubstr("bit"));  // says that it is not bitwise
+  EXPECT_THAT(resumed.output, HasSubstr("bit"));  // the note that the resume is not bit-identical
   auto expected = read_log(path("whole.jsonl")), ours = read_log(path("parts.jsonl"));
   ASSERT_EQ(ours.size(), 4);
   for (const auto& [step, numbers] : ours) {
@@ -148,8 +96,8 @@ TEST_F(TrainProgram, ResumesInAnotherLayoutWithTheSameLosses) {
   }
 }
 
-// Saved with prediction layers on the first of one stage, loaded where they sit on the second with
-// a copy of the embedding.
+// Saved on one stage, loaded on two, of which the second has the MTP layers and a copy of the
+// embedding.
 TEST_F(TrainProgram, MultiTokenPredictionResumesInAnotherLayout) {
   const std::string mtp = "--mtp-num-layers 2 ";
   const ProgramResult whole =
@@ -212,20 +160,20 @@ TEST_F(TrainProgram, SaysThatASplitIsEmpty) {
   EXPECT_THAT(result.output, HasSubstr("no validation loss: the split 1,0,0"));
 }
 
-TEST_F(TrainProgram, AFullStandardOutputFailsTheRunAfterItWasSaved) {
+TEST_F(TrainProgram, AFullStandardOutputFailsTheRunAfterItsCheckpoint) {
   const ProgramResult result = train("--save " + path("c") + " > /dev/full");
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.errors, HasSubstr("standard output"));
   EXPECT_EQ(CheckpointReader::open(path("c")).iteration(), 8);
 }
 
-TEST_F(TrainProgram, ALayoutThatDoesNotFitIsRefusedBeforeRanksStart) {
+TEST_F(TrainProgram, AnImpossibleLayoutIsRefusedBeforeRanksStart) {
   const ProgramResult result = train("--nproc 3 --tensor-model-parallel-size 2");
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.errors, testing::Not(HasSubstr("rank ")));
 }
 
-TEST_F(TrainProgram, PrintsEachStepOnceWhateverTheLayout) {
+TEST_F(TrainProgram, PrintsEachStepOnceInAnyLayout) {
   const ProgramResult result = train("--nproc 2 --pipeline-model-parallel-size 2");
   ASSERT_EQ(result.status, 0) << result.errors;
   size_t lines = 0;
@@ -255,7 +203,7 @@ TEST_F(TrainProgram, SigtermSavesAndExitsWithZero) {
   }
 }
 
-// Lists of numbers from the command line reach the model.
+// Lists on the command line reach the model.
 TEST_F(TrainProgram, WindowsAndLayersWithoutRopeChangeTheLoss) {
   std::set<double> losses;
   int64_t runs = 0;
@@ -270,7 +218,7 @@ TEST_F(TrainProgram, WindowsAndLayersWithoutRopeChangeTheLoss) {
   EXPECT_EQ(int64_t(losses.size()), runs);
 }
 
-TEST_F(TrainProgram, NotANumberStopsWithAnErrorAndKeepsTheCheckpoint) {
+TEST_F(TrainProgram, ANonFiniteLossIsAnErrorAndKeepsTheCheckpoint) {
   ASSERT_EQ(train("--save " + path("save") + " --exit-interval 3").status, 0);
   const ProgramResult result = train(
       "--load " + path("save") + " --save " + path("save") + " --save-interval 1 --clip-grad 0", "",
@@ -295,7 +243,7 @@ struct BadInput {
   friend void PrintTo(const BadInput& input, std::ostream* out) { *out << input.flags; }
 };
 
-TEST_F(TrainProgram, TheHeaderNamesWhatIsSharedOutAndThePeak) {
+TEST_F(TrainProgram, TheHeaderNamesTheShardingAndThePeak) {
   const ProgramResult result =
       train("--nproc 2 --threads-as-ranks --use-distributed-optimizer --exit-interval 1");
   EXPECT_EQ(result.status, 0) << result.errors;
@@ -303,8 +251,8 @@ TEST_F(TrainProgram, TheHeaderNamesWhatIsSharedOutAndThePeak) {
   EXPECT_THAT(result.output, HasSubstr(" TFLOP/s in matrix products, measured at the start"));
 }
 
-// A plain text is one document, which leaves none to validate on.
-TEST_F(TrainProgram, OneDocumentSaysHowToGetMore) {
+// A plain text file is one document, which leaves none for validation.
+TEST_F(TrainProgram, OneDocumentSaysHowToCutMore) {
   std::ofstream(path("text.txt")) << std::string(200, 'a');
   const ProgramResult data = run_program("preprocess --tokenizer-type ByteTokenizer --input " +
                                          path("text.txt") + " --output-prefix " + path("data"));

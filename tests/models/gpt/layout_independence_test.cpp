@@ -130,13 +130,32 @@ INSTANTIATE_TEST_SUITE_P(Table, LayoutIndependence,
                                   std::get<1>(info.param).name;
                          });
 
-// Without scatter_embedding_sequence_parallel the model scatters the embedding's output.
-TEST(ScatterEmbedding, OffGivesTheSameNumbers) {
+// With sequence parallelism the embedding returns this rank's slice, or with the option off the full
+// sequence, which the model then scatters.
+TEST(ScatterEmbedding, OffReturnsTheFullSequence) {
+  run_thread_world(2, [&](RankContext& rank) {
+    Options options = make_options(kModels[0], {"tp2_sp", 2, 2, 1, true}, at::kDouble);
+    const auto groups = make_model_groups(options.model, rank);
+    const MicroBatch microbatch = make_microbatch(options.model, 0, 0);
+    for (const bool scatters : {true, false}) {
+      options.model.scatter_embedding_sequence_parallel = scatters;
+      const LanguageModelEmbedding embedding(
+          options.model, {at::TensorOptions(at::kDouble), groups.tp, /*sequence_parallel=*/true});
+      const at::Tensor embedded = embedding.forward(
+          microbatch.tokens, microbatch.position_ids,
+          ForwardContext::make(/*training=*/true, 0, microbatch.sample_ordinals,
+                               options.model.seq_length, /*sequence_parallel=*/true, rank.rank, 2));
+      EXPECT_EQ(embedded.size(0), options.model.seq_length / (scatters ? 2 : 1));
+    }
+  });
+}
+
+TEST(ScatterEmbedding, OnAndOffGiveTheNumbersOfOneRank) {
   for (const int64_t depths : {0, 1}) {
-    const auto run = [&](bool scatters) {
+    const auto run = [&](const Layout& layout, bool scatters) {
       std::vector<double> numbers;
-      run_thread_world(2, [&](RankContext& rank) {
-        Options options = make_options(kModels[0], {"tp2_sp", 2, 2, 1, true}, at::kDouble);
+      run_thread_world(layout.world, [&](RankContext& rank) {
+        Options options = make_options(kModels[0], layout, at::kDouble);
         options.model.scatter_embedding_sequence_parallel = scatters;
         options.model.transformer.mtp.mtp_num_layers = depths;
         const std::vector<double> ours = run_steps(options, rank);
@@ -144,8 +163,13 @@ TEST(ScatterEmbedding, OffGivesTheSameNumbers) {
       });
       return numbers;
     };
-    const std::vector<double> with = run(true), without = run(false);
-    for (size_t i = 0; i < with.size(); ++i) EXPECT_NEAR(without[i], with[i], 1e-12) << i;
+    const std::vector<double> expected = run({"one_rank", 1, 1, 1, false}, true);
+    ASSERT_EQ(expected.size(), 8);
+    for (const bool scatters : {true, false}) {
+      const std::vector<double> ours = run({"tp2_sp", 2, 2, 1, true}, scatters);
+      ASSERT_EQ(ours.size(), expected.size());
+      for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(ours[i], expected[i], 1e-10) << i;
+    }
   }
 }
 

@@ -1,0 +1,23 @@
+// How the progress of an evaluation is shown.
+#pragma once
+
+#include <string>
+
+#include "megatron/reporting/run_records.h"
+
+namespace megatron {
+
+// "evaluating on the validation split: batch 37/100 | 0:25 left".
+std::string evaluation_progress_line(const EvaluationProgress& progress);
+
+// Decides which batches of an evaluation get a line in a log that is no terminal: the first after two
+// seconds, then one every ten. A short evaluation has none.
+class EvaluationLines {
+ public:
+  bool due(const EvaluationProgress& progress);
+
+ private:
+  double next_ = 2;  // seconds since the evaluation began
+};
+
+}  // namespace megatron
