@@ -19,6 +19,10 @@ void check_launch(const LaunchConfig& config, int world_size, Problems& problems
 void check_world_size(const TransformerConfig& config, int world_size, Command command,
                       Problems& problems);
 void check_data_parallel(const Options& options, Problems& problems);
+// The micro-batch groups of the interleaved schedule, for `microbatches` per step of a data-parallel
+// rank. Does nothing without virtual stages.
+void check_microbatch_groups(const TransformerConfig& config, int64_t microbatches,
+                             Problems& problems);
 void check_batches(const Options& options, int world_size, Problems& problems);
 // `steps` is the maximum number of steps of the run.
 void check_profile(const ProfileConfig& config, int64_t steps, int world_size, Problems& problems);

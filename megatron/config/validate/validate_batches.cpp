@@ -17,7 +17,8 @@ bool is_interleaved(const TransformerConfig& config) {
   }
 }
 
-// `microbatches` per step of a data-parallel rank. Does nothing without virtual stages.
+}  // namespace
+
 void check_microbatch_groups(const TransformerConfig& config, int64_t microbatches,
                              Problems& problems) {
   if (!config.pipeline.microbatch_group_size_per_vp_stage || !is_interleaved(config)) return;
@@ -51,8 +52,6 @@ void check_microbatch_groups(const TransformerConfig& config, int64_t microbatch
                   "--microbatch-group-size-per-virtual-pipeline-stage {}; {}, or leave it out",
                   stages, microbatches, microbatches % group, group, advice);
 }
-
-}  // namespace
 
 void check_batches(const Options& options, int world_size, Problems& problems) {
   const BatchConfig& batch = options.batch;
