@@ -37,9 +37,11 @@ class FusedActivation : public torch::autograd::Function<FusedActivation> {
     at::Tensor y = at::empty(shape, x.options());
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
-      kernels::activation_forward<T>(static_cast<Activation>(activation), glu,
-                                     rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
-                                     y.mutable_data_ptr<T>(), rows.size(0), f);
+      with_kernel_level([&](auto level) {
+        kernels::activation_forward<level, T>(static_cast<Activation>(activation), glu,
+                                              rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
+                                              y.mutable_data_ptr<T>(), rows.size(0), f);
+      });
     });
     return y;
   }
@@ -68,10 +70,12 @@ class FusedActivation : public torch::autograd::Function<FusedActivation> {
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::activation_backward<T, A>(activation, gated ? &glu : nullptr,
-                                         grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
-                                         data_or_null<T>(flat_bias), grad_x.mutable_data_ptr<T>(),
-                                         data_or_null<A>(partials), blocks, grad_y.size(1));
+      with_kernel_level([&](auto level) {
+        kernels::activation_backward<level, T, A>(
+            activation, gated ? &glu : nullptr, grad_y.const_data_ptr<T>(),
+            rows.const_data_ptr<T>(), data_or_null<T>(flat_bias), grad_x.mutable_data_ptr<T>(),
+            data_or_null<A>(partials), blocks, grad_y.size(1));
+      });
     });
     at::Tensor grad_bias;
     if (needs_bias) grad_bias = reduce_partial_sums(partials, bias.scalar_type());

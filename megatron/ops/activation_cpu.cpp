@@ -171,7 +171,7 @@ void with_activation(Activation activation, const Body& body) {
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void activation_forward(Activation activation, const GluOptions* glu, const T* x, const T* bias,
                         T* y, int64_t rows, int64_t f) {
   with_activation(activation, [&](auto function) {
@@ -179,7 +179,7 @@ void activation_forward(Activation activation, const GluOptions* glu, const T* x
   });
 }
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void activation_backward(Activation activation, const GluOptions* glu, const T* grad_y, const T* x,
                          const T* bias, T* grad_x, A* partials, const RowBlocks& blocks,
                          int64_t f) {
@@ -188,11 +188,12 @@ void activation_backward(Activation activation, const GluOptions* glu, const T* 
   });
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                                 \
-  template void activation_forward(Activation, const GluOptions*, const T*, const T*, T*, int64_t, \
-                                   int64_t);                                                       \
-  template void activation_backward(Activation, const GluOptions*, const T*, const T*, const T*,   \
-                                    T*, A*, const RowBlocks&, int64_t);
+#define MEGATRON_INSTANTIATE(T, A)                                                              \
+  template void activation_forward<kKernelLevel>(Activation, const GluOptions*, const T*,       \
+                                                 const T*, T*, int64_t, int64_t);               \
+  template void activation_backward<kKernelLevel>(Activation, const GluOptions*, const T*,      \
+                                                  const T*, const T*, T*, A*, const RowBlocks&, \
+                                                  int64_t);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "megatron/ops/core/kernel_level.h"
 #include "megatron/ops/matmul/column_sum_kernels.h"
 
 namespace megatron::kernels {
@@ -19,13 +20,13 @@ struct GluOptions {
 
 // y [rows, f] = activation(x + bias). With `glu`, x is [rows, 2f] with the gate's columns first.
 // bias and glu may be null.
-template <typename T>
+template <KernelLevel level, typename T>
 void activation_forward(Activation activation, const GluOptions* glu, const T* x, const T* bias,
                         T* y, int64_t rows, int64_t f);
 
 // grad_x has x's shape. partials receives the partial column sums of grad_x, [blocks.count, width
 // of x], unless it is null.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void activation_backward(Activation activation, const GluOptions* glu, const T* grad_y, const T* x,
                          const T* bias, T* grad_x, A* partials, const RowBlocks& blocks, int64_t f);
 

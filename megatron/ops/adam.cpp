@@ -154,10 +154,13 @@ void adam_step(at::Tensor& master, at::Tensor& exp_avg, at::Tensor& exp_avg_sq,
                     using A = decltype(a);
                     using G = decltype(g);
                     using C = decltype(c);
-                    kernels::adam<A, G, C>(
-                        master.numel(), static_cast<A*>(master.data_ptr()),
-                        static_cast<A*>(exp_avg.data_ptr()), static_cast<A*>(exp_avg_sq.data_ptr()),
-                        gradient.const_data_ptr<G>(), data_or_null<C>(copy), scalars);
+                    with_kernel_level([&](auto level) {
+                      kernels::adam<level, A, G, C>(
+                          master.numel(), static_cast<A*>(master.data_ptr()),
+                          static_cast<A*>(exp_avg.data_ptr()),
+                          static_cast<A*>(exp_avg_sq.data_ptr()), gradient.const_data_ptr<G>(),
+                          data_or_null<C>(copy), scalars);
+                    });
                   });
 }
 
@@ -177,10 +180,12 @@ void sgd_step(at::Tensor& master, at::Tensor& momentum_buffer, const at::Tensor&
                     using A = decltype(a);
                     using G = decltype(g);
                     using C = decltype(c);
-                    kernels::sgd<A, G, C>(master.numel(), static_cast<A*>(master.data_ptr()),
-                                          data_or_null<A>(momentum_buffer),
-                                          gradient.const_data_ptr<G>(), data_or_null<C>(copy),
-                                          scalars);
+                    with_kernel_level([&](auto level) {
+                      kernels::sgd<level, A, G, C>(
+                          master.numel(), static_cast<A*>(master.data_ptr()),
+                          data_or_null<A>(momentum_buffer), gradient.const_data_ptr<G>(),
+                          data_or_null<C>(copy), scalars);
+                    });
                   });
 }
 
@@ -196,7 +201,9 @@ double squared_norm(const at::Tensor& flat) {
   std::vector<double> sums(ceil_div(values.numel(), kernels::kNormBlock));
   dispatch_dtype(values.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    kernels::block_square_sums<T>(values.numel(), values.const_data_ptr<T>(), sums.data());
+    with_kernel_level([&](auto level) {
+      kernels::block_square_sums<level, T>(values.numel(), values.const_data_ptr<T>(), sums.data());
+    });
   });
   double total = 0;
   for (const double sum : sums) total += sum;

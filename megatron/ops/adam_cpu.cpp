@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kOptimizerGrain = 32768;
 }  // namespace
 
-template <typename A, typename G, typename C>
+template <KernelLevel level, typename A, typename G, typename C>
 void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C* model_copy,
           const AdamScalars& scalars) {
   const A decay = static_cast<A>(scalars.decay), l2 = static_cast<A>(scalars.l2);
@@ -39,7 +39,7 @@ void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C*
   });
 }
 
-template <typename A, typename G, typename C>
+template <KernelLevel level, typename A, typename G, typename C>
 void sgd(int64_t count, A* master, A* buffer, const G* grad, C* model_copy,
          const SgdScalars& scalars) {
   const A rate = static_cast<A>(scalars.lr), momentum = static_cast<A>(scalars.momentum);
@@ -83,7 +83,7 @@ MEGATRON_INLINE lanes::Doubles load_doubles(const c10::BFloat16* from) {
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void block_square_sums(int64_t count, const T* values, double* block_sums) {
   const int64_t blocks = ceil_div(count, kNormBlock);
   parallel_for(0, blocks, 2, [&](int64_t first, int64_t last) {
@@ -105,17 +105,17 @@ void block_square_sums(int64_t count, const T* values, double* block_sums) {
   });
 }
 
-#define MEGATRON_INSTANTIATE(A, G, C)                                        \
-  template void adam(int64_t, A*, A*, A*, const G*, C*, const AdamScalars&); \
-  template void sgd(int64_t, A*, A*, const G*, C*, const SgdScalars&);
+#define MEGATRON_INSTANTIATE(A, G, C)                                                      \
+  template void adam<kKernelLevel>(int64_t, A*, A*, A*, const G*, C*, const AdamScalars&); \
+  template void sgd<kKernelLevel>(int64_t, A*, A*, const G*, C*, const SgdScalars&);
 MEGATRON_INSTANTIATE(float, float, float)
 MEGATRON_INSTANTIATE(float, float, c10::BFloat16)
 MEGATRON_INSTANTIATE(float, c10::BFloat16, float)
 MEGATRON_INSTANTIATE(float, c10::BFloat16, c10::BFloat16)
 MEGATRON_INSTANTIATE(double, double, double)
 #undef MEGATRON_INSTANTIATE
-template void block_square_sums(int64_t, const float*, double*);
-template void block_square_sums(int64_t, const double*, double*);
-template void block_square_sums(int64_t, const c10::BFloat16*, double*);
+template void block_square_sums<kKernelLevel>(int64_t, const float*, double*);
+template void block_square_sums<kKernelLevel>(int64_t, const double*, double*);
+template void block_square_sums<kKernelLevel>(int64_t, const c10::BFloat16*, double*);
 
 }  // namespace megatron::kernels

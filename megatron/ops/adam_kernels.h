@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "megatron/ops/core/kernel_level.h"
+
 namespace megatron::kernels {
 
 // The scalars of an Adam step, computed in double.
@@ -18,7 +20,7 @@ struct AdamScalars {
 };
 
 // model_copy may be null.
-template <typename A, typename G, typename C>
+template <KernelLevel level, typename A, typename G, typename C>
 void adam(int64_t count, A* master, A* exp_avg, A* exp_avg_sq, const G* grad, C* model_copy,
           const AdamScalars& scalars);
 
@@ -31,13 +33,13 @@ struct SgdScalars {
 };
 
 // buffer may be null (no momentum), and so may model_copy.
-template <typename A, typename G, typename C>
+template <KernelLevel level, typename A, typename G, typename C>
 void sgd(int64_t count, A* master, A* buffer, const G* grad, C* model_copy,
          const SgdScalars& scalars);
 
 // Sums of squares over blocks of kNormBlock elements.
 inline constexpr int64_t kNormBlock = 16384;
-template <typename T>
+template <KernelLevel level, typename T>
 void block_square_sums(int64_t count, const T* values, double* block_sums);
 
 }  // namespace megatron::kernels

@@ -24,8 +24,11 @@ kernels::EmbeddingShape embedding_shape(const at::Tensor& ids, at::IntArrayRef w
 template <typename T, typename G>
 void add_rows(const kernels::EmbeddingShape& shape, const at::Tensor& grad, const at::Tensor& ids,
               at::Tensor& gradient) {
-  kernels::embedding_backward<T, G>(shape, grad.const_data_ptr<T>(), ids.const_data_ptr<int64_t>(),
-                                    gradient.mutable_data_ptr<G>());
+  with_kernel_level([&](auto level) {
+    kernels::embedding_backward<level, T, G>(shape, grad.const_data_ptr<T>(),
+                                             ids.const_data_ptr<int64_t>(),
+                                             gradient.mutable_data_ptr<G>());
+  });
 }
 
 // gradient [v_p, h] += rows of grad [s, b, h] by id.
@@ -56,9 +59,11 @@ class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
     at::Tensor out = at::empty({ids.size(1), ids.size(0), weight.size(1)}, weight.options());
     dispatch_dtype(weight.scalar_type(), [&](auto type) {
       using T = decltype(type);
-      kernels::embedding_forward<T>(embedding_shape(flat_ids, weight.sizes(), vocab_start),
-                                    table.const_data_ptr<T>(), flat_ids.const_data_ptr<int64_t>(),
-                                    out.mutable_data_ptr<T>());
+      with_kernel_level([&](auto level) {
+        kernels::embedding_forward<level, T>(
+            embedding_shape(flat_ids, weight.sizes(), vocab_start), table.const_data_ptr<T>(),
+            flat_ids.const_data_ptr<int64_t>(), out.mutable_data_ptr<T>());
+      });
     });
     return out;
   }

@@ -7,7 +7,7 @@
 
 namespace megatron::kernels {
 
-template <typename T>
+template <KernelLevel level, typename T>
 void embedding_forward(const EmbeddingShape& shape, const T* weight, const int64_t* ids, T* out) {
   parallel_for(0, shape.s * shape.b, row_grain(shape.h), [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
@@ -23,7 +23,7 @@ void embedding_forward(const EmbeddingShape& shape, const T* weight, const int64
   });
 }
 
-template <typename T, typename G>
+template <KernelLevel level, typename T, typename G>
 void embedding_backward(const EmbeddingShape& shape, const T* grad, const int64_t* ids,
                         G* gradient) {
   // Threads divide the columns, so each row accumulates in the order of the ids.
@@ -43,15 +43,19 @@ void embedding_backward(const EmbeddingShape& shape, const T* grad, const int64_
   });
 }
 
-template void embedding_forward(const EmbeddingShape&, const float*, const int64_t*, float*);
-template void embedding_forward(const EmbeddingShape&, const double*, const int64_t*, double*);
-template void embedding_forward(const EmbeddingShape&, const c10::BFloat16*, const int64_t*,
-                                c10::BFloat16*);
-template void embedding_backward(const EmbeddingShape&, const float*, const int64_t*, float*);
-template void embedding_backward(const EmbeddingShape&, const double*, const int64_t*, double*);
-template void embedding_backward(const EmbeddingShape&, const c10::BFloat16*, const int64_t*,
-                                 float*);
-template void embedding_backward(const EmbeddingShape&, const c10::BFloat16*, const int64_t*,
-                                 c10::BFloat16*);
+template void embedding_forward<kKernelLevel>(const EmbeddingShape&, const float*, const int64_t*,
+                                              float*);
+template void embedding_forward<kKernelLevel>(const EmbeddingShape&, const double*, const int64_t*,
+                                              double*);
+template void embedding_forward<kKernelLevel>(const EmbeddingShape&, const c10::BFloat16*,
+                                              const int64_t*, c10::BFloat16*);
+template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const float*, const int64_t*,
+                                               float*);
+template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const double*, const int64_t*,
+                                               double*);
+template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const c10::BFloat16*,
+                                               const int64_t*, float*);
+template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const c10::BFloat16*,
+                                               const int64_t*, c10::BFloat16*);
 
 }  // namespace megatron::kernels

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "megatron/ops/core/kernel_level.h"
+
 namespace megatron::kernels {
 
 struct EmbeddingShape {
@@ -13,11 +15,11 @@ struct EmbeddingShape {
 
 // out [s, b, h] = rows of weight [vocab_rows, h] chosen by ids [b, s]; zero for ids outside the
 // shard.
-template <typename T>
+template <KernelLevel level, typename T>
 void embedding_forward(const EmbeddingShape& shape, const T* weight, const int64_t* ids, T* out);
 
 // gradient [vocab_rows, h] += rows of grad [s, b, h], in the order of ids.
-template <typename T, typename G>
+template <KernelLevel level, typename T, typename G>
 void embedding_backward(const EmbeddingShape& shape, const T* grad, const int64_t* ids,
                         G* gradient);
 

@@ -34,10 +34,12 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::norm_forward<T, A>(
-          centred, rows.const_data_ptr<T>(), wide_weight.const_data_ptr<A>(),
-          data_or_null<A>(wide_bias), static_cast<A>(eps), y.mutable_data_ptr<T>(),
-          data_or_null<A>(mean), rstd.mutable_data_ptr<A>(), rows.size(0), rows.size(1));
+      with_kernel_level([&](auto level) {
+        kernels::norm_forward<level, T, A>(
+            centred, rows.const_data_ptr<T>(), wide_weight.const_data_ptr<A>(),
+            data_or_null<A>(wide_bias), static_cast<A>(eps), y.mutable_data_ptr<T>(),
+            data_or_null<A>(mean), rstd.mutable_data_ptr<A>(), rows.size(0), rows.size(1));
+      });
     });
     context->save_for_backward({x, weight, mean, rstd});
     context->saved_data["bias_dtype"] =
@@ -65,11 +67,13 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     dispatch_dtype(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::norm_backward<T, A>(centred, grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
-                                   wide_weight.const_data_ptr<A>(), data_or_null<A>(mean),
-                                   rstd.const_data_ptr<A>(), grad_x.mutable_data_ptr<T>(),
-                                   weight_partials.mutable_data_ptr<A>(),
-                                   data_or_null<A>(bias_partials), blocks, rows.size(1));
+      with_kernel_level([&](auto level) {
+        kernels::norm_backward<level, T, A>(
+            centred, grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
+            wide_weight.const_data_ptr<A>(), data_or_null<A>(mean), rstd.const_data_ptr<A>(),
+            grad_x.mutable_data_ptr<T>(), weight_partials.mutable_data_ptr<A>(),
+            data_or_null<A>(bias_partials), blocks, rows.size(1));
+      });
     });
     at::Tensor grad_weight, grad_bias;
     if (context->needs_input_grad(1)) {

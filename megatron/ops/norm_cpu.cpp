@@ -127,7 +127,7 @@ void backward_rows(const T* grad_y, const T* x, const A* weight, const A* mean, 
 
 }  // namespace
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void norm_forward(bool centred, const T* x, const A* weight, const A* bias, A eps, T* y, A* mean,
                   A* rstd, int64_t rows, int64_t h) {
   if (centred) {
@@ -137,7 +137,7 @@ void norm_forward(bool centred, const T* x, const A* weight, const A* bias, A ep
   }
 }
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void norm_backward(bool centred, const T* grad_y, const T* x, const A* weight, const A* mean,
                    const A* rstd, T* grad_x, A* weight_partials, A* bias_partials,
                    const RowBlocks& blocks, int64_t h) {
@@ -150,10 +150,11 @@ void norm_backward(bool centred, const T* grad_y, const T* x, const A* weight, c
   }
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                                 \
-  template void norm_forward(bool, const T*, const A*, const A*, A, T*, A*, A*, int64_t, int64_t); \
-  template void norm_backward(bool, const T*, const T*, const A*, const A*, const A*, T*, A*, A*,  \
-                              const RowBlocks&, int64_t);
+#define MEGATRON_INSTANTIATE(T, A)                                                            \
+  template void norm_forward<kKernelLevel>(bool, const T*, const A*, const A*, A, T*, A*, A*, \
+                                           int64_t, int64_t);                                 \
+  template void norm_backward<kKernelLevel>(bool, const T*, const T*, const A*, const A*,     \
+                                            const A*, T*, A*, A*, const RowBlocks&, int64_t);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

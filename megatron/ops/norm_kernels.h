@@ -4,19 +4,20 @@
 
 #include <cstdint>
 
+#include "megatron/ops/core/kernel_level.h"
 #include "megatron/ops/matmul/column_sum_kernels.h"
 
 namespace megatron::kernels {
 
 // LayerNorm if `centred`, else RMSNorm, which does not use mean and bias. Writes mean and rstd
 // (1 / sqrt(variance + eps), or of the mean square) [rows] for backward.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void norm_forward(bool centred, const T* x, const A* weight, const A* bias, A eps, T* y, A* mean,
                   A* rstd, int64_t rows, int64_t h);
 
 // Writes grad_x [rows, h] and the partial sums [blocks.count, h] of the gradients of weight and
 // bias. bias_partials is null for RMSNorm.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void norm_backward(bool centred, const T* grad_y, const T* x, const A* weight, const A* mean,
                    const A* rstd, T* grad_x, A* weight_partials, A* bias_partials,
                    const RowBlocks& blocks, int64_t h);

@@ -55,8 +55,11 @@ class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunc
     dispatch_dtype(q.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::masked_softmax<T>(plan->shape(probs.sizes(), masked), probs.mutable_data_ptr<T>(),
-                                 data_or_null<A>(sink), data_or_null<A>(sink_probs));
+      with_kernel_level([&](auto level) {
+        kernels::masked_softmax<level, T>(plan->shape(probs.sizes(), masked),
+                                          probs.mutable_data_ptr<T>(), data_or_null<A>(sink),
+                                          data_or_null<A>(sink_probs));
+      });
     });
     context->save_for_backward({q, k, v, probs, masked, sink_probs});
     context->saved_data["plan"] = c10::IValue::make_capsule(plan);
@@ -81,9 +84,11 @@ class CoreAttentionFunction : public torch::autograd::Function<CoreAttentionFunc
     if (saved[5].defined()) grad_rows = saved[5].clone();
     dispatch_dtype(q.scalar_type(), [&](auto type) {
       using T = decltype(type);
-      kernels::masked_softmax_backward<T>(
-          plan.shape(probs.sizes(), masked), probs.const_data_ptr<T>(),
-          grad_scores.mutable_data_ptr<T>(), data_or_null<lanes::accumulation_t<T>>(grad_rows));
+      with_kernel_level([&](auto level) {
+        kernels::masked_softmax_backward<level, T>(
+            plan.shape(probs.sizes(), masked), probs.const_data_ptr<T>(),
+            grad_scores.mutable_data_ptr<T>(), data_or_null<lanes::accumulation_t<T>>(grad_rows));
+      });
     });
     if (grad_rows.defined()) {
       grad_sink = column_sum(grad_rows.transpose(1, 2).reshape({b * sq, n}));

@@ -4,9 +4,10 @@
 
 #include <cmath>
 
-#include "megatron/ops/attention/fused_attention_blocks.h"
+#include "megatron/ops/attention/fused_attention_tasks.h"
 
 namespace megatron::kernels {
+inline namespace MEGATRON_KERNEL_LEVEL {
 
 inline constexpr int64_t kEnoughTasks = 16;
 inline constexpr int64_t kBlocksPerSplit = 4;  // blocks of queries that justify separate sums
@@ -246,4 +247,5 @@ void backward_block(const BackwardCall<T>& call, const AttentionTask& task,
   }
 }
 
+}  // namespace MEGATRON_KERNEL_LEVEL
 }  // namespace megatron::kernels

@@ -147,7 +147,7 @@ void sum_sink_gradients(const BackwardCall<T>& call) {
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void fused_attention_backward(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
                               HeadView<const T> out, HeadView<const T> grad_out,
                               const lanes::accumulation_t<T>* lse,
@@ -173,7 +173,7 @@ void fused_attention_backward(const FusedAttentionShape& shape, const AttentionI
 }
 
 #define MEGATRON_INSTANTIATE(T)                                                                    \
-  template void fused_attention_backward(                                                          \
+  template void fused_attention_backward<kKernelLevel>(                                            \
       const FusedAttentionShape&, const AttentionInputs<T>&, HeadView<const T>, HeadView<const T>, \
       const lanes::accumulation_t<T>*, const AttentionGradients<T>&);
 MEGATRON_INSTANTIATE(float)

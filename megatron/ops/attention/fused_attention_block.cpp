@@ -102,9 +102,11 @@ AttentionBlockOutput fused_attention_block(const at::Tensor& q, const at::Tensor
   dispatch_dtype(q.scalar_type(), [&](auto type) {
     using T = decltype(type);
     with_shape(query, key, value, options, [&](const kernels::FusedAttentionShape& shape) {
-      kernels::fused_attention_forward<T>(shape, attention_inputs<T>(query, key, value, sink),
-                                          head_view<T>(result.out),
-                                          result.lse.mutable_data_ptr<lanes::accumulation_t<T>>());
+      with_kernel_level<KernelLevel::avx512_bf16>([&](auto level) {
+        kernels::fused_attention_forward<level, T>(
+            shape, attention_inputs<T>(query, key, value, sink), head_view<T>(result.out),
+            result.lse.mutable_data_ptr<lanes::accumulation_t<T>>());
+      });
     });
   });
   return result;
@@ -127,11 +129,13 @@ AttentionBlockGradients fused_attention_block_backward(const at::Tensor& q, cons
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
     with_shape(query, key, value, options, [&](const kernels::FusedAttentionShape& shape) {
-      kernels::fused_attention_backward<T>(
-          shape, attention_inputs<T>(query, key, value, sink), head_view<const T>(out),
-          head_view<const T>(grad), lse.const_data_ptr<A>(),
-          {head_view<T>(gradients.q), head_view<T>(gradients.k), head_view<T>(gradients.v),
-           data_or_null<A>(gradients.softmax_offset)});
+      with_kernel_level<KernelLevel::avx512_bf16>([&](auto level) {
+        kernels::fused_attention_backward<level, T>(
+            shape, attention_inputs<T>(query, key, value, sink), head_view<const T>(out),
+            head_view<const T>(grad), lse.const_data_ptr<A>(),
+            {head_view<T>(gradients.q), head_view<T>(gradients.k), head_view<T>(gradients.v),
+             data_or_null<A>(gradients.softmax_offset)});
+      });
     });
   });
   if (sink.defined()) {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "megatron/ops/attention/fused_attention_blocks.h"
+#include "megatron/ops/attention/fused_attention_tasks.h"
 
 namespace megatron::kernels {
 
@@ -218,7 +218,7 @@ std::vector<AttentionTask> query_tasks(const FusedAttentionShape& shape) {
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void fused_attention_forward(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
                              HeadView<T> out, lanes::accumulation_t<T>* lse) {
   const ForwardCall<T> call(shape, in, out, lse);
@@ -232,9 +232,10 @@ void fused_attention_forward(const FusedAttentionShape& shape, const AttentionIn
       [&](int64_t i, ForwardScratch<T>& scratch) { attend(call, queries[i], scratch); });
 }
 
-#define MEGATRON_INSTANTIATE(T)                                                                \
-  template void fused_attention_forward(const FusedAttentionShape&, const AttentionInputs<T>&, \
-                                        HeadView<T>, lanes::accumulation_t<T>*);
+#define MEGATRON_INSTANTIATE(T)                                                               \
+  template void fused_attention_forward<kKernelLevel>(const FusedAttentionShape&,             \
+                                                      const AttentionInputs<T>&, HeadView<T>, \
+                                                      lanes::accumulation_t<T>*);
 MEGATRON_INSTANTIATE(float)
 MEGATRON_INSTANTIATE(double)
 MEGATRON_INSTANTIATE(c10::BFloat16)

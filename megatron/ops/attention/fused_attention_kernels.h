@@ -6,6 +6,7 @@
 
 #include "megatron/ops/attention/key_range.h"
 #include "megatron/ops/core/accumulation_type.h"
+#include "megatron/ops/core/kernel_level.h"
 #include "megatron/ops/random/dropout_kernels.h"
 
 namespace megatron::kernels {
@@ -47,7 +48,7 @@ struct AttentionInputs {
 
 // out [sq, b, n, dv]. lse [b, n, sq]: log2 of the sum of 2^(score * log2 e), including the sink;
 // -infinity in rows that see no key.
-template <typename T>
+template <KernelLevel level, typename T>
 void fused_attention_forward(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
                              HeadView<T> out, lanes::accumulation_t<T>* lse);
 
@@ -58,7 +59,7 @@ struct AttentionGradients {
 };
 
 // Writes the gradients of every token that belongs to a sequence.
-template <typename T>
+template <KernelLevel level, typename T>
 void fused_attention_backward(const FusedAttentionShape& shape, const AttentionInputs<T>& in,
                               HeadView<const T> out, HeadView<const T> grad_out,
                               const lanes::accumulation_t<T>* lse,

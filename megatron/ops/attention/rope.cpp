@@ -28,8 +28,10 @@ at::Tensor rotate_on_cpu(const at::Tensor& t, const at::Tensor& cos, const at::T
                                    .backward = backward};
   dispatch_dtype(t.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    kernels::rotate<T>(shape, in.const_data_ptr<T>(), cos.const_data_ptr<T>(),
-                       sin.const_data_ptr<T>(), out.mutable_data_ptr<T>());
+    with_kernel_level([&](auto level) {
+      kernels::rotate<level, T>(shape, in.const_data_ptr<T>(), cos.const_data_ptr<T>(),
+                                sin.const_data_ptr<T>(), out.mutable_data_ptr<T>());
+    });
   });
   return out;
 }

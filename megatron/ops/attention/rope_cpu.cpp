@@ -47,7 +47,7 @@ void rotate_interleaved(int64_t rotary, bool backward, const T* in, const T* cos
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* sines, T* out) {
   const int64_t row = shape.n * shape.d;
   parallel_for(0, shape.s * shape.b, row_grain(row), [&](int64_t begin, int64_t end) {
@@ -70,9 +70,11 @@ void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* si
   });
 }
 
-template void rotate(const RotaryShape&, const float*, const float*, const float*, float*);
-template void rotate(const RotaryShape&, const double*, const double*, const double*, double*);
-template void rotate(const RotaryShape&, const c10::BFloat16*, const c10::BFloat16*,
-                     const c10::BFloat16*, c10::BFloat16*);
+template void rotate<kKernelLevel>(const RotaryShape&, const float*, const float*, const float*,
+                                   float*);
+template void rotate<kKernelLevel>(const RotaryShape&, const double*, const double*, const double*,
+                                   double*);
+template void rotate<kKernelLevel>(const RotaryShape&, const c10::BFloat16*, const c10::BFloat16*,
+                                   const c10::BFloat16*, c10::BFloat16*);
 
 }  // namespace megatron::kernels

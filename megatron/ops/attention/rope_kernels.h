@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "megatron/ops/core/kernel_level.h"
+
 namespace megatron::kernels {
 
 struct RotaryShape {
@@ -16,7 +18,7 @@ struct RotaryShape {
 };
 
 // out [s,b,n,d] contiguous; cosines and sines [s, rotary] or [s, b, rotary] contiguous.
-template <typename T>
+template <KernelLevel level, typename T>
 void rotate(const RotaryShape& shape, const T* in, const T* cosines, const T* sines, T* out);
 
 }  // namespace megatron::kernels

@@ -12,8 +12,9 @@ namespace {
 
 // The fill value, rounded to the storage type.
 template <typename T>
-inline const lanes::accumulation_t<T> kFill =
-    static_cast<lanes::accumulation_t<T>>(static_cast<T>(static_cast<float>(kMaskedScore)));
+MEGATRON_INLINE lanes::accumulation_t<T> fill_value() {
+  return static_cast<T>(static_cast<float>(kMaskedScore));
+}
 
 const bool* mask_row(const SoftmaxShape& shape, int64_t row) {
   if (shape.masked == nullptr) return nullptr;
@@ -27,11 +28,12 @@ A softmax_row(T* row, int64_t keys, const KeyRange& visible, const bool* masked,
   constexpr int width = lanes::width<T>;
   const auto [first, last] = visible;
   if (masked != nullptr) {
-    for (int64_t i = first; i < last; ++i) row[i] = masked[i] ? static_cast<T>(kFill<T>) : row[i];
+    for (int64_t i = first; i < last; ++i)
+      row[i] = masked[i] ? static_cast<T>(fill_value<T>()) : row[i];
   }
   constexpr A lowest = -std::numeric_limits<A>::infinity();
   const int64_t hidden = keys - (last - first);
-  lanes::Vector<T> largest = lanes::broadcast<T>(hidden > 0 ? kFill<T> : lowest);
+  lanes::Vector<T> largest = lanes::broadcast<T>(hidden > 0 ? fill_value<T>() : lowest);
   for (int64_t i = first; i < last; i += width) {
     const int64_t count = std::min<int64_t>(width, last - i);
     largest = lanes::maximum(lanes::load<T>(row + i, count, lowest), largest);
@@ -44,7 +46,7 @@ A softmax_row(T* row, int64_t keys, const KeyRange& visible, const bool* masked,
     sums += lanes::exp(lanes::load<T>(row + i, count, lowest) - maximum);
   }
   // Keys outside the range all have the fill value as their score.
-  const A rest = hidden > 0 ? std::exp(kFill<T> - maximum) : A(0);
+  const A rest = hidden > 0 ? std::exp(fill_value<T>() - maximum) : A(0);
   const A sunk = sink != nullptr ? std::exp(*sink - maximum) : A(0);
   const A scale = 1 / (lanes::sum_lanes(sums) + rest * static_cast<A>(hidden) + sunk);
   lanes::for_each_vector<T>(last - first, [&](int64_t i, auto count) {
@@ -84,7 +86,7 @@ A softmax_row_backward(const T* probs, T* grad, int64_t keys, const KeyRange& vi
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void masked_softmax(const SoftmaxShape& shape, T* scores, const lanes::accumulation_t<T>* sink,
                     lanes::accumulation_t<T>* sink_probs) {
   using A = lanes::accumulation_t<T>;
@@ -100,7 +102,7 @@ void masked_softmax(const SoftmaxShape& shape, T* scores, const lanes::accumulat
       });
 }
 
-template <typename T>
+template <KernelLevel level, typename T>
 void masked_softmax_backward(const SoftmaxShape& shape, const T* probs, T* grad,
                              lanes::accumulation_t<T>* sink_probs) {
   using A = lanes::accumulation_t<T>;
@@ -115,11 +117,11 @@ void masked_softmax_backward(const SoftmaxShape& shape, const T* probs, T* grad,
       });
 }
 
-#define MEGATRON_INSTANTIATE(T)                                                          \
-  template void masked_softmax(const SoftmaxShape&, T*, const lanes::accumulation_t<T>*, \
-                               lanes::accumulation_t<T>*);                               \
-  template void masked_softmax_backward(const SoftmaxShape&, const T*, T*,               \
-                                        lanes::accumulation_t<T>*);
+#define MEGATRON_INSTANTIATE(T)                                                             \
+  template void masked_softmax<kKernelLevel>(                                               \
+      const SoftmaxShape&, T*, const lanes::accumulation_t<T>*, lanes::accumulation_t<T>*); \
+  template void masked_softmax_backward<kKernelLevel>(const SoftmaxShape&, const T*, T*,    \
+                                                      lanes::accumulation_t<T>*);
 MEGATRON_INSTANTIATE(float)
 MEGATRON_INSTANTIATE(double)
 MEGATRON_INSTANTIATE(c10::BFloat16)

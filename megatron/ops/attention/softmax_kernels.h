@@ -5,6 +5,7 @@
 
 #include "megatron/ops/attention/key_range.h"
 #include "megatron/ops/core/accumulation_type.h"
+#include "megatron/ops/core/kernel_level.h"
 
 namespace megatron {
 
@@ -26,13 +27,13 @@ struct SoftmaxShape {
 
 // In place: scores <- softmax over sk, with masked scores set to kMaskedScore. sink [n], or null:
 // one more logit per row, whose probability is written to sink_probs [b, n, sq].
-template <typename T>
+template <KernelLevel level, typename T>
 void masked_softmax(const SoftmaxShape& shape, T* scores, const lanes::accumulation_t<T>* sink,
                     lanes::accumulation_t<T>* sink_probs);
 
 // In place: grad, the gradient of the probabilities, becomes that of the scores, 0 where masked.
 // sink_probs, unless null, becomes the gradient of each row's sink.
-template <typename T>
+template <KernelLevel level, typename T>
 void masked_softmax_backward(const SoftmaxShape& shape, const T* probs, T* grad,
                              lanes::accumulation_t<T>* sink_probs);
 

@@ -12,8 +12,10 @@
 #include <c10/util/Half.h>
 
 #include "megatron/ops/core/accumulation_type.h"
+#include "megatron/ops/core/kernel_level.h"
 
 namespace megatron::lanes {
+inline namespace MEGATRON_KERNEL_LEVEL {
 
 #define MEGATRON_INLINE inline __attribute__((always_inline))
 
@@ -275,4 +277,5 @@ MEGATRON_INLINE void normal_distribution(Doubles x, Doubles& density, Doubles& c
   }
 }
 
+}  // namespace MEGATRON_KERNEL_LEVEL
 }  // namespace megatron::lanes

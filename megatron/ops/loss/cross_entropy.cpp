@@ -168,11 +168,13 @@ void cross_entropy_accumulate(CrossEntropyStatistics& statistics, const at::Tens
   dispatch_dtype_or_half(rows.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
-    kernels::cross_entropy_accumulate<T, A>(
-        logit_shape(rows, block), rows.const_data_ptr<T>(), static_cast<A>(parameters.logit_scale),
-        ids.const_data_ptr<int64_t>(),
-        {statistics.row_max.mutable_data_ptr<A>(), statistics.sum_exp().mutable_data_ptr<A>(),
-         statistics.target_logit().mutable_data_ptr<A>(), data_or_null<A>(logit_sum)});
+    with_kernel_level([&](auto level) {
+      kernels::cross_entropy_accumulate<level, T, A>(
+          logit_shape(rows, block), rows.const_data_ptr<T>(),
+          static_cast<A>(parameters.logit_scale), ids.const_data_ptr<int64_t>(),
+          {statistics.row_max.mutable_data_ptr<A>(), statistics.sum_exp().mutable_data_ptr<A>(),
+           statistics.target_logit().mutable_data_ptr<A>(), data_or_null<A>(logit_sum)});
+    });
   });
 }
 
@@ -211,13 +213,15 @@ void cross_entropy_grad_out(at::Tensor& grad, const at::Tensor& logits,
   dispatch_dtype_or_half(rows.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
-    kernels::cross_entropy_gradient<T, A>(
-        logit_shape(rows, block), rows.const_data_ptr<T>(), static_cast<A>(parameters.logit_scale),
-        statistics.row_max.const_data_ptr<A>(), statistics.sum_exp().const_data_ptr<A>(),
-        ids.const_data_ptr<int64_t>(),
-        {static_cast<A>(1 - smoothing),
-         static_cast<A>(smoothing / static_cast<double>(parameters.vocab_size))},
-        grad_loss.const_data_ptr<A>(), to.mutable_data_ptr<T>());
+    with_kernel_level([&](auto level) {
+      kernels::cross_entropy_gradient<level, T, A>(
+          logit_shape(rows, block), rows.const_data_ptr<T>(),
+          static_cast<A>(parameters.logit_scale), statistics.row_max.const_data_ptr<A>(),
+          statistics.sum_exp().const_data_ptr<A>(), ids.const_data_ptr<int64_t>(),
+          {static_cast<A>(1 - smoothing),
+           static_cast<A>(smoothing / static_cast<double>(parameters.vocab_size))},
+          grad_loss.const_data_ptr<A>(), to.mutable_data_ptr<T>());
+    });
   });
 }
 
@@ -241,9 +245,11 @@ LargestLogits largest_logits(const at::Tensor& logits, int64_t valid) {
   dispatch_dtype_or_half(rows.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
-    kernels::logit_argmax<T, A>(logit_shape(rows, {0, valid}), rows.const_data_ptr<T>(),
-                                result.value.mutable_data_ptr<A>(),
-                                result.column.mutable_data_ptr<int64_t>());
+    with_kernel_level([&](auto level) {
+      kernels::logit_argmax<level, T, A>(logit_shape(rows, {0, valid}), rows.const_data_ptr<T>(),
+                                         result.value.mutable_data_ptr<A>(),
+                                         result.column.mutable_data_ptr<int64_t>());
+    });
   });
   return result;
 }

@@ -52,7 +52,7 @@ A logit_row_sum(const T* row, int64_t columns, A fill, const Term& term) {
 
 }  // namespace
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void cross_entropy_accumulate(const LogitShape& shape, const T* logits, A scale,
                               const int64_t* targets, const LogitStatistics<A>& statistics) {
   if (shape.valid_columns == 0) return;
@@ -79,7 +79,7 @@ void cross_entropy_accumulate(const LogitShape& shape, const T* logits, A scale,
   });
 }
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, const A* row_max,
                             const A* sum_exp, const int64_t* targets,
                             const TargetDistribution<A>& distribution, const A* grad_loss,
@@ -114,7 +114,7 @@ void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, c
   });
 }
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void logit_argmax(const LogitShape& shape, const T* logits, A* largest, int64_t* column) {
   parallel_for(0, shape.rows, row_grain(shape.columns), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
@@ -127,13 +127,13 @@ void logit_argmax(const LogitShape& shape, const T* logits, A* largest, int64_t*
   });
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                             \
-  template void cross_entropy_accumulate(const LogitShape&, const T*, A, const int64_t*,       \
-                                         const LogitStatistics<A>&);                           \
-  template void cross_entropy_gradient(const LogitShape&, const T*, A, const A*, const A*,     \
-                                       const int64_t*, const TargetDistribution<A>&, const A*, \
-                                       T*);                                                    \
-  template void logit_argmax(const LogitShape&, const T*, A*, int64_t*);
+#define MEGATRON_INSTANTIATE(T, A)                                                                 \
+  template void cross_entropy_accumulate<kKernelLevel>(const LogitShape&, const T*, A,             \
+                                                       const int64_t*, const LogitStatistics<A>&); \
+  template void cross_entropy_gradient<kKernelLevel>(const LogitShape&, const T*, A, const A*,     \
+                                                     const A*, const int64_t*,                     \
+                                                     const TargetDistribution<A>&, const A*, T*);  \
+  template void logit_argmax<kKernelLevel>(const LogitShape&, const T*, A*, int64_t*);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

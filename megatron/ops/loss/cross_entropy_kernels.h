@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "megatron/ops/core/kernel_level.h"
+
 namespace megatron::kernels {
 
 struct LogitShape {
@@ -24,7 +26,7 @@ struct LogitStatistics {
 };
 
 // Adds the columns of logits * scale to the statistics.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void cross_entropy_accumulate(const LogitShape& shape, const T* logits, A scale,
                               const int64_t* targets, const LogitStatistics<A>& statistics);
 
@@ -36,13 +38,13 @@ struct TargetDistribution {
 };
 
 // Writes grad [rows, columns], contiguous; it may be `logits`.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void cross_entropy_gradient(const LogitShape& shape, const T* logits, A scale, const A* row_max,
                             const A* sum_exp, const int64_t* targets,
                             const TargetDistribution<A>& distribution, const A* grad_loss, T* grad);
 
 // The largest valid logit of each row (minus infinity if there is none) and its first column.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void logit_argmax(const LogitShape& shape, const T* logits, A* largest, int64_t* column);
 
 }  // namespace megatron::kernels

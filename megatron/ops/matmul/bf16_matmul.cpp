@@ -131,8 +131,11 @@ class Bf16Matmul {
   }
 
   void pack_panel(Range columns, Range depth, BFloat16* to) const {
-    const auto pack = right_.column_major ? kernels::pack_panel_transposed : kernels::pack_panel;
-    pack(depth.size(), columns.size(), right_.at(depth.begin, columns.begin), right_.stride, to);
+    with_kernel_level([&](auto level) {
+      const auto pack =
+          right_.column_major ? kernels::pack_panel_transposed<level> : kernels::pack_panel<level>;
+      pack(depth.size(), columns.size(), right_.at(depth.begin, columns.begin), right_.stride, to);
+    });
   }
 
   void multiply(Range rows, Range columns, const Scratch& scratch) const {
@@ -144,8 +147,10 @@ class Bf16Matmul {
         const BFloat16* left = left_.at(row, at);
         int64_t left_stride = left_.stride;
         if (left_.column_major) {
-          kernels::transpose_bf16(depth.size(), block_rows.size(), left, left_.stride, scratch.left,
-                                  kBlockDepth);
+          with_kernel_level([&](auto level) {
+            kernels::transpose_bf16<level>(depth.size(), block_rows.size(), left, left_.stride,
+                                           scratch.left, kBlockDepth);
+          });
           left = scratch.left;
           left_stride = kBlockDepth;
         }
@@ -177,9 +182,11 @@ class Bf16Matmul {
     block_gemm(rows.size(), columns.size(), depth.size(), left, left_stride, panel, kPanelColumns,
                sums, kPanelColumns, /*accumulate=*/depth.begin > 0);
     if (depth.end < k_) return;
-    kernels::store_bf16_block(rows.size(), columns.size(), sums, kPanelColumns,
-                              bias_ == nullptr ? nullptr : bias_ + columns.begin,
-                              static_cast<BFloat16*>(out_) + place, out_stride_);
+    with_kernel_level([&](auto level) {
+      kernels::store_bf16_block<level>(rows.size(), columns.size(), sums, kPanelColumns,
+                                       bias_ == nullptr ? nullptr : bias_ + columns.begin,
+                                       static_cast<BFloat16*>(out_) + place, out_stride_);
+    });
   }
 
   int64_t m_, n_, k_;

@@ -30,8 +30,11 @@ bool try_brgemm() {
     a[i] = static_cast<float>(i % 7 - 3);
     b[i] = static_cast<float>(i % 5 - 2);
   }
-  kernels::portable_gemm<T>(size, size, size, a.data(), size, b.data(), size, expected.data(), size,
-                            /*accumulate=*/false);
+  with_kernel_level([&](auto level) {
+    kernels::portable_gemm<level, T>(size, size, size, a.data(), size, b.data(), size,
+                                     expected.data(), size,
+                                     /*accumulate=*/false);
+  });
   try {
     brgemm(size, size, size, size, size, size, /*add_C=*/false, a.data(), b.data(), c.data(),
            kPacksPairs<T>);
@@ -59,7 +62,9 @@ void block_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const 
       return brgemm(m, n, k, lda, ldb, ldc, accumulate, a, b, c, kPacksPairs<T>);
     }
   }
-  kernels::portable_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  with_kernel_level([&](auto level) {
+    kernels::portable_gemm<level>(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  });
 }
 
 #define MEGATRON_INSTANTIATE(T)                                                             \

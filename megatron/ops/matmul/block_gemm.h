@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "megatron/ops/core/accumulation_type.h"
+#include "megatron/ops/core/kernel_level.h"
 
 namespace megatron {
 
@@ -27,7 +28,7 @@ void block_gemm_release();
 
 namespace kernels {
 // The plain loops, on every machine.
-template <typename T>
+template <KernelLevel level, typename T>
 void portable_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,
                    int64_t ldb, lanes::accumulation_t<T>* c, int64_t ldc, bool accumulate);
 }  // namespace kernels

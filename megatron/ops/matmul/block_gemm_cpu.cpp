@@ -66,7 +66,7 @@ MEGATRON_INLINE void tile(int64_t n, int64_t k, const T* a, int64_t lda, const T
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void portable_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,
                    int64_t ldb, lanes::accumulation_t<T>* c, int64_t ldc, bool accumulate) {
   int64_t row = 0;
@@ -78,9 +78,10 @@ void portable_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, con
   }
 }
 
-#define MEGATRON_INSTANTIATE(T)                                                                \
-  template void portable_gemm(int64_t, int64_t, int64_t, const T*, int64_t, const T*, int64_t, \
-                              lanes::accumulation_t<T>*, int64_t, bool);
+#define MEGATRON_INSTANTIATE(T)                                                                    \
+  template void portable_gemm<kKernelLevel>(int64_t, int64_t, int64_t, const T*, int64_t,          \
+                                            const T*, int64_t, lanes::accumulation_t<T>*, int64_t, \
+                                            bool);
 MEGATRON_INSTANTIATE(float)
 MEGATRON_INSTANTIATE(double)
 MEGATRON_INSTANTIATE(c10::BFloat16)

@@ -15,11 +15,15 @@ at::Tensor make_partial_sums(const RowBlocks& blocks, int64_t columns, const at:
 at::Tensor reduce_partial_sums(const at::Tensor& partials, at::ScalarType dtype) {
   at::Tensor out = at::empty({partials.size(1)}, partials.options());
   if (partials.scalar_type() == at::kDouble) {
-    kernels::sum_partials(partials.const_data_ptr<double>(), partials.size(0), partials.size(1),
-                          out.mutable_data_ptr<double>());
+    with_kernel_level([&](auto level) {
+      kernels::sum_partials<level>(partials.const_data_ptr<double>(), partials.size(0),
+                                   partials.size(1), out.mutable_data_ptr<double>());
+    });
   } else {
-    kernels::sum_partials(partials.const_data_ptr<float>(), partials.size(0), partials.size(1),
-                          out.mutable_data_ptr<float>());
+    with_kernel_level([&](auto level) {
+      kernels::sum_partials<level>(partials.const_data_ptr<float>(), partials.size(0),
+                                   partials.size(1), out.mutable_data_ptr<float>());
+    });
   }
   return out.to(dtype);
 }
@@ -36,8 +40,10 @@ at::Tensor column_sum(const at::Tensor& x) {
   dispatch_dtype(rows.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
-    kernels::partial_column_sums(rows.const_data_ptr<T>(), rows.size(1), blocks,
-                                 partials.mutable_data_ptr<A>());
+    with_kernel_level([&](auto level) {
+      kernels::partial_column_sums<level>(rows.const_data_ptr<T>(), rows.size(1), blocks,
+                                          partials.mutable_data_ptr<A>());
+    });
   });
   return reduce_partial_sums(partials, x.scalar_type());
 }

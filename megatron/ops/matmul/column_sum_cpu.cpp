@@ -5,7 +5,7 @@
 
 namespace megatron::kernels {
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void partial_column_sums(const T* x, int64_t columns, const RowBlocks& blocks, A* partials) {
   parallel_for(0, blocks.count, 1, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
@@ -24,7 +24,7 @@ void partial_column_sums(const T* x, int64_t columns, const RowBlocks& blocks, A
   });
 }
 
-template <typename A>
+template <KernelLevel level, typename A>
 void sum_partials(const A* partials, int64_t count, int64_t columns, A* out) {
   parallel_for(0, columns, 4096, [&](int64_t first, int64_t last) {
     std::fill(out + first, out + last, A(0));
@@ -35,10 +35,11 @@ void sum_partials(const A* partials, int64_t count, int64_t columns, A* out) {
   });
 }
 
-template void partial_column_sums(const float*, int64_t, const RowBlocks&, float*);
-template void partial_column_sums(const double*, int64_t, const RowBlocks&, double*);
-template void partial_column_sums(const c10::BFloat16*, int64_t, const RowBlocks&, float*);
-template void sum_partials(const float*, int64_t, int64_t, float*);
-template void sum_partials(const double*, int64_t, int64_t, double*);
+template void partial_column_sums<kKernelLevel>(const float*, int64_t, const RowBlocks&, float*);
+template void partial_column_sums<kKernelLevel>(const double*, int64_t, const RowBlocks&, double*);
+template void partial_column_sums<kKernelLevel>(const c10::BFloat16*, int64_t, const RowBlocks&,
+                                                float*);
+template void sum_partials<kKernelLevel>(const float*, int64_t, int64_t, float*);
+template void sum_partials<kKernelLevel>(const double*, int64_t, int64_t, double*);
 
 }  // namespace megatron::kernels

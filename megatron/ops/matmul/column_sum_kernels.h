@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "megatron/base/integer_math.h"
+#include "megatron/ops/core/kernel_level.h"
 
 namespace megatron {
 
@@ -25,11 +26,11 @@ inline RowBlocks row_blocks(int64_t rows) {
 namespace kernels {
 
 // partials [blocks.count, columns] = sums of x [rows, columns] over each block of rows.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void partial_column_sums(const T* x, int64_t columns, const RowBlocks& blocks, A* partials);
 
 // out [columns] = sum of partials [count, columns] over blocks, in order.
-template <typename A>
+template <KernelLevel level, typename A>
 void sum_partials(const A* partials, int64_t count, int64_t columns, A* out);
 
 }  // namespace kernels

@@ -27,8 +27,10 @@ void matmul_accumulate(at::Tensor& sum, const at::Tensor& left, const at::Tensor
     bf16_matmul(target, a, b, /*bias=*/{}, Bf16MatmulEpilogue::accumulate_fp32);
   } else if (bf16_into_fp32) {
     const at::Tensor rounded = at::mm(a, b).contiguous();
-    kernels::add_bf16(target.numel(), rounded.const_data_ptr<c10::BFloat16>(),
-                      target.mutable_data_ptr<float>());
+    with_kernel_level([&](auto level) {
+      kernels::add_bf16<level>(target.numel(), rounded.const_data_ptr<c10::BFloat16>(),
+                               target.mutable_data_ptr<float>());
+    });
   } else {
     target.add_(at::mm(a, b));
   }

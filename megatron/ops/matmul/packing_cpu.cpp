@@ -52,6 +52,7 @@ constexpr int64_t kBytes = sizeof(c10::BFloat16);
 
 }  // namespace
 
+template <KernelLevel level>
 void pack_panel(int64_t depth, int64_t columns, const c10::BFloat16* from, int64_t stride,
                 c10::BFloat16* to) {
   for (int64_t pair = 0; pair < depth / 2; ++pair) {
@@ -73,6 +74,7 @@ void pack_panel(int64_t depth, int64_t columns, const c10::BFloat16* from, int64
   }
 }
 
+template <KernelLevel level>
 void pack_panel_transposed(int64_t depth, int64_t columns, const c10::BFloat16* from,
                            int64_t stride, c10::BFloat16* to) {
   // Two adjacent elements of a row form one 32-bit word, so this is a transpose of words.
@@ -92,6 +94,7 @@ void pack_panel_transposed(int64_t depth, int64_t columns, const c10::BFloat16* 
   }
 }
 
+template <KernelLevel level>
 void transpose_bf16(int64_t rows, int64_t columns, const c10::BFloat16* from, int64_t from_stride,
                     c10::BFloat16* to, int64_t to_stride) {
   const int64_t full_rows = rows / kTile * kTile, full_columns = columns / kTile * kTile;
@@ -108,6 +111,7 @@ void transpose_bf16(int64_t rows, int64_t columns, const c10::BFloat16* from, in
   }
 }
 
+template <KernelLevel level>
 void store_bf16_block(int64_t rows, int64_t columns, const float* from, int64_t from_stride,
                       const c10::BFloat16* bias, c10::BFloat16* to, int64_t to_stride) {
   for (int64_t row = 0; row < rows; ++row) {
@@ -119,6 +123,7 @@ void store_bf16_block(int64_t rows, int64_t columns, const float* from, int64_t 
   }
 }
 
+template <KernelLevel level>
 void add_bf16(int64_t count, const c10::BFloat16* values, float* sum) {
   parallel_for(0, count, 32768, [&](int64_t first, int64_t last) {
     lanes::for_each_vector<float>(last - first, [&](int64_t i, auto size) {
@@ -129,5 +134,15 @@ void add_bf16(int64_t count, const c10::BFloat16* values, float* sum) {
     });
   });
 }
+
+template void pack_panel<kKernelLevel>(int64_t, int64_t, const c10::BFloat16*, int64_t,
+                                       c10::BFloat16*);
+template void pack_panel_transposed<kKernelLevel>(int64_t, int64_t, const c10::BFloat16*, int64_t,
+                                                  c10::BFloat16*);
+template void transpose_bf16<kKernelLevel>(int64_t, int64_t, const c10::BFloat16*, int64_t,
+                                           c10::BFloat16*, int64_t);
+template void store_bf16_block<kKernelLevel>(int64_t, int64_t, const float*, int64_t,
+                                             const c10::BFloat16*, c10::BFloat16*, int64_t);
+template void add_bf16<kKernelLevel>(int64_t, const c10::BFloat16*, float*);
 
 }  // namespace megatron::kernels

@@ -59,8 +59,10 @@ struct Mask : torch::CustomClassHolder {
       at::Tensor y = at::empty(input.sizes(), input.options());
       dispatch_dtype(input.scalar_type(), [&](auto type) {
         using T = decltype(type);
-        kernels::dropout_rows<T>(rows(input.size(-1)), input.const_data_ptr<T>(),
-                                 y.mutable_data_ptr<T>());
+        with_kernel_level([&](auto level) {
+          kernels::dropout_rows<level, T>(rows(input.size(-1)), input.const_data_ptr<T>(),
+                                          y.mutable_data_ptr<T>());
+        });
       });
       return y;
     }
@@ -102,9 +104,11 @@ class BiasDropoutAddFunction : public torch::autograd::Function<BiasDropoutAddFu
       at::Tensor y = at::empty(input.sizes(), input.options());
       dispatch_dtype(input.scalar_type(), [&](auto type) {
         using T = decltype(type);
-        kernels::bias_dropout_add_forward<T>(mask->rows(input.size(-1)), input.const_data_ptr<T>(),
-                                             data_or_null<T>(flat_bias), rest.const_data_ptr<T>(),
-                                             y.mutable_data_ptr<T>());
+        with_kernel_level([&](auto level) {
+          kernels::bias_dropout_add_forward<level, T>(
+              mask->rows(input.size(-1)), input.const_data_ptr<T>(), data_or_null<T>(flat_bias),
+              rest.const_data_ptr<T>(), y.mutable_data_ptr<T>());
+        });
       });
       return y;
     }
@@ -135,9 +139,11 @@ class BiasDropoutAddFunction : public torch::autograd::Function<BiasDropoutAddFu
     dispatch_dtype(grad_y.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
-      kernels::bias_dropout_add_backward<T, A>(mask.rows(columns), grad_y.const_data_ptr<T>(),
-                                               grad_x.mutable_data_ptr<T>(),
-                                               data_or_null<A>(partials), blocks);
+      with_kernel_level([&](auto level) {
+        kernels::bias_dropout_add_backward<level, T, A>(
+            mask.rows(columns), grad_y.const_data_ptr<T>(), grad_x.mutable_data_ptr<T>(),
+            data_or_null<A>(partials), blocks);
+      });
     });
     at::Tensor grad_bias;
     if (needs_bias) grad_bias = reduce_partial_sums(partials, grad_y.scalar_type());

@@ -45,7 +45,7 @@ MEGATRON_INLINE void for_each_masked(const DropoutRows& rows, const RowKey& key,
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void dropout_rows(const DropoutRows& rows, const T* x, T* y) {
   parallel_for(0, rows.row_count(), row_grain(rows.columns), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -58,7 +58,7 @@ void dropout_rows(const DropoutRows& rows, const T* x, T* y) {
   });
 }
 
-template <typename T>
+template <KernelLevel level, typename T>
 void bias_dropout_add_forward(const DropoutRows& rows, const T* x, const T* bias, const T* residual,
                               T* y) {
   parallel_for(0, rows.row_count(), row_grain(rows.columns), [&](int64_t begin, int64_t end) {
@@ -81,7 +81,7 @@ void bias_dropout_add_forward(const DropoutRows& rows, const T* x, const T* bias
   });
 }
 
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void bias_dropout_add_backward(const DropoutRows& rows, const T* grad_y, T* grad_x, A* partials,
                                const RowBlocks& blocks) {
   const int64_t columns = rows.columns;
@@ -105,10 +105,12 @@ void bias_dropout_add_backward(const DropoutRows& rows, const T* grad_y, T* grad
   });
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                              \
-  template void dropout_rows(const DropoutRows&, const T*, T*);                                 \
-  template void bias_dropout_add_forward(const DropoutRows&, const T*, const T*, const T*, T*); \
-  template void bias_dropout_add_backward(const DropoutRows&, const T*, T*, A*, const RowBlocks&);
+#define MEGATRON_INSTANTIATE(T, A)                                                             \
+  template void dropout_rows<kKernelLevel>(const DropoutRows&, const T*, T*);                  \
+  template void bias_dropout_add_forward<kKernelLevel>(const DropoutRows&, const T*, const T*, \
+                                                       const T*, T*);                          \
+  template void bias_dropout_add_backward<kKernelLevel>(const DropoutRows&, const T*, T*, A*,  \
+                                                        const RowBlocks&);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "megatron/ops/core/kernel_level.h"
 #include "megatron/ops/matmul/column_sum_kernels.h"
 
 namespace megatron::kernels {
@@ -27,16 +28,16 @@ struct DropoutRows {
 };
 
 // y = dropout(x); y may be x. Also computes the gradient of dropout.
-template <typename T>
+template <KernelLevel level, typename T>
 void dropout_rows(const DropoutRows& rows, const T* x, T* y);
 
 // y = residual + dropout(x + bias); bias may be null. With threshold 0, scale must be 1.
-template <typename T>
+template <KernelLevel level, typename T>
 void bias_dropout_add_forward(const DropoutRows& rows, const T* x, const T* bias, const T* residual,
                               T* y);
 
 // grad_x = dropout(grad_y); `partials`, unless null, receives the partial column sums of grad_x.
-template <typename T, typename A>
+template <KernelLevel level, typename T, typename A>
 void bias_dropout_add_backward(const DropoutRows& rows, const T* grad_y, T* grad_x, A* partials,
                                const RowBlocks& blocks);
 

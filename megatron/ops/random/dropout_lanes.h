@@ -7,6 +7,7 @@
 #include "megatron/ops/random/dropout_mask.h"
 
 namespace megatron::kernels {
+inline namespace MEGATRON_KERNEL_LEVEL {
 
 // The stream, head and position of one row.
 struct RowKey {
@@ -118,4 +119,5 @@ const uint32_t* draw_listed_columns(const RowKey& key, const int64_t* columns, i
   return buffer;
 }
 
+}  // namespace MEGATRON_KERNEL_LEVEL
 }  // namespace megatron::kernels

@@ -77,8 +77,10 @@ void fill_contiguous(T* out, const Block& block, uint64_t key, double std) {
         index += (block.offset[i] + rest % block.shape[i]) * block.stride[i];
         rest /= block.shape[i];
       }
-      kernels::normal_elements<T>(key, index, std::min(run, length - start), std,
-                                  out + row * length + start);
+      with_kernel_level([&](auto level) {
+        kernels::normal_elements<level, T>(key, index, std::min(run, length - start), std,
+                                           out + row * length + start);
+      });
     }
   });
 }

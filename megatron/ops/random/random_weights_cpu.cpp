@@ -98,7 +98,7 @@ void normal_group(uint64_t key, uint64_t group, double* out) {
 
 }  // namespace
 
-template <typename T>
+template <KernelLevel level, typename T>
 void normal_elements(uint64_t key, int64_t first, int64_t count, double std, T* out) {
   alignas(64) double group[32];
   for (int64_t done = 0; done < count;) {
@@ -115,8 +115,8 @@ void normal_elements(uint64_t key, int64_t first, int64_t count, double std, T* 
   }
 }
 
-template void normal_elements(uint64_t, int64_t, int64_t, double, float*);
-template void normal_elements(uint64_t, int64_t, int64_t, double, double*);
-template void normal_elements(uint64_t, int64_t, int64_t, double, c10::BFloat16*);
+template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, float*);
+template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, double*);
+template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, c10::BFloat16*);
 
 }  // namespace megatron::kernels
