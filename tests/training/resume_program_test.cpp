@@ -131,14 +131,6 @@ TEST_F(ResumeProgram, AFreshStartSaysWhichCheckpointsItReplaces) {
                         "starts at iteration 1"));
 }
 
-// Whatever names the folder: with a final slash, by a link, relative.
-TEST_F(ResumeProgram, OneFolderUnderTwoNamesIsAFirstStart) {
-  const ProgramResult result =
-      train("--load " + path("new") + " --save " + path("new") + "/ --exit-interval 1");
-  EXPECT_EQ(result.status, 0) << result.errors;
-  EXPECT_THAT(result.output, HasSubstr("training begins from scratch"));
-}
-
 TEST_F(ResumeProgram, LogsRepeatNoStepsAfterAKill) {
   const std::string log = path("m.jsonl");
   train_and_kill("--log-json " + log + " --tensorboard-dir " + path("tb"));
