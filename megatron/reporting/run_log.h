@@ -10,7 +10,7 @@
 
 namespace megatron {
 
-// Used by one rank (a rank of the last stage, which has the loss). Not thread-safe.
+// Used by the first rank of a run only. Not thread-safe.
 class RunLog {
  public:
   // Prints the parameter table and opens every file of `config`. Throws Error if a file cannot be
