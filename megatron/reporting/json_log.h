@@ -10,9 +10,9 @@
 // "Infinity" and "-Infinity", which Python's float() and JavaScript's Number() accept.
 //
 // For metrics.jsonl, the file metrics.events.jsonl beside it holds everything else, one object per
-// line with a key "event": "run" (per start: layout, settings, first_iteration, peak), "evaluation",
-// "note", "summary". At its start, a run cuts the records that it supersedes (cut_json_log), then
-// appends.
+// line with a key "event": "run" (per start: layout, settings, first_iteration, peak),
+// "evaluation", "note", "summary". At its start, a run cuts the records that it supersedes
+// (cut_json_log), then appends.
 #pragma once
 
 #include <memory>
@@ -56,15 +56,15 @@ struct RunHistory {
 // The event file of the log at `path`: "metrics.events.jsonl" for "metrics.jsonl".
 std::string event_log_path(const std::string& path);
 
-// Returns an empty history if neither file exists. Skips incomplete lines, such as the last line of a
-// killed run. Throws Error if the log exists and none of its lines is a record.
+// Returns an empty history if neither file exists. Skips incomplete lines, such as the last line of
+// a killed run. Throws Error if the log exists and none of its lines is a record.
 RunHistory read_json_log(const std::string& path);
 
-// Removes the records after iteration `first_iteration` from the end of the log at `path` and of its
-// event file, for a run that repeats these steps. For metrics.jsonl they are appended to
-// metrics.superseded.jsonl and metrics.events.superseded.jsonl. Stops at a line that is not a record:
-// it and all lines before it stay. Returns the number of records removed. Does nothing if `path` is
-// empty or not a regular file. Throws Error if a file cannot be written.
+// Removes the records after iteration `first_iteration` from the end of the log at `path` and of
+// its event file, for a run that repeats these steps. For metrics.jsonl they are appended to
+// metrics.superseded.jsonl and metrics.events.superseded.jsonl. Stops at a line that is not a
+// record: it and all lines before it stay. Returns the number of records removed. Does nothing if
+// `path` is empty or not a regular file. Throws Error if a file cannot be written.
 int64_t cut_json_log(const std::string& path, int64_t first_iteration);
 
 class JsonLog {

@@ -41,8 +41,8 @@ class StepLine {
 
   // Returns, for example,
   // step 120/600 | loss  4.5123 | grad norm  1.234 | lr 3.000e-04 |   85.3 ms | 12.0k tok/s | ...
-  // Columns without a measurement at the first call are omitted from every line. If the line is wider
-  // than `max_width`, the least important columns are omitted.
+  // Columns without a measurement at the first call are omitted from every line. If the line is
+  // wider than `max_width`, the least important columns are omitted.
   std::string format(const StepRecord& record, double smoothed_step_ms, int max_width = 1 << 20);
 
  private:
@@ -58,8 +58,8 @@ std::string evaluation_line(const EvaluationRecord& record, int64_t train_iters)
 // "0:41", "12:05", "1:02:05", "10h02m", "12d03h": rounded to seconds.
 std::string duration_text(double seconds);
 
-// The number right-aligned in `width` characters, with `decimals` decimals or as many as fit, else in
-// exponent notation.
+// The number right-aligned in `width` characters, with `decimals` decimals or as many as fit, else
+// in exponent notation.
 std::string fitted_number(double value, int width, int decimals);
 
 }  // namespace megatron

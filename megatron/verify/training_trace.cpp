@@ -191,12 +191,14 @@ TraceDifferences compare_layout(const Options& options, int world_size, const Tr
         .on_losses =
             [&](int64_t step, const TrainStep::Losses& got) {
               const TrainStep::Losses& want = one_rank.losses[step];
-              differences.note(TracedQuantity::loss, std::abs(got.loss - want.loss),
-                               place("loss", step));
+              const auto note = [&](double ours, double theirs, const std::string& name) {
+                differences.note(TracedQuantity::loss, std::abs(ours - theirs), place(name, step));
+              };
+              note(got.loss, want.loss, "loss");
+              note(got.objective, want.objective, "objective");
               for (size_t depth = 0; depth < want.mtp.size(); ++depth) {
-                differences.note(TracedQuantity::loss,
-                                 std::abs(got.mtp.at(depth).loss - want.mtp[depth].loss),
-                                 place(fmt::format("mtp_{}_loss", depth + 1), step));
+                note(got.mtp.at(depth).loss, want.mtp[depth].loss,
+                     fmt::format("mtp_{}_loss", depth + 1));
               }
             },
         .on_gradient =

@@ -48,7 +48,7 @@ inline constexpr std::array kTracedQuantities = {TracedQuantity::loss, TracedQua
 std::string_view quantity_name(TracedQuantity quantity);  // "loss", "grad norm", ...
 
 // The largest difference of each quantity over all steps, tensors and ranks.
-// - loss: absolute, in nats; the losses of multi-token prediction included.
+// - loss: absolute, in nats; the objective and the MTP losses included.
 // - grad norm: relative to the norm.
 // - gradient: relative to the tensor's largest element, or to 1e-3 of the largest element of all
 //   tensors where that is more: below it lies what cancellation leaves.
