@@ -146,7 +146,7 @@ TEST(JsonLog, ResumeContinuesTheFileAndTheHistory) {
     }
     log.evaluation({30, "validation", 1.0, std::nullopt});
   }
-  EXPECT_EQ(text_of(path).substr(0, before.size()), before);  // nothing was taken away
+  EXPECT_EQ(text_of(path).substr(0, before.size()), before);  // nothing was removed
 
   const auto history = read_json_log(path);
   ASSERT_EQ(history.steps.size(), 30u);
@@ -177,7 +177,7 @@ TEST(JsonLog, ANewRunInAnOldFileReplacesItsHistory) {
   EXPECT_EQ(history.notes.size(), 1u);
 }
 
-TEST(CutJsonLog, MovesWhatAResumeDoesAgain) {
+TEST(CutJsonLog, MovesTheStepsThatAResumeRepeats) {
   TemporaryFolder folder;
   const auto path = folder.file("m.jsonl");
   {
@@ -188,7 +188,7 @@ TEST(CutJsonLog, MovesWhatAResumeDoesAgain) {
     }
     log.summary({"bits per byte", {}});
   }
-  append_text(path, "{\"step\":8,\"lo");  // killed while it wrote
+  append_text(path, "{\"step\":8,\"lo");  // killed while writing
   EXPECT_EQ(cut_json_log(path, 4), 3 + 2);
   const auto steps = lines_of(text_of(path));
   ASSERT_EQ(steps.size(), 4u);

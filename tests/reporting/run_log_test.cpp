@@ -74,7 +74,7 @@ TEST(RunLog, PrintsPlainLinesInAPipe) {
                   "+- bits per byte --+", "| this model  1.25 |", "+------------------+"));
 }
 
-TEST(RunLog, PrintsTheLastStepsWhenItEndsBetweenIntervals) {
+TEST(RunLog, PrintsPendingStepsAtTheEnd) {
   LoggingConfig config;
   config.log_interval = 5;
   testing::internal::CaptureStdout();
@@ -82,7 +82,7 @@ TEST(RunLog, PrintsTheLastStepsWhenItEndsBetweenIntervals) {
     RunLog log(config, short_description());
     for (int64_t i = 1; i <= 7; ++i) log.step(short_step(i));
     log.print_pending_steps();
-    log.print_pending_steps();  // nothing is left
+    log.print_pending_steps();  // prints nothing more
     log.step(short_step(8));
   }
   const auto text = testing::internal::GetCapturedStdout();
@@ -195,7 +195,7 @@ TEST_F(RunLogFiles, HoldEveryStepAtAnyInterval) {
 TEST_F(RunLogFiles, ResumeInAnotherLayoutContinuesTheCurve) {
   train(0, 8, "TP=2 x PP=2, gloo");
   train(6, 12, "TP=2 x DP=2, gloo");
-  EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);  // no step twice
+  EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);  // every step once
   EXPECT_EQ(lines_of(text_of(folder_.file("run/metrics.superseded.jsonl"))).size(), 2u);
   const auto history = read_json_log(config_.log_json);
   EXPECT_EQ(history.steps.size(), 12u);

@@ -216,7 +216,7 @@ TEST(TensorBoardWriter, AFolderThatCannotBeCreatedIsAnError) {
   }
 }
 
-TEST(CutEventFiles, MovesStepsAndSamplesBehindTheCheckpoint) {
+TEST(CutEventFiles, MovesStepsAndSamplesAfterTheCheckpoint) {
   TemporaryFolder folder;
   const auto record = [](int64_t iteration) {
     StepRecord step = example_step(iteration);
@@ -230,7 +230,7 @@ TEST(CutEventFiles, MovesStepsAndSamplesBehindTheCheckpoint) {
     path = writer.file().path();
     for (int64_t i = 1; i <= 5; ++i) writer.step(record(i), 1);
     writer.evaluation({4, "validation", 2.0, std::nullopt}, 32);
-    EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);  // it is being written
+    EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);  // the file is being written
   }
   const auto before = read_events(path);
   append_text(path, "torn");
