@@ -1,4 +1,4 @@
-// megatron plan: what a layout would hold and reach, without starting ranks.
+// megatron plan: parameters, FLOPs, memory and bubble of a layout, without starting ranks.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -16,7 +16,7 @@
 namespace megatron {
 namespace {
 
-// Those that the options ask for, else as many as one copy of the model takes.
+// The ranks that the options ask for; by default those of one model replica.
 int planned_ranks(const Options& options) {
   constexpr int64_t kMostRanks = 1 << 20;
   const auto& asked = options.plan.world_size;
@@ -32,7 +32,7 @@ int planned_ranks(const Options& options) {
   }
   const int64_t ranks = asked.value_or(started.value_or(one_copy));
   check(ranks >= 1 && ranks <= kMostRanks,
-        "Expected a plan for 1 to {} ranks, but got {}; --world-size says how many", kMostRanks,
+        "Expected a plan for 1 to {} ranks, but got {}; give another --world-size", kMostRanks,
         ranks);
   return static_cast<int>(ranks);
 }
@@ -47,7 +47,7 @@ int run_plan(const ParsedCommand& command) {
         std::filesystem::path(file).replace_extension(".svg").string());
   const int world_size = planned_ranks(options);
   validate(options, world_size, Command::plan);
-  // As for training: the tokenizer may say how large the vocabulary is.
+  // As in training, the tokenizer may determine the vocabulary size.
   build_run_tokenizer(options);
   validate(options, world_size, Command::plan);
   const LayoutPlan plan = plan_layout(options, world_size);
@@ -59,7 +59,7 @@ int run_plan(const ParsedCommand& command) {
     stream << picture << std::flush;
     check(stream.good(), "Expected to write --draw-schedule {}, but could not: {}", file,
           errno != 0 ? std::strerror(errno) : "the system gives no reason");
-    std::cout << "drawn in " << file << "\n";
+    std::cout << "schedule drawn in " << file << "\n";
   }
   return 0;
 }

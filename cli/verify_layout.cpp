@@ -32,7 +32,7 @@ int width_of(const std::vector<NamedLayout>& layouts) {
   return static_cast<int>(width);
 }
 
-// Where the table goes: standard error where --json - takes standard output.
+// Prints the table, to standard error if the JSON goes to standard output (--json -).
 class Output {
  public:
   explicit Output(const std::string& json_file)
@@ -72,8 +72,7 @@ int finish(const VerificationReport& report, const std::vector<LayoutResult>& re
   return 0;
 }
 
-// The layouts to run: those named, else that of the options (a training run's file, say) and the
-// default ones.
+// The layouts given by name, else the options' own layout if it has several ranks.
 std::vector<NamedLayout> layouts_to_verify(const ParsedCommand& command, const Options& options) {
   const std::vector<std::string>& names = command.options.verify_layout.layouts;
   if (!names.empty()) return layouts_from_names(names);
@@ -106,7 +105,7 @@ int verify_model(const ParsedCommand& command) {
   if (wanted.layouts.empty()) {
     for (NamedLayout& layout : default_layouts(options)) layouts.push_back(std::move(layout));
   }
-  // What does not fit is said before the first layout runs.
+  // Report layouts that do not fit before any layout runs.
   options_in_layout(options, layout_from_name("dp1"));
   for (const NamedLayout& layout : layouts) {
     const std::string reason = misfit(layout, options);
@@ -136,7 +135,7 @@ int verify_model(const ParsedCommand& command) {
   return finish(report, results, seconds_since(start), output, std::move(json));
 }
 
-// What a draw throws is a finding too: validation let it pass.
+// An exception counts as a failed draw: validation accepted the options.
 LayoutResult verify_draw(const RandomDraw& draw) {
   try {
     ParsedCommand drawn = parse_options(Command::verify_layout, draw.flags);

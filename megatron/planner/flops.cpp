@@ -4,8 +4,8 @@ namespace megatron {
 namespace {
 
 struct AttentionSize {
-  double weights;   // of a layer's projections
-  double features;  // of queries and values together, all heads: s^2 times that is multiplied
+  double weights;   // of the projections of one layer
+  double features;  // n (d + dv): each is multiplied s^2 times
 };
 
 AttentionSize attention_size(const TransformerConfig& t) {
@@ -34,7 +34,7 @@ double model_flops(const GPTModelConfig& config, int64_t sequences) {
       t.mla.multi_latent_attention ? latent_attention_size(t) : attention_size(t);
   const double mlp_matrices = t.gated_linear_unit ? 3 : 2;
   const double weights_per_layer = attention.weights + mlp_matrices * h * double(t.ffn_size());
-  // A depth of multi-token prediction: one more layer, eh_proj and the output layer once more.
+  // Each MTP depth adds a layer, eh_proj and another pass through the output layer.
   const double depths = double(t.mtp.mtp_num_layers), layers = double(t.num_layers) + depths;
   const double weights = layers * weights_per_layer + depths * 2 * h * h +
                          (1 + depths) * h * double(config.padded_vocab_size());

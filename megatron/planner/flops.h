@@ -1,15 +1,18 @@
-// The floating-point operations that a model needs, by which throughput is told.
+// The planner computes what a layout holds and reaches without starting ranks: FLOPs, parameters
+// and memory by stage, the schedule's bubble, and a picture of it. This file counts model FLOPs,
+// the numerator of every reported throughput.
 #pragma once
 
 #include "megatron/config/model/gpt_model_config.h"
 
 namespace megatron {
 
-// Forward and backward of `sequences` whole sequences (Megatron training.py,
-// num_floating_point_operations): 6 per token and weight of the matrices (embedding lookup
-// excluded, padded output layer included), and 3 s^2 n (d + dv) a layer and sequence for the causal
-// half of attention's two products (d features of a head's query, dv of its value). Each depth of
-// multi-token prediction counts as one more layer, its projection and the output layer once more.
+// FLOPs of forward and backward over `sequences` full sequences (Megatron training.py,
+// num_floating_point_operations):
+// - 6 per token and matrix weight, with the padded output layer and without the embedding lookup;
+// - 3 s^2 n (d + dv) per layer and sequence for the causal half of the two attention matmuls (d:
+//   query head dimension, dv: value head dimension);
+// - for each MTP depth one more layer, its projection, and one more pass through the output layer.
 double model_flops(const GPTModelConfig& config, int64_t sequences);
 
 }  // namespace megatron

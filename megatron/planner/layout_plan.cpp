@@ -19,7 +19,7 @@
 namespace megatron {
 namespace {
 
-// Stands where a model asks how many share its layers, and communicates nothing.
+// A backend with a size only, for models on the meta device. It cannot communicate.
 class PlannedBackend final : public c10d::Backend {
  public:
   explicit PlannedBackend(int size) : Backend(/*rank=*/0, size) {}
@@ -36,9 +36,9 @@ ProcessGroupCollection planned_groups(int tensor_parallel) {
   return groups;
 }
 
-// The arithmetic of a model's parts, from the difference that each makes to the whole.
-struct PartFlops {
-  explicit PartFlops(GPTModelConfig config) {
+// FLOPs per sequence of the modules that a pipeline layout places, as differences of model_flops().
+struct ModuleFlops {
+  explicit ModuleFlops(GPTModelConfig config) {
     TransformerConfig& t = config.transformer;
     const int64_t depths = std::exchange(t.mtp.mtp_num_layers, 0);
     t.num_layers = 1;
@@ -48,27 +48,28 @@ struct PartFlops {
     output = one - layer;
     t.num_layers = 1;
     t.mtp.mtp_num_layers = depths;
-    further = model_flops(config, 1) - one;
-    // The output layer's part in a further token is with the loss.
-    head_further = output * double(depths);
-    further -= head_further;
+    mtp = model_flops(config, 1) - one;
+    // The stage of the loss runs the output layer for every depth.
+    mtp_output = output * double(depths);
+    mtp -= mtp_output;
   }
   double of(const PipelineChunk& chunk) const {
-    return layer * double(chunk.num_layers) + (chunk.mtp ? further : 0) +
-           (chunk.loss ? output + head_further : 0);
+    return layer * double(chunk.num_layers) + (chunk.mtp ? mtp : 0) +
+           (chunk.loss ? output + mtp_output : 0);
   }
-  double layer, output, further, head_further;
+  double layer, output;    // one transformer layer; the output layer
+  double mtp, mtp_output;  // all MTP depths: their layers; their passes through the output layer
 };
 
 std::string percent(double share) {
   return fmt::format("{:.1f}%", 100 * share);
 }
 
-// What every rank of a stage keeps between steps, a line per stage.
+// Memory of a rank between steps, one line per stage.
 std::string memory_table(const LayoutPlan& plan) {
   const auto mib = [](int64_t bytes) { return fmt::format("{:.1f}", double(bytes) / (1 << 20)); };
-  std::string text = fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "MiB of a rank", "weights",
-                                 "gradients", "optimizer state", "sum");
+  std::string text = fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "MiB per rank", "weights",
+                                 "gradients", "optimizer state", "total");
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const TrainingMemory& memory = plan.stages[i].memory;
     text += fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", fmt::format("stage {}", i),
@@ -81,7 +82,7 @@ std::string memory_table(const LayoutPlan& plan) {
 std::string schedule_name(const LayoutPlan& plan) {
   if (plan.stages.size() == 1) return "no pipelining";
   if (plan.chunks == 1) return "1F1B";
-  return fmt::format("interleaved 1F1B, {} chunks a rank, groups of {}", plan.chunks, plan.group);
+  return fmt::format("interleaved 1F1B, {} chunks per rank, groups of {}", plan.chunks, plan.group);
 }
 
 }  // namespace
@@ -98,7 +99,7 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
   plan.group = config.pipeline.microbatch_group_size_per_vp_stage.value_or(layout.stages());
 
   const ProcessGroupCollection groups = planned_groups(plan.sizes.tp);
-  const PartFlops flops(options.model);
+  const ModuleFlops flops(options.model);
   double all_flops = 0;
   for (const PipelineChunk& chunk : layout.virtual_stages()) all_flops += flops.of(chunk);
   const int ranks_of_stage = world_size / layout.stages();
@@ -113,7 +114,7 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
         planned.parameters += parameter->data.numel();
       planned.flops_share += flops.of(layout.chunk(stage, chunk)) / all_flops;
     }
-    // Copies of the same parameters: data and context parallel ranks share them out.
+    // Data- and context-parallel ranks hold the same parameters and may shard them.
     planned.memory = planned_training_memory(planned.parameters, config.params_dtype, options.ddp,
                                              options.optimizer.optimizer,
                                              int64_t{plan.sizes.dp} * plan.sizes.cp);
@@ -136,7 +137,7 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
   const TransformerConfig& config = options.model.transformer;
   std::string text = fmt::format(
       "GPT, {} layers x {}, {} parameters, {}\nTP={}{} x PP={} x CP={} x DP={}{}, {} rank{}; {} "
-      "micro-batch{} of {} x {} a step\n\n",
+      "micro-batch{} of {} x {} per step\n\n",
       config.num_layers, config.hidden_size, human_parameters(count_parameters(options.model)),
       dtype_name(config.params_dtype), plan.sizes.tp, config.sequence_parallel ? "+SP" : "",
       plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, describe_sharing(options.ddp), plan.world_size,
@@ -145,7 +146,7 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
   size_t widest = 5;
   for (const StagePlan& stage : plan.stages) widest = std::max(widest, stage.holds.size());
   text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", "stage", "ranks", "holds", widest,
-                      "parameters", "arithmetic");
+                      "parameters", "FLOPs");
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
     const std::string ranks = stage.first_rank == stage.last_rank
@@ -155,20 +156,20 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
                         human_parameters(stage.parameters), percent(stage.flops_share));
   }
   text += "\n" + memory_table(plan);
-  const auto& fullest = *std::ranges::max_element(plan.stages, {}, &StagePlan::flops_share);
+  const auto& largest = *std::ranges::max_element(plan.stages, {}, &StagePlan::flops_share);
   return text +
          fmt::format(
-             "\nparameters are those of one rank; arithmetic is the stage's share of the model's\n"
-             "memory is what stays between steps; activations come on top, and what is gathered or "
-             "not yet summed while a step runs\n"
+             "\nparameters are per rank; FLOPs are the stage's share of the model's\n"
+             "memory is held between steps; activations and temporary buffers (gathered "
+             "parameters, gradients that are not reduced yet) add to it\n"
              "schedule: {}\n"
-             "bubble: {} of the ranks' time, where a chunk's forward takes f and its backward 2f\n"
-             "schedule's own bound on efficiency: {}\n"
-             "with this split: {}, where steps take as long as their arithmetic (the fullest stage "
-             "has {:.2f} times the mean)\n",
+             "bubble: {} of the ranks' time, if every chunk's backward takes twice its forward\n"
+             "upper bound on efficiency: {} by the schedule alone\n"
+             "                           {} with this split, if time follows FLOPs (the largest "
+             "stage has {:.2f} times the mean)\n",
              schedule_name(plan), percent(plan.timeline.bubble()),
              percent(plan.timeline.efficiency()), percent(plan.split_timeline.efficiency()),
-             fullest.flops_share * double(plan.stages.size()));
+             largest.flops_share * double(plan.stages.size()));
 }
 
 std::string draw_layout_plan(const LayoutPlan& plan) {
@@ -176,7 +177,7 @@ std::string draw_layout_plan(const LayoutPlan& plan) {
                        "{}: {} micro-batch{} over {} stage{}, bubble {}", schedule_name(plan),
                        plan.microbatches, plan.microbatches == 1 ? "" : "es", plan.stages.size(),
                        plan.stages.size() == 1 ? "" : "s", percent(plan.timeline.bubble())),
-                   .unit = "time in forward passes of a chunk; numbers are micro-batches",
+                   .unit = "time, in units of a chunk's forward pass; numbers are micro-batches",
                    .stages = {}};
   for (const StagePlan& stage : plan.stages) {
     text.stages.push_back(stage.first_rank == stage.last_rank

@@ -1,5 +1,5 @@
-// What a layout would look like: who holds what, and what its schedule lets it reach. Nothing is
-// allocated and no rank is started.
+// The plan of a parallel layout: what each pipeline stage holds, its share of the FLOPs, its
+// memory, and the efficiency that the schedule allows. Allocates no weights and starts no ranks.
 #pragma once
 
 #include <string>
@@ -16,9 +16,9 @@ namespace megatron {
 struct StagePlan {
   int first_rank = 0, last_rank = 0;
   std::string holds;
-  int64_t parameters = 0;  // of a rank, copies of tied embeddings included
-  double flops_share = 0;  // of the model's arithmetic; the stages' sum is 1
-  TrainingMemory memory;   // of a rank, between steps
+  int64_t parameters = 0;  // per rank, including copies of tied embeddings
+  double flops_share = 0;  // of the model's FLOPs; the stages sum to 1
+  TrainingMemory memory;   // per rank, between steps
 };
 
 struct LayoutPlan {
@@ -26,19 +26,19 @@ struct LayoutPlan {
   int world_size = 1;
   int chunks = 1;
   int64_t microbatches = 1;
-  int64_t group = 1;  // micro-batches in a row through a chunk
+  int64_t group = 1;  // consecutive micro-batches through one model chunk
   std::vector<StagePlan> stages;
-  ScheduleTimeline timeline;        // every chunk takes as long as the others
-  ScheduleTimeline split_timeline;  // chunks take as long as their arithmetic, backward twice that
+  ScheduleTimeline timeline;        // all model chunks take equally long
+  ScheduleTimeline split_timeline;  // time in proportion to each chunk's FLOPs
 };
 
 // `options` must have been validated for `world_size` ranks.
 LayoutPlan plan_layout(const Options& options, int world_size);
 
-// As text for a terminal, its lines ended.
+// The plan as text for a terminal.
 std::string format_layout_plan(const LayoutPlan& plan, const Options& options);
 
-// As a picture (schedule_picture.h).
+// The schedule as an SVG picture; see schedule_picture.h.
 std::string draw_layout_plan(const LayoutPlan& plan);
 
 }  // namespace megatron

@@ -11,11 +11,11 @@ namespace megatron {
 namespace {
 
 constexpr double kMargin = 20, kLabels = 132, kTop = 74, kRow = 40, kGap = 8, kBottom = 48;
-constexpr double kLeastForNumber = 15;  // pixels of a box that shows its micro-batch
+constexpr double kLeastForNumber = 15;  // narrowest box with a micro-batch number, in pixels
 constexpr size_t kMostSteps = 50'000;
-constexpr int kShades = 4;  // of chunks: the fifth looks like the first
+constexpr int kShades = 4;  // the fifth chunk has the colour of the first
 
-// Shades of a colour tell the chunks apart: forward blue, backward orange.
+// Forward is blue, backward orange; chunks differ in shade.
 constexpr const char* kStyle = R"(<style>
 svg { color-scheme: light dark; --page: #ffffff; --text: #1d2330; --muted: #667085; --rule: #dfe4ec;
   --idle: #f1f3f7; --on: #ffffff; --on-pale: #1d2330;
@@ -111,7 +111,7 @@ class Picture {
         entry(fmt::format("{}{}", kind, chunk), name);
       }
     }
-    entry("idle", "waiting");
+    entry("idle", "idle");
   }
 
   void row(size_t stage) {

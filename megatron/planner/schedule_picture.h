@@ -1,4 +1,4 @@
-// A timeline of a schedule as an SVG file of its own: a row a stage, a box a step.
+// Draws a schedule's timeline as a self-contained SVG: one row per stage, one box per step.
 #pragma once
 
 #include <string>
@@ -10,12 +10,12 @@ namespace megatron {
 
 struct PictureText {
   std::string title;
-  std::string unit;                 // of time, below the axis
-  std::vector<std::string> stages;  // what stands below the rank's name, by stage; may be empty
+  std::string unit;                 // label of the time axis
+  std::vector<std::string> stages;  // second label of each row; may be empty
 };
 
-// It follows the reader's light or dark colours, and names each step where the pointer rests.
-// Throws Error for a schedule of more steps than a picture can show.
+// Follows the reader's light or dark colour scheme; each box has a tooltip. Throws Error if the
+// schedule has more than 50,000 steps.
 std::string schedule_picture(const ScheduleTimeline& timeline, const PictureText& text);
 
 }  // namespace megatron

@@ -24,7 +24,7 @@ ScheduleTimeline time_schedule(const PipelineSchedule& schedule, const StepCost&
   ScheduleTimeline timeline;
   timeline.stages.resize(schedule.size());
   std::map<PlacedKey, double> done;
-  // When the step could start by what it takes in; nothing where that is not done.
+  // When the inputs of a step are ready; nullopt if they are not computed yet.
   const auto arrival = [&](int stage, const PipelineStep& step) -> std::optional<double> {
     double at = 0;
     const auto need = [&](int where, const PipelineStep& what) {
@@ -60,8 +60,8 @@ ScheduleTimeline time_schedule(const PipelineSchedule& schedule, const StepCost&
       }
     }
     check(left < before,
-          "Expected a schedule that runs to its end, but got one in which all {} stages wait for "
-          "each other with {} steps left",
+          "Expected a schedule without deadlock, but got one in which all {} stages wait for each "
+          "other with {} steps left",
           stages, left);
   }
   return timeline;

@@ -1,4 +1,4 @@
-// A schedule against a clock: when each stage would run each step, if messages took no time.
+// Simulates a pipeline schedule: when each stage runs each step, with communication at no cost.
 #pragma once
 
 #include <functional>
@@ -13,23 +13,22 @@ struct TimedStep {
 };
 
 struct ScheduleTimeline {
-  std::vector<std::vector<TimedStep>> stages;  // in the order of each stage's list
-  double duration = 0;                         // until the last stage is done
-  double work = 0;                             // of all steps of all stages
+  std::vector<std::vector<TimedStep>> stages;  // by stage, in schedule order
+  double duration = 0;                         // end of the last step
+  double work = 0;                             // summed time of all steps
 
-  // The share of the stages' time in which they compute: what the schedule lets a pipeline reach at
-  // most.
+  // Fraction of the stages' time spent computing: the upper bound that the schedule sets.
   double efficiency() const { return work / (duration * double(stages.size())); }
   double bubble() const { return 1 - efficiency(); }
 };
 
 using StepCost = std::function<double(int stage, const PipelineStep& step)>;
 
-// A chunk's forward takes 1, its backward 2.
+// 1 for a forward step, 2 for a backward step.
 double unit_cost(int stage, const PipelineStep& step);
 
-// A step starts when the one before it in its list, and the one that it takes in from another
-// stage, are done. Throws Error where all stages wait for each other.
+// A step starts as soon as the previous step of its stage and the step that produces its input have
+// ended. Throws Error on a deadlock.
 ScheduleTimeline time_schedule(const PipelineSchedule& schedule, const StepCost& cost = unit_cost);
 
 }  // namespace megatron

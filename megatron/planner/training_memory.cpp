@@ -8,7 +8,7 @@
 namespace megatron {
 namespace {
 
-// Bytes of storages, each counted once; those that were given back count nothing.
+// Bytes of storages, each counted once. Freed storages count as 0.
 class StorageBytes {
  public:
   int64_t add(const at::Tensor& tensor) {

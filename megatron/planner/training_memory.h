@@ -1,4 +1,4 @@
-// What a rank keeps of parameters, gradients and optimizer state between steps.
+// Memory of parameters, gradients and optimizer state that a rank holds between steps.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +15,15 @@ struct TrainingMemory {  // bytes
   int64_t total() const { return parameters + gradients + optimizer_state; }
 };
 
-// The formula (Rajbhandari et al., 2020), for `numel` parameters of `dtype` on a rank of
-// `data_parallel_size` that share them out as the options say, without padding. A parameter takes
-// its dtype's bytes, a gradient 4 in bf16 (2 with --grad-reduce-in-bf16) or the parameter's own,
-// Adam two moments and a master where the dtype is bf16, SGD one and the master.
+// By formula (Rajbhandari et al., 2020), without padding, for `numel` parameters of `dtype` that
+// `data_parallel_size` ranks hold or shard. Gradients have the dtype of the parameters, or fp32 for
+// bf16 parameters without --grad-reduce-in-bf16. Adam keeps two fp32 moments and SGD one, in fp64
+// for fp64 parameters; bf16 parameters have an fp32 master too.
 TrainingMemory planned_training_memory(int64_t numel, at::ScalarType dtype,
                                        const DistributedDataParallelConfig& ddp,
                                        OptimizerType optimizer, int64_t data_parallel_size);
 
-// The same, counted over the storages that are held now, padding included.
+// Counted over the allocated storages, with padding.
 TrainingMemory held_training_memory(const std::vector<ParameterPtr>& parameters,
                                     Optimizer& optimizer);
 

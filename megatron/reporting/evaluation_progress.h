@@ -1,4 +1,4 @@
-// How the progress of an evaluation is shown.
+// Shows the progress of an evaluation.
 #pragma once
 
 #include <string>
@@ -10,8 +10,8 @@ namespace megatron {
 // "evaluating on the validation split: batch 37/100 | 0:25 left".
 std::string evaluation_progress_line(const EvaluationProgress& progress);
 
-// Decides which batches of an evaluation get a line in a log that is no terminal: the first after two
-// seconds, then one every ten. A short evaluation has none.
+// Selects the batches of an evaluation that get a line in a log that is not a terminal: the first
+// after two seconds, then one every ten. A short evaluation has none.
 class EvaluationLines {
  public:
   bool due(const EvaluationProgress& progress);

@@ -1,4 +1,4 @@
-// Reads the few fields of tensorflow.Event that TensorBoardWriter writes.
+// Reads the fields of tensorflow.Event that TensorBoardWriter writes.
 #include "megatron/reporting/event_file_cut.h"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kRecordHeader = 12, kRecordFooter = 4;  // length and checksum; checksum
 
-// The fields of one protobuf message, in order; ends early where it is damaged.
+// The fields of a protobuf message, in order. Ends early at damage.
 class MessageFields {
  public:
   explicit MessageFields(std::string_view message) : rest_(message) {}
@@ -124,10 +124,10 @@ SplitRecords split_records(std::string_view file, int64_t iteration, int64_t sam
     }
     file.remove_prefix(record.size());
   }
-  return split;  // without the torn last record of a killed run
+  return split;  // without the incomplete last record of a killed run
 }
 
-// Holds the lock of a file that nobody writes.
+// Locks a file that no process is writing.
 class UnusedFile {
  public:
   explicit UnusedFile(const fs::path& path)
@@ -147,7 +147,7 @@ class UnusedFile {
   bool locked_ = false;
 };
 
-// Whether both files are there in the end, whole. A crash in between leaves the file as it was.
+// Returns whether both files were written completely. A crash in between leaves the file unchanged.
 bool replace_file(const fs::path& path, const fs::path& superseded, const SplitRecords& split) {
   const fs::path temporary = superseded.string() + ".tmp";
   std::error_code error;

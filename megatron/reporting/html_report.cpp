@@ -1,4 +1,4 @@
-// Puts the page together from a run's history; the charts' geometry is in svg_chart.cpp.
+// Builds the report page from a run's history. Charts are drawn in svg_chart.cpp.
 #include "megatron/reporting/html_report.h"
 
 #include <algorithm>
@@ -32,8 +32,8 @@ Points points_of(const RunHistory& history, const Value& value) {
   return points;
 }
 
-// A mean with weights that fall off exponentially to both sides, over about a fiftieth of the run:
-// no lag behind a falling curve, and at the ends the one side that there is.
+// Two-sided exponential moving average over about 1/50 of the run. Unlike a one-sided average it
+// does not lag behind a falling curve; at the ends it uses the points of one side.
 Points smoothed(const Points& points) {
   const double decay = 1 - 1 / std::max(3.0, static_cast<double>(points.size()) / 100);
   Points out(points.size());
@@ -53,21 +53,21 @@ Points smoothed(const Points& points) {
   }
   sum = weight = 0;
   for (size_t i = points.size(); i-- > 0;) {
-    // Before this point is taken, so that it counts once.
+    // Read before this point is added, so that the point counts once.
     out[i].y = (out[i].y + decay * sum) / (weights[i] + decay * weight);
     take(points[i]);
   }
   return out;
 }
 
-// 2026-01-02T03:04:05Z as 2026-01-02 03:04:05.
+// "2026-01-02T03:04:05Z" -> "2026-01-02 03:04:05".
 std::string readable_time(std::string time) {
   std::replace(time.begin(), time.end(), 'T', ' ');
   if (!time.empty() && time.back() == 'Z') time.pop_back();
   return time;
 }
 
-// The sizes alone: up to the first comma that does not stand in parentheses.
+// The parallel sizes of a layout's description: its text up to the first comma outside parentheses.
 std::string short_layout(const std::string& layout) {
   int depth = 0;
   for (size_t i = 0; i < layout.size(); ++i) {
@@ -158,7 +158,7 @@ std::string loss_section(const RunHistory& history) {
   return out + "</section>\n";
 }
 
-// A pair of charts for each depth of multi-token prediction; gaps in steps without it.
+// Two charts per MTP depth, with gaps in steps without MTP.
 std::string prediction_charts(const RunHistory& history) {
   size_t depths = 0;
   for (const auto& record : history.steps) depths = std::max(depths, record.mtp.size());
@@ -182,7 +182,7 @@ const EvaluationRecord* last_evaluation(const RunHistory& history, const std::st
   return found == history.evaluations.rend() ? nullptr : &*found;
 }
 
-// Of the last run's steps, the first left out where there are more: it pays for warm-up.
+// Averages over the last run's steps, without the first one (warm-up) if there are others.
 struct Speed {
   double step_ms = 0, tokens_per_s = 0, tflops = 0, peak_fraction = 0, memory_mib = 0;
 };
@@ -190,7 +190,7 @@ struct Speed {
 Speed mean_speed(const RunHistory& history, int64_t after, int64_t until) {
   Speed total;
   double milliseconds = 0, count = 0;
-  bool peak_known = true;  // of every step
+  bool peak_known = true;  // for every step
   std::vector<const StepRecord*> records;
   for (const auto& record : history.steps) {
     if (record.iteration > after && record.iteration <= until) records.push_back(&record);
@@ -215,7 +215,7 @@ Speed mean_speed(const RunHistory& history, int64_t after, int64_t until) {
   return total;
 }
 
-// The steps of run `i` are those after the first and up to the second.
+// The steps of run `i` are those after `first` and up to `second` of the result.
 std::pair<int64_t, int64_t> steps_of_run(const RunHistory& history, size_t i) {
   const int64_t end = i + 1 < history.runs.size()
                           ? history.runs[i + 1].description.first_iteration
@@ -402,8 +402,7 @@ void write_html_report(const RunHistory& history, const std::string& report_path
 
 void write_html_report(const std::string& json_log_path, const std::string& report_path) {
   check(std::filesystem::is_regular_file(json_log_path),
-        "Expected the log of a run, but got '{}', which is no file; give the file that --log-json "
-        "wrote",
+        "Expected the log of a run, but got '{}', which is not a file; give the file of --log-json",
         json_log_path);
   check_report_path(json_log_path, report_path);
   write_html_report(read_json_log(json_log_path), report_path);
@@ -413,15 +412,14 @@ void check_report_path(const std::string& json_log_path, const std::string& repo
   std::error_code ignored;
   check(!std::filesystem::exists(report_path, ignored) ||
             std::filesystem::is_regular_file(report_path, ignored),
-        "Expected --report to name a file, but got '{}', which is a folder or a device; give a "
-        "file's "
-        "path",
+        "Expected --report to name a file, but got '{}', which is a folder or a device; give the "
+        "path of a file",
         report_path);
   if (json_log_path.empty()) return;
   check(!same_file(report_path, json_log_path) &&
             !same_file(report_path, event_log_path(json_log_path)),
         "Expected --report to differ from the files of --log-json, but got '{}' for both; give the "
-        "report a name of its own, such as report.html",
+        "report another name, such as report.html",
         report_path);
 }
 

@@ -1,5 +1,5 @@
-// A run as one HTML page that needs nothing else: no script, no style sheet, no font, no image from
-// elsewhere. Light and dark follow the reader's system.
+// A training run as one self-contained HTML page: no scripts, and no external style sheets, fonts
+// or images. It follows the reader's light or dark colour scheme.
 #pragma once
 
 #include <string>
@@ -8,19 +8,19 @@
 
 namespace megatron {
 
-// The page's text: loss curve with validation points and the places where the run was resumed,
-// gradient norm, learning rate, speed, layouts, results, options.
+// The page: loss curve with validation points and resume marks, gradient norm, learning rate,
+// speed, layouts, results, options.
 std::string html_report(const RunHistory& history);
 
-// Writes the page to `report_path` (to a temporary file beside it, then renamed; missing folders
-// are made). Throws Error where that cannot be done, or where the path is no regular file.
+// Writes the page to a temporary file beside `report_path`, then renames it. Creates missing
+// folders. Throws Error if that fails or if `report_path` exists and is not a regular file.
 void write_html_report(const RunHistory& history, const std::string& report_path);
 
-// The same from the log alone, for a run that ended some time ago. Throws Error where
-// `json_log_path` cannot be read or is the report's own path.
+// Writes the page from a log. Throws Error if `json_log_path` cannot be read or equals
+// `report_path`.
 void write_html_report(const std::string& json_log_path, const std::string& report_path);
 
-// Throws Error where the report would replace the log, or a file that is none of ours to replace.
+// Throws Error if writing the report would replace the log, a folder or a device.
 void check_report_path(const std::string& json_log_path, const std::string& report_path);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// The style sheet of the HTML report: the only place that knows its colours.
+// The style sheet of the HTML report, with all of its colours.
 #pragma once
 
 namespace megatron {

@@ -1,4 +1,4 @@
-// Records to JSON lines and back. Nothing here looks at the numbers.
+// Converts records to JSON lines and back.
 #include "megatron/reporting/json_log.h"
 
 #include <algorithm>
@@ -48,12 +48,12 @@ NamedValues pairs_from_json(const Json& list) {
   return pairs;
 }
 
-// One line; bytes that are not UTF-8 (in a path, say) become U+FFFD.
+// The object on one line. Bytes that are not UTF-8 (in a path, for example) become U+FFFD.
 std::string to_line(const Json& object) {
   return object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-// mtp_1_loss for depth 0.
+// "mtp_1_loss" for depth 0.
 std::string mtp_key(size_t depth, const char* what) {
   return fmt::format("mtp_{}_{}", depth + 1, what);
 }
@@ -154,8 +154,8 @@ void add_event(RunHistory& history, const Json& object) {
   }
 }
 
-// Calls `take` for each line that is a JSON object; one that it cannot read counts as not whole.
-// Returns whether the file was empty or had a good line.
+// Calls `take` for each line that is a JSON object and skips lines that `take` throws on. Returns
+// whether the file was empty or had a valid line.
 template <typename Take>
 bool for_each_object(const std::string& path, const Take& take) {
   std::ifstream file(path);
@@ -178,7 +178,7 @@ bool is_readable_file(const std::string& path) {
   return std::filesystem::is_regular_file(path, ignored);
 }
 
-// Ends a torn last line, so that the next record starts on a line of its own.
+// Terminates an incomplete last line, so that the next record starts a new line.
 void end_last_line(LogFile& file) {
   if (!file.regular()) return;
   std::ifstream reader(file.path(), std::ios::binary | std::ios::ate);
@@ -285,8 +285,7 @@ std::string event_log_path(const std::string& path) {
 
 RunHistory read_json_log(const std::string& path) {
   RunHistory history;
-  // Events first: a run drops the steps that it will do again, and those that it did are read after
-  // it.
+  // Events first: adding a run removes the steps that it repeats, before its own steps are added.
   if (is_readable_file(event_log_path(path))) {
     for_each_object(event_log_path(path), [&](const Json& object) { add_event(history, object); });
   }
@@ -296,8 +295,8 @@ RunHistory read_json_log(const std::string& path) {
   }
   check(
       good,
-      "Expected a log with one JSON object a step, but got '{}', of which no line is one; give the "
-      "file that --log-json wrote",
+      "Expected a log with one JSON object per step, but no line of '{}' is one; give the file of "
+      "--log-json",
       path);
   return history;
 }

@@ -1,15 +1,17 @@
-// The log of a run as JSON lines, and what can be read back from it after any number of resumes.
+// The log of a run as JSON lines, and the run's history read back from it after any number of
+// resumes.
 //
-// The file of --log-json holds steps alone, one object a line, so that a reader needs no case
-// analysis:
-//   step, loss, grad_norm, lr, consumed_samples, ms, tokens_per_s, and where known batch_size,
-//   tflops, gemm_peak_fraction, memory_mib; with multi-token prediction, for each depth from 1,
-//   mtp_1_loss, mtp_1_tokens, mtp_1_acceptance_rate (percent).
-// Numbers are written so that they read back as the same double. JSON has no NaN or infinity: these
-// are the strings "NaN", "Infinity" and "-Infinity", which Python's float() and JavaScript's
-// Number() take. Beside it, metrics.events.jsonl (for metrics.jsonl) holds everything else, an
-// object a line with a key "event": "run" (at each start: layout, settings, first_iteration, peak),
-// "evaluation", "note", "summary". A start of the run first cuts the records that it supersedes
+// The file of --log-json holds steps only, one object per line, so that all lines have the same
+// form:
+//   step, loss, grad_norm, lr, consumed_samples, ms, tokens_per_s; if known, batch_size, tflops,
+//   gemm_peak_fraction, memory_mib; for each MTP depth from 1, mtp_1_loss, mtp_1_tokens and
+//   mtp_1_acceptance_rate (percent).
+// Doubles round-trip. JSON has no NaN or infinity: they are written as the strings "NaN",
+// "Infinity" and "-Infinity", which Python's float() and JavaScript's Number() accept.
+//
+// For metrics.jsonl, the file metrics.events.jsonl beside it holds everything else, one object per
+// line with a key "event": "run" (per start: layout, settings, first_iteration, peak),
+// "evaluation", "note", "summary". At its start, a run cuts the records that it supersedes
 // (cut_json_log), then appends.
 #pragma once
 
@@ -33,7 +35,7 @@ struct RunNote {
   std::string text;
 };
 
-// A training run over all its starts and resumes. What a later start did again counts once.
+// A training run over all its starts and resumes. Steps that a later start repeated count once.
 struct RunHistory {
   std::vector<RunStart> runs;  // by first_iteration, ascending
   std::vector<StepRecord> steps;
@@ -41,8 +43,9 @@ struct RunHistory {
   std::vector<RunNote> notes;
   std::vector<RunSummary> summaries;
 
-  // Each drops what it supersedes: a step those from its iteration on, a run all after its start,
-  // an evaluation an earlier one of the same split and iteration.
+  // add() removes the records that the new one supersedes: for a step, steps from its iteration on;
+  // for a run, everything after its first iteration; for an evaluation, an earlier one of the same
+  // split and iteration.
   void add(RunStart run);
   void add(const StepRecord& record);
   void add(EvaluationRecord record);
@@ -50,28 +53,27 @@ struct RunHistory {
   void add(RunSummary summary);
 };
 
-// Where the events of the log at `path` are: "events" goes before the last extension.
+// The event file of the log at `path`: "metrics.events.jsonl" for "metrics.jsonl".
 std::string event_log_path(const std::string& path);
 
-// Empty where neither file exists. Lines that are not whole records (a killed run's last one) are
-// left out; an existing log of which no line is a record is an Error.
+// Returns an empty history if neither file exists. Skips incomplete lines, such as the last line of
+// a killed run. Throws Error if the log exists and none of its lines is a record.
 RunHistory read_json_log(const std::string& path);
 
-// Removes the records after iteration `first_iteration` from the end of the log at `path` and of its
-// events, for a run that does these steps again. They are appended to metrics.superseded.jsonl and
-// metrics.events.superseded.jsonl (for metrics.jsonl). Lines that are no records of a log stay, and
-// so does all before them. Returns the number of records removed. Does nothing where `path` is empty
-// or not a regular file. Throws Error where a file cannot be written.
+// Removes the records after iteration `first_iteration` from the end of the log at `path` and of
+// its event file, for a run that repeats these steps. For metrics.jsonl they are appended to
+// metrics.superseded.jsonl and metrics.events.superseded.jsonl. Stops at a line that is not a
+// record: it and all lines before it stay. Returns the number of records removed. Does nothing if
+// `path` is empty or not a regular file. Throws Error if a file cannot be written.
 int64_t cut_json_log(const std::string& path, int64_t first_iteration);
 
 class JsonLog {
  public:
-  // Appends to the files of an earlier run. Throws Error where they cannot be written. A device or
-  // pipe
-  // (/dev/stdout) gets steps alone.
+  // Appends to existing files. Throws Error if they cannot be written. A device or pipe such as
+  // /dev/stdout gets steps only.
   JsonLog(const std::string& path, const RunStart& run);
 
-  // False where the record could not be written; error() says why.
+  // Each returns false if the record could not be written; error() gives the reason.
   bool step(const StepRecord& record);
   bool evaluation(const EvaluationRecord& record);
   bool note(const RunNote& note);

@@ -1,5 +1,4 @@
-// Appending through the system calls themselves: their error codes tell a full disk from a bad
-// path.
+// Uses system calls directly: their error codes distinguish a full disk from a bad path.
 #include "megatron/reporting/log_file.h"
 
 #include <cerrno>
@@ -17,7 +16,7 @@ namespace megatron {
 void make_log_folder(const std::string& option, const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  // create_directories reports success for a link to a folder only on newer libraries: ask again.
+  // Older standard libraries report failure for a link to a folder: check again.
   check(
       std::filesystem::is_directory(folder),
       "Expected {} to name a folder that can be created, but got '{}' ({}); give a folder that you "
@@ -49,8 +48,8 @@ LogFile::~LogFile() {
   close(descriptor_);
 }
 
-// Opening works on a full disk too, so a byte is written and taken back. Pipes and terminals are
-// not probed: they would show it.
+// Opening succeeds on a full disk, so write a byte and remove it. Pipes and terminals are not
+// probed: the byte would be visible.
 void LogFile::probe() {
   struct stat before {};
   check(fstat(descriptor_, &before) == 0,
@@ -82,9 +81,9 @@ bool LogFile::append(std::string_view record) {
     }
     if (count < 0 && errno == EINTR) continue;
     error_ = count < 0 ? std::strerror(errno) : "no byte was taken";
-    // A torn record would spoil what follows it.
+    // An incomplete record would corrupt the next one.
     if (regular_ && ftruncate(descriptor_, before.st_size) != 0) {
-      error_ += ", and the part written could not be taken back";
+      error_ += ", and the incomplete record could not be removed";
     }
     return false;
   }

@@ -1,4 +1,5 @@
-// A file that records are appended to, each whole or not at all, whatever the disk does.
+// An append-only file of records. A record is written completely or not at all, even on a full
+// disk.
 #pragma once
 
 #include <string>
@@ -10,20 +11,20 @@ class LogFile {
  public:
   enum class Mode { append, create_new };
 
-  // Makes missing folders. `option` is the flag that asked for the file. Throws Error where the
-  // file cannot be opened or takes no bytes (a full disk); in mode create_new also where it exists.
+  // Creates missing folders. `option` is the flag that named the file. Throws Error if the file
+  // cannot be opened or written (full disk), and in mode create_new if it exists.
   LogFile(std::string option, std::string path, Mode mode);
   ~LogFile();
   LogFile(const LogFile&) = delete;
   LogFile& operator=(const LogFile&) = delete;
 
-  // One write that reaches the system at once. Where it fails, the file is cut back to its length
-  // before, error() says why, and the next call tries again.
+  // Writes with one system call. On failure truncates the file to its previous length and returns
+  // false; error() gives the reason, and the next call tries again.
   bool append(std::string_view record);
 
   const std::string& path() const { return path_; }
   const std::string& error() const { return error_; }
-  bool regular() const { return regular_; }  // neither a device nor a pipe
+  bool regular() const { return regular_; }  // not a device or pipe
 
  private:
   void probe();
@@ -33,7 +34,7 @@ class LogFile {
   bool regular_ = false;
 };
 
-// Creates the folder and those above it. Throws Error naming `option` where that fails.
+// Creates the folder and its parents. Throws Error that names `option`.
 void make_log_folder(const std::string& option, const std::string& folder);
 
 }  // namespace megatron

@@ -17,7 +17,7 @@ double measure_gemm_tflops(at::ScalarType dtype, at::Device device, double milli
   using Clock = std::chrono::steady_clock;
   constexpr int64_t n = 1024;
   const auto options = at::TensorOptions().device(device).dtype(dtype);
-  // Not all ones or zeros: some processors are faster on such data.
+  // Random data: some processors are faster on zeros and ones.
   const at::Tensor a = at::linspace(-1, 1, n * n, options.dtype(at::kFloat)).view({n, n}).to(dtype);
   const at::Tensor b = a.t().contiguous();
   at::Tensor c = at::empty({n, n}, options);
@@ -27,7 +27,7 @@ double measure_gemm_tflops(at::ScalarType dtype, at::Device device, double milli
     synchronize(device);
     return std::chrono::duration<double>(Clock::now() - start).count();
   };
-  timed();  // the first call sets the library up
+  timed();  // warm-up: the first call initializes the library
   double best = timed(), spent = best;
   while (spent * 1e3 < milliseconds) {
     const double seconds = timed();
@@ -51,7 +51,7 @@ double resident_mib() {
 double peak_resident_mib() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return double(usage.ru_maxrss) / 1024;  // Linux tells it in KiB
+  return double(usage.ru_maxrss) / 1024;  // KiB on Linux
 }
 
 }  // namespace megatron

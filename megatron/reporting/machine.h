@@ -1,4 +1,4 @@
-// What this machine gives: its matrix-multiplication rate and the memory in use.
+// Measurements of this machine: GEMM rate and resident memory.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -6,15 +6,15 @@
 
 namespace megatron {
 
-// The best rate of a square matrix product in TFLOP/s, of this rank's threads, over about
+// The highest rate of a square matmul on this rank's threads, in TFLOP/s. Takes about
 // `milliseconds`.
 double measure_gemm_tflops(at::ScalarType dtype, at::Device device, double milliseconds);
 
-// The share of a peak that a rate is; 0, not known, where the rate is above it: then something else
-// had the machine while the peak was measured.
+// rate / peak, or 0 for unknown if the rate exceeds the peak: then the machine was busy when the
+// peak was measured.
 double share_of_peak(double rate, double peak);
 
-// Resident memory of this process in MiB, now and at its peak.
+// Resident memory of this process, current and peak, in MiB.
 double resident_mib();
 double peak_resident_mib();
 

@@ -1,4 +1,3 @@
-// Text blocks only: nothing here knows where they are printed.
 #include "megatron/reporting/parameter_table.h"
 
 #include <algorithm>
@@ -20,7 +19,7 @@ std::string padded_right(const std::string& text, int width) {
   return text + std::string(static_cast<size_t>(std::max(0, width - display_width(text))), ' ');
 }
 
-// As names and values are shown: on one line each.
+// Names and values with control characters escaped, so that each stays on one line.
 NamedValues printable_pairs(const NamedValues& pairs) {
   NamedValues out;
   for (const auto& [name, value] : pairs) {
@@ -62,7 +61,7 @@ std::vector<std::string> in_columns(const NamedValues& pairs, int width) {
     for (size_t column = 0; column < columns.size(); ++column) {
       const size_t i = column * rows + row;
       if (i >= pairs.size()) break;
-      const bool last = i + rows >= pairs.size();  // no blanks at the end of a line
+      const bool last = i + rows >= pairs.size();  // no trailing spaces
       line += padded_right(pairs[i].first, columns[column].name + kNameGap);
       line += last ? pairs[i].second
                    : padded_right(pairs[i].second, columns[column].value + kColumnGap);

@@ -1,4 +1,4 @@
-// The blocks of aligned text at the start and the end of a run's log.
+// Aligned text blocks at the start and end of a run's log.
 #pragma once
 
 #include <string>
@@ -8,15 +8,15 @@
 
 namespace megatron {
 
-// Names and values side by side in as many columns as fit `width`, read down each column. A pair
-// too wide for columns gets a line of its own, after the others and whole.
+// Names and values in as many columns as fit `width`, filled column by column. Pairs too wide for a
+// column follow on lines of their own.
 std::vector<std::string> parameter_columns(const NamedValues& pairs, int width);
 
-// Title, layout, steps to do, stages, measured peak, and the options that differ from their
+// Title, layout, steps, pipeline stages, measured peak, and options that differ from their
 // defaults.
 std::vector<std::string> run_header(const RunDescription& description, int width);
 
-// A box around a title and aligned rows; with line-drawing characters where `unicode`.
+// A box with a title and aligned rows. `unicode` selects line-drawing characters.
 std::vector<std::string> boxed(const RunSummary& summary, bool unicode);
 
 }  // namespace megatron

@@ -1,4 +1,4 @@
-// Sends each record to the terminal and to the files that the options name.
+// Passes each record to the terminal and to the files in the options.
 #include "megatron/reporting/run_log.h"
 
 #include <algorithm>
@@ -23,7 +23,7 @@
 namespace megatron {
 namespace {
 
-// The least time between two drawings of the progress bar.
+// The shortest time between two updates of the progress bar.
 constexpr auto kRedrawInterval = std::chrono::milliseconds(100);
 
 std::string utc_now() {
@@ -41,7 +41,7 @@ std::string progress_bar(const StepRecord& record, int64_t train_iters, double r
   std::string tail =
       fmt::format(" {:5.1f}% | step {}/{} | loss {:.4f} | {} left", 100 * share, record.iteration,
                   train_iters, record.loss, duration_text(remaining_s));
-  const int room = terminal.width() - 1;  // a full last column would wrap
+  const int available = terminal.width() - 1;  // a full last column would wrap
   const int cells = std::min(40, room - display_width(tail));
   if (cells < 5) {
     tail = fmt::format("{:5.1f}% | {} left", 100 * share, duration_text(remaining_s));
@@ -126,7 +126,7 @@ class RunLog::Impl {
     if (json_ && !json_->evaluation(record)) warn("--log-json", json_->error());
     if (config_.report.empty()) return;
     history_.add(record);
-    write_report();  // so that a long run can be looked at
+    write_report();  // so that a running job can be inspected
   }
 
   void note(const std::string& line) {
@@ -189,7 +189,7 @@ class RunLog::Impl {
     }
   }
 
-  // Once for each option.
+  // Warns once per option.
   void warn(const std::string& option, const std::string& reason) {
     if (!warned_.emplace(option, reason).second) return;
     terminal_->clear_status();
@@ -230,7 +230,7 @@ RunLog::RunLog(const LoggingConfig& config, RunDescription description,
                std::unique_ptr<Terminal> terminal)
     : impl_(std::make_unique<Impl>(config, std::move(description), std::move(terminal))) {}
 
-// A report that cannot be written has had its warning: nothing here throws but a lack of memory.
+// Write errors have been reported as warnings by now: only std::bad_alloc is possible here.
 RunLog::~RunLog() {
   try {
     impl_->finish();

@@ -1,4 +1,4 @@
-// What a training run tells the world: the terminal, TensorBoard, a JSON log and an HTML report.
+// The log of a training run: terminal, TensorBoard, JSON log and HTML report.
 #pragma once
 
 #include <memory>
@@ -10,20 +10,20 @@
 
 namespace megatron {
 
-// Used by one rank only (the one that knows the loss), by one thread at a time.
+// Used by the first rank of a run only. Not thread-safe.
 class RunLog {
  public:
-  // Prints the parameter table and opens every file of `config`. Throws Error where a file cannot
-  // be created or written, so that a run does not train for nothing. From then on a file that
-  // cannot be written gives one warning on standard error and training goes on. With a report and a
-  // JSON log, the points of earlier runs in that log become part of the report.
+  // Prints the parameter table and opens every file of `config`. Throws Error if a file cannot be
+  // created or written, so that no run trains without its logs. Later, a write error gives one
+  // warning on standard error and training continues. With both a report and a JSON log, the report
+  // includes the earlier runs in that log.
   RunLog(const LoggingConfig& config, RunDescription description,
          std::unique_ptr<Terminal> terminal = nullptr);  // standard output where null
   ~RunLog();                                             // finishes
 
-  // For every iteration. The files get each one; the terminal a line each log_interval and at the
-  // last step, with loss, time and rates averaged over the steps since the line before (as Megatron
-  // does).
+  // Call for every iteration. Files get every step. The terminal gets a line per log_interval and
+  // at the last step, with loss, time and rates averaged over the steps since the previous line, as
+  // in Megatron.
   void step(const StepRecord& record);
   void evaluation(const EvaluationRecord& record);
   // Shows the progress of an evaluation: in the status line of a terminal, else as a line every ten
@@ -33,11 +33,11 @@ class RunLog {
   // finish() does the same.
   void print_pending_steps();
   void note(const std::string& line);  // one line between steps (checkpoint saved, resumed, signal)
-  // A box of results at the end of the run; also part of the report.
+  // Prints a box of results at the end of the run and adds it to the report.
   void summary(const std::string& title, const NamedValues& rows);
-  void finish();  // closes the files, writes the report; calling it again does nothing
-  // What could not be written, or not whole: "standard output, --log-json". Empty where all is
-  // there.
+  void finish();  // closes the files and writes the report; idempotent
+  // The outputs that are incomplete after write errors, such as "standard output, --log-json";
+  // empty if there were none.
   std::string incomplete() const;
 
  private:

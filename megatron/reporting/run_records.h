@@ -1,4 +1,4 @@
-// The facts that a run reports: what it is, a record per step, a record per evaluation.
+// Records of a training run: its description, steps, evaluations and results.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct MtpRecord {
   double acceptance_rate = 0;  // percent of these whose label was the most likely token
 };
 
-// One optimizer step. The times and rates are those of this step alone: the log takes the means.
+// One optimizer step. Times and rates are those of this step; the log averages them.
 struct StepRecord {
   int64_t iteration = 0;  // 1-based
   int64_t consumed_samples = 0;
@@ -24,10 +24,10 @@ struct StepRecord {
   std::vector<MtpRecord> mtp;  // by depth
   double step_ms = 0;          // wall time
   double tokens_per_s = 0;
-  double model_tflops = 0;        // TFLOP/s of the whole world; 0: not measured
-  double gemm_peak_fraction = 0;  // of this machine's GEMM rate in the run's dtype; 0: not known
-  double memory_mib = 0;          // resident, per rank (the largest); 0: not measured
-  int64_t batch_size = 0;         // samples in this step; 0: not given
+  double model_tflops = 0;        // model TFLOP/s of all ranks; 0: not measured
+  double gemm_peak_fraction = 0;  // model_tflops over the measured GEMM rate; 0: unknown
+  double memory_mib = 0;          // resident memory of the largest rank; 0: not measured
+  int64_t batch_size = 0;         // samples in this step; 0: unknown
 };
 
 struct EvaluationRecord {
@@ -46,21 +46,21 @@ struct EvaluationProgress {
 
 using NamedValues = std::vector<std::pair<std::string, std::string>>;
 
-// Fixed facts of the run, for the start of the log and the report.
+// What is fixed over a run, for the start of the log and for the report.
 struct RunDescription {
-  std::string title;                // for example "4 layers x 256, 4.2M parameters"
+  std::string title;                // such as "4 layers x 256, 4.2M parameters"
   NamedValues settings;             // options that differ from their defaults
-  std::vector<std::string> stages;  // a line per pipeline stage: layers and parameters
-  std::string layout;  // for example "TP=2 x PP=2 x DP=1, 4 processes (gloo), 1 thread each"
-  int64_t first_iteration = 0;         // iterations done before this run
+  std::vector<std::string> stages;  // one line per pipeline stage: layers and parameters
+  std::string layout;           // such as "TP=2 x PP=2 x DP=1, 4 processes (gloo), 1 thread each"
+  int64_t first_iteration = 0;  // iterations done before this run
   int64_t first_consumed_samples = 0;  // samples consumed by them
   int64_t train_iters = 0;
-  int64_t world_size = 1;  // ranks; Megatron's "throughput" is TFLOP/s a rank
-  // The rate of matrix products that was measured at the start, all ranks together; 0: was not.
+  int64_t world_size = 1;  // ranks; Megatron's "throughput" is TFLOP/s per rank
+  // GEMM rate of all ranks, measured at the start; 0: not measured.
   double gemm_peak_tflops = 0;
 };
 
-// A titled list of results, for example the losses in bits per byte beside reference models.
+// A titled list of results, such as losses in bits per byte next to reference models.
 struct RunSummary {
   std::string title;
   NamedValues rows;

@@ -1,4 +1,4 @@
-// Widths are chosen for what training runs show; a number outside them loses digits, not its place.
+// Column widths fit typical training runs. A number outside of them loses digits and stays aligned.
 #include "megatron/reporting/step_line.h"
 
 #include <algorithm>
@@ -22,12 +22,12 @@ std::string memory_text(double mib) {
   return mib < 99999.5 ? fmt::format("{:>5.0f} MiB", mib) : fmt::format("{:>5.0f} GiB", mib / 1024);
 }
 
-// Four decimals for what two would round away.
+// Four decimals for small rates, which two would round to 0.
 std::string tflops_text(double tflops) {
   return fitted_number(tflops, 6, tflops < 0.1 ? 4 : 2) + " TFLOP/s";
 }
 
-// The losses of multi-token prediction by depth.
+// MTP losses by depth.
 std::string mtp_text(const std::vector<MtpRecord>& depths) {
   std::string text = "mtp";
   for (const MtpRecord& depth : depths) text += " " + fitted_number(depth.loss, 7, 4);
@@ -44,7 +44,7 @@ std::string step_counter(int64_t iteration, int64_t train_iters) {
 void SmoothedStepTime::add(double step_ms) {
   if (!std::isfinite(step_ms)) return;
   ++count_;
-  // A plain mean at first, then one that forgets with a weight of a twentieth.
+  // A plain mean of the first 20 steps, then an exponential average with weight 1/20.
   const double weight = count_ <= 2 ? 1.0 : std::max(0.05, 1.0 / static_cast<double>(count_ - 1));
   mean_ += weight * (step_ms - mean_);
 }
@@ -85,7 +85,7 @@ std::string StepLine::format(const StepRecord& record, double smoothed_step_ms, 
   }
   struct Field {
     std::string text;
-    int importance;  // 0: always there
+    int importance;  // 0: always shown
   };
   std::vector<Field> fields = {
       {step_counter(record.iteration, train_iters_), 0},

@@ -1,5 +1,4 @@
-// The one line that a training run prints for a step: self-describing, and as wide as those before
-// it.
+// The line that a training run prints per step. Columns are labelled and keep their width.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +9,8 @@
 
 namespace megatron {
 
-// The mean time of the last twenty steps or so, to foretell the rest. The first step after a start
-// counts only until there is a second: it pays for allocation and warm-up.
+// The mean time of about the last 20 steps, for the estimate of the remaining time. The first step
+// (allocation, warm-up) counts only until there is a second.
 class SmoothedStepTime {
  public:
   void add(double step_ms);
@@ -22,29 +21,28 @@ class SmoothedStepTime {
   double mean_ = 0;
 };
 
-// The steps since the last line.
+// Averages over the steps since the last line.
 class StepMeans {
  public:
   void add(const StepRecord& record);
   bool empty() const { return count_ == 0; }
-  // The last record with the mean losses and time in place of its own, and rates over the whole
-  // time. Starts anew.
+  // The last record with mean losses, mean step time, and rates over the total time. Resets.
   StepRecord take();
 
  private:
   double count_ = 0;
-  StepRecord sum_, last_;   // in sum_ rates are multiplied by the step's time
-  bool peak_known_ = true;  // the share of the peak, of every step
+  StepRecord sum_, last_;   // rates in sum_ are multiplied by the step time
+  bool peak_known_ = true;  // gemm_peak_fraction is known for every step
 };
 
 class StepLine {
  public:
   explicit StepLine(int64_t train_iters) : train_iters_(train_iters) {}
 
-  // For example
+  // Returns, for example,
   // step 120/600 | loss  4.5123 | grad norm  1.234 | lr 3.000e-04 |   85.3 ms | 12.0k tok/s | ...
-  // Columns that were not measured at the first call are left out of every line. Where the line is
-  // wider than `max_width`, the columns that matter least are left out.
+  // Columns without a measurement at the first call are omitted from every line. If the line is
+  // wider than `max_width`, the least important columns are omitted.
   std::string format(const StepRecord& record, double smoothed_step_ms, int max_width = 1 << 20);
 
  private:
@@ -57,11 +55,11 @@ class StepLine {
 
 std::string evaluation_line(const EvaluationRecord& record, int64_t train_iters);
 
-// "0:41", "12:05", "1:02:05", "10h02m", "12d03h". Rounded to seconds.
+// "0:41", "12:05", "1:02:05", "10h02m", "12d03h": rounded to seconds.
 std::string duration_text(double seconds);
 
-// The number in at most `width` characters, right-aligned: with `decimals` decimals or the most
-// that fit, else with an exponent.
+// The number right-aligned in `width` characters, with `decimals` decimals or as many as fit, else
+// in exponent notation.
 std::string fitted_number(double value, int width, int decimals);
 
 }  // namespace megatron

@@ -31,13 +31,13 @@ void begin_recording(bool on_gpu, bool all_threads) {
   const profiler::ProfilerConfig config(State::KINETO, /*report_input_shapes=*/false,
                                         /*profile_memory=*/false, /*with_stack=*/false,
                                         /*with_flops=*/false, /*with_modules=*/false, details);
-  // Without a GPU Kineto complains that it finds none.
+  // Kineto warns if it finds no GPU.
   if (!on_gpu) setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);
   profiler::prepareProfiler(config, activities);
   profiler::enableProfiler(config, activities);
 }
 
-// "step_3", "steps_3-4", as the log counts: from 1.
+// "step_3", "steps_3-4", numbered as in the log (from 1).
 std::string recorded_steps(const ProfileConfig& config) {
   const int64_t first = config.profile_step_start + 1, last = config.profile_step_end;
   return first == last ? fmt::format("step_{}", first) : fmt::format("steps_{}-{}", first, last);
@@ -48,7 +48,7 @@ std::string recorded_steps(const ProfileConfig& config) {
 void prepare_step_profiler(const Options& options) {
   const LaunchConfig& launch = options.launch;
   if (!options.profile.profile || !launch.threads_as_ranks || launch.nproc.value_or(1) <= 1) return;
-  // An empty recording: a profiler that is only prepared would be in the way of the real one.
+  // Make an empty recording: a profiler that is only prepared would block the real one.
   begin_recording(launch.device != "cpu", /*all_threads=*/false);
   profiler::disableProfiler();
 }
@@ -63,7 +63,7 @@ StepProfiler::StepProfiler(const ProfileConfig& config, const RankContext& rank,
   std::error_code error;
   std::filesystem::create_directories(config_.profile_dir, error);
   check(std::filesystem::is_directory(config_.profile_dir),
-        "Expected --profile-dir to name a folder that is there or can be made, but got {}: {}",
+        "Expected --profile-dir to name a folder that exists or can be created, but got {}: {}",
         config_.profile_dir, error.message());
 }
 
@@ -121,7 +121,7 @@ std::string StepProfiler::stop() {
   std::filesystem::remove(file);
   result->save(file);
   check(std::filesystem::exists(file),
-        "Expected to write the trace {}, but could not; --profile-dir says where else", file);
+        "Expected to write the trace {}, but could not; give another --profile-dir", file);
   arrange_trace(file, {.are_threads = ranks_are_threads_,
                        .ranks = ranks,
                        .rank_of_thread = rank_of_thread_,

@@ -1,4 +1,4 @@
-// Axes, ticks, lines and marks: no legend and no styling.
+// Draws axes, ticks, lines and marks. Legend and styling belong to the page.
 #include "megatron/reporting/svg_chart.h"
 
 #include <algorithm>
@@ -42,7 +42,7 @@ struct Range {
     low = std::min(low, value);
     high = std::max(high, value);
   }
-  // Some room around the data, and a range wide enough for ticks: rounding alone is no range.
+  // A margin around the data, and a range wide enough for ticks if all values are equal.
   void widen(bool logarithmic, double share) {
     if (!(low <= high)) low = high = 1;
     const bool narrow = high - low <= 1e-9 * std::max(std::abs(low), std::abs(high));
@@ -63,8 +63,8 @@ bool drawable(const ChartPoint& point, const Chart& chart) {
          (!chart.log_y || point.y > 0);
 }
 
-// At most about kMaxPoints: of each stretch the lowest and the highest, in their order. Points that
-// are not drawable stay, so that the line breaks where it should.
+// Thins a line to about kMaxPoints points: the lowest and highest of each segment, in order. Points
+// that cannot be drawn stay, so that the line is still interrupted there.
 std::vector<ChartPoint> thinned(const std::vector<ChartPoint>& points, const Chart& chart) {
   if (points.size() <= kMaxPoints) return points;
   std::vector<ChartPoint> out;
@@ -103,7 +103,7 @@ std::string svg_line(double x1, double y1, double x2, double y2, std::string_vie
       y2, style);
 }
 
-// 0.0003 as 3e-4, 1200000 as 1.2e6: short, and without the exponent's padding.
+// Short labels without padded exponents: "3e-4", "1.2e6".
 std::string tick_text(double value) {
   if (value == 0) return "0";
   const double size = std::abs(value);
@@ -134,7 +134,7 @@ std::string draw_line(const ChartLine& line, const Chart& chart, const Axis& x, 
   return fmt::format("<path d=\"{}\" class=\"{}\"/>\n{}", path, line.style, dots);
 }
 
-// Labels of marks close to each other stand below one another, and on the side with more room.
+// Stacks the labels of marks that are close together, on the side with more space.
 std::string draw_marks(const Chart& chart, const Axis& x, double bottom) {
   std::string out;
   double row = 0;

@@ -1,5 +1,5 @@
-// A line chart as inline SVG. Its colours and fonts are classes, for the style sheet of the page:
-// frame, grid, tick, label, mark, and what the lines name themselves.
+// A line chart as inline SVG. Colours and fonts come from the page's style sheet through the
+// classes frame, grid, tick, label and mark, and the class of each line.
 #pragma once
 
 #include <string>
@@ -13,9 +13,9 @@ struct ChartPoint {
 };
 
 struct ChartLine {
-  std::string style;  // class
+  std::string style;  // CSS class
   std::vector<ChartPoint> points;
-  bool dots = false;  // a dot at each point, with its numbers as a tooltip
+  bool dots = false;  // a dot at each point, with its values as a tooltip
 };
 
 // A vertical line at x.
@@ -25,7 +25,7 @@ struct ChartMark {
 };
 
 struct Chart {
-  std::string title;  // read aloud by screen readers
+  std::string title;  // for screen readers
   std::string x_label, y_label;
   std::vector<ChartLine> lines;
   std::vector<ChartMark> marks;
@@ -33,16 +33,16 @@ struct Chart {
   int width = 880, height = 340;
 };
 
-// Points that are not finite, or not positive on a logarithmic axis, are left out and break the
-// line. Long lines are thinned to their extremes, so that no spike is lost.
+// Points that are not finite, or not positive on a logarithmic axis, are omitted and interrupt the
+// line. Long lines are thinned to local extremes, so that spikes stay visible.
 std::string svg_chart(const Chart& chart);
 
-// The text with &, <, >, " and ' as entities, and control characters as spaces.
+// Escapes &, <, >, " and ' as entities and replaces control characters with spaces.
 std::string escape_html(std::string_view text);
 
-// Ticks at 1, 2 or 5 times a power of ten, `about` of them, inside [low, high].
+// About `about` ticks at 1, 2 or 5 times a power of ten in [low, high].
 std::vector<double> linear_ticks(double low, double high, int about);
-// Powers of ten inside [low, high], with 2 and 5 times them where those are few.
+// Powers of ten in [low, high], with 2 and 5 times them if there are few.
 std::vector<double> log_ticks(double low, double high);
 
 }  // namespace megatron

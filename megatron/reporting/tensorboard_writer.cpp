@@ -1,4 +1,4 @@
-// The few fields of tensorflow.Event and tensorflow.Summary that scalars need, encoded by hand.
+// Encodes the fields of tensorflow.Event and tensorflow.Summary that scalars use.
 #include "megatron/reporting/tensorboard_writer.h"
 
 #include <array>
@@ -160,7 +160,7 @@ bool TensorBoardWriter::step(const StepRecord& record, int64_t world_size) {
 
 bool TensorBoardWriter::evaluation(const EvaluationRecord& record, int64_t consumed_samples) {
   const std::string tag = "lm loss " + record.split;
-  // Bounded as in Megatron; NaN stays NaN.
+  // Clamped as in Megatron; NaN stays NaN.
   const double perplexity = std::exp(record.loss > 20 ? 20 : record.loss);
   std::vector<Scalar> scalars = {{tag, record.iteration, record.loss},
                                  {tag + " ppl", record.iteration, perplexity}};

@@ -1,4 +1,4 @@
-// TensorBoard's event files: scalars only, in the TFRecord framing and protobuf wire format.
+// Writes TensorBoard event files with scalars (TFRecord framing, protobuf wire format).
 #pragma once
 
 #include <cstdint>
@@ -13,25 +13,24 @@
 
 namespace megatron {
 
-// CRC-32C (Castagnoli, reflected, polynomial 0x1EDC6F41), and TFRecord's rotated and shifted form
-// of it.
+// CRC-32C (Castagnoli, reflected, polynomial 0x1EDC6F41), and its masked form in TFRecord.
 uint32_t crc32c(std::string_view bytes);
 uint32_t masked_crc32c(std::string_view bytes);
 
 class TensorBoardWriter {
  public:
-  // Creates a new file events.out.tfevents.<seconds>.<host>.<process>.<n> in `folder`; TensorBoard
-  // joins it to those already there. Throws Error where that fails.
+  // Creates a file events.out.tfevents.<seconds>.<host>.<process>.<n> in `folder`. TensorBoard
+  // shows all files of a folder as one run. Throws Error if that fails.
   explicit TensorBoardWriter(const std::string& folder);
 
-  // Megatron's tags and units, against the iteration and ("... vs samples") against the samples
-  // consumed: "lm loss", "learning-rate", "grad-norm", "batch-size"; against the iteration alone:
-  // "iteration-time" (seconds), "throughput" (TFLOP/s a rank), "mem-max-allocated-bytes" (of the
-  // largest rank), and for each depth of multi-token prediction "mtp_1 loss" with the percentages
-  // "mtp_1_acceptance_rate" and, since this writer was made, "mtp_1_cumulative_acceptance_rate".
+  // Tags and units are Megatron's. By iteration and, as "... vs samples", by consumed samples:
+  // "lm loss", "learning-rate", "grad-norm", "batch-size". By iteration only: "iteration-time"
+  // (seconds), "throughput" (TFLOP/s per rank), "mem-max-allocated-bytes" (largest rank), and per
+  // MTP depth "mtp_1 loss" and the percentages "mtp_1_acceptance_rate" and
+  // "mtp_1_cumulative_acceptance_rate" (since this writer was created).
   bool step(const StepRecord& record, int64_t world_size);
-  // "lm loss validation" and its perplexity "lm loss validation ppl" (or "test" by the split), also
-  // "vs samples" where `consumed_samples` is above 0.
+  // "lm loss validation" (or "test") and its perplexity "lm loss validation ppl", also as
+  // "... vs samples" if `consumed_samples` is above 0.
   bool evaluation(const EvaluationRecord& record, int64_t consumed_samples);
 
   const LogFile& file() const { return *file_; }
@@ -45,7 +44,7 @@ class TensorBoardWriter {
   bool write(const std::vector<Scalar>& scalars);
 
   std::unique_ptr<LogFile> file_;
-  std::vector<MtpRecord> mtp_so_far_;  // tokens and acceptance rate of all steps
+  std::vector<MtpRecord> mtp_so_far_;  // tokens and acceptance rate over all steps
 };
 
 }  // namespace megatron

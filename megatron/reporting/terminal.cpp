@@ -1,4 +1,3 @@
-// Plain lines and one status line. Moving about the screen, and input, are not done here.
 #include "megatron/reporting/terminal.h"
 
 #include <cerrno>
@@ -20,7 +19,7 @@ std::string_view environment(const char* name) {
   return value == nullptr ? std::string_view() : std::string_view(value);
 }
 
-// The first of the variables that is set decides, as in setlocale().
+// The first variable that is set decides, as in setlocale().
 bool locale_is_utf8() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
     const auto value = environment(name);

@@ -1,5 +1,4 @@
-// Where a run's lines go: whole plain lines, and on a terminal a status line that stays at the
-// bottom.
+// Prints lines, with a status line at the bottom if the stream is a terminal.
 #pragma once
 
 #include <cstdio>
@@ -10,8 +9,8 @@ namespace megatron {
 
 class Terminal {
  public:
-  // `stream` stays open and the caller's. A status line is shown only where it is a terminal that
-  // can move its cursor (TERM is not "dumb"); colours only without NO_COLOR.
+  // Does not own `stream`. The status line needs a terminal that can move its cursor (TERM is not
+  // "dumb"). NO_COLOR turns colours off.
   explicit Terminal(std::FILE* stream = stdout);
   ~Terminal();
   Terminal(const Terminal&) = delete;
@@ -19,18 +18,18 @@ class Terminal {
 
   bool interactive() const { return interactive_; }
   bool color() const { return color_; }
-  bool unicode() const { return unicode_; }  // a terminal whose locale is UTF-8
-  // Columns now (a window may be resized at any time); 100 where the stream is no terminal.
+  bool unicode() const { return unicode_; }  // a terminal with a UTF-8 locale
+  // The current width in columns; 100 if the stream is not a terminal.
   int width() const;
 
-  // Writes the text and a newline, and flushes. A newline inside makes several lines; other control
+  // Writes the text and a newline, and flushes. The text may have several lines. Other control
   // characters are written as \xNN, so that no text can move the cursor.
   void line(std::string_view text);
-  // Replaces the status line; nothing where not interactive. The text may hold colours and must be
-  // narrower than width().
+  // Replaces the status line; does nothing if not interactive. The text may contain colour codes
+  // and must be narrower than width().
   void status(std::string_view text);
   void clear_status();
-  // Whether the stream took everything so far.
+  // Whether all writes so far succeeded.
   bool complete() const { return !warned_; }
 
  private:
@@ -42,10 +41,10 @@ class Terminal {
   std::string status_;
 };
 
-// Columns that UTF-8 text takes, every character counted as one.
+// The width of UTF-8 text in columns; every character counts as one.
 int display_width(std::string_view text);
 
-// The text with control characters (newline and tab included) as \xNN.
+// Replaces control characters, newline and tab included, with \xNN.
 std::string printable(std::string_view text);
 
 }  // namespace megatron

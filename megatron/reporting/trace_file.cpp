@@ -20,16 +20,16 @@ namespace {
 
 using Json = nlohmann::json;
 
-// ---- Which rank an event is of.
+// ---- The rank of an event.
 
-// The number that a text begins with, or nothing.
+// The number at the start of a text, or nullopt.
 std::optional<int> leading_number(std::string_view text) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() ? std::optional(number) : std::nullopt;
 }
 
-// Nothing for what is no thread: streams of a GPU, spans.
+// The thread of an event; nullopt for GPU streams and spans.
 std::optional<int64_t> thread_of(const Json& event, const TraceRanks& ranks) {
   const auto pid = event.find("pid"), tid = event.find("tid");
   if (pid == event.end() || *pid != ranks.process) return std::nullopt;
@@ -41,15 +41,15 @@ bool is_thread_record(const Json& event) {
   return event.value("ph", "") == "M" && event.value("name", "").starts_with("thread_");
 }
 
-// What a thread calls itself, in Kineto's "thread NUMBER (NAME)".
+// NAME in Kineto's "thread NUMBER (NAME)".
 std::string own_name(const std::string& record) {
   const size_t begin = record.find('('), end = record.rfind(')');
   return begin < end && end != std::string::npos ? record.substr(begin + 1, end - begin - 1)
                                                  : record;
 }
 
-// The name of every thread that has events. Kineto names one thread a second time, by the thread
-// that writes the trace: of two names that is the wrong one.
+// The name of every thread that has events. Kineto names one thread twice, the second time after
+// the thread that writes the trace; that name is wrong.
 std::map<int64_t, std::string> names_of_threads(const Json& events, const TraceRanks& ranks) {
   std::map<int64_t, std::vector<std::string>> records;
   std::set<int64_t> used;
@@ -78,7 +78,8 @@ std::map<int64_t, std::string> names_of_threads(const Json& events, const TraceR
   return names;
 }
 
-// Of the ranks' own threads, and of those that they started, which have their names.
+// The rank of each thread: of the ranks' main threads, and of threads they started, which inherit
+// their names.
 std::map<int64_t, int> ranks_of_threads(const std::map<int64_t, std::string>& names,
                                         const TraceRanks& ranks) {
   std::map<int64_t, int> rank_of = ranks.rank_of_thread;
@@ -91,15 +92,16 @@ std::map<int64_t, int> ranks_of_threads(const std::map<int64_t, std::string>& na
   return rank_of;
 }
 
-// ---- Rows of their own.
+// ---- Separate rows.
 
-// Where an event moves to.
+// The row that an event moves to.
 struct Move {
   std::string row, name;
-  std::optional<int> rank;  // where the name tells it
+  std::optional<int> rank;  // if the event's name contains it
 };
 
-// Ours, and those of c10d's transports, from the start of an operation to its real end.
+// Rows for our communication ranges, and for those of c10d's transports, which last until the
+// operation's actual end.
 std::optional<Move> move_of(const Json& event) {
   if (event.value("ph", "") != "X" || event.value("cat", "") != "user_annotation")
     return std::nullopt;
@@ -123,12 +125,11 @@ double end_of(const Json& event) {
   return begin_of(event) + event.value("dur", 0.0);
 }
 
-// Puts ranges that overlap on rows of their own: each range on the first row that is free.
+// Puts overlapping ranges on separate rows: each range on the first free row.
 class Rows {
  public:
   size_t place(double begin, double end) {
-    constexpr double kRounding =
-        0.01;  // microseconds since the epoch take all of a double's digits
+    constexpr double kRounding = 0.01;  // microseconds since the epoch use all digits of a double
     size_t row = 0;
     while (row < free_from_.size() && free_from_[row] > begin + kRounding) ++row;
     if (row == free_from_.size()) free_from_.push_back(end);
@@ -148,8 +149,8 @@ Json thread_name(const Json& process, const Json& thread, const std::string& nam
           {"args", {{"name", name}}}};
 }
 
-// A layer's backward begins at the gradient at which that of the layer above ends, and the hook
-// that begins it comes first: what they overlap is the hook.
+// A layer's backward range starts at the gradient that ends the range of the layer above. The hook
+// that starts it runs first, so the two ranges overlap by the duration of the hook.
 void separate_layers(const std::vector<Json*>& ranges) {
   std::map<Json, Json*> last;  // by thread
   for (Json* event : ranges) {
@@ -188,7 +189,8 @@ void move_ranges(Json& events, const std::map<int64_t, int>& rank_of, const Trac
   for (const auto& [label, event] : labels) events.push_back(event);
 }
 
-// One record of each kind for a thread, with its right name; only the wanted ranks' events.
+// Keeps one metadata record of each kind per thread, with the right name, and only the events of
+// the requested ranks.
 Json kept_events(Json& events, const TraceRanks& ranks, const std::map<int64_t, std::string>& names,
                  const std::map<int64_t, int>& rank_of) {
   const auto unwanted = [&](std::optional<int> rank) {

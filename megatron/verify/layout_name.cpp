@@ -18,62 +18,51 @@
 namespace megatron {
 namespace {
 
-// {} in the flags stands for the word's number or text.
+// {} in `flags` is replaced with the number or text of the word.
 struct LayoutWord {
   enum class Argument { none, number, text };
   std::string_view word;
   std::string_view flags;
-  std::string_view help;
   Argument argument = Argument::none;
-  bool data_parallel = false;  // concerns data-parallel ranks
-  std::string_view sets = {};  // words with the same text here exclude each other
+  bool data_parallel = false;  // implies two data-parallel ranks
+  std::string_view sets = {};  // words with the same value exclude each other
 };
 
 using enum LayoutWord::Argument;
 
 constexpr LayoutWord kLayoutWords[] = {
-    {"tp", "--tensor-model-parallel-size {}", "tensor-parallel ranks", number},
-    {"sp", "--sequence-parallel", "sequence parallelism over the tensor-parallel ranks"},
-    {"tp-overlap", "--tp-comm-overlap", "with sp: communication overlaps with the linear layers"},
-    {"pp", "--pipeline-model-parallel-size {}", "pipeline stages", number},
-    {"vp", "--num-virtual-stages-per-pipeline-rank {}", "virtual stages on each rank", number},
-    {"first", "--decoder-first-pipeline-num-layers {}", "layers of the first stage", number},
-    {"last", "--decoder-last-pipeline-num-layers {}", "layers of the last stage", number},
-    {"account", "--account-for-embedding-in-pipeline-split --account-for-loss-in-pipeline-split",
-     "embedding and loss count as a layer each"},
-    {"layout:", "--pipeline-model-parallel-layout {}",
-     "modules of each stage, such as layout:Et*2|t|tL", text},
-    {"group", "--microbatch-group-size-per-virtual-pipeline-stage {}",
-     "micro-batches in a row through a virtual stage", number},
-    {"varlen", "--variable-seq-lengths", "stages exchange shapes before activations"},
-    {"no-p2p-overlap", "--no-overlap-p2p-communication", "receives start when a step needs them"},
-    {"keep-outputs", "--no-deallocate-pipeline-outputs", "sent activations keep their values"},
-    {"defer", "--defer-embedding-wgrad-compute",
-     "weight gradient of the output layer at the end of the step"},
-    {"cp", "--context-parallel-size {}",
-     "context-parallel ranks; cp2:a2a and cp2:allgather choose --cp-comm-type", number},
-    {"dp", "", "data-parallel ranks", number},
-    {"overlap", "--overlap-grad-reduce",
-     "gradient reduction, and the gathers of sharded parameters, overlap with the passes", none,
-     true},
-    {"zero1", "--use-distributed-optimizer", "distributed optimizer (ZeRO-1)", none, true,
+    {"tp", "--tensor-model-parallel-size {}", number},
+    {"sp", "--sequence-parallel"},
+    {"tp-overlap", "--tp-comm-overlap"},
+    {"pp", "--pipeline-model-parallel-size {}", number},
+    {"vp", "--num-virtual-stages-per-pipeline-rank {}", number},
+    {"first", "--decoder-first-pipeline-num-layers {}", number},
+    {"last", "--decoder-last-pipeline-num-layers {}", number},
+    {"account", "--account-for-embedding-in-pipeline-split --account-for-loss-in-pipeline-split"},
+    {"layout:", "--pipeline-model-parallel-layout {}", text},
+    {"group", "--microbatch-group-size-per-virtual-pipeline-stage {}", number},
+    {"varlen", "--variable-seq-lengths"},
+    {"no-p2p-overlap", "--no-overlap-p2p-communication"},
+    {"keep-outputs", "--no-deallocate-pipeline-outputs"},
+    {"defer", "--defer-embedding-wgrad-compute"},
+    {"cp", "--context-parallel-size {}", number},
+    {"dp", "", number},
+    {"overlap", "--overlap-grad-reduce", none, true},
+    {"zero1", "--use-distributed-optimizer", none, true, "sharding"},
+    {"zero2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads", none, true,
      "sharding"},
-    {"fsdp1", "--use-megatron-fsdp --data-parallel-sharding-strategy optim",
-     "FSDP that shards the optimizer's state", none, true, "sharding"},
-    {"fsdp2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads",
-     "FSDP that shards gradients too (ZeRO-2)", none, true, "sharding"},
-    {"fsdp3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params",
-     "FSDP that shards parameters too (ZeRO-3)", none, true, "sharding"},
-    {"zero2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads",
-     "the same as fsdp2", none, true, "sharding"},
-    {"zero3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params",
-     "the same as fsdp3", none, true, "sharding"},
-    {"step-overlap", "--overlap-param-gather-with-optimizer-step",
-     "with overlap: gathers start during the optimizer step", none, true},
+    {"zero3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params", none,
+     true, "sharding"},
+    {"fsdp1", "--use-megatron-fsdp --data-parallel-sharding-strategy optim", none, true,
+     "sharding"},
+    {"fsdp2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads", none, true,
+     "sharding"},
+    {"fsdp3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params", none,
+     true, "sharding"},
+    {"step-overlap", "--overlap-param-gather-with-optimizer-step", none, true},
     {"full", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
-     "full recomputation", none, false, "recomputation"},
-    {"selective", "--recompute-granularity selective", "selective recomputation", none, false,
-     "recomputation"},
+     none, false, "recomputation"},
+    {"selective", "--recompute-granularity selective", none, false, "recomputation"},
 };
 
 std::string_view without_digits(std::string_view word) {
@@ -99,7 +88,7 @@ std::string shown(const LayoutWord& word) {
 [[noreturn]] void fail_unknown(std::string_view word, std::string_view name) {
   std::vector<std::string> known;
   for (const LayoutWord& one : kLayoutWords) known.push_back(shown(one));
-  // tp3x is nearest to tpN: what counts are the letters.
+  // Compare letters only: the nearest of tq3 is tpN.
   std::vector<std::string> letters;
   for (const LayoutWord& one : kLayoutWords) letters.emplace_back(one.word);
   const std::string nearest = nearest_name(word, letters);
@@ -267,13 +256,6 @@ void apply_layout(const NamedLayout& layout, Options& options) {
   if (recomputes) options.model.transformer.recompute = {};
   std::set<std::string> given;
   apply_flags(layout.flags, options, given);
-}
-
-std::string layout_words_help() {
-  std::string help;
-  for (const LayoutWord& word : kLayoutWords)
-    help += fmt::format("  {:<14} {}\n", shown(word), word.help);
-  return help;
 }
 
 }  // namespace megatron

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kMostDefaultRanks = 8;
 
-// Of each line the first layout that fits.
+// The first layout of each line that fits is used.
 const std::vector<std::vector<const char*>> kDefaultLayouts = {
     {"tp2+sp", "tp2"},
     {"pp2+vp2", "pp2"},
@@ -36,7 +36,7 @@ int64_t data_parallel_size(const Options& options, int world_size) {
   return parallel_sizes(options.model.transformer, world_size).dp;
 }
 
-// Tokens and masks are functions of the seed and their place, as dropout and weights are.
+// A random number as a function of seed and position, as for dropout and weights.
 uint64_t draw(uint64_t seed, std::initializer_list<int64_t> place) {
   uint64_t value = mix64(seed);
   for (const int64_t coordinate : place) value = mix64(value ^ static_cast<uint64_t>(coordinate));
@@ -49,7 +49,7 @@ Options options_in_layout(const Options& model, const NamedLayout& layout) {
   Options options = model;
   apply_layout(layout, options);
   options.batch.micro_batch_size = kVerificationRows;
-  // A layout that does not divide the world is refused by validate().
+  // If the model's ranks do not divide the world, validate() refuses it below.
   const TransformerConfig& t = options.model.transformer;
   const int64_t ranks =
       t.tensor_model_parallel_size * t.pipeline_model_parallel_size * t.context_parallel_size;
@@ -76,7 +76,7 @@ std::vector<NamedLayout> default_layouts(const Options& model) {
 
 LayoutVerification::LayoutVerification(Options model) : model_(std::move(model)) {
   if (!model_.ddp.bucket_size) {
-    // Several buckets, so that their order and their ends are tried.
+    // Several buckets, to cover bucket order and boundaries.
     Options one_rank = model_;
     clear_layout(one_rank);
     model_.ddp.bucket_size = std::max<int64_t>(count_parameters(one_rank.model) / 5, 1);
@@ -93,8 +93,8 @@ MicroBatch LayoutVerification::microbatch(int64_t microbatches, int64_t step, in
                    .loss_mask = at::empty({rows, s}, at::kFloat),
                    .attention_mask = {},
                    .sample_ordinals = {}};
-  // Shares of tokens that count: 0.2 to 1 by micro-batch, none in the fourth. In the seventh they
-  // stand at the beginning of the rows, so that most slices of the sequence have none.
+  // The fraction of tokens that count: 0.2 to 1 by micro-batch, none in the fourth. In the seventh
+  // only the start of the rows counts, so most context-parallel slices have no such token.
   const double share = index % 8 == 3 ? 0.0 : 0.2 + 0.8 * double(index % 5) / 4;
   const int64_t end = index % 8 == 6 ? std::max<int64_t>(s / 8, 1) : s;
   for (int64_t row = 0; row < rows; ++row) {
@@ -142,7 +142,7 @@ const TrainingTrace& LayoutVerification::one_rank(int64_t microbatches) {
   if (const auto found = one_rank_.find(microbatches); found != one_rank_.end())
     return found->second;
   Options options = options_in_layout(model_, layout_from_name("dp1"));
-  options.model.transformer.recompute = {};  // layouts recompute against kept activations
+  options.model.transformer.recompute = {};  // compare recomputation with kept activations
   TrainingTrace trace = record_one_rank(options, inputs(microbatches), at::get_num_threads());
   for (const TrainStep::Losses& losses : trace.losses) {
     check(std::isfinite(losses.loss),

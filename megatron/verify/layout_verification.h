@@ -1,4 +1,4 @@
-// Trains a model for two steps in one rank and in parallel layouts, and compares every number.
+// Trains a model for two steps on one rank and in parallel layouts, and compares all results.
 #pragma once
 
 #include <map>
@@ -12,20 +12,20 @@
 namespace megatron {
 
 inline constexpr int64_t kVerificationSteps = 2;
-inline constexpr int64_t kVerificationRows = 2;          // of a micro-batch
-inline constexpr int64_t kVerificationMicrobatches = 8;  // of a step, or the next multiple of DP
+inline constexpr int64_t kVerificationRows = 2;          // rows per micro-batch
+inline constexpr int64_t kVerificationMicrobatches = 8;  // per step; rounded up to a multiple of DP
 
-// The options of a run in a layout, validated. Throws Error that says what does not fit.
+// The validated options of a run in a layout. Throws Error with the reason if it does not fit.
 Options options_in_layout(const Options& model, const NamedLayout& layout);
 
-// The layouts of up to 8 ranks that fit the model, of a list that covers every kind of parallelism.
+// Layouts of up to 8 ranks that fit the model, from a list that covers every kind of parallelism.
 std::vector<NamedLayout> default_layouts(const Options& model);
 
 struct LayoutResult {
   std::string layout;
   int ranks = 1;
   TraceDifferences differences;
-  std::string error;  // where a rank threw instead
+  std::string error;  // set if a rank threw
   double seconds = 0;
 
   bool holds(double bound) const { return error.empty() && differences.largest() <= bound; }
@@ -39,14 +39,14 @@ class LayoutVerification {
   // A model from complete_verification_model, in fp64.
   explicit LayoutVerification(Options model);
 
-  // Called by each layout's ranks in every step: see TraceInputs::after_backward.
+  // Called on the ranks of each layout in every step; see TraceInputs::after_backward.
   std::function<void(const RankContext&, int64_t, TrainStep&)> after_backward;
 
-  // Throws Error where the layout does not fit the model.
+  // Throws Error if the layout does not fit the model.
   LayoutResult verify(const NamedLayout& layout);
 
-  // One rank's trace for a step of that many micro-batches, made at first use. Throws Error where a
-  // loss is not a number.
+  // The trace of one rank with that many micro-batches per step, recorded at first use. Throws
+  // Error if a loss is not finite.
   const TrainingTrace& one_rank(int64_t microbatches);
 
   const Options& model() const { return model_; }

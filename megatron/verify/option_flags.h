@@ -1,4 +1,4 @@
-// Options set from command-line flags, one group of flags after another.
+// Sets options from command-line flags in several steps.
 #pragma once
 
 #include <set>
@@ -12,9 +12,8 @@ namespace megatron {
 // "--num-layers 4 --swiglu" -> {"--num-layers", "4", "--swiglu"}.
 std::vector<std::string> split_flags(const std::string& text);
 
-// Sets the options that the flags name, over what they hold; `given` collects the fields that were
-// set. Unlike a command line, a later call may set a field again. Throws Error for an unknown flag
-// or a value of another type.
+// Sets the options that the flags name and adds their fields to `given`. Unlike on a command line,
+// a later call may set a field again. Throws Error for an unknown flag or an invalid value.
 void apply_flags(const std::vector<std::string>& flags, Options& options,
                  std::set<std::string>& given);
 

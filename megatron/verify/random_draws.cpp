@@ -18,11 +18,11 @@
 namespace megatron {
 namespace {
 
-constexpr double kShareOfOptions = 0.15;  // of the model, that a draw tries
-constexpr double kShareOfWords = 0.3;     // of a layout's words besides its sizes
+constexpr double kShareOfOptions = 0.15;  // model options that a draw tries
+constexpr double kShareOfWords = 0.3;     // layout words that a draw tries, besides sizes
 constexpr int kMostRanks = 8;
 
-// A sequence of numbers, a function of its key.
+// Random numbers as a function of a key.
 class Dice {
  public:
   explicit Dice(uint64_t key) : key_(key) {}
@@ -57,7 +57,7 @@ const std::set<std::string> kSections = {"Model",
                                          "Recomputation of activations",
                                          "Optimizer"};
 
-// Values of options that are no switches or choices, by flag. Sizes are drawn first, together.
+// Values to draw, by flag, for options that are not switches or choices. Sizes are drawn first.
 const std::map<std::string, std::vector<std::string>> kValues = {
     {"kv-channels", {"4", "8", "24"}},
     {"ffn-hidden-size", {"16", "48", "80", "128"}},
@@ -129,7 +129,7 @@ const std::map<std::string, std::string> kNotDrawn = {
     {"qk-clip-alpha", "only its default works"},
 };
 
-// Options that need each other.
+// Options that require each other.
 const std::vector<std::string> kCombinations = {
     "--position-embedding-type rope --rotary-percent 0.5 --rotary-interleaved",
     "--position-embedding-type yarn --yarn-rotary-scaling-factor 4",
@@ -167,8 +167,8 @@ struct Draft {
   std::set<std::string> given;
   std::vector<std::string> flags;
 
-  // Adds the flags if the model is valid with them and none of them sets a field again, which a
-  // command line refuses. Else changes nothing.
+  // Adds the flags if the model stays valid and no field is set twice, which a command line
+  // refuses. Otherwise changes nothing.
   bool try_flags(const std::vector<std::string>& more) {
     Draft next = *this;
     try {
@@ -230,7 +230,7 @@ void draw_model_options(Dice& dice, Draft& draft) {
   for (const auto& group : groups) draft.try_flags(group);
 }
 
-// "Et|tt|mL": the layers over virtual stages at random, some perhaps without one.
+// "Et|tt|mL": layers on random virtual stages; stages may be empty.
 std::string random_stages(Dice& dice, const TransformerConfig& config, int64_t virtual_stages) {
   std::vector<int64_t> layers(virtual_stages);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) ++layers[dice.below(virtual_stages)];

@@ -1,4 +1,4 @@
-// Models and parallel layouts drawn at random from what the option table allows.
+// Draws random models and parallel layouts from the option table.
 #pragma once
 
 #include <cstdint>
@@ -11,24 +11,23 @@
 namespace megatron {
 
 struct RandomDraw {
-  std::vector<std::string> flags;  // of the model, as `megatron verify-layout` accepts them
+  std::vector<std::string> flags;  // model flags of `megatron verify-layout`
   NamedLayout layout;              // fits the model; 2 to 8 ranks
 
-  // The command that repeats this draw alone.
+  // The command that runs this draw alone.
   std::string command() const;
 };
 
 // Draw `index` of a seed: a function of the two. Switches and choices come from the option table,
-// so that a new option is drawn as soon as it is there; numbers come from a list of values by
-// option. What validate() refuses beside the options drawn so far is left out.
+// so new options take part without further work; numbers come from a list of values per option.
+// Skips options that validate() refuses in combination with those drawn before.
 RandomDraw random_draw(uint64_t seed, int64_t index);
 
-// Whether an option belongs to a draw at all: what decides the model, its loss, recomputation and
-// the optimizer's arithmetic.
+// Whether an option is in a section that draws cover: model, loss, recomputation, optimizer.
 bool is_drawn_section(const Option& option);
 
-// Why an option of these sections is never drawn; empty where it is. Options that have neither
-// values nor a reason are an error of this file, which a test finds.
+// Why an option of these sections is never drawn; empty if it is. A test fails if an option has
+// neither values nor a reason.
 std::string reason_not_drawn(const Option& option);
 bool has_drawn_values(const Option& option);
 

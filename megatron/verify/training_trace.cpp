@@ -18,7 +18,7 @@ namespace {
 constexpr double kFloor = 1e-3;  // of the largest of all tensors
 constexpr std::chrono::minutes kTraceTimeout{10};
 
-// What is done with a rank's numbers as they come.
+// Callbacks for the results of a rank.
 struct TraceObserver {
   std::function<void(const GPTModelChunks&)> on_start;
   std::function<void(int64_t step, const TrainStep::Losses&)> on_losses;
@@ -64,11 +64,11 @@ double largest_element(const at::Tensor& tensor) {
 }
 
 double relative(double difference, double scale) {
-  return difference == 0 ? 0.0 : difference / scale;  // infinite where nothing should differ
+  return difference == 0 ? 0.0 : difference / scale;  // infinite if the scale is 0
 }
 
-// A tensor of one rank in the shape that the parameter has in this layout: the rows that pad the
-// vocabulary depend on it. Rows that one rank does not have are zero.
+// A one-rank tensor in the global shape of this layout, which may pad the vocabulary differently.
+// Missing rows are zero.
 at::Tensor in_global_shape(const Parameter& parameter, const at::Tensor& of_one_rank) {
   const std::vector<int64_t> shape = parameter.global_shape();
   if (of_one_rank.sizes().vec() == shape) return of_one_rank;
@@ -80,8 +80,8 @@ at::Tensor in_global_shape(const Parameter& parameter, const at::Tensor& of_one_
   return padded;
 }
 
-// The name in one rank's trace. The copy of a tied embedding in the last stage is an output layer's
-// weight, which one rank does not have.
+// The parameter's value in the trace of one rank. The last pipeline stage's copy of a tied
+// embedding is named as an output layer, which one rank does not have.
 template <typename Value>
 const Value& traced(const std::map<std::string, Value>& trace, const Parameter& parameter) {
   const auto found = trace.find(parameter.name);
@@ -91,7 +91,7 @@ const Value& traced(const std::map<std::string, Value>& trace, const Parameter& 
   return found->second;
 }
 
-// Zeroes the rows that pad the vocabulary in a tensor of the parameter's local shape.
+// Zeroes rows of vocabulary padding in a tensor of the parameter's local shape.
 at::Tensor without_padding(const Parameter& parameter, const at::Tensor& local,
                            int64_t vocab_size) {
   if (!parameter.allow_shape_mismatch) return local;
@@ -191,12 +191,14 @@ TraceDifferences compare_layout(const Options& options, int world_size, const Tr
         .on_losses =
             [&](int64_t step, const TrainStep::Losses& got) {
               const TrainStep::Losses& want = one_rank.losses[step];
-              differences.note(TracedQuantity::loss, std::abs(got.loss - want.loss),
-                               place("loss", step));
+              const auto note = [&](double ours, double theirs, const std::string& name) {
+                differences.note(TracedQuantity::loss, std::abs(ours - theirs), place(name, step));
+              };
+              note(got.loss, want.loss, "loss");
+              note(got.objective, want.objective, "objective");
               for (size_t depth = 0; depth < want.mtp.size(); ++depth) {
-                differences.note(TracedQuantity::loss,
-                                 std::abs(got.mtp.at(depth).loss - want.mtp[depth].loss),
-                                 place(fmt::format("mtp_{}_loss", depth + 1), step));
+                note(got.mtp.at(depth).loss, want.mtp[depth].loss,
+                     fmt::format("mtp_{}_loss", depth + 1));
               }
             },
         .on_gradient =

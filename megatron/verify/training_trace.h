@@ -1,4 +1,4 @@
-// A few training steps of one model: recorded in one rank, then compared in a parallel layout.
+// A few training steps of a model, recorded on one rank and compared with a parallel layout.
 #pragma once
 
 #include <array>
@@ -13,28 +13,28 @@
 
 namespace megatron {
 
-// What the steps run on. Every function is called on each rank.
+// Inputs of the steps. All functions are called on every rank.
 struct TraceInputs {
   int64_t steps = 2;
-  int64_t gradient_steps = 2;  // gradients are recorded and compared in the first so many
+  int64_t gradient_steps = 2;  // the first steps, whose gradients are compared
   double learning_rate = 0;
-  // Sets the initial weights: functions of a parameter's name and global place.
+  // Sets the initial weights, which must not depend on the layout.
   std::function<void(const GPTModelChunks&)> initialize;
-  // The micro-batches of a data-parallel rank for a step, and how ranks share a step's rows.
+  // The micro-batches of a data-parallel rank.
   std::function<std::vector<MicroBatch>(int64_t step, int data_parallel_rank,
                                         int data_parallel_size)>
       microbatches;
   BatchSharing sharing = BatchSharing::whole_microbatches;
-  // Where set, called in each step once gradients are complete, before they are compared: tests
-  // plant faults here.
+  // Called in each step when gradients are complete, before the comparison. Tests plant faults
+  // here.
   std::function<void(const RankContext& rank, int64_t step, TrainStep& train_step)> after_backward;
 };
 
-// Recorded in one rank, with tensors in global shapes by the parameter's name.
+// The results of one rank. Tensors have global shapes and are keyed by parameter name.
 struct TrainingTrace {
   struct Weight {
     at::Tensor value;    // after the last step
-    double moved = 0.0;  // largest distance of an element from its initial value
+    double moved = 0.0;  // largest change of an element from its initial value
   };
   std::vector<TrainStep::Losses> losses;
   std::vector<double> grad_norms;
@@ -48,13 +48,12 @@ inline constexpr std::array kTracedQuantities = {TracedQuantity::loss, TracedQua
 std::string_view quantity_name(TracedQuantity quantity);  // "loss", "grad norm", ...
 
 // The largest difference of each quantity over all steps, tensors and ranks.
-// - loss: absolute, in nats; the losses of multi-token prediction included.
+// - loss: absolute, in nats; the objective and the MTP losses included.
 // - grad norm: relative to the norm.
-// - gradient: relative to the tensor's largest element, or to 1e-3 of the largest element of all
-//   tensors where that is more: below it lies what cancellation leaves.
-// - weight: after the last step, relative to the largest distance that the tensor has moved, with
-//   the same floor.
-// A value that is not a number counts as an infinite difference.
+// - gradient: relative to the largest element of the tensor, or to 1e-3 of the largest element of
+//   all tensors if that is larger: smaller gradients are dominated by cancellation.
+// - weight: after the last step, relative to the largest change in the tensor, with the same floor.
+// NaN counts as an infinite difference.
 class TraceDifferences {
  public:
   struct Largest {
@@ -74,12 +73,12 @@ class TraceDifferences {
   std::array<Largest, kTracedQuantities.size()> largest_;
 };
 
-// Runs the steps in one rank, a thread of its own with `threads` compute threads.
+// Runs the steps on one rank with `threads` compute threads.
 TrainingTrace record_one_rank(const Options& options, const TraceInputs& inputs, int threads);
 
-// Runs the steps in the layout of the options, `world_size` ranks as threads, and compares every
-// rank's numbers with those of `one_rank`. Copies of a parameter on several ranks are all compared.
-// Rethrows what a rank throws.
+// Runs the steps in the layout of the options, with `world_size` ranks as threads, and compares the
+// results of every rank with `one_rank`, including all copies of a parameter. Rethrows the first
+// exception of a rank.
 TraceDifferences compare_layout(const Options& options, int world_size, const TraceInputs& inputs,
                                 const TrainingTrace& one_rank, int threads);
 

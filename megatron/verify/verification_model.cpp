@@ -15,7 +15,7 @@ namespace megatron {
 namespace {
 
 constexpr int64_t kDefaultLayers = 4, kDefaultHidden = 64, kDefaultHeads = 4, kDefaultGroups = 2;
-constexpr int64_t kDefaultVocabulary = 250;  // padded in every layout
+constexpr int64_t kDefaultVocabulary = 250;  // needs padding in every layout
 constexpr int64_t kDefaultSequence = 32;
 
 bool gives_architecture(const std::set<std::string>& given) {
@@ -41,7 +41,7 @@ void use_fp64(Options& options) {
     t.attention_backend = AttentionBackend::automatic;
 }
 
-// The smallest of the candidates with which every layout fits that fits `full`, else the last one.
+// Sets the first candidate with which all layouts fit that fit the full model, else the last one.
 template <typename Set>
 void take_smallest(const std::vector<int64_t>& candidates, const std::vector<NamedLayout>& layouts,
                    const std::vector<bool>& fits_full, Options& options, const Set& set) {
@@ -84,7 +84,7 @@ void set_width(Options& options, const GPTModelConfig& full, int64_t groups) {
   const TransformerConfig& was = full.transformer;
   TransformerConfig& t = options.model.transformer;
   const int64_t heads_of_group = was.num_attention_heads / was.query_groups();
-  // One group of all heads (multi-query attention) keeps as many heads as other models.
+  // Multi-query attention keeps more heads in its one group.
   t.num_attention_heads =
       groups * std::min<int64_t>(heads_of_group, std::max<int64_t>(4, 8 / groups));
   if (t.num_query_groups) t.num_query_groups = groups;
@@ -108,8 +108,8 @@ void set_width(Options& options, const GPTModelConfig& full, int64_t groups) {
   mla.v_head_dim = std::min<int64_t>(mla.v_head_dim, 16);
 }
 
-// Four, or as many as the ranks of a tensor-parallel group that divide the full model's groups:
-// then each rank still has groups of its own.
+// At least 4, and at least the tensor-parallel sizes that divide the full model's groups, so that
+// ranks still do not share groups.
 int64_t fewest_groups(int64_t groups, const std::vector<NamedLayout>& layouts) {
   int64_t fewest = 4;
   for (const NamedLayout& layout : layouts) {
@@ -129,7 +129,7 @@ void set_sequence(Options& options, const GPTModelConfig& full, int64_t length) 
   }
   auto& window = options.model.transformer.window_size;
   if (!window.empty() && window[0] >= length)
-    window[0] = std::max<int64_t>(length / 4, 1);  // else no token would be out of its reach
+    window[0] = std::max<int64_t>(length / 4, 1);  // so that the window masks something
 }
 
 }  // namespace
@@ -161,7 +161,7 @@ void shrink_model(Options& options, const std::vector<NamedLayout>& layouts) {
   const auto smallest = [&](const std::vector<int64_t>& candidates, const auto& set) {
     take_smallest(candidates, layouts, fits_full, options, set);
   };
-  // One size after another: those that have not come yet are still those of the full model.
+  // Shrink one size after another; the remaining ones still have the values of the full model.
   const int64_t groups = full.transformer.query_groups();
   smallest(doubling_up(fewest_groups(groups, layouts), groups),
            [&](Options& o, int64_t fewer) { set_width(o, full, fewer); });

@@ -1,4 +1,4 @@
-// The model that verify-layout trains: that of the options, or a default one, perhaps scaled down.
+// The model that verify-layout trains: from the options or by default, optionally scaled down.
 #pragma once
 
 #include <set>
@@ -10,21 +10,21 @@
 
 namespace megatron {
 
-// Fills in what the options leave open, for `given` names of options that were set:
-// - without any option of the architecture, the default model: 4 layers, hidden size 64, 4 heads, 2
-//   query groups, SwiGLU, RoPE;
-// - else those sizes for the number of layers, the hidden size and the heads that are not given;
-// - a vocabulary of 250 and sequences of 32 tokens where none is given.
+// Completes the options; `given` holds the names of those that were set.
+// - Without any architecture option: 4 layers, hidden size 64, 4 heads, 2 query groups, SwiGLU,
+//   RoPE.
+// - Otherwise the same defaults for the number of layers, the hidden size and the heads.
+// - By default a vocabulary of 250 and sequences of 32 tokens.
 // Replaces precision options with fp64 throughout, and raises Adam's epsilon to 1e-5, so that
 // rounding noise moves no weights.
 void complete_verification_model(Options& options, const std::set<std::string>& given);
 
-// Scales a model down: at most 4 layers, 4 query groups of 4 heads, 16 features a head, and
-// smaller widths, vocabulary and sequence in proportion. Sizes stay larger where one of the layouts
-// fits the full model and would not fit otherwise. What the options turn on stays on.
+// Scales the model down to at most 4 layers, 4 query groups of 4 heads, and head dimension 16, with
+// widths, vocabulary and sequence length to match. Sizes stay larger if a layout that fits the full
+// model needs it. All other options stay.
 void shrink_model(Options& options, const std::vector<NamedLayout>& layouts);
 
-// Why the layout does not fit the model, in the words of validate(); empty where it does.
+// Why the layout does not fit the model: the error of validate(), or empty if it fits.
 std::string misfit(const NamedLayout& layout, const Options& options);
 
 // "4 layers, hidden 64, 4 heads, 2 query groups, gated silu MLP of 128, positions rope".

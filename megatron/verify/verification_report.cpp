@@ -8,7 +8,7 @@
 namespace megatron {
 namespace {
 
-// 0 where two numbers are the same bits; else two digits.
+// "0" if the numbers are identical, else two digits.
 std::string difference_text(double difference) {
   return difference == 0 ? "0" : fmt::format("{:.1e}", difference);
 }

@@ -1,4 +1,4 @@
-// The result of a verification as a table and as JSON.
+// Formats the results of a verification as a table and as JSON.
 #pragma once
 
 #include <string>
@@ -12,18 +12,19 @@ namespace megatron {
 
 class VerificationReport {
  public:
-  // `name_width`: columns of the longest layout name.
+  // `name_width`: width of the layout column.
   VerificationReport(double bound, int name_width) : bound_(bound), name_width_(name_width) {}
 
-  // The lines of the table: its head, and a row for a result. The row of a layout beyond the bound
-  // is followed by lines that name the quantity, the tensor, the step and the rank.
+  // The table's header line and the row of a result. A row beyond the bound has further lines that
+  // name the quantity, the tensor, the step and the rank.
   std::string head() const;
   std::string row(const LayoutResult& result) const;
 
   // "PASS: 8 layouts compute what one rank computes; largest difference 3.1e-12 (bound 1e-08)".
   std::string verdict(const std::vector<LayoutResult>& results, double seconds) const;
 
-  // The message of the error for results that do not hold: tensor and layout of the largest one.
+  // The error message for results beyond the bound, with layout and tensor of the largest
+  // difference; empty if all hold.
   std::string failure(const std::vector<LayoutResult>& results) const;
 
   nlohmann::json to_json(const LayoutResult& result) const;

@@ -1,27 +1,24 @@
 // The table of parallel layouts: losses and gradients equal those of one rank in every combination,
-// with dropout and uneven loss masks. A row is a list of words: tp2 sp cp2 (cp2:a2a, cp2:allgather)
-// pp2 vp2 first1 account layout:STRING zero1 fsdp2 fsdp3 overlap defer full selective dropout masks
-// per-token. The remaining ranks form the data-parallel group. Where it is larger than the number of
-// micro-batches of a case, its ranks share the rows of each micro-batch.
+// with dropout and uneven loss masks. A row is a list of words: those of a layout's name
+// (verify/layout_name.h), and dropout, masks, per-token. The remaining ranks form the data-parallel
+// group. Where it is larger than the number of micro-batches of a case, its ranks share the rows of
+// each micro-batch.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <sstream>
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "megatron/config/options/command_line.h"
 #include "megatron/config/validate/validate.h"
-#include "megatron/models/gpt/gpt_builder.h"
-#include "megatron/parallel/model_groups.h"
 #include "megatron/parity/case_sharing.h"
-#include "megatron/training/train_step.h"
+#include "megatron/verify/layout_name.h"
+#include "megatron/verify/option_flags.h"
+#include "megatron/verify/training_trace.h"
 
-#include "tests/parallel/thread_world.h"
 #include "tests/program.h"
 
 namespace megatron {
@@ -39,7 +36,7 @@ constexpr TableRow kTable[] = {
     // Tensor and sequence parallel.
     {"gpt2_deep", 2, "tp2"},
     {"gpt2_deep", 2, "tp2 sp"},
-    {"gpt2_deep", 2, "tp2 sp pieces"},
+    {"gpt2_deep", 2, "tp2 sp tp-overlap"},
     {"gpt2_deep", 4, "tp4 sp"},
     {"llama_deep", 2, "tp2 sp"},
     {"llama_deep", 4, "tp4 sp"},
@@ -126,57 +123,20 @@ constexpr TableRow kTable[] = {
     {"llama_deep", 8, "tp2 sp pp4"},
 };
 
-std::vector<std::string> split_words(const char* text) {
-  std::istringstream stream(text);
-  return {std::istream_iterator<std::string>(stream), {}};
-}
+// Words of a row that are not part of its layout.
+constexpr const char* kModelWords[] = {"dropout", "masks", "per-token"};
 
-// The command-line flags of a row.
-std::string flags_of(const char* words) {
-  static const std::map<std::string, std::string> flags = {
-      {"tp", "--tensor-model-parallel-size "},
-      {"pp", "--pipeline-model-parallel-size "},
-      {"vp", "--num-virtual-stages-per-pipeline-rank "},
-      {"cp", "--context-parallel-size "},
-      {"sp", "--sequence-parallel"},
-      {"pieces", "--tp-comm-overlap"},
-      {"first1", "--decoder-first-pipeline-num-layers 1"},
-      {"account", "--account-for-embedding-in-pipeline-split --account-for-loss-in-pipeline-split"},
-      {"defer", "--defer-embedding-wgrad-compute"},
-      {"zero1", "--use-distributed-optimizer"},
-      {"fsdp2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads"},
-      {"fsdp3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params"},
-      {"full", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1"},
-      {"selective", "--recompute-granularity selective"},
-  };
-  const std::vector<std::string> list = split_words(words);
-  const bool shards_optimizer = std::ranges::any_of(
-      list, [](const auto& word) { return word == "zero1" || word.starts_with("fsdp"); });
-  std::string result;
-  for (const std::string& word : list) {
-    if (word == "dropout" || word == "masks" || word == "per-token") continue;
-    if (word == "overlap") {
-      result += "--overlap-grad-reduce ";
-      if (shards_optimizer) result += "--overlap-param-gather ";
-      continue;
-    }
-    if (const auto found = flags.find(word); found != flags.end()) {
-      result += found->second + " ";
-      continue;
-    }
-    const auto colon = word.find(':');
-    if (word.starts_with("layout:")) {
-      result += "--pipeline-model-parallel-layout " + word.substr(colon + 1) + " ";
-      continue;
-    }
-    result += flags.at(word.substr(0, 2)) + word.substr(2, colon - 2) + " ";
-    if (colon != std::string::npos) result += "--cp-comm-type " + word.substr(colon + 1) + " ";
-  }
-  return result;
+// The layout of a row; without its data-parallel size, which follows from the number of ranks.
+NamedLayout layout_of(const char* words) {
+  std::vector<std::string> of_layout;
+  for (const std::string& word : split_flags(words))
+    if (!std::ranges::count(kModelWords, word)) of_layout.push_back(word);
+  if (of_layout.empty()) of_layout = {"dp1"};
+  return layout_from_name(fmt::format("{}", fmt::join(of_layout, "+")));
 }
 
 bool has_word(const TableRow& row, const char* word) {
-  return std::ranges::count(split_words(row.words), word) > 0;
+  return std::ranges::count(split_flags(row.words), word) > 0;
 }
 
 const ParityCase& case_of(const char* model) {
@@ -188,8 +148,8 @@ const ParityCase& case_of(const char* model) {
 }
 
 Options table_options(const TableRow& row, at::ScalarType dtype) {
-  const std::vector<std::string> flags = split_words(flags_of(row.words).c_str());
-  Options options = parse_options(Command::bench, flags).options;
+  Options options;
+  apply_layout(layout_of(row.words), options);
   TransformerConfig& transformer = options.model.transformer;
   transformer.params_dtype = dtype;
   case_of(row.model).configure(options, /*keep_params_dtype=*/true);
@@ -221,119 +181,64 @@ MicroBatch table_microbatch(const TableRow& row, int64_t step, int64_t index, in
   return microbatch;
 }
 
-struct TableNumbers {
-  std::vector<double> losses, grad_norms;
-  std::map<std::string, at::Tensor> gradients;  // of the first step; local shards
-};
-
-// Runs a row on this rank. Calls `compare` with each parameter after the first step's backward.
-template <typename Compare>
-TableNumbers run_row(const TableRow& row, const Options& options, const RankContext& rank,
-                     const Compare& compare) {
+TraceInputs table_inputs(const TableRow& row, const Options& options) {
   const ParityCase& source = case_of(row.model);
-  const ProcessGroupCollection groups = make_model_groups(options.model, rank);
-  const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
-  {
-    const at::NoGradGuard no_grad;
-    for (const ParameterPtr& parameter : parameters_of(chunks)) {
-      if (parameter->shared) continue;
-      parameter->data.copy_(
-          parameter->local_part(source.weight(parameter->name, parameter->global_shape())));
-    }
-    for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
-  }
-  TrainStep step(chunks, options);
-  TableNumbers numbers;
-  const CaseShare share = case_share(source, options.model.transformer, rank.world_size);
-  const int64_t place = groups.dp->rank();
-  for (int64_t i = 0; i < kTableSteps; ++i) {
-    std::vector<MicroBatch> microbatches;
-    for (int64_t m = 0; m < share.microbatches; ++m) {
-      microbatches.push_back(
-          share.sharing == BatchSharing::rows
-              ? table_microbatch(row, i, m, place * share.rows, share.rows)
-              : table_microbatch(row, i, place * share.microbatches + m, 0, share.rows));
-    }
-    numbers.losses.push_back(step.forward_backward(microbatches, share.sharing).loss);
-    if (i == 0) {
-      step.unshard_gradients();
-      for (const ParameterPtr& parameter : step.parameters())
-        if (!parameter->shared) compare(*parameter);
-    }
-    numbers.grad_norms.push_back(step.optimize(source.learning_rate()).grad_norm);
-  }
-  return numbers;
+  const CaseShare share = case_share(source, options.model.transformer, row.world);
+  return {
+      .steps = kTableSteps,
+      .gradient_steps = 1,
+      .learning_rate = source.learning_rate(),
+      .initialize =
+          [&source](const GPTModelChunks& chunks) {
+            const at::NoGradGuard no_grad;
+            for (const ParameterPtr& parameter : parameters_of(chunks)) {
+              if (parameter->shared) continue;
+              parameter->data.copy_(
+                  parameter->local_part(source.weight(parameter->name, parameter->global_shape())));
+            }
+            for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
+          },
+      .microbatches =
+          [row, share](int64_t step, int rank, int) {
+            std::vector<MicroBatch> microbatches;
+            for (int64_t m = 0; m < share.microbatches; ++m) {
+              microbatches.push_back(
+                  share.sharing == BatchSharing::rows
+                      ? table_microbatch(row, step, m, rank * share.rows, share.rows)
+                      : table_microbatch(row, step, rank * share.microbatches + m, 0, share.rows));
+            }
+            return microbatches;
+          },
+      .sharing = share.sharing,
+      .after_backward = {}};
 }
 
-// One rank's numbers for the same model, dropout and masks.
-const TableNumbers& one_rank(const TableRow& row, at::ScalarType dtype) {
-  static std::map<std::string, TableNumbers> known;
+// The trace of one rank with the same model, dropout and masks.
+const TrainingTrace& one_rank(const TableRow& row, at::ScalarType dtype) {
+  static std::map<std::string, TrainingTrace> known;
   std::string words;
-  for (const char* word : {"dropout", "masks", "per-token"})
+  for (const char* word : kModelWords)
     if (has_word(row, word)) words += std::string(word) + " ";
   const std::string key = fmt::format("{} {}{}", row.model, words, c10::toString(dtype));
   if (const auto found = known.find(key); found != known.end()) return found->second;
   const TableRow alone{row.model, 1, words.c_str()};
-  TableNumbers numbers;
-  run_thread_world(1, [&](RankContext& rank) {
-    std::map<std::string, at::Tensor> gradients;
-    numbers = run_row(alone, table_options(alone, dtype), rank, [&](const Parameter& parameter) {
-      gradients[parameter.name] = parameter.main_grad.clone();
-    });
-    numbers.gradients = std::move(gradients);
-  });
-  return known.emplace(key, std::move(numbers)).first->second;
+  const Options options = table_options(alone, dtype);
+  return known.emplace(key, record_one_rank(options, table_inputs(alone, options), /*threads=*/1))
+      .first->second;
 }
 
-// The largest differences. Those of gradients are relative to the largest element of the tensor, or
-// to a thousandth of the largest element of all tensors where that is more: smaller gradients are
-// dominated by cancellation.
-constexpr double kGradientFloor = 1e-3;
-
 struct Differences {
-  double loss = 0, gradient = 0;
-  std::string gradient_of;  // the parameter, with the largest element of its gradient
-
-  void note_gradient(double difference, double largest, double floor, const std::string& name) {
-    const double relative = difference / std::max(largest, floor);
-    if (relative <= gradient) return;
-    gradient = relative;
-    gradient_of = fmt::format("{} (largest {:.1e}, floor {:.1e})", name, largest, floor);
-  }
+  double loss = 0;  // or gradient norm
+  double gradient = 0;
+  std::string gradient_of;
 };
 
 Differences differences_of(const TableRow& row, at::ScalarType dtype) {
-  const TableNumbers& want = one_rank(row, dtype);
   const Options options = table_options(row, dtype);
-  std::map<std::string, double> largest_of;
-  double floor = 0;
-  for (const auto& [name, gradient] : want.gradients) {
-    largest_of[name] = gradient.abs().max().item<double>();
-    floor = std::max(floor, kGradientFloor * largest_of[name]);
-  }
-  std::vector<Differences> by_rank(row.world);
-  run_thread_world(row.world, [&](RankContext& rank) {
-    Differences& largest = by_rank[rank.rank];
-    const TableNumbers got = run_row(row, options, rank, [&](const Parameter& parameter) {
-      const at::Tensor theirs = parameter.local_part(want.gradients.at(parameter.name));
-      const at::Tensor difference = (parameter.main_grad - theirs).abs().max();
-      largest.note_gradient(difference.item<double>(), largest_of.at(parameter.name), floor,
-                            parameter.name);
-    });
-    for (size_t i = 0; i < want.losses.size(); ++i) {
-      largest.loss = std::max(
-          {largest.loss, std::abs(got.losses[i] - want.losses[i]),
-           std::abs(got.grad_norms[i] - want.grad_norms[i]) / std::max(1.0, want.grad_norms[i])});
-    }
-  });
-  Differences all;
-  for (const Differences& one : by_rank) {
-    all.loss = std::max(all.loss, one.loss);
-    if (one.gradient <= all.gradient) continue;
-    all.gradient = one.gradient;
-    all.gradient_of = one.gradient_of;
-  }
-  return all;
+  const TraceDifferences all = compare_layout(options, row.world, table_inputs(row, options),
+                                              one_rank(row, dtype), /*threads=*/1);
+  return {std::max(all[TracedQuantity::loss].value, all[TracedQuantity::grad_norm].value),
+          all[TracedQuantity::gradient].value, all[TracedQuantity::gradient].where};
 }
 
 // Escapes the text of a Markdown table cell.
@@ -366,8 +271,8 @@ TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
   // The losses of one rank equal those of megatron-core.
   for (const char* model : {"gpt2_deep", "llama_deep", "mtp1_deep"}) {
     const auto theirs = case_of(model).json()["step_loss"].get<std::vector<double>>();
-    const std::vector<double>& ours = one_rank({model, 1, ""}, at::kFloat).losses;
-    for (size_t i = 0; i < theirs.size(); ++i) EXPECT_NEAR(ours[i], theirs[i], 1e-5) << model;
+    const auto& ours = one_rank({model, 1, ""}, at::kFloat).losses;
+    for (size_t i = 0; i < theirs.size(); ++i) EXPECT_NEAR(ours[i].loss, theirs[i], 1e-5) << model;
   }
 }
 
@@ -395,7 +300,7 @@ TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
     double loss, grad_norm;
   };
   const auto steps_of = [&](const TableRow& row) {
-    std::string flags = flags_of(row.words);
+    std::string flags = fmt::format("{} ", fmt::join(layout_of(row.words).flags, " "));
     // One token in 257 ends a document, so only some samples of a step have masked tokens.
     flags += has_word(row, "masks") ? "--tokenizer-type ByteTokenizer --eod-mask-loss "
                                     : "--vocab-size 96 ";

@@ -1,4 +1,4 @@
-// The operations that are told against the weights that the model has.
+// Model FLOPs against the number of weights of the model.
 #include "megatron/planner/flops.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ GPTModelConfig untied_config() {
   return config;
 }
 
-// 6 a token and weight of a matrix, but the embedding, whose rows are looked up.
+// 6 per token and matrix weight; the embedding is looked up and counts nothing.
 double matrix_flops(const GPTModelConfig& config) {
   double weights = 0;
   const auto model = build_gpt_model(config, ProcessGroupCollection::single_rank(), at::kMeta);
@@ -41,7 +41,7 @@ TEST(ModelFlops, CountMatricesAndHalfOfAttention) {
   EXPECT_DOUBLE_EQ(model_flops(config, 5), 5 * (matrix_flops(config) + attention));
 }
 
-TEST(ModelFlops, CountLatentAttentionBySizesOfItsOwn) {
+TEST(ModelFlops, CountLatentAttentionByItsSizes) {
   for (const bool query_latent : {true, false}) {
     GPTModelConfig config = untied_config();
     MultiLatentAttentionConfig& mla = config.transformer.mla;

@@ -1,4 +1,4 @@
-// `megatron plan`: who holds what, the schedule's bound, and its picture.
+// `megatron plan`: stages, the bound of the schedule, memory, and the picture.
 #include <filesystem>
 #include <fstream>
 #include <gmock/gmock.h>
@@ -26,7 +26,7 @@ ProgramResult plan(const std::string& flags) {
   return run_program(kPlanned + flags);
 }
 
-TEST(PlanProgram, SaysWhoHoldsWhatAndWhatTheScheduleReaches) {
+TEST(PlanProgram, PrintsStagesAndTheBoundOfTheSchedule) {
   const ProgramResult result =
       plan("--pipeline-model-parallel-size 4 --micro-batch-size 2 --global-batch-size 32");
   EXPECT_EQ(result.status, 0) << result.errors;
@@ -34,17 +34,17 @@ TEST(PlanProgram, SaysWhoHoldsWhatAndWhatTheScheduleReaches) {
               AllOf(HasSubstr("TP=1 x PP=4 x CP=1 x DP=1, 4 ranks; 16 micro-batches of 2 x 32"),
                     HasSubstr("layers 1-2, embedding"), HasSubstr("layers 7-8, output layer"),
                     HasSubstr("bubble: 15.8%"),  // 3 / (16 + 3)
-                    HasSubstr("schedule's own bound on efficiency: 84.2%")));
+                    HasSubstr("upper bound on efficiency: 84.2% by the schedule alone")));
 }
 
-TEST(PlanProgram, KnowsVirtualStagesAndTheWorldsSize) {
+TEST(PlanProgram, PrintsVirtualStagesAndDataParallelRanks) {
   const ProgramResult result = plan(
       "--pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2 "
       "--world-size 8 --tensor-model-parallel-size 2 --global-batch-size 16");
   EXPECT_EQ(result.status, 0) << result.errors;
   EXPECT_THAT(result.output, AllOf(HasSubstr("DP=2, 8 ranks; 8 micro-batches"),
                                    HasSubstr("0-3       layers 1-2, embedding; layers 5-6"),
-                                   HasSubstr("interleaved 1F1B, 2 chunks a rank, groups of 2"),
+                                   HasSubstr("interleaved 1F1B, 2 chunks per rank, groups of 2"),
                                    HasSubstr("bubble: 5.9%")));  // 1 / (2 * 8 + 1)
 }
 
@@ -64,7 +64,7 @@ TEST(PlanProgram, DrawsTheSchedule) {
   std::filesystem::remove(file);
 }
 
-TEST(PlanProgram, RefusesWhatTrainingWouldRefuse) {
+TEST(PlanProgram, RefusesWhatTrainingRefuses) {
   for (const auto& [flags, message] :
        {std::pair{"--pipeline-model-parallel-size 3", "--num-layers 6 or 9"},
         {"--pipeline-model-parallel-size 2 --world-size 3", "2 or 4 ranks would work"},
@@ -80,8 +80,8 @@ TEST(PlanProgram, RefusesWhatTrainingWouldRefuse) {
   }
 }
 
-// The configuration and the flags of a training run are those of its plan.
-TEST(PlanProgram, TakesTheCommandLineOfTraining) {
+// A plan accepts the file and the flags of the training run.
+TEST(PlanProgram, AcceptsTheCommandLineOfTraining) {
   const std::string examples = EXAMPLES_DIR;
   const ProgramResult result = run_program(
       "plan --config " + examples + "/quickstart.yaml --tokenizer-model " + examples +
@@ -90,17 +90,17 @@ TEST(PlanProgram, TakesTheCommandLineOfTraining) {
   EXPECT_EQ(result.status, 0) << result.errors;
   EXPECT_THAT(result.output,
               AllOf(HasSubstr(", bf16\n"), HasSubstr("DP=2 (distributed optimizer), 4 ranks"),
-                    HasSubstr("activations come on top")));
+                    HasSubstr("activations and temporary buffers")));
 }
 
-TEST(PlanProgram, SaysWhatARankKeepsInMemory) {
-  // 2 bytes of a weight, 4 of its gradient, 12 of the optimizer's state: shared out over dp x cp.
+TEST(PlanProgram, PrintsTheMemoryOfARank) {
+  // Per parameter 2 bytes of weight, 4 of gradient and 12 of optimizer state, sharded over dp x cp.
   const std::string model =
       "plan --num-layers 4 --hidden-size 1024 --num-attention-heads 8 --seq-length 64 --vocab-size "
       "1024 --untie-embeddings-and-output-weights --position-embedding-type none "
       "--disable-bias-linear --normalization RMSNorm --bf16 --world-size 4 "
       "--context-parallel-size 2 ";
-  // Weights of 12 x 1024^2 a layer and 2 x 1024^2 of the vocabulary: 50 Mi; norms: 9 x 1024.
+  // 12 x 1024^2 weights per layer and 2 x 1024^2 of the vocabulary: 50 Mi; norms: 9 x 1024.
   const auto stage = [](const char* weights, const char* gradients, const char* state,
                         const char* sum) {
     return HasSubstr(fmt::format("{:<15} {:>10} {:>10} {:>16} {:>10}\n", "stage 0", weights,
@@ -117,7 +117,7 @@ TEST(PlanProgram, SaysWhatARankKeepsInMemory) {
   EXPECT_THAT(output("--use-megatron-fsdp"), HasSubstr("no_shard, nothing is sharded"));
 }
 
-TEST(PlanProgram, RefusesTwoSizesOfTheWorldAndNoVocabulary) {
+TEST(PlanProgram, RefusesContradictingWorldSizesAndAMissingVocabulary) {
   EXPECT_THAT(plan("--world-size 2 --nproc 4").errors,
               HasSubstr("Expected --world-size to be --nproc (4), but got 2"));
   EXPECT_THAT(run_program("plan --num-layers 2 --hidden-size 16 --num-attention-heads 2 "
@@ -126,7 +126,7 @@ TEST(PlanProgram, RefusesTwoSizesOfTheWorldAndNoVocabulary) {
               AllOf(HasSubstr("give --vocab-size"), HasSubstr("--tokenizer-model")));
 }
 
-// The parameters of the plan are those that ranks make: of one rank alone and of all together.
+// The planned numbers of parameters are those of models that ranks build, by rank and in total.
 TEST(LayoutPlan, CountsTheParametersOfTheModel) {
   Options options;
   options.model.vocab_size = 96;

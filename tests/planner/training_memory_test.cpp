@@ -1,4 +1,4 @@
-// What a rank keeps between steps, counted, against the formula.
+// Allocated training memory against the formula.
 #include "megatron/planner/training_memory.h"
 
 #include "tests/training/sharded_run.h"
@@ -17,7 +17,7 @@ void expect_close(int64_t held, int64_t planned, const char* what) {
   EXPECT_NEAR(double(held), double(planned), 0.05 * double(planned)) << what;
 }
 
-TEST(TrainingMemory, IsThatOfTheFormula) {
+TEST(TrainingMemory, MatchesTheFormula) {
   for (const int world : {2, 4}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       for (const Sharing& level : kLevels) {
@@ -49,7 +49,7 @@ TEST(TrainingMemory, IsThatOfTheFormula) {
   }
 }
 
-// 16 bytes a parameter in bf16 with Adam, of which 12 are the optimizer's.
+// 18 bytes per parameter in bf16 with Adam, 12 of them optimizer state.
 TEST(TrainingMemory, FormulaByHand) {
   DistributedDataParallelConfig ddp;
   const auto planned = [&](at::ScalarType dtype, OptimizerType optimizer) {

@@ -13,13 +13,13 @@
 namespace megatron {
 namespace {
 
-TEST(EvaluationProgressLine, SaysHowFarAndHowLong) {
+TEST(EvaluationProgressLine, ShowsBatchesAndTimeLeft) {
   EXPECT_EQ(
       evaluation_progress_line({.split = "validation", .done = 25, .batches = 100, .seconds = 10}),
       "evaluating on the validation split: batch 25/100 | 0:30 left");
 }
 
-// The batches that get a line, where each takes so many seconds.
+// The batches that get a line if each takes `seconds`.
 std::vector<int64_t> batches_with_lines(EvaluationLines& lines, double seconds, int64_t batches) {
   std::vector<int64_t> result;
   for (int64_t i = 1; i <= batches; ++i) {
@@ -29,14 +29,14 @@ std::vector<int64_t> batches_with_lines(EvaluationLines& lines, double seconds, 
   return result;
 }
 
-TEST(EvaluationLines, FirstAfterTwoSecondsThenEveryTen) {
+TEST(EvaluationLines, StartAfterTwoSecondsThenEveryTen) {
   EvaluationLines lines;
   EXPECT_THAT(batches_with_lines(lines, 0.4, 100), testing::ElementsAre(5, 30, 55, 80));
   EXPECT_THAT(batches_with_lines(lines, 0.4, 100), testing::ElementsAre(5, 30, 55, 80));
   EXPECT_THAT(batches_with_lines(lines, 0.01, 100), testing::IsEmpty());
 }
 
-TEST(RunLogEvaluation, IsAStatusLineOnATerminal) {
+TEST(RunLogEvaluation, ShowsAStatusLineOnATerminal) {
   PseudoTerminal device(100);
   const ScopedVariable no_color("NO_COLOR", "1");
   RunLog log(LoggingConfig(), example_description(), std::make_unique<Terminal>(device.stream()));
@@ -45,7 +45,7 @@ TEST(RunLogEvaluation, IsAStatusLineOnATerminal) {
   EXPECT_THAT(device.output(),
               testing::EndsWith("evaluating on the validation split: batch 1/4 | 0:03 left"));
   log.evaluation({.iteration = 2, .split = "validation", .loss = 1.0});
-  EXPECT_THAT(device.output(), testing::EndsWith("\r\x1b[2K"));  // no status line is left
+  EXPECT_THAT(device.output(), testing::EndsWith("\r\x1b[2K"));  // the status line is cleared
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The report is well-formed, needs nothing from elsewhere, and shows what the history holds.
+// The HTML report is well-formed and self-contained, and shows the run's history.
 #include "megatron/reporting/html_report.h"
 
 #include <cctype>
@@ -28,7 +28,8 @@ RunHistory example_history(int64_t steps) {
   return history;
 }
 
-// Empty where every tag is closed in order, attributes are quoted, and no bare & or < is left.
+// The first error in the markup; empty if tags are balanced, attributes quoted, and & and <
+// escaped.
 std::string first_fault(const std::string& page) {
   std::vector<std::string> open;
   const std::string doctype = "<!DOCTYPE html>";
@@ -62,7 +63,7 @@ size_t count(const std::string& text, const std::string& part) {
   return found;
 }
 
-TEST(HtmlReport, WellFormedAndSelfContained) {
+TEST(HtmlReport, IsWellFormedAndSelfContained) {
   for (const int64_t steps : {1, 2, 300, 20000}) {
     const auto page = html_report(example_history(steps));
     EXPECT_EQ(first_fault(page), "") << steps;
@@ -108,7 +109,7 @@ TEST(HtmlReport, ShowsEveryDepthOfMultiTokenPrediction) {
   EXPECT_THAT(page, Not(HasSubstr("nan")));
 }
 
-TEST(HtmlReport, TheMarkOfAResumeHasTheWholeLayout) {
+TEST(HtmlReport, ResumeMarksShowTheFullLayout) {
   auto history = example_history(300);
   auto second = example_description();
   second.first_iteration = 300;
@@ -118,7 +119,7 @@ TEST(HtmlReport, TheMarkOfAResumeHasTheWholeLayout) {
               HasSubstr(">resumed: TP=2 x DP=2 (FSDP: no_shard, nothing is sharded)<"));
 }
 
-TEST(HtmlReport, MarksWhereTheRunWasResumedAndHow) {
+TEST(HtmlReport, MarksResumes) {
   auto history = example_history(300);
   auto second = example_description();
   second.first_iteration = 300;
@@ -147,7 +148,7 @@ TEST(HtmlReport, EscapesText) {
   EXPECT_THAT(page, Not(HasSubstr("\x1b")));
 }
 
-TEST(HtmlReport, SpikesAndNanDoNotSpoilTheCurve) {
+TEST(HtmlReport, KeepsTheCurveReadableWithSpikesAndNan) {
   auto history = example_history(50);
   history.steps[20].loss = std::nan("");
   history.steps[21].grad_norm = INFINITY;
@@ -156,7 +157,7 @@ TEST(HtmlReport, SpikesAndNanDoNotSpoilTheCurve) {
   EXPECT_THAT(page, HasSubstr("1 step with a loss that is not finite is not drawn."));
   EXPECT_THAT(page, Not(HasSubstr("inf\"")));
 
-  // 40,000 points are thinned, but the one spike stays at the top of the chart.
+  // 40,000 points are thinned, but the spike stays.
   Chart chart;
   ChartLine line{"training", {}, false};
   for (int i = 0; i < 40000; ++i)
@@ -167,21 +168,21 @@ TEST(HtmlReport, SpikesAndNanDoNotSpoilTheCurve) {
   EXPECT_THAT(svg, HasSubstr(" 30.6L"));  // 100 of a range -3.95 to 104.95 over pixels 296 to 18
 }
 
-TEST(HtmlReport, SmoothingKeepsALevelAndPassesOverNan) {
+TEST(HtmlReport, SmoothingKeepsConstantsAndSkipsNan) {
   auto history = example_history(200);
   for (auto& record : history.steps) record.loss = 2.5;
   history.steps[0].loss = history.steps[100].loss = history.steps[199].loss = std::nan("");
   EXPECT_THAT(html_report(history), HasSubstr("<b>2.5000</b><span>training loss, smoothed</span>"));
 }
 
-TEST(HtmlReport, NothingYetIsAPageToo) {
+TEST(HtmlReport, AnEmptyHistoryGivesAPage) {
   EXPECT_EQ(first_fault(html_report(RunHistory())), "");
   RunHistory started;
   started.add(RunStart{example_description(), "2026-01-02T03:04:05Z"});
   EXPECT_EQ(first_fault(html_report(started)), "");
 }
 
-TEST(HtmlReport, FromTheLogAlone) {
+TEST(HtmlReport, IsWrittenFromTheLogAlone) {
   TemporaryFolder folder;
   const auto log_path = folder.file("metrics.jsonl"), report_path = folder.file("made/report.html");
   {
@@ -191,7 +192,7 @@ TEST(HtmlReport, FromTheLogAlone) {
   }
   write_html_report(log_path, report_path);
   EXPECT_EQ(text_of(report_path), html_report(example_history(20)));
-  write_html_report(log_path, report_path);  // replaces the old one
+  write_html_report(log_path, report_path);  // replaces the existing report
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.file("made")), {}), 1);
   EXPECT_THROW(write_html_report(folder.file("missing.jsonl"), report_path), Error);
 }

@@ -1,4 +1,4 @@
-// The JSON log: what stands in it, and what comes back over resumes, torn lines and full disks.
+// The JSON log: its contents, and reading it back after resumes, incomplete lines and full disks.
 #include "megatron/reporting/json_log.h"
 
 #include <cmath>
@@ -23,7 +23,7 @@ RunStart example_start(int64_t first_iteration, const std::string& layout) {
   return run;
 }
 
-TEST(JsonLog, StepFileHoldsOneObjectAStepAndNothingElse) {
+TEST(JsonLog, StepFileHoldsOneObjectPerStepOnly) {
   TemporaryFolder folder;
   const auto path = folder.file("deep/er/metrics.jsonl");
   JsonLog log(path, example_start(0, "DP=1"));
@@ -45,7 +45,7 @@ TEST(JsonLog, StepFileHoldsOneObjectAStepAndNothingElse) {
   EXPECT_EQ(lines_of(text_of(event_log_path(path))).size(), 7u);
 }
 
-TEST(JsonLog, NumbersComeBackBitForBit) {
+TEST(JsonLog, NumbersRoundTripExactly) {
   TemporaryFolder folder;
   StepRecord record = example_step(7);
   record.mtp = {{.loss = 4.1, .tokens = 30, .acceptance_rate = 100.0 / 3}, {.loss = 5.2}};
@@ -91,7 +91,7 @@ TEST(JsonLog, NanAndInfinityAreValidJson) {
   EXPECT_EQ(back.learning_rate, record.learning_rate);
 }
 
-TEST(JsonLog, EventsComeBack) {
+TEST(JsonLog, EventsRoundTrip) {
   TemporaryFolder folder;
   auto run = example_start(0, "TP=2 \"quoted\" \xff");  // a byte that is not UTF-8
   run.description.gemm_peak_tflops = 0.25;
@@ -120,8 +120,8 @@ TEST(JsonLog, EventsComeBack) {
   EXPECT_EQ(history.summaries.at(0).rows.at(1).second, "2.35");
 }
 
-// Killed at step 25 with its checkpoint at step 20, in the middle of a line; goes on in another
-// layout.
+// The run is killed in the middle of a line at step 25, with a checkpoint at step 20, and resumed in
+// another layout.
 TEST(JsonLog, ResumeContinuesTheFileAndTheHistory) {
   TemporaryFolder folder;
   const auto path = folder.file("m.jsonl");
@@ -146,7 +146,7 @@ TEST(JsonLog, ResumeContinuesTheFileAndTheHistory) {
     }
     log.evaluation({30, "validation", 1.0, std::nullopt});
   }
-  EXPECT_EQ(text_of(path).substr(0, before.size()), before);  // nothing was taken away
+  EXPECT_EQ(text_of(path).substr(0, before.size()), before);  // nothing was removed
 
   const auto history = read_json_log(path);
   ASSERT_EQ(history.steps.size(), 30u);
@@ -162,7 +162,7 @@ TEST(JsonLog, ResumeContinuesTheFileAndTheHistory) {
   EXPECT_TRUE(history.summaries.empty());
 }
 
-TEST(JsonLog, StartingAfreshInAnOldFileReplacesItsHistory) {
+TEST(JsonLog, ANewRunInAnOldFileReplacesItsHistory) {
   TemporaryFolder folder;
   const auto path = folder.file("m.jsonl");
   for (int run = 0; run < 2; ++run) {
@@ -177,7 +177,7 @@ TEST(JsonLog, StartingAfreshInAnOldFileReplacesItsHistory) {
   EXPECT_EQ(history.notes.size(), 1u);
 }
 
-TEST(CutJsonLog, MovesWhatAResumeDoesAgain) {
+TEST(CutJsonLog, MovesTheStepsThatAResumeRepeats) {
   TemporaryFolder folder;
   const auto path = folder.file("m.jsonl");
   {
@@ -188,7 +188,7 @@ TEST(CutJsonLog, MovesWhatAResumeDoesAgain) {
     }
     log.summary({"bits per byte", {}});
   }
-  append_text(path, "{\"step\":8,\"lo");  // killed while it wrote
+  append_text(path, "{\"step\":8,\"lo");  // killed while writing
   EXPECT_EQ(cut_json_log(path, 4), 3 + 2);
   const auto steps = lines_of(text_of(path));
   ASSERT_EQ(steps.size(), 4u);
@@ -215,12 +215,12 @@ TEST(CutJsonLog, LeavesOtherFilesAlone) {
   EXPECT_EQ(cut_json_log(folder.file("missing"), 0), 0);
 }
 
-TEST(JsonLog, ReadsWhatIsThere) {
+TEST(JsonLog, ReadsLogsOfOtherPrograms) {
   TemporaryFolder folder;
   EXPECT_TRUE(read_json_log(folder.file("missing.jsonl")).steps.empty());
   append_text(folder.file("empty.jsonl"), "");
   EXPECT_TRUE(read_json_log(folder.file("empty.jsonl")).steps.empty());
-  // Steps of another program, without our other keys and events.
+  // Steps of another program, without other keys and without events.
   append_text(folder.file("other.jsonl"), R"({"step":1,"loss":2,"grad_norm":3,"lr":4,"more":[]})"
                                           "\n[1]\n");
   EXPECT_EQ(read_json_log(folder.file("other.jsonl")).steps.at(0).learning_rate, 4);
@@ -228,7 +228,7 @@ TEST(JsonLog, ReadsWhatIsThere) {
   EXPECT_THROW(read_json_log(folder.file("text.txt")), Error);
 }
 
-TEST(JsonLog, FullDiskAtTheStartIsAnErrorAndLeavesTheLogAsItWas) {
+TEST(JsonLog, FullDiskAtTheStartIsAnErrorAndKeepsTheLog) {
   TemporaryFolder folder;
   const auto path = folder.file("m.jsonl");
   {
@@ -250,7 +250,7 @@ TEST(JsonLog, FullDiskAtTheStartIsAnErrorAndLeavesTheLogAsItWas) {
   EXPECT_THROW(JsonLog("/dev/full", example_start(0, "DP=1")), Error);
 }
 
-TEST(JsonLog, FullDiskLaterLosesWholeRecordsOnly) {
+TEST(JsonLog, FullDiskLaterLosesCompleteRecordsOnly) {
   TemporaryFolder folder;
   const auto path = folder.file("m.jsonl");
   JsonLog log(path, example_start(0, "DP=1"));

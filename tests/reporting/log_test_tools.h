@@ -1,4 +1,4 @@
-// What the tests of the run's log share: a folder that goes away, files as text, a made-up run.
+// Shared by the log tests: a temporary folder, files as text, an example run.
 #pragma once
 
 #include <csignal>
@@ -54,7 +54,7 @@ inline void append_text(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::app | std::ios::binary) << text;
 }
 
-// Files of this process may not grow past `bytes` while this lives: what a full disk looks like.
+// Limits the size of this process's files to `bytes`, to simulate a full disk.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {

@@ -1,4 +1,4 @@
-// The blocks at the start and the end of a log, as text.
+// Text blocks at the start and end of a log.
 #include "megatron/reporting/parameter_table.h"
 
 #include <gmock/gmock.h>
@@ -30,7 +30,7 @@ TEST(ParameterTable, ColumnsFollowTheWidth) {
   EXPECT_TRUE(parameter_columns({}, 80).empty());
 }
 
-TEST(ParameterTable, LinesFitAndLongValuesStandAlone) {
+TEST(ParameterTable, LinesFitAndLongValuesGetTheirOwnLine) {
   NamedValues pairs = {{"data-path", std::string(100, 'x')}};
   for (int i = 0; i < 23; ++i)
     pairs.emplace_back("option-" + std::to_string(i), std::to_string(i * i));
@@ -52,7 +52,7 @@ TEST(ParameterTable, NoTextCanBreakALine) {
   EXPECT_THAT(lines, ElementsAre("  prompt  a\\x0ab\\x1b[31m    empty  (none)"));
 }
 
-TEST(ParameterTable, Header) {
+TEST(ParameterTable, HeaderShowsTheRun) {
   auto description = example_description();
   EXPECT_THAT(run_header(description, 80),
               ElementsAre("model    4 layers x 256, 4.2M parameters",
@@ -72,7 +72,7 @@ TEST(ParameterTable, Header) {
   EXPECT_EQ(lines.back(), "options  all at their defaults");
 }
 
-TEST(ParameterTable, Box) {
+TEST(ParameterTable, BoxAlignsItsRows) {
   const RunSummary summary{"bits per byte",
                            {{"this model", "1.95"}, {"unigram", "2.35"}, {"naïve", "8"}}};
   EXPECT_THAT(boxed(summary, false),

@@ -1,4 +1,4 @@
-// --profile as a user meets it: where traces go, what is in them, what is refused.
+// --profile on the command line: trace files, their contents, and errors.
 #include <filesystem>
 #include <fstream>
 #include <gmock/gmock.h>
@@ -76,7 +76,7 @@ std::multiset<std::string> names_of_threads(const nlohmann::json& events) {
   return all;
 }
 
-TEST_F(ProfileProgram, ShowsProductsBesideTheAllReduceOfTheInputGradient) {
+TEST_F(ProfileProgram, ShowsMatmulsDuringTheAllReduceOfTheInputGradient) {
   const ProgramResult result = run_program(kBench + "--nproc 2 --tensor-model-parallel-size 2 " +
                                            flags("--profile-ranks 0,1"));
   ASSERT_EQ(result.status, 0) << result.errors;
@@ -102,11 +102,11 @@ TEST_F(ProfileProgram, ShowsProductsBesideTheAllReduceOfTheInputGradient) {
       return reduction.begin <= product.begin && product.end <= reduction.end;
     });
   });
-  // Two layers with two column-parallel products, the output layer; two micro-batches, two steps.
+  // Two layers with two column-parallel linears and the output layer; two micro-batches, two steps.
   EXPECT_GE(beside, 2 * 2 * 4);
 }
 
-// As the forward ranges, and in the other order: two micro-batches in each of two steps.
+// In the reverse order of the forward ranges: two micro-batches in each of two steps.
 TEST_F(ProfileProgram, LayersHaveBackwardRangesWithinThoseOfTheirMicroBatches) {
   const ProgramResult result = run_program(kBench + flags());
   ASSERT_EQ(result.status, 0) << result.errors;
@@ -146,15 +146,15 @@ TEST_F(ProfileProgram, RowsOfOneThreadNest) {
     const double begin = event["ts"].get<double>();
     rows[event["tid"]].push_back({begin, begin + event.value("dur", 0.0)});
   }
-  EXPECT_GT(rows.size(), 1);  // pieces in flight at once
+  EXPECT_GT(rows.size(), 1);  // several pieces are in flight at once
   for (auto& [name, row] : rows) {
     std::ranges::sort(row, {}, &Range::begin);
     for (size_t i = 1; i < row.size(); ++i) EXPECT_GE(row[i].begin + 0.02, row[i - 1].end) << name;
   }
 }
 
-// The last step's gathers are still on their way when its recording ends.
-TEST_F(ProfileProgram, NothingIsCutAtTheEnd) {
+// The last step's gathers are still in flight when the recording ends.
+TEST_F(ProfileProgram, NoRangeIsCutOffAtTheEnd) {
   const ProgramResult result = run_program(
       kBench +
       "--nproc 2 --use-distributed-optimizer --overlap-grad-reduce --overlap-param-gather " +
@@ -163,7 +163,7 @@ TEST_F(ProfileProgram, NothingIsCutAtTheEnd) {
   EXPECT_THAT(result.errors, testing::Not(HasSubstr("Warning")));
 }
 
-TEST_F(ProfileProgram, RanksAsThreadsShareOneFileWithRowsForThoseAskedFor) {
+TEST_F(ProfileProgram, RanksAsThreadsShareOneFileWithRowsOfTheRequestedRanks) {
   const ProgramResult result =
       run_program(kBench +
                   "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 "
@@ -187,8 +187,8 @@ TEST_F(ProfileProgram, RanksAsThreadsShareOneFileWithRowsForThoseAskedFor) {
   EXPECT_FALSE(has("rank 3"));
 }
 
-// Kineto names threads as they come first, which differs from run to run.
-TEST_F(ProfileProgram, RowsOfRanksAsThreadsAreTheirsInEveryRun) {
+// Kineto's thread names depend on which thread comes first, which varies from run to run.
+TEST_F(ProfileProgram, RowsOfRanksAsThreadsAreLabelledCorrectlyInEveryRun) {
   for (int run = 0; run < 3; ++run) {
     SCOPED_TRACE(run);
     const ProgramResult result =
@@ -197,7 +197,7 @@ TEST_F(ProfileProgram, RowsOfRanksAsThreadsAreTheirsInEveryRun) {
                     "--context-parallel-size 2 " +
                     flags("--profile-ranks 0,2"));
     ASSERT_EQ(result.status, 0) << result.errors;
-    // Kineto's complaint about the thread that it starts on.
+    // Kineto's warning about the thread that it starts on.
     EXPECT_THAT(result.errors, testing::Not(HasSubstr("ERROR")));
     const nlohmann::json trace = events("ranks0_2_steps_3-4.json");
     std::map<nlohmann::json, std::string> name_of;
@@ -229,7 +229,7 @@ TEST_F(ProfileProgram, RowsOfRanksAsThreadsAreTheirsInEveryRun) {
   }
 }
 
-TEST_F(ProfileProgram, TrainingSaysWhereItsTraceIs) {
+TEST_F(ProfileProgram, TrainingPrintsThePathOfTheTrace) {
   const ProgramResult result = run_program(
       "train --mock-data --vocab-size 96 --num-layers 2 --hidden-size 32 --num-attention-heads 4 "
       "--seq-length 16 --micro-batch-size 2 --train-iters 4 --lr 1e-3 --eval-interval 0 --threads "
@@ -243,7 +243,7 @@ TEST_F(ProfileProgram, TrainingSaysWhereItsTraceIs) {
   EXPECT_FALSE(all.contains("step 4"));
 }
 
-TEST_F(ProfileProgram, RefusesWhatWouldRecordNothing) {
+TEST_F(ProfileProgram, RefusesOptionsThatRecordNothing) {
   const auto refused = [](const std::string& more) {
     const ProgramResult result = run_program(kBench + more);
     EXPECT_EQ(result.status, 1) << more;

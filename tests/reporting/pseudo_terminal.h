@@ -1,5 +1,4 @@
-// A terminal for tests: what is written to stream() is read back with output(), as a screen gets
-// it.
+// A pseudo-terminal for tests: output() returns what was written to stream().
 #pragma once
 
 #include <cstdio>
@@ -16,7 +15,7 @@
 
 namespace megatron {
 
-// Sets an environment variable while it lives.
+// Sets an environment variable for its lifetime.
 class ScopedVariable {
  public:
   ScopedVariable(const char* name, const char* value) : name_(name) {
@@ -57,7 +56,7 @@ class PseudoTerminal {
     size.ws_col = columns;
     EXPECT_EQ(ioctl(screen_, TIOCSWINSZ, &size), 0);
   }
-  // What has arrived since the last call. Only a few thousand bytes fit before a writer waits.
+  // The output since the last call. A writer blocks after a few thousand unread bytes.
   std::string output() {
     std::string out;
     pollfd waiting{screen_, POLLIN, 0};

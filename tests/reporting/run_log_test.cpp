@@ -1,5 +1,4 @@
-// A whole run through its log: in a pipe, on a terminal, resumed, and with files that cannot be
-// written.
+// The log of complete runs: in a pipe, on a terminal, after a resume, and with write errors.
 #include "megatron/reporting/run_log.h"
 
 #include <gmock/gmock.h>
@@ -24,7 +23,7 @@ RunDescription short_description(int64_t first_iteration = 0) {
   return description;
 }
 
-// Loss 1 to 12, so that means are seen.
+// Losses 1 to 12, so that means differ from single values.
 StepRecord short_step(int64_t iteration) {
   StepRecord record = example_step(iteration);
   record.loss = static_cast<double>(iteration);
@@ -34,7 +33,7 @@ StepRecord short_step(int64_t iteration) {
   return record;
 }
 
-TEST(RunLog, PlainLinesInAPipe) {
+TEST(RunLog, PrintsPlainLinesInAPipe) {
   LoggingConfig config;
   config.log_interval = 5;
   testing::internal::CaptureStdout();
@@ -75,7 +74,7 @@ TEST(RunLog, PlainLinesInAPipe) {
                   "+- bits per byte --+", "| this model  1.25 |", "+------------------+"));
 }
 
-TEST(RunLog, PrintsTheLastStepsWhenItEndsBetweenIntervals) {
+TEST(RunLog, PrintsPendingStepsAtTheEnd) {
   LoggingConfig config;
   config.log_interval = 5;
   testing::internal::CaptureStdout();
@@ -83,7 +82,7 @@ TEST(RunLog, PrintsTheLastStepsWhenItEndsBetweenIntervals) {
     RunLog log(config, short_description());
     for (int64_t i = 1; i <= 7; ++i) log.step(short_step(i));
     log.print_pending_steps();
-    log.print_pending_steps();  // nothing is left
+    log.print_pending_steps();  // prints nothing more
     log.step(short_step(8));
   }
   const auto text = testing::internal::GetCapturedStdout();
@@ -94,7 +93,7 @@ TEST(RunLog, PrintsTheLastStepsWhenItEndsBetweenIntervals) {
   EXPECT_THAT(text, HasSubstr("step  8/12 | loss  8.0000"));
 }
 
-TEST(RunLog, MeansWeighRatesByTime) {
+TEST(RunLog, MeanRatesAreWeightedByTime) {
   LoggingConfig config;
   config.log_interval = 2;
   testing::internal::CaptureStdout();
@@ -112,7 +111,7 @@ TEST(RunLog, MeansWeighRatesByTime) {
   EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr("|  200.0 ms | 1.50k tok/s |"));
 }
 
-TEST(RunLog, ProgressBarOnATerminal) {
+TEST(RunLog, ShowsAProgressBarOnATerminal) {
   PseudoTerminal device(150);
   const ScopedVariable language("LC_ALL", "C");
   const ScopedVariable no_color("NO_COLOR", "1");
@@ -129,7 +128,7 @@ TEST(RunLog, ProgressBarOnATerminal) {
   log.note("saved");
   EXPECT_EQ(device.output(), "\r\x1b[2Ksaved\r\n" + bar);
 
-  device.resize(40);  // the bar shrinks with the window, and lines lose columns
+  device.resize(40);  // the bar and the lines follow the window
   for (int64_t i = 4; i <= 6; ++i) log.step(short_step(i));
   for (const auto& piece : lines_of(device.output())) {
     const auto shown = piece.substr(piece.rfind('K') + 1);
@@ -137,11 +136,10 @@ TEST(RunLog, ProgressBarOnATerminal) {
   }
   for (int64_t i = 7; i <= 12; ++i) log.step(short_step(i));
   const auto last = device.output();
-  EXPECT_TRUE(last.ends_with("\r\n") || last.ends_with("\r\x1b[2K"))
-      << last;  // no bar is left behind
+  EXPECT_TRUE(last.ends_with("\r\n") || last.ends_with("\r\x1b[2K")) << last;  // the bar is removed
 }
 
-TEST(RunLog, ColoursOnlyWithoutNoColor) {
+TEST(RunLog, NoColorTurnsColoursOff) {
   for (const char* value : {"", "1"}) {
     PseudoTerminal device(100);
     const ScopedVariable no_color("NO_COLOR", value);
@@ -159,7 +157,7 @@ class RunLogFiles : public testing::Test {
     config_.report = folder_.file("run/report.html");
     config_.log_interval = 4;
   }
-  // Runs the steps after `first` up to `last` with a terminal that nobody reads.
+  // Logs the steps after `first` up to `last`; the terminal's output is discarded.
   void train(int64_t first, int64_t last, const std::string& layout = "DP=1") {
     testing::internal::CaptureStdout();
     auto description = short_description(first);
@@ -187,17 +185,17 @@ class RunLogFiles : public testing::Test {
   LoggingConfig config_;
 };
 
-TEST_F(RunLogFiles, EveryStepWhateverTheInterval) {
+TEST_F(RunLogFiles, HoldEveryStepAtAnyInterval) {
   train(0, 12);
   EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);
   EXPECT_THAT(text_of(config_.report), HasSubstr("<b>12 / 12</b>"));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(config_.tensorboard_dir), {}), 1);
 }
 
-TEST_F(RunLogFiles, ResumeInAnotherLayoutGivesOneCurve) {
+TEST_F(RunLogFiles, ResumeInAnotherLayoutContinuesTheCurve) {
   train(0, 8, "TP=2 x PP=2, gloo");
   train(6, 12, "TP=2 x DP=2, gloo");
-  EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);  // no step twice
+  EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);  // every step once
   EXPECT_EQ(lines_of(text_of(folder_.file("run/metrics.superseded.jsonl"))).size(), 2u);
   const auto history = read_json_log(config_.log_json);
   EXPECT_EQ(history.steps.size(), 12u);
@@ -214,19 +212,19 @@ TEST_F(RunLogFiles, ResumeInAnotherLayoutGivesOneCurve) {
             2);
 }
 
-TEST_F(RunLogFiles, ReportExistsWithoutAJsonLogAndFromTheStart) {
+TEST_F(RunLogFiles, ReportIsWrittenAtTheStartAndWithoutAJsonLog) {
   config_.log_json.clear();
   {
     testing::internal::CaptureStdout();
     RunLog log(config_, short_description());
     EXPECT_THAT(text_of(config_.report), HasSubstr("4 layers x 256"));
     for (int64_t i = 1; i <= 5; ++i) log.step(short_step(i));
-  }  // not finished: an error ended the run
+  }  // without finish(), as after an error
   testing::internal::GetCapturedStdout();
   EXPECT_THAT(text_of(config_.report), HasSubstr("<b>5 / 12</b>"));
 }
 
-TEST_F(RunLogFiles, WhatCannotBeWrittenIsAnErrorBeforeTraining) {
+TEST_F(RunLogFiles, WriteErrorsAtTheStartAreErrors) {
   append_text(folder_.file("file"), "x");
   const auto good = config_;
   config_.tensorboard_dir = folder_.file("file/tensorboard");
@@ -251,7 +249,7 @@ TEST_F(RunLogFiles, WhatCannotBeWrittenIsAnErrorBeforeTraining) {
   EXPECT_THAT(error_of_starting(), HasSubstr("File too large"));
 }
 
-TEST_F(RunLogFiles, WriteErrorsLaterGiveOneWarningEachAndTrainingGoesOn) {
+TEST_F(RunLogFiles, LaterWriteErrorsGiveOneWarningEach) {
   std::FILE* output = std::tmpfile();
   testing::internal::CaptureStderr();
   {
@@ -267,7 +265,7 @@ TEST_F(RunLogFiles, WriteErrorsLaterGiveOneWarningEachAndTrainingGoesOn) {
     EXPECT_THAT(line, HasSubstr("warning: cannot write what --"));
     EXPECT_THAT(line, HasSubstr("File too large"));
   }
-  // What is there is whole, the start's report among it.
+  // The files are complete up to the error, the report of the start included.
   for (const auto& record : read_json_log(config_.log_json).steps) EXPECT_LE(record.iteration, 12);
   EXPECT_TRUE(text_of(config_.log_json).ends_with("}\n"));
   EXPECT_THAT(text_of(config_.report), HasSubstr("</html>"));

@@ -1,4 +1,4 @@
-// The step line's text, its alignment over a run, and its numbers at the edges.
+// The step line: its text, alignment over a run, and extreme numbers.
 #include "megatron/reporting/step_line.h"
 
 #include <cmath>
@@ -11,7 +11,7 @@
 namespace megatron {
 namespace {
 
-TEST(StepLine, Text) {
+TEST(StepLine, LabelsItsColumns) {
   StepLine line(600);
   StepRecord record = example_step(120);
   record.loss = 4.51234;
@@ -24,7 +24,7 @@ TEST(StepLine, Text) {
       "  0.15 TFLOP/s (38% of peak) |   812 MiB |    0:41 left");
 }
 
-TEST(StepLine, EveryLineOfARunHasTheSameWidthAndColumns) {
+TEST(StepLine, LinesOfARunAreAligned) {
   StepLine line(12000);
   std::vector<StepRecord> records = {example_step(1), example_step(99), example_step(12000)};
   records.push_back(example_step(2));
@@ -37,7 +37,7 @@ TEST(StepLine, EveryLineOfARunHasTheSameWidthAndColumns) {
   records.back().tokens_per_s = 1.25e6;
   records.back().memory_mib = 204800;
   records.push_back(example_step(4));
-  records.back().gemm_peak_fraction = 0;  // not known for this step
+  records.back().gemm_peak_fraction = 0;  // unknown for this step
   records.back().model_tflops = 0.0042;
   const std::string first = line.format(example_step(1), 85);
   for (const auto& record : records) {
@@ -52,7 +52,7 @@ TEST(StepLine, EveryLineOfARunHasTheSameWidthAndColumns) {
   EXPECT_NE(line.format(records[5], 85).find("0.0042 TFLOP/s "), std::string::npos);
 }
 
-TEST(StepLine, LossesOfMultiTokenPredictionFollowTheLoss) {
+TEST(StepLine, MtpLossesFollowTheLoss) {
   StepMeans means;
   StepRecord record = example_step(1);
   record.loss = 2.5;
@@ -64,12 +64,12 @@ TEST(StepLine, LossesOfMultiTokenPredictionFollowTheLoss) {
             std::string::npos);
 }
 
-TEST(StepLine, AShareAboveThePeakIsNone) {
+TEST(StepLine, OmitsAFractionAboveThePeak) {
   EXPECT_EQ(share_of_peak(1, 4), 0.25);
   EXPECT_EQ(share_of_peak(4, 4), 1);
   EXPECT_EQ(share_of_peak(4.1, 4), 0);
   EXPECT_EQ(share_of_peak(1, 0), 0);
-  // A mean over steps of which one has none would not be theirs.
+  // No mean if one of the steps has no value.
   StepMeans means;
   StepRecord record = example_step(1);
   means.add(record);
@@ -81,7 +81,7 @@ TEST(StepLine, AShareAboveThePeakIsNone) {
   EXPECT_NEAR(means.take().gemm_peak_fraction, 0.38, 1e-12);
 }
 
-TEST(StepLine, LeavesOutWhatWasNotMeasured) {
+TEST(StepLine, OmitsColumnsWithoutMeasurements) {
   StepLine line(10);
   StepRecord record = example_step(1);
   record.model_tflops = record.gemm_peak_fraction = record.memory_mib = 0;
@@ -91,7 +91,7 @@ TEST(StepLine, LeavesOutWhatWasNotMeasured) {
   EXPECT_EQ(text.substr(0, 9), "step  1/1");
 }
 
-TEST(StepLine, NarrowTerminalLosesTheLeastImportantColumns) {
+TEST(StepLine, OmitsTheLeastImportantColumnsOnANarrowTerminal) {
   StepLine line(600);
   for (int width = 150; width >= 30; --width) {
     const auto text = line.format(example_step(120), 85, width);
@@ -100,18 +100,18 @@ TEST(StepLine, NarrowTerminalLosesTheLeastImportantColumns) {
   }
   EXPECT_NE(line.format(example_step(120), 85, 80).find("ms"), std::string::npos);
   EXPECT_EQ(line.format(example_step(120), 85, 80).find("MiB"), std::string::npos);
-  // Step and loss stay, however narrow.
+  // Step and loss are always shown.
   EXPECT_NE(line.format(example_step(120), 85, 5).find("loss"), std::string::npos);
 }
 
-TEST(StepLine, Evaluation) {
+TEST(EvaluationLine, ShowsLossAndPerplexity) {
   EXPECT_EQ(evaluation_line({120, "validation", 2.0, 1.25}, 600),
             "step 120/600 | validation loss 2.0000 | perplexity 7.389 | 1.2500 bits per byte");
   EXPECT_EQ(evaluation_line({5, "test", 2.0, std::nullopt}, 600),
             "step   5/600 | test loss 2.0000 | perplexity 7.389");
 }
 
-TEST(StepLine, Durations) {
+TEST(DurationText, ShowsTwoUnits) {
   EXPECT_EQ(duration_text(0), "0:00");
   EXPECT_EQ(duration_text(41.4), "0:41");
   EXPECT_EQ(duration_text(59.6), "1:00");
@@ -122,7 +122,7 @@ TEST(StepLine, Durations) {
   EXPECT_EQ(duration_text(std::nan("")), "?");
 }
 
-TEST(StepLine, FittedNumbers) {
+TEST(FittedNumber, KeepsItsWidth) {
   EXPECT_EQ(fitted_number(1.23456, 7, 4), " 1.2346");
   EXPECT_EQ(fitted_number(123.456, 6, 3), "123.46");
   EXPECT_EQ(fitted_number(99999.96, 7, 1), " 100000");
@@ -131,7 +131,7 @@ TEST(StepLine, FittedNumbers) {
   EXPECT_EQ(fitted_number(-std::numeric_limits<double>::infinity(), 6, 3), "  -inf");
 }
 
-TEST(SmoothedStepTime, DropsTheFirstStepAndFollowsChanges) {
+TEST(SmoothedStepTime, IgnoresTheFirstStepAndFollowsChanges) {
   SmoothedStepTime time;
   time.add(5000);
   EXPECT_DOUBLE_EQ(time.milliseconds(), 5000);

@@ -1,4 +1,4 @@
-// Event files are read back by a reader of the test's own; the checksum against published vectors.
+// Event files, read back with a reader of this test; checksums against published vectors.
 #include "megatron/reporting/tensorboard_writer.h"
 
 #include <cmath>
@@ -21,7 +21,7 @@ struct ReadEvent {
   float value = NAN;
 };
 
-// A cursor over protobuf's wire format.
+// A reader of the protobuf wire format.
 class WireReader {
  public:
   explicit WireReader(std::string_view bytes) : bytes_(bytes) {}
@@ -98,8 +98,8 @@ std::vector<ReadEvent> read_events(const std::string& path) {
   return events;
 }
 
-TEST(TensorBoardWriter, Crc32cVectors) {
-  // RFC 3720, B.4, and the usual check value.
+TEST(Crc32c, MatchesPublishedVectors) {
+  // RFC 3720, B.4, and the standard check value.
   EXPECT_EQ(crc32c("123456789"), 0xE3069283u);
   EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8A9136AAu);
   EXPECT_EQ(crc32c(std::string(32, '\xff')), 0x62A8AB43u);
@@ -115,7 +115,7 @@ TEST(TensorBoardWriter, Crc32cVectors) {
   EXPECT_EQ(masked_crc32c("123456789"), 0xC78AB0E5u);
 }
 
-TEST(TensorBoardWriter, ReadsBack) {
+TEST(TensorBoardWriter, WritesTagsAndValuesOfMegatron) {
   TemporaryFolder folder;
   TensorBoardWriter writer(folder.file("a/b"));
   const StepRecord record = example_step(300);
@@ -160,8 +160,8 @@ TEST(TensorBoardWriter, ReadsBack) {
   EXPECT_TRUE(scalars.empty()) << scalars.begin()->first;
 }
 
-// Two steps: the cumulative rate weighs each by its tokens.
-TEST(TensorBoardWriter, MultiTokenPredictionByDepth) {
+// The cumulative rate of two steps is weighted by tokens.
+TEST(TensorBoardWriter, WritesMtpByDepth) {
   TemporaryFolder folder;
   TensorBoardWriter writer(folder.file(""));
   StepRecord record = example_step(1);
@@ -178,14 +178,14 @@ TEST(TensorBoardWriter, MultiTokenPredictionByDepth) {
   EXPECT_EQ(last.at("mtp_2_cumulative_acceptance_rate"), 0.0f);
 }
 
-TEST(TensorBoardWriter, EveryRunHasAFileOfItsOwn) {
+TEST(TensorBoardWriter, EveryRunCreatesAFile) {
   TemporaryFolder folder;
   std::set<std::string> paths;
   for (int i = 0; i < 3; ++i) paths.insert(TensorBoardWriter(folder.file("")).file().path());
   EXPECT_EQ(paths.size(), 3u);
 }
 
-TEST(TensorBoardWriter, FullDiskLeavesWholeRecords) {
+TEST(TensorBoardWriter, FullDiskLeavesCompleteRecords) {
   TemporaryFolder folder;
   TensorBoardWriter writer(folder.file(""));
   ASSERT_TRUE(writer.step(example_step(1), 1));
@@ -200,7 +200,7 @@ TEST(TensorBoardWriter, FullDiskLeavesWholeRecords) {
   EXPECT_EQ(read_events(writer.file().path()).back().step, 3);
 }
 
-TEST(TensorBoardWriter, FolderThatCannotBeMadeIsAnError) {
+TEST(TensorBoardWriter, AFolderThatCannotBeCreatedIsAnError) {
   TemporaryFolder folder;
   append_text(folder.file("file"), "x");
   try {
@@ -216,7 +216,7 @@ TEST(TensorBoardWriter, FolderThatCannotBeMadeIsAnError) {
   }
 }
 
-TEST(CutEventFiles, MovesStepsAndSamplesBehindTheCheckpoint) {
+TEST(CutEventFiles, MovesStepsAndSamplesAfterTheCheckpoint) {
   TemporaryFolder folder;
   const auto record = [](int64_t iteration) {
     StepRecord step = example_step(iteration);
@@ -230,7 +230,7 @@ TEST(CutEventFiles, MovesStepsAndSamplesBehindTheCheckpoint) {
     path = writer.file().path();
     for (int64_t i = 1; i <= 5; ++i) writer.step(record(i), 1);
     writer.evaluation({4, "validation", 2.0, std::nullopt}, 32);
-    EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);  // it is being written
+    EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);  // the file is being written
   }
   const auto before = read_events(path);
   append_text(path, "torn");

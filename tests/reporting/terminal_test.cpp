@@ -1,4 +1,4 @@
-// The terminal on a real pseudo-terminal and in a file.
+// Terminal on a pseudo-terminal and on a file.
 #include "megatron/reporting/terminal.h"
 
 #include "tests/reporting/pseudo_terminal.h"
@@ -6,7 +6,7 @@
 namespace megatron {
 namespace {
 
-TEST(Terminal, StatusLineIsClearedBeforeALineAndDrawnAgain) {
+TEST(Terminal, RedrawsTheStatusLineBelowEachLine) {
   PseudoTerminal device(80);
   Terminal terminal(device.stream());
   ASSERT_TRUE(terminal.interactive());
@@ -24,7 +24,7 @@ TEST(Terminal, WidthFollowsTheWindow) {
   EXPECT_EQ(terminal.width(), 123);
   device.resize(60);
   EXPECT_EQ(terminal.width(), 60);
-  device.resize(0);  // some terminals do not say
+  device.resize(0);  // some terminals report no width
   EXPECT_EQ(terminal.width(), 80);
 }
 
@@ -40,7 +40,7 @@ TEST(Terminal, EnvironmentTurnsColoursAndTheStatusLineOff) {
   EXPECT_FALSE(Terminal(device.stream()).interactive());
 }
 
-TEST(Terminal, LocaleDecidesOnLineDrawing) {
+TEST(Terminal, LocaleSelectsLineDrawingCharacters) {
   PseudoTerminal device(80);
   const ScopedVariable language("LANG", "en_GB.UTF-8");
   const ScopedVariable type("LC_CTYPE", "");
@@ -52,7 +52,7 @@ TEST(Terminal, LocaleDecidesOnLineDrawing) {
   EXPECT_FALSE(Terminal(device.stream()).unicode());
 }
 
-TEST(Terminal, FileGetsPlainLinesAtOnce) {
+TEST(Terminal, WritesPlainLinesToFilesImmediately) {
   std::FILE* file = std::tmpfile();
   Terminal terminal(file);
   EXPECT_FALSE(terminal.interactive() || terminal.color() || terminal.unicode());
@@ -66,7 +66,7 @@ TEST(Terminal, FileGetsPlainLinesAtOnce) {
   std::fclose(file);
 }
 
-TEST(Terminal, FullDeviceGivesOneWarning) {
+TEST(Terminal, WarnsOnceIfWritingFails) {
   std::FILE* full = std::fopen("/dev/full", "w");
   ASSERT_NE(full, nullptr);
   testing::internal::CaptureStderr();
@@ -81,7 +81,7 @@ TEST(Terminal, FullDeviceGivesOneWarning) {
   std::fclose(full);
 }
 
-TEST(Terminal, DisplayWidthCountsCharacters) {
+TEST(DisplayWidth, CountsCharacters) {
   EXPECT_EQ(display_width("abc"), 3);
   EXPECT_EQ(display_width("naïve │"), 7);
 }

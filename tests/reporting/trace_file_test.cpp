@@ -1,4 +1,4 @@
-// arrange_trace() on made-up traces of Kineto's form.
+// arrange_trace() on small traces in Kineto's format.
 #include "megatron/reporting/trace_file.h"
 
 #include <filesystem>
@@ -39,7 +39,7 @@ class TraceFile : public testing::Test {
     arrange_trace(file_, ranks);
     return json::parse(std::ifstream(file_))["traceEvents"];
   }
-  // Ranks 0 to 2 are threads; 0 and 1 are wanted.
+  // Ranks 0 to 2 are threads; 0 and 1 are requested.
   TraceRanks threads() const {
     return {.are_threads = true,
             .ranks = {0, 1},
@@ -64,9 +64,9 @@ class TraceFile : public testing::Test {
   const std::string file_ = testing::TempDir() + "/trace_file_test.json";
 };
 
-TEST_F(TraceFile, AThreadHasOneNameAndItIsRight) {
+TEST_F(TraceFile, EveryThreadHasItsNameOnce) {
   constexpr int kWorkerOfRank1 = 104, kWithoutEvents = 105;
-  // Kineto's second record of a thread has the recorder's name, and may come first or last.
+  // Kineto's second name record of a thread has the recorder's name, and may come first or last.
   for (const bool wrong_first : {true, false}) {
     for (const int twice : {int(kThreadOfRank1), kWorkerOfRank1}) {
       json events = {
@@ -87,8 +87,8 @@ TEST_F(TraceFile, AThreadHasOneNameAndItIsRight) {
   }
 }
 
-TEST_F(TraceFile, CommunicationIsOfTheRankInItsName) {
-  constexpr int kSharedThread = 106;  // autograd's of a GPU
+TEST_F(TraceFile, CommunicationBelongsToTheRankInItsName) {
+  constexpr int kSharedThread = 106;  // autograd's thread for a GPU
   const json result = arranged(
       {thread_record(kThreadOfRank0, "rank 0"), thread_record(kSharedThread, "pt_autograd_0"),
        range_event(kThreadOfRank0, "communication of rank 0: barrier over world", 1, 1),
@@ -104,7 +104,7 @@ TEST_F(TraceFile, CommunicationIsOfTheRankInItsName) {
   EXPECT_EQ(event_called(result, "nccl:all_reduce")["tid"], "transport of rank 1");
 }
 
-TEST_F(TraceFile, AProcessIsNamedByItsRankAndAGpusStreamsStay) {
+TEST_F(TraceFile, AProcessIsNamedAfterItsRankAndGpuStreamsStay) {
   const json stream = {{"ph", "M"},
                        {"name", "thread_name"},
                        {"pid", 0},
@@ -130,8 +130,8 @@ TEST_F(TraceFile, AProcessIsNamedByItsRankAndAGpusStreamsStay) {
   EXPECT_EQ(thread_names(result), expected);
 }
 
-TEST_F(TraceFile, BackwardPassesOfLayersFollowEachOtherOnOneRow) {
-  // Layer 1 begins in the hook before the one that ends layer 2.
+TEST_F(TraceFile, BackwardRangesOfLayersShareOneRow) {
+  // Layer 1 starts in the hook before the one that ends layer 2.
   const json result = arranged({thread_record(kThreadOfRank0, "exe"),
                                 range_event(kThreadOfRank0, "backward of layer 2", 10, 5.5),
                                 range_event(kThreadOfRank0, "backward of layer 1", 15, 5)},
@@ -144,7 +144,7 @@ TEST_F(TraceFile, BackwardPassesOfLayersFollowEachOtherOnOneRow) {
   EXPECT_DOUBLE_EQ(event_called(result, "backward of layer 2")["dur"].get<double>(), 5);
 }
 
-TEST_F(TraceFile, RefusesWhatIsNoTrace) {
+TEST_F(TraceFile, RefusesOtherFiles) {
   std::ofstream(file_) << "{}";
   EXPECT_THROW(arrange_trace(file_, threads()), Error);
 }

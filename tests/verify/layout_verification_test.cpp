@@ -145,7 +145,7 @@ TEST(LayoutVerification, ARankThatThrowsIsReported) {
 
 TEST(LayoutVerification, SaysWhyALayoutDoesNotFit) {
   EXPECT_THAT(misfit(layout_from_name("tp3"), model_of()),
-              HasSubstr("num_attention_heads divisible by tensor_model_parallel_size (3)"));
+              HasSubstr("--num-attention-heads divisible by --tensor-model-parallel-size (3)"));
   EXPECT_THAT(misfit(layout_from_name("pp2+vp3"), model_of()),
               HasSubstr("2 layers of a rank to divide into 3 virtual stages"));
   EXPECT_EQ(misfit(layout_from_name("tp2+dp3"), model_of()), "");

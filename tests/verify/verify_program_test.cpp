@@ -76,7 +76,7 @@ TEST(VerifyLayout, RefusesUnknownLayoutsAndThoseThatDoNotFit) {
   EXPECT_EQ(large.output, "");  // said before anything runs
   EXPECT_THAT(last_line(large.errors),
               AllOf(HasSubstr("layouts that fit the model, but tp3 does not"),
-                    HasSubstr("num_attention_heads divisible by")));
+                    HasSubstr("--num-attention-heads divisible by")));
   EXPECT_THAT(last_line(run_program("verify-layout --bound 0").errors),
               HasSubstr("--bound above 0"));
   EXPECT_THAT(last_line(run_program("verify-layout --layouts ''").errors), HasSubstr("got ''"));

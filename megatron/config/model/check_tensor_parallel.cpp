@@ -12,6 +12,12 @@
 namespace megatron {
 namespace {
 
+// Output features of linear_qkv, which a rank with fewer query groups than ranks gathers: they may
+// not divide although heads do.
+int64_t qkv_size(const TransformerConfig& t) {
+  return (t.num_attention_heads + 2 * t.query_groups()) * t.head_dim();
+}
+
 // Whether every dimension shards evenly over `tp` tensor-parallel ranks.
 bool is_tensor_parallel_size(const GPTModelConfig& config, int64_t tp) {
   const auto& t = config.transformer;
@@ -19,6 +25,8 @@ bool is_tensor_parallel_size(const GPTModelConfig& config, int64_t tp) {
   return t.num_attention_heads % tp == 0 && t.ffn_size() % tp == 0 &&
          (config.should_pad_vocab || config.vocab_size % tp == 0) &&
          (groups % tp == 0 || tp % groups == 0) &&
+         (t.mla.multi_latent_attention || qkv_size(t) % tp == 0) &&
+         (t.mtp.mtp_num_layers == 0 || t.hidden_size % tp == 0) &&
          (!t.sequence_parallel || (tp > 1 && config.seq_length % tp == 0));
 }
 
@@ -79,6 +87,15 @@ void check_tensor_parallel(const GPTModelConfig& config, Problems& problems) {
   };
   expect_divisible("num_attention_heads", t.num_attention_heads, "");
   expect_divisible("ffn_hidden_size", t.ffn_size(), nearest_multiples(tp, t.ffn_size()));
+  if (!t.mla.multi_latent_attention && t.num_attention_heads % tp == 0 &&
+      (t.query_groups() % tp == 0 || tp % t.query_groups() == 0)) {
+    expect_divisible("the features of queries, keys and values together", qkv_size(t),
+                     sizes.empty() ? "kv_channels divisible by it" : "");
+  }
+  if (t.mtp.mtp_num_layers > 0) {
+    expect_divisible("hidden_size with mtp_num_layers", t.hidden_size,
+                     nearest_multiples(tp, t.hidden_size));
+  }
   if (!config.should_pad_vocab) {
     expect_divisible("vocab_size with should_pad_vocab=false", config.vocab_size,
                      nearest_multiples(tp, config.vocab_size));
