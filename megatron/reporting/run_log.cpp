@@ -42,10 +42,10 @@ std::string progress_bar(const StepRecord& record, int64_t train_iters, double r
       fmt::format(" {:5.1f}% | step {}/{} | loss {:.4f} | {} left", 100 * share, record.iteration,
                   train_iters, record.loss, duration_text(remaining_s));
   const int available = terminal.width() - 1;  // a full last column would wrap
-  const int cells = std::min(40, room - display_width(tail));
+  const int cells = std::min(40, available - display_width(tail));
   if (cells < 5) {
     tail = fmt::format("{:5.1f}% | {} left", 100 * share, duration_text(remaining_s));
-    return display_width(tail) <= room ? tail : "";
+    return display_width(tail) <= available ? tail : "";
   }
   const int done = static_cast<int>(std::lround(share * cells));
   const std::string full = terminal.unicode() ? "━" : "=", empty = terminal.unicode() ? "─" : "-";

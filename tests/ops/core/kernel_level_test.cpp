@@ -24,7 +24,9 @@ TEST(KernelLevel, DefaultsToTheHighestLevel) {
 TEST(KernelLevel, FollowsTheEnvironmentVariable) {
   const char* requested = std::getenv("MEGATRON_CPU_CAPABILITY");
   EXPECT_EQ(kernel_level(), select_kernel_level(requested == nullptr ? "" : requested));
-  if (has_levels()) EXPECT_EQ(select_kernel_level("avx2"), KernelLevel::avx2);
+  if (has_levels()) {
+    EXPECT_EQ(select_kernel_level("avx2"), KernelLevel::avx2);
+  }
 }
 
 TEST(KernelLevel, CallsKernelsUpToTheirHighestLevel) {
