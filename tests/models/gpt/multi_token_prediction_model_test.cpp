@@ -24,14 +24,17 @@ struct MtpLayout {
   BatchSharing sharing;
 };
 
-constexpr auto kMicrobatches = BatchSharing::whole_microbatches;
-constexpr auto kRows = BatchSharing::rows;
-constexpr MtpLayout kOneRank = {"one_rank", 1, 1, 1, false, kMicrobatches};
-constexpr MtpLayout kMtpLayouts[] = {
-    {"tp2", 2, 2, 1, false, kMicrobatches},       {"tp2_sp", 2, 2, 1, true, kMicrobatches},
-    {"pp2", 2, 1, 2, false, kMicrobatches},       {"pp4", 4, 1, 4, false, kMicrobatches},
-    {"dp2", 2, 1, 1, false, kMicrobatches},       {"dp2_rows", 2, 1, 1, false, kRows},
-    {"tp2_sp_pp2", 4, 2, 2, true, kMicrobatches}, {"pp2_dp2_rows", 4, 1, 2, false, kRows}};
+constexpr auto kWholeMicrobatches = BatchSharing::whole_microbatches;
+constexpr auto kSharedRows = BatchSharing::rows;
+constexpr MtpLayout kOneRank = {"one_rank", 1, 1, 1, false, kWholeMicrobatches};
+constexpr MtpLayout kMtpLayouts[] = {{"tp2", 2, 2, 1, false, kWholeMicrobatches},
+                                     {"tp2_sp", 2, 2, 1, true, kWholeMicrobatches},
+                                     {"pp2", 2, 1, 2, false, kWholeMicrobatches},
+                                     {"pp4", 4, 1, 4, false, kWholeMicrobatches},
+                                     {"dp2", 2, 1, 1, false, kWholeMicrobatches},
+                                     {"dp2_rows", 2, 1, 1, false, kSharedRows},
+                                     {"tp2_sp_pp2", 4, 2, 2, true, kWholeMicrobatches},
+                                     {"pp2_dp2_rows", 4, 1, 2, false, kSharedRows}};
 
 struct MtpModel {
   const char* name;
@@ -389,7 +392,7 @@ std::shared_ptr<OpenModel> open_model(const Options& options,
 TEST(MtpSingleStep, EqualsFirstPositionOfTraining) {
   for (const MtpModel& kind : kMtpModels) {
     for (const int tp : {1, 2}) {
-      const MtpLayout layout{"tp", tp, tp, 1, false, kMicrobatches};
+      const MtpLayout layout{"tp", tp, tp, 1, false, kWholeMicrobatches};
       run_thread_world(tp, [&](RankContext& rank) {
         Options options = mtp_options(kind, layout);
         const auto groups = make_model_groups(options.model.transformer, rank);
