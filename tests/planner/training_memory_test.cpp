@@ -8,10 +8,10 @@ namespace {
 
 using Strategy = DataParallelShardingStrategy;
 
-constexpr Sharing kLevels[] = {{"plain", Strategy::no_shard},
-                               {"optim", Strategy::optim, true},
-                               {"optim_grads", Strategy::optim_grads, true},
-                               {"optim_grads_params", Strategy::optim_grads_params, true}};
+constexpr Sharding kShardings[] = {{"plain", Strategy::no_shard},
+                                   {"optim", Strategy::optim, true},
+                                   {"optim_grads", Strategy::optim_grads, true},
+                                   {"optim_grads_params", Strategy::optim_grads_params, true}};
 
 void expect_close(int64_t held, int64_t planned, const char* what) {
   EXPECT_NEAR(double(held), double(planned), 0.05 * double(planned)) << what;
@@ -20,13 +20,13 @@ void expect_close(int64_t held, int64_t planned, const char* what) {
 TEST(TrainingMemory, MatchesTheFormula) {
   for (const int world : {2, 4}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-      for (const Sharing& level : kLevels) {
-        Options options = sharded_options({"dp", world, 1, 1, false}, level, dtype);
+      for (const Sharding& sharding : kShardings) {
+        Options options = sharded_options({"dp", world, 1, 1, false}, sharding, dtype);
         options.ddp.bucket_size = 100'000;
         options.model.transformer.hidden_size = 96;
         options.model.transformer.ffn_hidden_size = 300;
         run_thread_world(world, [&](RankContext& rank) {
-          SCOPED_TRACE(fmt::format("{} {} of {}", level.name, c10::toString(dtype), world));
+          SCOPED_TRACE(fmt::format("{} {} of {}", sharding.name, c10::toString(dtype), world));
           TrainingRun run(options, rank);
           int64_t numel = 0;
           for (const ParameterPtr& parameter : run.step->parameters())

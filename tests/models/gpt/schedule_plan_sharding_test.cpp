@@ -19,7 +19,7 @@ namespace {
 
 using Strategy = DataParallelShardingStrategy;
 
-constexpr int64_t kStepMicrobatches = 3;
+constexpr int64_t kPlanMicrobatches = 3;
 
 struct ShardedPlan {
   Strategy strategy;
@@ -87,7 +87,7 @@ class StepRun {
 
   // Ordinal of this rank's micro-batch `i` of a step.
   int64_t ordinal(int64_t step, int64_t i) const {
-    return (step * kStepMicrobatches + i) * groups_.dp->size() + groups_.dp->rank();
+    return (step * kPlanMicrobatches + i) * groups_.dp->size() + groups_.dp->rank();
   }
 
   ForwardContext context(int64_t index) const {
@@ -96,7 +96,7 @@ class StepRun {
   }
 
   void run_forward_and_backward(int64_t step, StepNumbers& numbers) {
-    for (int64_t i = 0; i < kStepMicrobatches; ++i) {
+    for (int64_t i = 0; i < kPlanMicrobatches; ++i) {
       const int64_t index = ordinal(step, i);
       const at::Tensor losses = model_->forward(input(index), context(index));
       numbers.losses.push_back(losses.sum().item<double>());
@@ -107,9 +107,9 @@ class StepRun {
   // Each forward is interleaved with the backward of the previous micro-batch.
   void run_plans(int64_t step, StepNumbers& numbers) {
     std::unique_ptr<TransformerModelChunkSchedulePlan> previous;
-    for (int64_t i = 0; i <= kStepMicrobatches; ++i) {
+    for (int64_t i = 0; i <= kPlanMicrobatches; ++i) {
       std::unique_ptr<TransformerModelChunkSchedulePlan> next;
-      if (i < kStepMicrobatches) {
+      if (i < kPlanMicrobatches) {
         const int64_t index = ordinal(step, i);
         next = model_->build_schedule_plan(input(index), context(index));
       }
