@@ -32,8 +32,8 @@ TEST(TrainingMemory, MatchesTheFormula) {
           for (const ParameterPtr& parameter : run.step->parameters())
             numel += parameter->data.numel();
           for (int i = 0; i < 2; ++i) {
-            run.step->run(share_of_step(*run.model, i, world), BatchSharing::whole_microbatches,
-                          1e-3);
+            run.step->run(local_microbatches(*run.model, i, world),
+                          BatchSharing::whole_microbatches, 1e-3);
             const TrainingMemory held =
                 held_training_memory(run.step->parameters(), run.step->optimizer());
             const TrainingMemory planned = planned_training_memory(
