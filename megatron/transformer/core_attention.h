@@ -72,8 +72,8 @@ class DotProductAttention : public CoreAttention {
   AttentionBackend backend_;  // as configured
   AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
-  // apply_query_key_layer_scaling: held scores are divided by this before they are rounded, and
-  // multiplied by it inside the softmax.
+  // apply_query_key_layer_scaling: stored scores are divided by it before they are rounded, and
+  // multiplied by it in the softmax.
   double layer_scaling_;
   double attention_dropout_;
   std::optional<AttentionWindow> window_;
