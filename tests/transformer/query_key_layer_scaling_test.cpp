@@ -30,7 +30,10 @@ Attended attended(at::ScalarType dtype, AttentionBackend backend, bool scaling,
                              .tp = ProcessGroupCollection::single_rank().tp};
   const DotProductAttention attention(config, layer_number, options);
   const auto heads = [&](int64_t shift) {
-    return (at::arange(kTokens * kHeads * kDim, at::kDouble).add(shift).mul(0.7).sin() * 3)
+    return at::arange(kTokens * kHeads * kDim, at::kDouble)
+        .add(shift)
+        .mul(0.7)
+        .sin()
         .view({kTokens, 1, kHeads, kDim})
         .to(dtype);
   };
@@ -45,7 +48,10 @@ Attended attended(at::ScalarType dtype, AttentionBackend backend, bool scaling,
 // Megatron's chain of operators.
 at::Tensor by_formula(at::ScalarType dtype, double layer_number) {
   const auto heads = [&](int64_t shift) {
-    return (at::arange(kTokens * kHeads * kDim, at::kDouble).add(shift).mul(0.7).sin() * 3)
+    return at::arange(kTokens * kHeads * kDim, at::kDouble)
+        .add(shift)
+        .mul(0.7)
+        .sin()
         .view({kTokens, kHeads, kDim})
         .transpose(0, 1)
         .to(dtype);
