@@ -11,7 +11,7 @@
 namespace megatron {
 namespace {
 
-constexpr int64_t kTokens = 6, kHeads = 2, kDim = 8;
+constexpr int64_t kTokens = 32, kHeads = 2, kDim = 8;
 
 struct Attended {
   at::Tensor output, grad_q;
@@ -30,10 +30,7 @@ Attended attended(at::ScalarType dtype, AttentionBackend backend, bool scaling,
                              .tp = ProcessGroupCollection::single_rank().tp};
   const DotProductAttention attention(config, layer_number, options);
   const auto heads = [&](int64_t shift) {
-    return at::arange(kTokens * kHeads * kDim, at::kDouble)
-        .add(shift)
-        .mul(0.7)
-        .sin()
+    return (at::arange(kTokens * kHeads * kDim, at::kDouble).add(shift).pow(2).mul(0.37).sin() * 2)
         .view({kTokens, 1, kHeads, kDim})
         .to(dtype);
   };
@@ -48,10 +45,7 @@ Attended attended(at::ScalarType dtype, AttentionBackend backend, bool scaling,
 // Megatron's chain of operators.
 at::Tensor by_formula(at::ScalarType dtype, double layer_number) {
   const auto heads = [&](int64_t shift) {
-    return at::arange(kTokens * kHeads * kDim, at::kDouble)
-        .add(shift)
-        .mul(0.7)
-        .sin()
+    return (at::arange(kTokens * kHeads * kDim, at::kDouble).add(shift).pow(2).mul(0.37).sin() * 2)
         .view({kTokens, kHeads, kDim})
         .transpose(0, 1)
         .to(dtype);

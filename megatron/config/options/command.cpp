@@ -55,7 +55,7 @@ std::string_view command_summary(Command command) {
     case Command::options:
       return "List all options, as text or as docs/options.md";
     case Command::verify_layout:
-      return "Check that parallel layouts of a model compute what one rank computes";
+      return "Compare parallel layouts of a model with one rank";
   }
   return "";
 }

@@ -51,7 +51,7 @@ void add_data_parallel_options(OptionTable& table) {
       &D::use_megatron_fsdp,
       {.flag = "use-megatron-fsdp",
        .help =
-           "Shard over the data parallel ranks according to --data-parallel-sharding-strategy"});
+           "Fully sharded data parallelism (FSDP); the sharding strategy selects what is sharded"});
   ddp.add(
       &D::data_parallel_sharding_strategy,
       {.flag = "data-parallel-sharding-strategy",

@@ -27,12 +27,11 @@ void add_split(OptionTable& table) {
              .unit = "chunks",
              .field = "virtual_pipeline_model_parallel_size",
              .otherwise = "1"});
-  split.add(
-      &P::num_layers_per_virtual_pipeline_stage,
-      {.flag = "num-layers-per-virtual-pipeline-stage",
-       .help = "Layers per model chunk; alternative to --num-virtual-stages-per-pipeline-rank",
-       .unit = "layers",
-       .otherwise = "all layers of a rank"});
+  split.add(&P::num_layers_per_virtual_pipeline_stage,
+            {.flag = "num-layers-per-virtual-pipeline-stage",
+             .help = "Layers per model chunk, as an alternative to the number of virtual stages",
+             .unit = "layers",
+             .otherwise = "all layers of a rank"});
   split.add(&P::num_layers_in_first_pipeline_stage,
             {.flag = "decoder-first-pipeline-num-layers",
              .help = "Layers of the first stage; the others split the rest evenly",

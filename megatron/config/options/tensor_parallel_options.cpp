@@ -29,7 +29,7 @@ void add_tensor_parallel_options(OptionTable& table) {
       &T::wgrad_deferral_limit,
       {.flag = "wgrad-deferral-limit",
        .help =
-           "With --defer-embedding-wgrad-compute: number of micro-batches to defer, whose inputs "
+           "Number of micro-batches whose output layer weight gradient is deferred; their inputs "
            "and gradients are kept; 0 for all",
        .unit = "micro-batches"});
 }

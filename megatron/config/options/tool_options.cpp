@@ -1,4 +1,5 @@
-// Options of generation, datasets, benchmarks, parity, inspection and the option list.
+// Options of generation, datasets, benchmarks, parity, verify-layout, inspection and the option
+// list.
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -121,21 +122,21 @@ void add_checks(OptionTable& table) {
 
   using V = VerifyLayoutConfig;
   const auto verify = table.group("Layouts to verify", kVerifyLayout, &verify_layout_of);
-  verify.add(&V::layouts,
-             {.flag = "layouts",
-              .help = "Layouts, with commas between; a layout is words joined with +: tp2 sp pp2 "
-                      "vp2 cp2 (cp2:a2a, cp2:allgather) dp2 zero1 fsdp2 fsdp3 overlap and more "
-                      "(docs/numerics.md)",
-              .otherwise = "those of up to 8 ranks that fit the model"});
+  verify.add(
+      &V::layouts,
+      {.flag = "layouts",
+       .help = "Comma-separated layouts, each of words joined by +, as in tp2+sp: tp2 sp pp2 "
+               "vp2 cp2 (cp2:a2a, cp2:allgather) dp2 zero1 fsdp2 fsdp3 overlap and more "
+               "(docs/numerics.md)",
+       .otherwise = "those of up to 8 ranks that fit the model"});
   verify.add(&V::shrink, {.flag = "shrink",
                           .help = "Scale the model down first: fewer layers and heads, smaller "
-                                  "widths, vocabulary and sequence; its options stay"});
-  verify.add(&V::bound, {.flag = "bound",
-                         .help = "Largest difference from one rank that passes",
-                         .unit = "relative"});
+                                  "sizes, vocabulary and sequence length; keeps its options"});
+  verify.add(&V::bound,
+             {.flag = "bound", .help = "Maximum difference from one rank", .unit = "relative"});
   verify.add(&V::random, {.flag = "random",
-                          .help = "Draw this many models and layouts (from --seed) instead of "
-                                  "taking the model from the options",
+                          .help = "Number of random models and layouts to test instead of the "
+                                  "given model; drawn from --seed",
                           .unit = "draws",
                           .otherwise = "none"});
 

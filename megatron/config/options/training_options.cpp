@@ -62,7 +62,7 @@ void add_loss(OptionTable& table) {
            {.flag = "label-smoothing", .help = "Label smoothing", .unit = "fraction"});
   loss.add(&T::cross_entropy_loss_fusion,
            {.flag = "cross-entropy-loss-fusion",
-            .help = "Fused cross-entropy loss; see --cross-entropy-fusion-impl"});
+            .help = "Fused cross-entropy loss; the next option selects the implementation"});
   loss.add(
       &T::cross_entropy_fusion_impl,
       {.flag = "cross-entropy-fusion-impl",
@@ -87,7 +87,7 @@ void add_data(OptionTable& table) {
              .help = "Relative sizes of the training, validation and test sets, in documents"});
   group.add(&D::data_cache_path, {.flag = "data-cache-path",
                                   .help = "Directory of the sample index cache",
-                                  .otherwise = "cache/GPTDataset_indices beside the data",
+                                  .otherwise = "cache/GPTDataset_indices next to the data",
                                   .differs_between_runs = true,
                                   .between_ranks = RankAgreement::none});
   group.add(&D::mock_data, {.flag = "mock-data",

@@ -183,7 +183,7 @@ TEST(OptionValue, ParsesEveryTypeAndNamesTheExpectedOne) {
   EXPECT_EQ(message(option_value(whole), "x"), "Expected an integer for --x, but got 'x'");
   EXPECT_EQ(message(option_value(whole), "1.5"), "Expected an integer for --x, but got '1.5'");
   EXPECT_EQ(message(option_value(whole), ""), "Expected an integer for --x, but got ''");
-  EXPECT_THAT(message(option_value(whole), "99999999999999999999"), HasSubstr("64 bits"));
+  EXPECT_THAT(message(option_value(whole), "99999999999999999999"), HasSubstr("a 64-bit integer"));
   EXPECT_EQ(message(option_value(number), "1e"), "Expected a number for --x, but got '1e'");
   EXPECT_EQ(message(option_value(number), "nan"),
             "Expected a finite number for --x, but got 'nan'");
