@@ -13,8 +13,8 @@ class Decoder {
   Decoder(const GPTModelChunks& chunks, int64_t batch, int64_t max_length)
       : chunks_(chunks), batch_(batch), cache_(max_length) {}
 
-  // Appends tokens [b, s] to the cached sequences. Returns the logits [b, v] of the last position on
-  // the last pipeline stage, an undefined tensor on the others.
+  // Appends tokens [b, s] to the cached sequences. Returns the logits [b, v] of the last position
+  // on the last pipeline stage, an undefined tensor on the others.
   at::Tensor feed(const at::Tensor& tokens) {
     const int64_t first = cache_.sequence_length_offset(), s = tokens.size(1);
     const at::Device device = chunks_.front()->tensor_options().device();

@@ -16,8 +16,8 @@ struct GenerateRequest {
   int64_t max_new_tokens = 0;
   std::optional<int64_t> end_token;  // ends a continuation
   SamplingParams sampling;
-  // [v] bool, v up to the model's vocabulary: the ids that have text in the tokenizer. Other ids are
-  // never sampled. Undefined: every id of the model is.
+  // [v] bool, v up to the model's vocabulary: the ids that have text in the tokenizer. Other ids
+  // are never sampled. Undefined: every id of the model is.
   at::Tensor known_ids;
 };
 
@@ -25,10 +25,10 @@ struct GenerateRequest {
 // learned positions, more known ids than its vocabulary.
 void check_request(const GPTModelConfig& config, const GenerateRequest& request);
 
-// `chunks` are this rank's part of the model. Collective over its groups: every rank passes the same
-// request and gets the same continuations, without the prompt and with the end token where it came.
-// `on_token` is called on every rank after each step with the new tokens of all samples. Throws
-// Error as check_request does.
+// `chunks` are this rank's part of the model. Collective over its groups: every rank passes the
+// same request and gets the same continuations, without the prompt and with the end token where it
+// came. `on_token` is called on every rank after each step with the new tokens of all samples.
+// Throws Error as check_request does.
 std::vector<std::vector<int64_t>> generate(
     const GPTModelChunks& chunks, const GenerateRequest& request,
     const std::function<void(const std::vector<int64_t>&)>& on_token = {});

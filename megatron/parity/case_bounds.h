@@ -1,5 +1,6 @@
-// Where a case needs other bounds than the standard ones, or other options than its own, and why.
-// Both follow from the options, so that new cases of the same kinds need no entry.
+// Wider bounds that the options of a case call for, and options that are left out of the
+// comparison, each with its reason. Both follow from the options, so new cases of the same kinds
+// need no entry.
 #pragma once
 
 #include <string>
@@ -10,8 +11,8 @@
 
 namespace megatron {
 
-// `case_dtype` is the dtype of the case's numbers; `options` are those that the case has configured,
-// with the dtype of the run.
+// `case_dtype` is the dtype of the case's numbers; `options` are those that the case has
+// configured, with the dtype of the run.
 std::vector<BoundException> bound_exceptions(at::ScalarType case_dtype, const Options& options);
 
 // Turns off the options that megatron-core accepts and does not apply on the path of the cases, and

@@ -1,5 +1,5 @@
-// Refuses errors in a case that the comparison would not notice: sizes that are not integers, missing
-// results, inputs of the wrong shape, fields in the wrong section.
+// Refuses errors in a case that the comparison would not notice: sizes that are not integers,
+// missing results, inputs of the wrong shape, fields in the wrong section.
 #pragma once
 
 #include <string>

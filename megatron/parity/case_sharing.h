@@ -18,8 +18,8 @@ struct CaseShare {
 CaseShare case_share(const ParityCase& parity_case, const TransformerConfig& config,
                      int64_t world_size);
 
-// Throws Error for a layout that cannot run the case, with what works. For options that the case has
-// configured and validate() has accepted; call it before ranks start.
+// Throws Error, with a layout that works, for one that cannot run the case. For options that the
+// case has configured and validate() has accepted; call it before ranks start.
 void check_case_layout(const ParityCase& parity_case, const TransformerConfig& config,
                        int64_t world_size);
 

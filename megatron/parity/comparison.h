@@ -41,8 +41,8 @@ struct BoundException {
   std::string tensor;  // the exception is limited to names that contain this
 };
 
-// The differences of one rank. Merging keeps the largest of all ranks, so every rank may record
-// what it holds.
+// The differences of one rank. Merging keeps the largest of all ranks, so each rank records the
+// tensors that it has.
 class Comparison {
  public:
   Comparison() = default;
@@ -61,7 +61,7 @@ class Comparison {
   // Kinds and names of the differences that hold only by an exception.
   std::vector<std::pair<ParityKind, std::string>> beyond_standard_bounds() const;
 
-  // Adds a line on what was not compared, or compared otherwise than the case says.
+  // Adds a line about a number that was not compared, or about an option that was left out.
   void note(const std::string& line) { notes_.insert(line); }
 
   // A table for a reader: a row per kind with counts, the largest difference, its tensor and bound;

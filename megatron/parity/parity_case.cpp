@@ -172,9 +172,9 @@ std::vector<std::string> ParityCase::configure(Options& options, bool keep_param
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;
   transformer.hidden_dropout = transformer.attention_dropout = 0;
-  // In Megatron-LM the scheduler applies the multipliers of weight decay (0 for biases and norms) and
-  // of the learning rate (MuP). The cases come from the optimizer alone, without the scheduler, so
-  // these multipliers are 1.
+  // In Megatron-LM the scheduler applies the multipliers of weight decay (0 for biases and norms)
+  // and of the learning rate (MuP). The cases come from the optimizer alone, without the scheduler,
+  // so these multipliers are 1.
   options.optimizer.apply_wd_to_1d_parameters = true;
   options.optimizer.mup_scales_learning_rate = false;
   set_case_options(options, json_);

@@ -16,8 +16,8 @@
 namespace megatron {
 
 // The closed form of weights that a case does not store: element i is offset + amplitude * x with x
-// in [-1, 1) a function of `name` and i, rounded to fp32. Offset and amplitude depend on the kind of
-// parameter that the name tells.
+// in [-1, 1) a function of `name` and i, rounded to fp32. Offset and amplitude depend on the kind
+// of parameter that the name tells.
 at::Tensor closed_form_weight(const std::string& name, at::IntArrayRef shape);
 // The closed form of integers: int64 in [0, bound).
 at::Tensor closed_form_integers(const std::string& name, at::IntArrayRef shape, int64_t bound);
@@ -28,8 +28,8 @@ bool is_rotary_table(std::string_view tensor);
 
 class ParityCase {
  public:
-  // Reads the JSON file and the safetensors file beside it. Throws Error for fields and tensors that
-  // are not supported.
+  // Reads the JSON file and the safetensors file beside it. Throws Error for fields and tensors
+  // that are not supported.
   static ParityCase open(const std::filesystem::path& json_file);
 
   // Sets model, optimizer and batch of `options` to the case's. With `keep_params_dtype` the dtype

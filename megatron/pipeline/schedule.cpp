@@ -14,8 +14,8 @@ struct Pass {
   int chunk;
 };
 
-// `warmup` forward passes, then alternately one forward and one backward, then the remaining backward
-// passes. Backward has the order of `passes` too, with the chunks reversed.
+// `warmup` forward passes, then alternately one forward and one backward, then the remaining
+// backward passes. Backward has the order of `passes` too, with the chunks reversed.
 std::vector<PipelineStep> alternate(const std::vector<Pass>& passes, int chunks, int64_t warmup) {
   const auto count = std::ssize(passes);
   std::vector<PipelineStep> steps;

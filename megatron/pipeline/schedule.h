@@ -25,12 +25,12 @@ std::vector<PipelineStep> no_pipelining(int64_t microbatches);
 // alternately one forward and one backward pass, then the remaining backward passes.
 std::vector<PipelineStep> one_forward_one_backward(int stage, int stages, int64_t microbatches);
 
-// Interleaved 1F1B (Megatron's schedule with virtual stages): `group` consecutive micro-batches pass
-// through a chunk, then through the next one. `group` is Megatron's
-// microbatch_group_size_per_vp_stage, by default the number of stages. Backward visits the chunks in
-// reverse. A group needs at least as many micro-batches as stages, so a smaller remainder joins the
-// last group and any number of micro-batches works. Throws Error, as Megatron does, for an explicit
-// `group` that is not between stages and microbatches or that leaves such a remainder.
+// Interleaved 1F1B (Megatron's schedule with virtual stages): `group` consecutive micro-batches
+// pass through a chunk, then through the next one. `group` is Megatron's
+// microbatch_group_size_per_vp_stage, by default the number of stages. Backward visits the chunks
+// in reverse. A group needs at least as many micro-batches as stages, so a smaller remainder joins
+// the last group and any number of micro-batches works. Throws Error, as Megatron does, for an
+// explicit `group` that is not between stages and microbatches or that leaves such a remainder.
 std::vector<PipelineStep> interleaved_one_forward_one_backward(int stage, int stages, int chunks,
                                                                int64_t microbatches,
                                                                std::optional<int64_t> group = {});
@@ -56,8 +56,8 @@ struct PlacedStep {
   bool operator==(const PlacedStep&) const = default;
 };
 
-// The step that produces this one's input, and the one that consumes its result. Empty for the first
-// and the last virtual stage, which embed tokens and compute losses.
+// The step that produces this one's input, and the one that consumes its result. Empty for the
+// first and the last virtual stage, which embed tokens and compute losses.
 std::optional<PlacedStep> source_of(const PlacedStep& placed, int stages, int chunks);
 std::optional<PlacedStep> destination_of(const PlacedStep& placed, int stages, int chunks);
 

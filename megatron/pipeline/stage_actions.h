@@ -1,6 +1,6 @@
-// The ordered actions by which a stage runs its list of a schedule: compute, begin and end transfers.
-// They are data, like the schedule: the executor follows them, and tests check that they cannot
-// deadlock on a transport that runs messages strictly in order.
+// The ordered actions by which a stage runs its list of a schedule: compute, begin and end
+// transfers. They are data, like the schedule: the executor follows them, and tests check that they
+// cannot deadlock on a transport that runs messages strictly in order.
 #pragma once
 
 #include <cstddef>

@@ -44,8 +44,8 @@ std::optional<std::string> checkpoints_to_replace(const CheckpointConfig& config
   const std::vector<int64_t> stored = stored_iterations(config.save);
   if (stored.empty() || stored.back() <= first_iteration) return std::nullopt;
   return fmt::format(
-      "warning: {} holds checkpoints of another run up to iteration {}; this run starts at iteration "
-      "{}, replaces those that it reaches and sets the tracker file back",
+      "warning: {} holds checkpoints of another run up to iteration {}; this run starts at "
+      "iteration {}, replaces those that it reaches and sets the tracker file back",
       config.save, stored.back(), first_iteration + 1);
 }
 

@@ -1,4 +1,4 @@
-// Decisions about --load and --save that depend on what is in the folders.
+// Decisions about --load and --save that depend on the contents of the folders.
 #pragma once
 
 #include <optional>

@@ -30,8 +30,9 @@ nlohmann::json to_json(const DataIdentity& identity);
 // Absent fields stay unknown.
 DataIdentity data_identity_from_json(const nlohmann::json& json);
 
-// A line that says what changed between the checkpoint's samples and this run's, and which samples
-// are skipped; empty where they are the same. `consumed_samples` are those of the checkpoint.
+// A line that names the differences between the checkpoint's samples and those of this run, and the
+// samples that are skipped; empty where they are the same. `consumed_samples` are those of the
+// checkpoint.
 std::optional<std::string> explain_data_change(const DataIdentity& stored,
                                                const DataIdentity& current,
                                                int64_t consumed_samples);

@@ -49,7 +49,7 @@ double Evaluator::labelled_bytes(const std::vector<MicroBatch>& microbatches,
     const at::Tensor lengths = byte_lengths_.index_select(0, microbatch.labels.cpu().view(-1));
     bytes += (lengths * microbatch.loss_mask.cpu().view(-1)).sum(at::kDouble);
   }
-  dp.all_reduce(bytes);  // context-parallel ranks count the same whole sequences
+  dp.all_reduce(bytes);  // context-parallel ranks count the same full sequences
   return bytes.item<double>();
 }
 

@@ -31,7 +31,8 @@ LossNormalizer::LossNormalizer(const TransformerConfig& config,
   }
   if (share_rows) groups.dp->all_reduce(tokens_);
   if (depths == 0) return;
-  // With one mean over all tokens a depth's weight depends on the tokens of the whole step.
+  // With one mean over all tokens, the weight of a depth depends on the tokens of all
+  // micro-batches.
   at::Tensor step_tokens = tokens_.sum(0);
   if (config.calculate_per_token_loss && !share_rows) groups.dp->all_reduce(step_tokens);
   for (int64_t i = 0; i < count; ++i) {

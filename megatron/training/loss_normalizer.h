@@ -3,7 +3,7 @@
 //
 // Let L_i be the summed losses of micro-batch i, N_i its tokens that count (loss mask 1), and M_di
 // those that count at depth d of D of multi-token prediction (MTP). All sums are over the ranks.
-//   objective, default           1/I sum_i (L_i / N_i + factor/D sum_d L_di / M_di), I micro-batches
+//   objective, default           1/I sum_i (L_i / N_i + factor/D sum_d L_di / M_di) over I batches
 //   calculate_per_token_loss     sum L / sum N + factor/D sum_d (sum L_d / sum M_d)
 //   reported, always             sum L / sum N, and sum L_d / sum M_d by depth (as Megatron logs)
 #pragma once
@@ -31,7 +31,7 @@ struct StepLosses {
 
 class LossNormalizer {
  public:
-  // `microbatches` hold whole sequences, before context parallelism splits them. Stages that read
+  // `microbatches` hold full sequences, before context parallelism splits them. Stages that read
   // no data have no loss masks and may use nothing but reduce() and gradient_scale(). Collective
   // over the data-parallel group.
   LossNormalizer(const TransformerConfig& config, const std::vector<MicroBatch>& microbatches,

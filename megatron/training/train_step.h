@@ -1,6 +1,6 @@
-// One training step of one rank: forward and backward passes of the micro-batches in the order of the
-// pipeline schedule, gradient reduction, optimizer update. Used by the training loop, parity and
-// bench.
+// One training step of one rank: forward and backward passes of the micro-batches in the order of
+// the pipeline schedule, gradient reduction, optimizer update. Used by the training loop, parity
+// and bench.
 #pragma once
 
 #include <memory>
@@ -33,7 +33,7 @@ class TrainStep {
   };
   // Collective over the world. Every data-parallel rank passes its own micro-batches, the same
   // number of them and all of one shape; with --variable-seq-lengths shapes may differ, and those
-  // of the first pipeline stage hold. Context-parallel ranks pass the same whole sequences, of
+  // of the first pipeline stage hold. Context-parallel ranks pass the same full sequences, of
   // which each uses its slice.
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);

@@ -19,9 +19,9 @@ namespace megatron {
 class TrainingData {
  public:
   // Opens --data-path, or makes the mock data, and splits it. Collective over the world: the first
-  // rank writes the index cache before the others read it. `tokenizer` may be null. `note` is called
-  // with lines for the log. A rank with `reads_tokens` false opens no files, and its micro-batches
-  // have only sample ordinals; the first rank must read.
+  // rank writes the index cache before the others read it. `tokenizer` may be null. `note` is
+  // called with lines for the log. A rank with `reads_tokens` false opens no files, and its
+  // micro-batches have only sample ordinals; the first rank must read.
   TrainingData(const Options& options, const Tokenizer* tokenizer,
                const ProcessGroupCollection& groups, at::Device device, bool reads_tokens,
                const std::function<void(const std::string&)>& note);

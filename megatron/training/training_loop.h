@@ -8,8 +8,8 @@
 namespace megatron {
 
 // Collective over the world. `options` must be validated and equal on all ranks. Without a
-// `tokenizer` (null) no bits per byte are reported. Returns the exit status: 0 after train_iters, or
-// after a requested stop (exit interval, duration, SIGTERM) and its checkpoint. Throws Error
+// `tokenizer` (null) no bits per byte are reported. Returns the exit status: 0 after train_iters,
+// or after a requested stop (exit interval, duration, SIGTERM) and its checkpoint. Throws Error
 // otherwise, for example for a loss that is not finite; the last checkpoint stays as it is.
 int run_training(const Options& options, const Tokenizer* tokenizer, const RankContext& rank);
 

@@ -21,8 +21,9 @@ std::string missing_optimizer_state(const CheckpointReader& checkpoint) {
       checkpoint.directory().string());
 }
 
-// Calls visit(state, shards_of) for each parameter slice of the optimizer. shards_of(tensor, prefix)
-// returns the shards of a tensor of the slice's shape, under `prefix` and the key of its weight.
+// Calls visit(state, shards_of) for each parameter slice of the optimizer. shards_of(tensor,
+// prefix) returns the shards of a tensor of the slice's shape, under `prefix` and the key of its
+// weight.
 template <typename Visit>
 void visit_parts(Optimizer& optimizer, const ShardedStateDict& weights, const Visit& visit) {
   std::map<const Parameter*, const ShardedTensor*> shard_of;

@@ -58,8 +58,8 @@ TEST(SampleTokens, TopKAndTopPKeepTheMostLikely) {
   const auto top_k = frequencies(kLogits, {.top_k = 2});
   EXPECT_NEAR(top_k[0], 0.5 / 0.8, 0.015);
   EXPECT_EQ(top_k[2] + top_k[3], 0.0);
-  // The probability before the second token is 0.5, before the third 0.8: p = 0.6 keeps two, p = 0.1
-  // one.
+  // The probability before the second token is 0.5, before the third 0.8: p = 0.6 keeps two, p =
+  // 0.1 one.
   const auto top_p = frequencies(kLogits, {.top_p = 0.6});
   EXPECT_NEAR(top_p[1], 0.3 / 0.8, 0.015);
   EXPECT_EQ(top_p[2] + top_p[3], 0.0);

@@ -16,9 +16,10 @@ struct ChainCase {
   TransferOptions options = {};
 };
 
-// Virtual stage v multiplies its input by the weight v + 2. The input of micro-batch m has the value
-// m + 1 in every element, and m + 1 columns. So the loss of micro-batch m is (m + 1) * elements times
-// the product of the weights, and the gradient of a weight is the sum of the losses over the weight.
+// Virtual stage v multiplies its input by the weight v + 2. The input of micro-batch m has the
+// value m + 1 in every element, and m + 1 columns. So the loss of micro-batch m is (m + 1) *
+// elements times the product of the weights, and the gradient of a weight is the sum of the losses
+// over the weight.
 void expect_gradients_of_the_chain(const ChainCase& chain, RankContext& rank) {
   const auto groups = rank.make_groups({.pp = chain.stages});
   const int virtual_stages = chain.stages * chain.chunks;

@@ -121,9 +121,10 @@ TEST(Schedule, ContainsEveryStepOnceAndForwardBeforeBackward) {
   });
 }
 
-// Simulates the lists on a transport without buffers: a message is delivered when the receiver reaches
-// the step that needs it. A stage computes once it has its input; then it waits until fewer than
-// `in_flight` of its results of that kind are undelivered. Returns whether every stage finishes.
+// Simulates the lists on a transport without buffers: a message is delivered when the receiver
+// reaches the step that needs it. A stage computes once it has its input; then it waits until fewer
+// than `in_flight` of its results of that kind are undelivered. Returns whether every stage
+// finishes.
 bool completes(const ScheduleRequest& request, const PipelineSchedule& schedule,
                int64_t in_flight) {
   struct Stage {

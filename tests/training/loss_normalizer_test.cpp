@@ -1,5 +1,5 @@
-// The losses of a step and the weights of multi-token prediction, by hand and against other ways to
-// cut the same rows into micro-batches.
+// Losses of a step and MTP weights: computed by hand, and compared between different splits of the
+// same rows into micro-batches.
 #include "megatron/training/loss_normalizer.h"
 
 #include <ATen/ATen.h>

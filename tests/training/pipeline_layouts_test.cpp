@@ -1,5 +1,5 @@
-// Losses, gradients and checkpoints equal those of one rank for every split of the layers into stages
-// and chunks.
+// Losses, gradients and checkpoints equal those of one rank for every split of the layers into
+// stages and chunks.
 #include <filesystem>
 #include <functional>
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
-// A rank of a multi-process run dies, hangs or was started with other options: the other ranks exit in
-// time with an error that names the rank and the operation, and the last checkpoint is intact.
+// A rank of a multi-process run dies, hangs or was started with other options: the other ranks exit
+// in time with an error that names the rank and the operation, and the last checkpoint is intact.
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -217,7 +217,7 @@ TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
   }
 }
 
-// Every rank learns what only one rank was asked to do, or refuses, before it waits for that rank.
+// Ranks compare their options before one of them acts on an option that only it has.
 TEST(RankFailureAtStart, OptionsOfOneRankAreNamed) {
   const TemporaryFolder folder;
   for (const auto& [flag, value, text] :

@@ -1,5 +1,5 @@
-// What `megatron train` reports and refuses when a run resumes: other data, --finetune into a folder
-// with checkpoints, logs that reach further than the checkpoint.
+// What `megatron train` reports and refuses when a run resumes: other data, --finetune into a
+// folder with checkpoints, logs that reach further than the checkpoint.
 #include <gmock/gmock.h>
 #include <set>
 

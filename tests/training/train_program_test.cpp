@@ -39,8 +39,8 @@ INSTANTIATE_TEST_SUITE_P(
         "--nproc 4 --tensor-model-parallel-size 2 --pipeline-model-parallel-size 2",
         "--nproc 4 --threads-as-ranks --tensor-model-parallel-size 2 --sequence-parallel --bf16"));
 
-// A token of the byte tokenizer is one byte, so bits per byte equal the loss in bits, for any split of
-// the validation batch over the ranks.
+// A token of the byte tokenizer is one byte, so bits per byte equal the loss in bits, for any split
+// of the validation batch over the ranks.
 TEST_F(TrainProgram, BitsPerByteAreTheSameInEveryLayout) {
   std::ofstream text(path("text.txt"));
   for (int i = 0; i < 200; ++i)
