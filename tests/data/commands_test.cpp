@@ -54,7 +54,7 @@ TEST(TokenizeCommand, RefusesTextThatIsNotAnId) {
 TEST(TokenizeCommand, RefusesOtherFilesAsTokenizers) {
   const auto result = run_program("tokenize --tokenizer-model " + kText, "", "x");
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(last_line(result.errors), AllOf(HasSubstr("kjv.txt"), HasSubstr("not JSON")));
+  EXPECT_THAT(last_line(result.errors), AllOf(HasSubstr("kjv.txt"), HasSubstr("not valid JSON")));
 }
 
 TEST(PreprocessCommand, WritesADatasetOfChapters) {

@@ -27,7 +27,7 @@ TEST(VocabMerges, RefusesOtherFiles) {
   EXPECT_THAT(error_of([&] { load_vocab_merges(folder / "vocab.json", folder / "other.txt"); }),
               HasSubstr("'ba'"));
   EXPECT_THAT(error_of([&] { load_vocab_merges(folder / "merges.txt", folder / "merges.txt"); }),
-              HasSubstr("not JSON"));
+              HasSubstr("not valid JSON"));
   spill(folder / "list.json", "[]");
   EXPECT_THAT(error_of([&] { load_vocab_merges(folder / "list.json", folder / "merges.txt"); }),
               HasSubstr("vocab.json"));

@@ -237,17 +237,17 @@ TEST(GPTModelConfiguration, UnsupportedCombinationsAreRefusedAtBuild) {
     return std::string();
   };
   EXPECT_THAT(refusal([](auto& c) { c.position_embedding_type = PositionEmbeddingType::mrope; }),
-              HasSubstr("Expected mrope_section of three numbers"));
+              HasSubstr("for mrope_section, but got none"));
   EXPECT_THAT(refusal([](auto& c) {
                 c.transformer.attention_backend = AttentionBackend::flash;
                 c.transformer.attention_dropout = 0.1;
               }),
-              HasSubstr("--attention-dropout above 0, but got flash"));
+              HasSubstr("attention_dropout above 0, but got flash"));
   EXPECT_THAT(refusal([](auto& c) {
                 c.transformer.attention_backend = AttentionBackend::flash;
                 c.transformer.window_size = {2, 0};
               }),
-              HasSubstr("--window-size, but got flash"));
+              HasSubstr("window_size, but got flash"));
   setenv("NVTE_FLASH_ATTN", "0", /*replace=*/1);
   EXPECT_THAT(refusal([](auto& c) { c.transformer.attention_backend = AttentionBackend::flash; }),
               HasSubstr("NVTE_FLASH_ATTN=1"));
