@@ -287,7 +287,7 @@ TEST(PipelineTransfers, TakeVariableSequenceLengths) {
     losses(interleaved, false);
     FAIL() << "accepted";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("--variable-seq-lengths takes others"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("--variable-seq-lengths accepts different lengths"));
   }
 }
 
