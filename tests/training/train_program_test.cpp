@@ -126,7 +126,7 @@ TEST_F(TrainProgram, AnUnwritableSaveIsRefusedBeforeTheFirstStep) {
   for (const std::string& folder : {path("file"), std::string("/proc/x")}) {
     const ProgramResult result = train("--save " + folder);
     EXPECT_EQ(result.status, 1);
-    EXPECT_THAT(result.errors, HasSubstr("Expected --save to name a folder"));
+    EXPECT_THAT(result.errors, HasSubstr("Expected --save to name a directory"));
     EXPECT_THAT(result.output, testing::Not(HasSubstr("step 1/8")));
   }
 }
