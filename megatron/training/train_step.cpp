@@ -52,8 +52,8 @@ std::vector<int64_t> TrainStep::row_lengths(const std::vector<MicroBatch>& micro
     return lengths;
   }
   for (const MicroBatch& microbatch : microbatches) {
-    // Stages without tokens have no length but the one that they are given: 0 is refused there, so
-    // that every stage reports the error of the first.
+    // A stage that reads no tokens has only sequence_length. With 0 refused, every stage reports the
+    // error of the first.
     check(groups().pp->size() == 1 ||
               (microbatch.rows() == microbatches[0].rows() &&
                microbatch.length() == microbatches[0].length() && microbatch.length() > 0),
