@@ -52,8 +52,11 @@ std::vector<int64_t> TrainStep::row_lengths(const std::vector<MicroBatch>& micro
     return lengths;
   }
   for (const MicroBatch& microbatch : microbatches) {
-    check(groups().pp->size() == 1 || (microbatch.rows() == microbatches[0].rows() &&
-                                       microbatch.length() == microbatches[0].length()),
+    // A stage that reads no tokens has only sequence_length. With 0 refused, every stage reports the
+    // error of the first.
+    check(groups().pp->size() == 1 ||
+              (microbatch.rows() == microbatches[0].rows() &&
+               microbatch.length() == microbatches[0].length() && microbatch.length() > 0),
           "Expected micro-batches of one shape on a pipeline, but got {} x {} and {} x {}; "
           "--variable-seq-lengths accepts different lengths",
           microbatches[0].rows(), microbatches[0].length(), microbatch.rows(), microbatch.length());

@@ -260,7 +260,7 @@ TEST(MtpLayout, OnItsOwnStageWithATiedOutputLayer) {
 }
 
 // Micro-batches of different lengths need --variable-seq-lengths.
-TEST(PipelineTransfers, TakeVariableSequenceLengths) {
+TEST(VariableSequenceLengths, TrainAsOneRankAndAreRefusedWithoutTheOption) {
   const auto losses = [](const StageLayout& layout, bool variable) {
     double loss = 0;
     run_thread_world(layout.world, [&](RankContext& rank) {
@@ -287,7 +287,8 @@ TEST(PipelineTransfers, TakeVariableSequenceLengths) {
     losses(interleaved, false);
     FAIL() << "accepted";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("--variable-seq-lengths accepts different lengths"));
+    EXPECT_THAT(error.what(),
+                testing::HasSubstr("--variable-seq-lengths accepts different lengths"));
   }
 }
 
