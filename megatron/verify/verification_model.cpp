@@ -29,7 +29,9 @@ bool gives_architecture(const std::set<std::string>& given) {
 constexpr double kLeastAdamEpsilon = 1e-5;
 
 void use_fp64(Options& options) {
-  options.optimizer.adam_eps = std::max(options.optimizer.adam_eps, kLeastAdamEpsilon);
+  OptimizerConfig& optimizer = options.optimizer;
+  if (optimizer.optimizer == OptimizerType::adam)
+    optimizer.adam_eps = std::max(optimizer.adam_eps, kLeastAdamEpsilon);
   TransformerConfig& t = options.model.transformer;
   t.bf16 = false;
   t.params_dtype = at::kDouble;

@@ -51,6 +51,7 @@ TEST(VerificationModel, ComputesInFp64) {
   EXPECT_FALSE(options.model.fp16_lm_cross_entropy);
   EXPECT_TRUE(options.ddp.grad_reduce_in_fp32);
   EXPECT_EQ(options.optimizer.adam_eps, 1e-5);
+  EXPECT_EQ(completed("--optimizer sgd").optimizer.adam_eps, OptimizerConfig().adam_eps);
   EXPECT_EQ(completed("--adam-eps 1e-3").optimizer.adam_eps, 1e-3);
 }
 

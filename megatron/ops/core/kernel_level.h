@@ -42,7 +42,7 @@ KernelLevel select_kernel_level(std::string_view requested);
 template <KernelLevel highest = KernelLevel::avx512, typename Body>
 decltype(auto) with_kernel_level(const Body& body) {
   using enum KernelLevel;
-  const KernelLevel level = kernel_level();
+  [[maybe_unused]] const KernelLevel level = kernel_level();  // checks the processor in any case
 #if defined(MEGATRON_KERNEL_LEVELS)
   if (level == avx2) return body(std::integral_constant<KernelLevel, avx2>());
   if constexpr (highest == avx512_bf16) {
