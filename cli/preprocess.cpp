@@ -85,6 +85,12 @@ int run_preprocess(const ParsedCommand& command) {
         "note: the vocabulary has no token for {} bytes of the text; they were left out\n",
         result.totals.bytes_left_out);
   }
+  if (!arguments.document_start.empty() &&
+      result.totals.documents <= static_cast<int64_t>(arguments.inputs.size())) {
+    std::cerr << fmt::format(
+        "note: --document-start '{}' matches no line within a file; each file is one document\n",
+        arguments.document_start);
+  }
   for (const auto& prefix : result.prefixes) {
     std::cout << fmt::format("wrote {}.bin and {}.idx\n", prefix, prefix);
   }

@@ -43,6 +43,13 @@ uint64_t draw(uint64_t seed, std::initializer_list<int64_t> place) {
   return value;
 }
 
+// A small model gains nothing from several compute threads, and on a busy machine they mostly wait
+// for each other.
+int compute_threads(const GPTModelConfig& model) {
+  constexpr int64_t kSmallHiddenSize = 512;
+  return model.transformer.hidden_size < kSmallHiddenSize ? 1 : at::get_num_threads();
+}
+
 }  // namespace
 
 Options options_in_layout(const Options& model, const NamedLayout& layout) {
@@ -143,7 +150,8 @@ const TrainingTrace& LayoutVerification::one_rank(int64_t microbatches) {
     return found->second;
   Options options = options_in_layout(model_, layout_from_name("dp1"));
   options.model.transformer.recompute = {};  // compare recomputation with kept activations
-  TrainingTrace trace = record_one_rank(options, inputs(microbatches), at::get_num_threads());
+  TrainingTrace trace =
+      record_one_rank(options, inputs(microbatches), compute_threads(model_.model));
   for (const TrainStep::Losses& losses : trace.losses) {
     check(std::isfinite(losses.loss),
           "Expected losses that are numbers in one rank, but got {}; smaller initial weights or a "
@@ -162,8 +170,9 @@ LayoutResult LayoutVerification::verify(const NamedLayout& layout) {
   TraceInputs of_layout = inputs(microbatches);
   of_layout.after_backward = after_backward;
   try {
-    result.differences = compare_layout(options, layout.world_size, of_layout, want,
-                                        std::max(at::get_num_threads() / layout.world_size, 1));
+    result.differences =
+        compare_layout(options, layout.world_size, of_layout, want,
+                       std::max(compute_threads(model_.model) / layout.world_size, 1));
   } catch (const std::exception& error) {
     result.error = error_message(error);
   }

@@ -73,6 +73,19 @@ TEST(PreprocessCommand, WritesADatasetOfChapters) {
   EXPECT_EQ(data.sequence(1188).back(), 0);
 }
 
+TEST(PreprocessCommand, SaysThatNoLineStartsADocument) {
+  TemporaryFolder folder;
+  spill(folder / "a.txt", "one\ntwo\nthree\n");
+  const auto run = [&](const std::string& expression) {
+    return run_program(
+        fmt::format("preprocess --input {} --output-prefix {} --tokenizer-type ByteTokenizer "
+                    "--document-start '{}'",
+                    folder / "a.txt", folder / "a", expression));
+  };
+  EXPECT_THAT(run("^Chapter").errors, HasSubstr("'^Chapter' matches no line within a file"));
+  EXPECT_THAT(run("^t").errors, Not(HasSubstr("matches no line")));
+}
+
 TEST(PreprocessCommand, NamesTheInvalidLineInItsLastLine) {
   TemporaryFolder folder;
   spill(folder / "a.jsonl", "{\"text\": \"fine\"}\n{\"text\": \n");

@@ -2,10 +2,13 @@
 
 #include <limits>
 
+#include <fmt/ranges.h>
+
 #include "megatron/base/dtype.h"
 #include "megatron/base/problems.h"
 #include "megatron/config/model/attention_backend.h"
 #include "megatron/config/model/model_checks.h"
+#include "megatron/config/model/split_weights.h"
 #include "megatron/config/options/fields_as_flags.h"
 #include "megatron/config/options/option_table.h"
 
@@ -56,6 +59,13 @@ void check_unused_optimizer_options(const Options& options, Problems& problems) 
       "Expected --bf16 with --grad-reduce-in-bf16, but got {} parameters; leave "
       "--grad-reduce-in-bf16 out",
       dtype_name(options.model.transformer.params_dtype));
+}
+
+// "969,30,1" for "969, 30, 1" and "969/30/1": one text per split, which a resume compares.
+std::string canonical_split(const std::string& text) {
+  const auto weights = parse_split_weights(text);
+  if (!weights || text.find_first_of(" \t/") == std::string::npos) return text;
+  return fmt::format("{}", fmt::join(*weights, ","));
 }
 
 void check_command(const Options& options, Command command, Problems& problems) {
@@ -121,6 +131,7 @@ void validate(Options& options, int world_size, Command command) {
   }
   check_command(options, command, problems);
   problems.throw_if_any();
+  options.data.split = canonical_split(options.data.split);
 }
 
 }  // namespace megatron

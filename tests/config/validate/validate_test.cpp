@@ -586,5 +586,14 @@ TEST(Nearest, DivisorsAndMultiples) {
   EXPECT_EQ(nearest_multiples(4, 8), "8");
 }
 
+// A resume compares the stored text of a split with the new one.
+TEST(Validate, TheSameSplitHasOneText) {
+  for (const char* text : {"969,30,1", "969, 30, 1", "969/30/1", " 969 30 1"}) {
+    Options options = parse_options(Command::train, good_arguments({"--split", text})).options;
+    validate(options, 1);
+    EXPECT_EQ(options.data.split, "969,30,1") << text;
+  }
+}
+
 }  // namespace
 }  // namespace megatron
