@@ -5,8 +5,12 @@
 #   examples/train_gpt2_124m.sh                    # 2 ranks, data parallel
 #   NPROC=4 examples/train_gpt2_124m.sh --tensor-model-parallel-size 2 --sequence-parallel
 #
-# 120 steps x 8 sequences x 512 tokens = 491,520 tokens, half of the text. A second run resumes from
-# the last checkpoint.
+# 120 steps x 8 sequences x 512 tokens = 491,520 tokens, half of the text, in about 10
+# minutes on 2 cores with AVX-512 bf16 instructions (4.6 s per step). A second run resumes from the
+# last checkpoint.
+#
+# Expected, measured once with NPROC=2: training loss 4.85 at step 120; validation loss 5.54 at step
+# 60 and 5.27 at step 120 (1.85 bits per byte).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
