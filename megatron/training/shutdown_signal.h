@@ -3,8 +3,9 @@
 
 namespace megatron {
 
-// While an object of this class lives, these signals set the flag; a second SIGINT ends the process
-// at once. Each rank has its own object; ranks that are threads of one process share the flag.
+// While an object of this class lives, these signals set the flag; a second SIGINT, half a second
+// later or more, ends the process at once. Each rank has its own object; ranks that are threads of
+// one process share the flag.
 class ShutdownSignal {
  public:
   ShutdownSignal();

@@ -203,6 +203,22 @@ TEST_F(TrainProgram, SigtermSavesAndExitsWithZero) {
   }
 }
 
+// As from a terminal, where each rank gets the signal twice: itself, and forwarded by its parent.
+TEST_F(TrainProgram, CtrlCSavesAndExitsWithZero) {
+  const std::string save = path("save"), log = path("log.jsonl");
+  std::string model = kModel;
+  model.replace(model.find("--train-iters 8"), std::string("--train-iters 8").size(), "");
+  // Job control gives the program a process group of its own.
+  const std::string command =
+      std::string("--version > /dev/null; bash -c 'set -m; ") + MEGATRON_PROGRAM + " train" +
+      model + " --train-iters=100000 --nproc 2 --save " + save + " --log-json " + log +
+      " & pid=$!; while ! [ -s " + log + " ]; do sleep 0.05; done; kill -INT -- -$pid; wait $pid'";
+  const ProgramResult result = run_program(command);
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, HasSubstr("received a signal"));
+  EXPECT_TRUE(std::filesystem::exists(save + "/latest_checkpointed_iteration.txt"));
+}
+
 // Lists on the command line reach the model.
 TEST_F(TrainProgram, WindowsAndLayersWithoutRopeChangeTheLoss) {
   std::set<double> losses;
