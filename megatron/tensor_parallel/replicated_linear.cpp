@@ -5,8 +5,7 @@
 namespace megatron {
 
 ReplicatedLinear::ReplicatedLinear(const ReplicatedLinearArguments& arguments,
-                                   const LayerOptions& options)
-    : options_(options) {
+                                   const LayerOptions& options) {
   weight_ = register_parameter(
       "weight",
       std::make_shared<Parameter>(std::vector<int64_t>{arguments.output_size, arguments.input_size},
@@ -16,8 +15,7 @@ ReplicatedLinear::ReplicatedLinear(const ReplicatedLinearArguments& arguments,
 }
 
 at::Tensor ReplicatedLinear::forward(const at::Tensor& input) const {
-  return linear(options_.cast(input), options_.cast(weight_->data), /*bias=*/{},
-                weight_->main_grad);
+  return linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
 }
 
 }  // namespace megatron

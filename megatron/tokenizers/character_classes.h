@@ -1,5 +1,4 @@
-// Unicode classes that pre-tokenizer expressions distinguish: letters, numbers,
-// white space, and words.
+// Unicode classes that pre-tokenizer expressions distinguish: letters, numbers and white space.
 #pragma once
 
 #include <cstddef>
@@ -19,10 +18,6 @@ enum class CharacterClass : uint8_t {
 // A table of CharacterClass indexed by code point (0 to U+10FFFF), built on first use from
 // Oniguruma's own tables, plus the letters and numbers that Unicode 15 and 16 added.
 const CharacterClass* character_classes();
-
-// Whether \w of Rust's regular expressions matches, by code point: Alphabetic, M, Nd, Pc and
-// Join_Control of Unicode 16.
-bool is_word_character(uint32_t code_point);
 
 struct ClassifiedCharacter {
   CharacterClass kind;

@@ -154,8 +154,6 @@ constexpr KnownPattern kKnownPatterns[] = {
      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
      R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
      nullptr, WordBoundaries::at_spaces},
-    {kTikTokenV1Words, nullptr, WordBoundaries::at_spaces},
-    {kTikTokenV2Words, nullptr, WordBoundaries::at_spaces},
     {R"(\p{N})", scan_numbers<1>, WordBoundaries::none},
     {R"(\p{N}+)", scan_numbers<kAnyNumber>, WordBoundaries::none},
     {R"(\p{N}{1,3})", scan_numbers<3>, WordBoundaries::none},

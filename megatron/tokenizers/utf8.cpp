@@ -52,12 +52,6 @@ size_t valid_utf8_prefix(std::string_view text) {
   return i;
 }
 
-size_t invalid_utf8_prefix(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size() && valid_length(text, i) == 0) ++i;
-  return i;
-}
-
 size_t utf8_length(char first) {
   const auto byte = static_cast<unsigned char>(first);
   return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
@@ -86,34 +80,6 @@ uint32_t decode_utf8(std::string_view text) {
   uint32_t code_point = byte_at(text, 0) & (length == 1 ? 0x7F : 0xFF >> (length + 1));
   for (size_t i = 1; i < length; ++i) code_point = code_point << 6 | (byte_at(text, i) & 0x3F);
   return code_point;
-}
-
-std::string with_replacements(std::string_view text) {
-  std::string result;
-  while (!text.empty()) {
-    const size_t valid = valid_utf8_prefix(text);
-    result += text.substr(0, valid);
-    text.remove_prefix(valid);
-    if (text.empty()) break;
-    append_utf8(0xFFFD, result);
-    // A shorter piece begins a character if some continuation makes it valid.
-    size_t length = 1;
-    for (const size_t longer : {2, 3}) {
-      std::string completed(text.substr(0, longer));
-      if (completed.size() < longer || utf8_length(text[0]) <= longer) break;
-      completed.resize(utf8_length(text[0]), '\x80');
-      if (valid_utf8_prefix(completed) == 0) break;
-      length = longer;
-    }
-    text.remove_prefix(length);
-  }
-  return result;
-}
-
-size_t last_character(std::string_view text) {
-  size_t begin = text.size() - 1;
-  while (begin > 0 && (byte_at(text, begin) & 0xC0) == 0x80) --begin;
-  return begin;
 }
 
 bool is_white_space(uint32_t code_point) {

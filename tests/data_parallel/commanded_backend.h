@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -24,10 +23,7 @@ namespace megatron {
 // would never end.
 class Script {
  public:
-  void add(const std::string& event) {
-    events_.push_back(event);
-    if (on_event) on_event(event);
-  }
+  void add(const std::string& event) { events_.push_back(event); }
   void complete_after(const std::string& operation, const std::string& event) {
     conditions_[operation] = event;
   }
@@ -58,8 +54,6 @@ class Script {
     return operation;
   }
   void restart() { *this = Script(); }
-
-  std::function<void(const std::string& event)> on_event;
 
  private:
   std::vector<std::string> events_;

@@ -44,28 +44,6 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 2, "tp2 sp full dropout"},
     {"gpt2_deep", 2, "tp2 sp selective dropout"},
     {"gpt2_deep", 2, "tp2 masks"},
-    // Layers of other specs than that of the one rank (transformer_engine).
-    {"gpt2_deep", 1, "local"},
-    {"gpt2_deep", 1, "full-layer"},
-    {"gpt2_deep", 2, "tp2 local"},
-    {"gpt2_deep", 2, "tp2 sp local"},
-    {"gpt2_deep", 2, "tp2 sp full-layer"},
-    {"gpt2_deep", 2, "tp2 sp tp-overlap full-layer"},
-    {"gpt2_deep", 2, "tp2 sp local selective dropout"},
-    {"gpt2_deep", 2, "pp2 vp2 full-layer"},
-    {"llama_deep", 2, "tp2 sp local"},
-    {"llama_deep", 2, "tp2 sp full-layer dropout"},
-    {"mla", 2, "tp2 sp local"},
-    {"mtp1_deep", 2, "pp2 local"},
-    {"mtp1_deep", 2, "pp2 full-layer"},
-    {"gpt2_deep", 4, "tp2 sp fsdp3 overlap local"},
-    {"gpt2_deep", 4, "cp2 zero1 overlap full-layer"},
-    {"gpt2_deep", 1, "op-fuser"},
-    {"gpt2_deep", 2, "tp2 op-fuser dropout"},
-    {"gpt2_deep", 2, "tp2 sp tp-overlap op-fuser"},
-    {"gpt2_deep", 2, "tp2 sp selective op-fuser"},
-    {"llama_deep", 2, "tp2 sp op-fuser"},
-    {"gpt2_deep", 4, "pp2 vp2 fsdp3 overlap op-fuser"},
     // Pipeline.
     {"gpt2_deep", 2, "pp2"},
     {"gpt2_deep", 4, "pp4"},
@@ -106,9 +84,6 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 4, "fsdp2 overlap"},
     {"gpt2_deep", 2, "fsdp3"},
     {"gpt2_deep", 4, "fsdp3 overlap"},
-    {"gpt2_deep", 2, "torch-fsdp2"},
-    {"gpt2_deep", 4, "torch-fsdp2 overlap"},
-    {"gpt2_deep", 4, "torch-fsdp2 overlap no-reshard full dropout"},
     {"llama_deep", 4, "zero1 overlap"},
     {"llama_deep", 4, "fsdp3 overlap"},
     {"gpt2_deep", 4, "fsdp3 overlap full dropout"},
@@ -125,16 +100,13 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 4, "tp2 sp cp2"},
     {"gpt2_deep", 4, "tp2 sp zero1 overlap"},
     {"gpt2_deep", 4, "tp2 sp fsdp3 overlap"},
-    {"gpt2_deep", 4, "tp2 sp torch-fsdp2 overlap"},
     {"mtp1_deep", 4, "pp2 cp2"},
     {"gpt2_deep", 4, "pp2 vp2 cp2:allgather"},
     {"gpt2_deep", 4, "pp2 zero1 overlap defer"},
     {"gpt2_deep", 4, "pp2 vp2 zero1 overlap"},
     {"gpt2_deep", 4, "pp2 fsdp3 overlap defer"},
-    {"mtp1_deep", 4, "pp2 torch-fsdp2 overlap"},
     {"gpt2_deep", 4, "cp2 zero1 overlap"},
     {"gpt2_deep", 4, "cp2:a2a fsdp3 overlap"},
-    {"llama_deep", 4, "cp2 torch-fsdp2"},
     {"gpt2_loss_mask", 4, "tp2 sp overlap"},
     {"mla", 4, "tp2 sp pp2"},
     {"mla", 4, "pp2 zero1 overlap"},
@@ -221,8 +193,8 @@ TraceInputs table_inputs(const TableRow& row, const Options& options) {
             const at::NoGradGuard no_grad;
             for (const ParameterPtr& parameter : parameters_of(chunks)) {
               if (parameter->shared) continue;
-              parameter->data.copy_(parameter->local_part(
-                  source.weight(source.name_of(parameter->name), parameter->global_shape())));
+              parameter->data.copy_(
+                  parameter->local_part(source.weight(parameter->name, parameter->global_shape())));
             }
             for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
           },
@@ -314,7 +286,6 @@ constexpr TableRow kProcessTable[] = {
     {"", 2, "zero1 overlap masks per-token"},
     {"", 2, "fsdp2 overlap"},
     {"", 2, "fsdp3 overlap"},
-    {"", 2, "torch-fsdp2 overlap"},
     {"", 4, "tp2 sp pp2 vp2"},
     {"", 4, "tp2 sp zero1 overlap"},
     {"", 4, "pp2 first1 cp2"},

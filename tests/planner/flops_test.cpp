@@ -5,8 +5,6 @@
 
 #include "megatron/models/gpt/gpt_builder.h"
 
-#include "tests/models/gpt/built_model.h"
-
 namespace megatron {
 namespace {
 

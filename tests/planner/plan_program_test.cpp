@@ -48,24 +48,6 @@ TEST(PlanProgram, PrintsVirtualStagesAndDataParallelRanks) {
                                    HasSubstr("bubble: 5.9%")));  // 1 / (2 * 8 + 1)
 }
 
-// Batches of 4, 4, 8, 12 and then 16; a size that does not divide is refused as in training.
-TEST(PlanProgram, DescribesARampOfTheBatchSize) {
-  const std::string ramp =
-      "--pipeline-model-parallel-size 2 --micro-batch-size 2 --global-batch-size 16 "
-      "--train-samples 73 --use-mcore-models ";
-  const ProgramResult result = plan(ramp + "--rampup-batch-size 4 4 24");
-  EXPECT_EQ(result.status, 0) << result.errors;
-  EXPECT_THAT(result.output,
-              AllOf(HasSubstr("8 micro-batches of 2 x 32 per step"),
-                    HasSubstr("batch size: 4 growing to 16 in 4 sizes over 24 samples, 4 steps; "
-                              "the plan is for the last, the first has 2 micro-batches per step"),
-                    HasSubstr("because it is always so: --use-mcore-models")));
-  const ProgramResult uneven = plan(ramp + "--rampup-batch-size 4 3 24");
-  EXPECT_EQ(uneven.status, 1);
-  EXPECT_THAT(uneven.errors, HasSubstr("divisible by 2 (--micro-batch-size 2 x data parallel 1), "
-                                       "but got 4 and 3; 4 and 2 or 4 would work"));
-}
-
 TEST(PlanProgram, DrawsTheSchedule) {
   const std::string file = testing::TempDir() + "/plan.svg";
   const ProgramResult result = plan(

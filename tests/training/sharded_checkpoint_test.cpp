@@ -22,10 +22,6 @@ constexpr Setting kSettings[] = {
     {{"tp2_dp2", 4, 2, 1, false}, {"optim_grads_params", Strategy::optim_grads_params, true}},
     {{"pp2_dp2", 4, 1, 2, false}, {"optim_grads", Strategy::optim_grads}},
     {{"dp3", 3, 1, 1, false}, {"optim_grads_params", Strategy::optim_grads_params}},
-    {{"tp2_dp2", 4, 2, 1, false},
-     {"torch_fsdp2", Strategy::optim_grads_params, true, false, false, true}},
-    {{"dp3", 3, 1, 1, false},
-     {"torch_fsdp2", Strategy::optim_grads_params, false, false, false, true}},
 };
 constexpr int64_t kCheckpointMicrobatches = 12;
 

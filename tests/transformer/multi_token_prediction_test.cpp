@@ -29,15 +29,9 @@ LayerOptions block_options() {
   return {at::TensorOptions().dtype(at::kDouble), ProcessGroupCollection::single_rank().tp};
 }
 
-ModuleSpec mtp_spec(const TransformerConfig& config) {
-  GPTModelConfig model;
-  model.transformer = config;
-  return mtp_block_spec(model, transformer_engine_layer_spec(model)).value();
-}
-
 std::shared_ptr<MultiTokenPredictionBlock> make_block(const TransformerConfig& config) {
-  auto block =
-      std::make_shared<MultiTokenPredictionBlock>(config, mtp_spec(config), block_options());
+  auto block = std::make_shared<MultiTokenPredictionBlock>(
+      config, *gpt_mtp_block_local_spec(config), block_options());
   block->assign_names("mtp.");
   uint64_t seed = 1;
   at::NoGradGuard no_grad;
@@ -162,7 +156,7 @@ TEST(MultiTokenPredictionBlock, RepeatedLayerSumsGradientsInFp32) {
     config.bf16 = true;
     config.mtp.mtp_num_layers = 2;
     MultiTokenPredictionBlock block(
-        config, mtp_spec(config),
+        config, *gpt_mtp_block_local_spec(config),
         {at::TensorOptions().dtype(at::kBFloat16), ProcessGroupCollection::single_rank().tp});
     block.assign_names("mtp.");
     {
@@ -203,15 +197,10 @@ TEST(MultiTokenPredictionBlock, RepeatedLayerSumsGradientsInFp32) {
 
 TEST(MultiTokenPredictionBlock, NumberOfSpecsMustMatch) {
   const TransformerConfig config = block_config(false);
-  ModuleSpec spec = mtp_spec(config);
-  spec.submodules.erase(mtp_layer_slot(2));
-  test::expect_error([&] { MultiTokenPredictionBlock(config, spec, block_options()); },
+  MultiTokenPredictionBlockSubmodules specs = *gpt_mtp_block_local_spec(config);
+  specs.layers.pop_back();
+  test::expect_error([&] { MultiTokenPredictionBlock(config, specs, block_options()); },
                      "Expected 3 MTP layer specs");
-  test::expect_error(
-      [&] {
-        MultiTokenPredictionBlock(config, mtp_spec(config).at(mtp_layer_slot(0)), block_options());
-      },
-      "Expected a spec of MultiTokenPredictionBlock, but got one of MultiTokenPredictionLayer");
 }
 
 }  // namespace

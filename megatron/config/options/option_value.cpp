@@ -1,4 +1,4 @@
-#include "megatron/config/model/field_value.h"
+#include "megatron/config/options/option_value.h"
 
 #include <charconv>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/dtype.h"
-#include "megatron/base/usage_error.h"
+#include "megatron/config/options/command.h"
 
 namespace megatron {
 namespace {
@@ -160,14 +160,8 @@ nlohmann::json write_json(const T& value) {
 
 }  // namespace
 
-void set_from_text(const FieldValue& value, std::string_view text, std::string_view subject) {
+void set_from_text(const OptionValue& value, std::string_view text, std::string_view subject) {
   std::visit(Overloaded{[&](const EnumReference& reference) { set_enum(reference, text, subject); },
-                        [&](const JsonReference& reference) {
-                          const bool is_json = nlohmann::json::accept(text);
-                          reference.set(is_json ? nlohmann::json::parse(text)
-                                                : nlohmann::json(std::string(text)),
-                                        subject);
-                        },
                         [&](std::vector<std::string>* list) { list->emplace_back(text); },
                         [&](std::vector<int64_t>* list) { append_numbers(*list, text, subject); },
                         [&]<typename T>(T* field) {
@@ -176,14 +170,13 @@ void set_from_text(const FieldValue& value, std::string_view text, std::string_v
              value);
 }
 
-void set_from_json(const FieldValue& value, const nlohmann::json& json, std::string_view subject) {
+void set_from_json(const OptionValue& value, const nlohmann::json& json, std::string_view subject) {
   std::visit(
       Overloaded{
           [&](const EnumReference& reference) {
             if (json.is_null()) return reference.set(reference.field, -1);
             set_enum(reference, json.is_string() ? json.get<std::string>() : json.dump(), subject);
           },
-          [&](const JsonReference& reference) { reference.set(json, subject); },
           [&]<typename T>(std::vector<T>* list) { *list = read_json_list<T>(json, subject); },
           [&]<typename T>(std::optional<T>* field) {
             if (json.is_null()) {
@@ -196,14 +189,13 @@ void set_from_json(const FieldValue& value, const nlohmann::json& json, std::str
       value);
 }
 
-nlohmann::json to_json(const FieldValue& value) {
+nlohmann::json to_json(const OptionValue& value) {
   return std::visit(
       Overloaded{[](const EnumReference& reference) -> nlohmann::json {
                    const int index = reference.get(reference.field);
                    if (index < 0) return nullptr;
                    return std::string(reference.names[static_cast<size_t>(index)]);
                  },
-                 [](const JsonReference& reference) { return reference.get(); },
                  []<typename T>(std::vector<T>* list) -> nlohmann::json { return *list; },
                  []<typename T>(std::optional<T>* field) -> nlohmann::json {
                    if (!*field) return nullptr;
@@ -213,7 +205,7 @@ nlohmann::json to_json(const FieldValue& value) {
       value);
 }
 
-std::string to_text(const FieldValue& value) {
+std::string to_text(const OptionValue& value) {
   const nlohmann::json json = to_json(value);
   if (json.is_null()) return "-";
   if (json.is_number_float()) return fmt::format("{}", json.get<double>());
@@ -230,37 +222,35 @@ std::string to_text(const FieldValue& value) {
   return json.dump();
 }
 
-void clear_list(const FieldValue& value) {
+void clear_list(const OptionValue& value) {
   if (const auto* texts = std::get_if<std::vector<std::string>*>(&value)) (*texts)->clear();
   if (const auto* numbers = std::get_if<std::vector<int64_t>*>(&value)) (*numbers)->clear();
 }
 
-bool is_bool(const FieldValue& value) {
+bool is_bool(const OptionValue& value) {
   return std::holds_alternative<bool*>(value);
 }
 
-bool is_number(const FieldValue& value) {
+bool is_number(const OptionValue& value) {
   return std::holds_alternative<int64_t*>(value) || std::holds_alternative<double*>(value) ||
          std::holds_alternative<std::optional<int64_t>*>(value) ||
          std::holds_alternative<std::optional<double>*>(value);
 }
 
-bool is_list(const FieldValue& value) {
+bool is_list(const OptionValue& value) {
   return std::holds_alternative<std::vector<std::string>*>(value) ||
          std::holds_alternative<std::vector<int64_t>*>(value);
 }
 
-std::string type_hint(const FieldValue& value) {
+std::string type_hint(const OptionValue& value) {
   return std::visit(Overloaded{[](const EnumReference& reference) -> std::string {
                                  return fmt::format("{}", fmt::join(reference.names, "|"));
                                },
-                               [](const JsonReference&) -> std::string { return "JSON"; },
                                [](bool*) -> std::string { return ""; },
                                [](std::vector<std::string>*) -> std::string { return "TEXT ..."; },
                                [](std::vector<int64_t>*) -> std::string { return "N,..."; },
                                []<typename T>(T*) -> std::string {
                                  using Type = typename Unwrapped<T>::type;
-                                 if constexpr (std::is_same_v<Type, bool>) return "true|false";
                                  if constexpr (std::is_same_v<Type, int64_t>) return "N";
                                  if constexpr (std::is_same_v<Type, double>) return "X";
                                  if constexpr (std::is_same_v<Type, at::ScalarType>) {

@@ -1,5 +1,5 @@
-// Byte-pair encoding of words of bytes, whose vocabulary spells tokens in the byte alphabet.
-// character_bpe.h is the variant over characters.
+// Byte-pair encoding of one word: applies the merges of a trained vocabulary by rank.
+// pre_tokenizer.h splits text into words.
 #pragma once
 
 #include <array>
@@ -7,11 +7,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
-
-#include "megatron/tokenizers/models/merge_table.h"
-#include "megatron/tokenizers/string_map.h"
 
 namespace megatron {
 
@@ -21,13 +19,12 @@ class BytePairEncoding {
     std::optional<int32_t> unknown;  // for bytes without a token
     bool fuse_unknown = false;       // one unknown token per run of such bytes
     bool ignore_merges = false;      // a word in the vocabulary is one token, whatever the merges
-    bool ranks_are_ids = false;      // merges apply in the order of their results' ids
   };
 
   // `vocabulary`: spelling in the byte alphabet -> id; `merges`: pairs of spellings, best first.
   // `source` names the file in messages. Throws Error for a merge whose parts or result are not in
   // the vocabulary.
-  BytePairEncoding(const StringMap<int32_t>& vocabulary,
+  BytePairEncoding(const std::unordered_map<std::string, int32_t>& vocabulary,
                    const std::vector<std::pair<std::string, std::string>>& merges, Options options,
                    const std::string& source);
 
@@ -36,17 +33,20 @@ class BytePairEncoding {
   int64_t encode_word(std::string_view word, std::vector<int64_t>& ids) const;
 
  private:
+  struct Merge {
+    int32_t rank;
+    int32_t id;
+  };
+  struct Symbol;
+
+  const Merge* find_merge(int32_t left, int32_t right) const;
+  void merge_short(std::vector<int32_t>& symbols) const;
+  void merge_long(std::vector<int32_t>& symbols) const;
+
   Options options_;
   std::array<int32_t, 256> byte_ids_{};  // -1: no token
-  MergeTable merges_;
-  StringMap<int32_t> words_;  // bytes -> id, for ignore_merges
+  std::unordered_map<uint64_t, Merge> merges_;
+  std::unordered_map<std::string, int32_t> words_;  // bytes -> id, for ignore_merges
 };
-
-// Adds the merge of rank `rank` of `left` and `right` to a table. `skipped` bytes at the front of
-// `right` are not part of the result: a prefix that marks continued words. Throws Error if a token
-// is not in the vocabulary.
-void add_merge(MergeTable& table, const StringMap<int32_t>& vocabulary, const std::string& left,
-               const std::string& right, size_t skipped, std::optional<int32_t> rank,
-               const std::string& source);
 
 }  // namespace megatron
