@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
+#include "megatron/config/options/fields_as_flags.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/config/validate/validate.h"
 #include "megatron/models/gpt/gpt_builder.h"
@@ -13,6 +14,7 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/tokenizers/build_tokenizer.h"
 #include "megatron/training/same_options.h"
+#include "megatron/training/training_models.h"
 #include "megatron/training/training_state.h"
 
 #include "cli/command.h"
@@ -45,6 +47,10 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   if (!files.tokenizer_type && files.tokenizer_model.empty() && files.vocab_file.empty() &&
       files.merge_file.empty()) {
     options.tokenizer = stored.tokenizer;
+    if (command.is_given("tokenizer_hf_include_special_tokens")) {
+      options.tokenizer.tokenizer_hf_include_special_tokens =
+          command.options.tokenizer.tokenizer_hf_include_special_tokens;
+    }
   }
   return options;
 }
@@ -56,6 +62,15 @@ at::Tensor known_ids(const Tokenizer& tokenizer) {
     known.data_ptr<bool>()[id] = !tokenizer.token_bytes(id).empty();
   if (tokenizer.eod()) known.data_ptr<bool>()[*tokenizer.eod()] = true;
   return known;
+}
+
+// check_request() with flags in place of field names.
+void check_flags_of_request(const GPTModelConfig& config, const GenerateRequest& request) {
+  try {
+    check_request(config, request);
+  } catch (const Error& error) {
+    fail("{}", fields_as_flags(error.what()));
+  }
 }
 
 }  // namespace
@@ -76,12 +91,12 @@ int run_generate(const ParsedCommand& command) {
     check(trained_with.empty() || trained_with == tokenizer->fingerprint(),
           "Expected the tokenizer that the checkpoint was trained with ({}), but got another ({})",
           trained_with, tokenizer->fingerprint());
-    check(tokenizer->vocab_size() <= options.model.vocab_size,
+    check(tokenizer->vocab_size() <= options.model.required_vocab_size(),
           "Expected a tokenizer of at most the model's {} tokens, but got one of {}",
-          options.model.vocab_size, tokenizer->vocab_size());
+          *options.model.vocab_size, tokenizer->vocab_size());
 
     const ProcessGroupCollection groups = make_model_groups(options.model, rank);
-    const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
+    const GPTModelChunks chunks = build_inference_models(options, groups, rank);
     load_weights(checkpoint, options, chunks);
 
     GenerateRequest request{.prompt = tokenizer->encode(options.generation.prompt),
@@ -94,7 +109,7 @@ int run_generate(const ParsedCommand& command) {
                                          .seed = static_cast<uint64_t>(options.training.seed)},
                             .known_ids = known_ids(*tokenizer)};
     if (request.prompt.empty() && tokenizer->eod()) request.prompt = {*tokenizer->eod()};
-    check_request(options.model, request);
+    check_flags_of_request(options.model, request);
     const bool prints = rank.rank == 0;
     const bool streams = prints && request.num_samples == 1;
     if (streams) std::cout << options.generation.prompt << std::flush;
@@ -109,7 +124,7 @@ int run_generate(const ParsedCommand& command) {
         auto& ids = continuations[i];
         if (!ids.empty() && ids.back() == request.end_token) ids.pop_back();
         std::cout << fmt::format("--- sample {} of {}\n{}{}\n", i + 1, continuations.size(),
-                                 options.generation.prompt, tokenizer->decode(ids));
+                                 options.generation.prompt, tokenizer->continuation(ids));
       }
     }
     return 0;

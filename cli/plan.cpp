@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "megatron/base/error.h"
+#include "megatron/config/options/accepted_flags.h"
 #include "megatron/config/validate/validate.h"
 #include "megatron/planner/layout_plan.h"
 #include "megatron/tokenizers/build_tokenizer.h"
@@ -52,6 +53,8 @@ int run_plan(const ParsedCommand& command) {
   validate(options, world_size, Command::plan);
   const LayoutPlan plan = plan_layout(options, world_size);
   std::cout << format_layout_plan(plan, options);
+  if (!command.without_effect.empty())
+    std::cout << flags_without_effect_line(command.without_effect) << "\n";
   if (!file.empty()) {
     const std::string picture = draw_layout_plan(plan);
     errno = 0;

@@ -60,7 +60,8 @@ int run_preprocess(const ParsedCommand& command) {
   const ShutdownSignal shutdown_signal;  // removes temporary files on Ctrl-C
   std::optional<ProgressBar> bar;
   const auto counts = [](const PreprocessProgress& progress) {
-    return fmt::format("{} documents, {} tokens", format_quantity(double(progress.documents)),
+    return fmt::format("{} document{}, {} tokens", format_quantity(double(progress.documents)),
+                       progress.documents == 1 ? "" : "s",
                        format_quantity(double(progress.tokens)));
   };
   const PreprocessResult result =
@@ -94,8 +95,8 @@ int run_preprocess(const ParsedCommand& command) {
   for (const auto& prefix : result.prefixes) {
     std::cout << fmt::format("wrote {}.bin and {}.idx\n", prefix, prefix);
   }
-  std::cout << fmt::format("{} documents, {} tokens\n", result.totals.documents,
-                           result.totals.tokens);
+  std::cout << fmt::format("{} document{}, {} tokens\n", result.totals.documents,
+                           result.totals.documents == 1 ? "" : "s", result.totals.tokens);
   if (options.preprocess.statistics) {
     for (const auto& prefix : result.prefixes) print_statistics(prefix, *tokenizer);
   }

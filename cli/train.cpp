@@ -1,5 +1,7 @@
 // megatron train: trains a GPT.
+#include "megatron/config/options/accepted_flags.h"
 #include "megatron/config/validate/validate.h"
+#include "megatron/data/data_sources.h"
 #include "megatron/data/indexed_dataset.h"
 #include "megatron/parallel/launch.h"
 #include "megatron/reporting/step_profiler.h"
@@ -18,7 +20,9 @@ int run_train(const ParsedCommand& command) {
     validate(options, *ranks);
     // Bad folders and paths are refused before the ranks initialize their weights.
     check_finetune_folders(options.checkpoint);
-    for (const std::string& path : options.data.data_path) IndexedDataset{path};
+    for (const std::string& path : read_data_sources(options.data).prefixes()) {
+      IndexedDataset{path, options.data.mmap_bin_files};
+    }
   }
   prepare_step_profiler(command.options);
   return launch(command.options.launch, [&](RankContext& rank) {
@@ -26,7 +30,10 @@ int run_train(const ParsedCommand& command) {
     Options options = command.options;
     const std::unique_ptr<Tokenizer> tokenizer = build_run_tokenizer(options);
     validate(options, rank.world_size);
-    return run_training(options, tokenizer.get(), rank);
+    std::vector<std::string> notes;
+    if (!command.without_effect.empty())
+      notes.push_back(flags_without_effect_line(command.without_effect));
+    return run_training(options, tokenizer.get(), rank, notes);
   });
 }
 

@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
+#include "megatron/config/options/accepted_flags.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/reporting/terminal.h"
 #include "megatron/verify/random_draws.h"
@@ -86,7 +87,7 @@ std::vector<NamedLayout> layouts_to_verify(const ParsedCommand& command, const O
         kMostLocalRanks, t.tensor_model_parallel_size, t.pipeline_model_parallel_size,
         t.context_parallel_size);
   const bool is_sharded = options.ddp.use_distributed_optimizer || options.ddp.use_megatron_fsdp ||
-                          options.ddp.overlap_grad_reduce;
+                          options.ddp.use_torch_fsdp2 || options.ddp.overlap_grad_reduce;
   const auto ranks = static_cast<int>(launch.nproc.value_or(model_ranks * (is_sharded ? 2 : 1)));
   if (ranks > 1) {
     const std::string name = layout_name_of(options, ranks);
@@ -117,6 +118,8 @@ int verify_model(const ParsedCommand& command) {
   Terminal& terminal = output.terminal();
   terminal.line("model  " + describe_model(options));
   terminal.line("       " + describe_verification(options) + "\n");
+  if (!command.without_effect.empty())
+    terminal.line(flags_without_effect_line(command.without_effect) + "\n");
   const VerificationReport report(wanted.bound, width_of(layouts));
   terminal.line(report.head());
   nlohmann::json json = {{"model", describe_model(options) + ", " + describe_verification(options)},

@@ -8,6 +8,9 @@ find_package(yaml-cpp REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(ONIGURUMA REQUIRED IMPORTED_TARGET oniguruma)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h REQUIRED)
+find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)  # without its library for training
 find_path(GLOO_INCLUDE_DIR gloo/algorithm.h REQUIRED)  # headers only: libtorch_cpu.so holds the code
 
 add_library(megatron_dependencies INTERFACE)

@@ -20,15 +20,14 @@ int main() {
   // options.launch.nproc = 2 with threads_as_ranks = true trains the same model on two ranks.
   return megatron::launch(options.launch, [&](megatron::RankContext& rank) {
     const auto groups = megatron::make_model_groups(options.model, rank);
-    const auto chunks = megatron::build_gpt_model_chunks(options.model, groups, rank.device);
-    megatron::initialize_weights(chunks, options.training.seed);
-    megatron::TrainStep step(chunks, options);
+    const megatron::GPTModelBuilder builder(options.model, {.device = rank.device});
+    megatron::TrainStep step(builder.build_distributed_models(groups), options);
 
     const int64_t b = 8, s = options.model.seq_length;
     for (int64_t i = 0; i < 60; ++i) {
       const at::Tensor text =
           (at::arange(s + 1, at::kLong) + at::arange(i, i + b, at::kLong).unsqueeze(1))
-              .remainder(options.model.vocab_size);
+              .remainder(*options.model.vocab_size);
       const megatron::MicroBatch batch{
           .tokens = text.narrow(1, 0, s).contiguous(),
           .position_ids = at::arange(s, at::kLong).expand({b, s}).contiguous(),
@@ -41,7 +40,7 @@ int main() {
     }
 
     const auto ids = megatron::generate(
-        chunks, {.prompt = {5, 6, 7}, .max_new_tokens = 8, .sampling = {.temperature = 0}});
+        step.chunks(), {.prompt = {5, 6, 7}, .max_new_tokens = 8, .sampling = {.temperature = 0}});
     for (const int64_t id : ids.front()) std::printf("%ld ", long(id));
     std::printf("\n");  // 8 9 10 11 12 13 14 15
     return ids.front() == std::vector<int64_t>{8, 9, 10, 11, 12, 13, 14, 15} ? 0 : 1;

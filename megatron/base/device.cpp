@@ -1,8 +1,11 @@
 #include "megatron/base/device.h"
 
+#include <malloc.h>
+
 #include "megatron/base/error.h"
 
 #ifdef MEGATRON_USE_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #endif
 
@@ -23,6 +26,13 @@ at::Device device_from_name(std::string_view name, [[maybe_unused]] int local_ra
       "Expected a CUDA build for --device cuda, but got a CPU build; build the 'cuda' preset, or "
       "use --device cpu");
 #endif
+}
+
+void release_unused_memory([[maybe_unused]] at::Device device) {
+#ifdef MEGATRON_USE_CUDA
+  if (device.is_cuda()) return c10::cuda::CUDACachingAllocator::emptyCache();
+#endif
+  malloc_trim(/*pad=*/0);
 }
 
 void synchronize([[maybe_unused]] at::Device device) {

@@ -11,6 +11,9 @@ namespace megatron {
 // without MEGATRON_CUDA, and if that GPU does not exist.
 at::Device device_from_name(std::string_view name, int local_rank);
 
+// Returns memory that the device's allocator keeps for reuse: on a CPU to the system.
+void release_unused_memory(at::Device device);
+
 // Waits until the device has finished all queued work. Does nothing on a CPU.
 void synchronize(at::Device device);
 

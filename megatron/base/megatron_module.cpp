@@ -2,26 +2,60 @@
 
 #include <algorithm>
 
+#include <ATen/ATen.h>
+
 namespace megatron {
 
-template <typename Visit>
-void MegatronModule::visit_parameters(const std::string& prefix, const Visit& visit) const {
-  for (const auto& [name, parameter] : parameters_) visit(prefix + name, parameter);
-  for (const auto& [name, module] : modules_) module->visit_parameters(prefix + name + ".", visit);
+MegatronModule::NamedParameters MegatronModule::named_parameters() const {
+  NamedParameters all = parameters_;
+  for (const auto& [name, module] : modules_) {
+    for (auto& [inner, parameter] : module->named_parameters())
+      all.emplace_back(name + "." + inner, std::move(parameter));
+  }
+  for (auto& entry : all) {
+    for (const auto& [from, to] : keys_map_) {
+      if (!entry.first.starts_with(from)) continue;
+      entry.first.replace(0, from.size(), to);
+      break;
+    }
+  }
+  return all;
 }
 
 std::vector<ParameterPtr> MegatronModule::parameters() const {
   std::vector<ParameterPtr> all;
-  visit_parameters("", [&](const std::string&, const ParameterPtr& parameter) {
+  for (const auto& [name, parameter] : named_parameters()) {
     if (std::find(all.begin(), all.end(), parameter) == all.end()) all.push_back(parameter);
-  });
+  }
   return all;
 }
 
+void MegatronModule::convert_parameters(at::ScalarType dtype) {
+  for (const ParameterPtr& parameter : parameters()) {
+    at::Tensor& data = parameter->data;
+    if (!data.is_floating_point() || parameter->keep_fp32 || data.scalar_type() == dtype) continue;
+    data.set_data(data.detach().to(dtype));
+  }
+  notify_of_conversion(dtype);
+}
+
+void MegatronModule::notify_of_conversion(at::ScalarType dtype) {
+  on_conversion(dtype);
+  for (const auto& [name, module] : modules_) module->notify_of_conversion(dtype);
+}
+
 void MegatronModule::assign_names(const std::string& prefix) {
-  visit_parameters(prefix, [](const std::string& name, const ParameterPtr& parameter) {
-    parameter->name = name;
-  });
+  for (const auto& [name, parameter] : named_parameters()) parameter->name = prefix + name;
+}
+
+std::shared_ptr<MegatronModule> MegatronModule::find_module(std::string_view path) const {
+  for (const auto& [name, module] : modules_) {
+    if (path == name) return module;
+    if (path.starts_with(name) && path.substr(name.size()).starts_with('.')) {
+      if (auto found = module->find_module(path.substr(name.size() + 1))) return found;
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace megatron

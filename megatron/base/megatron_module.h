@@ -1,6 +1,7 @@
 // Base class of all modules: a tree of named submodules and parameters.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,10 +22,26 @@ class MegatronModule {
   // All parameters of this module and its submodules in registration order, without duplicates.
   std::vector<ParameterPtr> parameters() const;
 
+  // Converts the floating-point parameters to `dtype`, except those with keep_fp32 (Megatron's
+  // module.bfloat16()). Call before gradients are kept.
+  void convert_parameters(at::ScalarType dtype);
+
   // Sets the qualified name of every parameter, starting with `prefix`. Call once, on the root.
   void assign_names(const std::string& prefix = "");
 
+  // Prefixes of parameter names inside this module, and what replaces them: modules of different
+  // structure then have parameters of the same names. Call before assign_names.
+  void set_sharded_state_dict_keys_map(std::map<std::string, std::string> map) {
+    keys_map_ = std::move(map);
+  }
+
+  // The module at a path of registered names, such as decoder.layers.0.mlp; null if there is none.
+  std::shared_ptr<MegatronModule> find_module(std::string_view path) const;
+
  protected:
+  // Runs in every module of the tree after convert_parameters.
+  virtual void on_conversion(at::ScalarType /*dtype*/) {}
+
   ParameterPtr register_parameter(std::string_view name, ParameterPtr parameter) {
     parameters_.emplace_back(name, parameter);
     return parameter;
@@ -36,11 +53,14 @@ class MegatronModule {
   }
 
  private:
-  template <typename Visit>
-  void visit_parameters(const std::string& prefix, const Visit& visit) const;
+  void notify_of_conversion(at::ScalarType dtype);
+  using NamedParameters = std::vector<std::pair<std::string, ParameterPtr>>;
+  // All parameters with their names relative to this module.
+  NamedParameters named_parameters() const;
 
-  std::vector<std::pair<std::string, ParameterPtr>> parameters_;
+  NamedParameters parameters_;
   std::vector<std::pair<std::string, std::shared_ptr<MegatronModule>>> modules_;
+  std::map<std::string, std::string> keys_map_;
 };
 
 }  // namespace megatron

@@ -23,6 +23,35 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+std::vector<std::string_view> words_of(std::string_view name) {
+  std::vector<std::string_view> words;
+  for (size_t at = 0; at < name.size();) {
+    const size_t end = std::min(name.find_first_of("-_", at), name.size());
+    if (end > at) words.push_back(name.substr(at, end - at));
+    at = end + 1;
+  }
+  return words;
+}
+
+// The candidate with the fewest words that has all of at least two words of `name`, in their order.
+std::string name_with_more_words(std::string_view name,
+                                 const std::vector<std::string>& candidates) {
+  const std::vector<std::string_view> wanted = words_of(name);
+  std::string best;
+  size_t fewest = std::numeric_limits<size_t>::max();
+  for (const auto& candidate : candidates) {
+    const std::vector<std::string_view> words = words_of(candidate);
+    size_t found = 0;
+    for (const std::string_view word : words) {
+      if (found < wanted.size() && word == wanted[found]) ++found;
+    }
+    if (wanted.size() < 2 || found < wanted.size() || words.size() >= fewest) continue;
+    fewest = words.size();
+    best = candidate;
+  }
+  return best;
+}
+
 }  // namespace
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
@@ -46,9 +75,10 @@ std::string nearest_hint(std::string_view name, const std::vector<std::string>& 
   const size_t length = bare(name).size();
   const size_t distance = edit_distance(bare(name), bare(nearest));
   // 2 covers swapped neighbours; long names may differ in a fifth of their letters.
-  if (nearest.empty() || distance > std::max<size_t>(2, length / 5) || 2 * distance > length)
-    return "";
-  return "; the nearest is " + nearest;
+  if (!nearest.empty() && distance <= std::max<size_t>(2, length / 5) && 2 * distance <= length)
+    return "; the nearest is " + nearest;
+  const std::string longer = name_with_more_words(bare(name), candidates);
+  return longer.empty() ? "" : "; the nearest is " + longer;
 }
 
 }  // namespace megatron

@@ -67,6 +67,7 @@ class Parameter {
   bool is_embedding_parameter = false;  // embeddings and output layer: MuP keeps their lr
   bool allow_shape_mismatch = false;    // vocabulary padding depends on the layout
   bool expert = false;                  // reduced over the expert-data-parallel group
+  bool keep_fp32 = false;               // Float16Module does not convert it
   bool gradient_is_deferred = false;    // complete only after the step's last backward pass
   GradientNormGroup gradient_norm_group = GradientNormGroup::model;
 

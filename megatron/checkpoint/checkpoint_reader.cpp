@@ -7,6 +7,7 @@
 #include "megatron/base/nearest_name.h"
 #include "megatron/checkpoint/checkpoint_directory.h"
 #include "megatron/checkpoint/dtype_conversion.h"
+#include "megatron/config/model/norm_keys.h"
 #include "megatron/formats/checksum.h"
 #include "megatron/formats/file_io.h"
 
@@ -44,18 +45,25 @@ std::vector<std::string> CheckpointReader::keys() const {
   return result;
 }
 
-const CheckpointTensor& CheckpointReader::find(const std::string& key) const {
+CheckpointTensors::const_iterator CheckpointReader::find_stored(const std::string& key) const {
   const auto found = index_.tensors.find(key);
+  if (found != index_.tensors.end()) return found;
+  const std::optional<std::string> older = standalone_norm_name(key);
+  return older ? index_.tensors.find(*older) : found;
+}
+
+CheckpointTensors::const_iterator CheckpointReader::find(const std::string& key) const {
+  const auto found = find_stored(key);
   if (found == index_.tensors.end()) {
     fail("Expected '{}' in the checkpoint {}, but it has no such key; the nearest is '{}'", key,
          directory_.string(), nearest_name(key, keys()));
   }
-  return found->second;
+  return found;
 }
 
 void CheckpointReader::check_request(const ShardedTensor& request,
                                      const LoadOptions& options) const {
-  const auto& stored = find(request.key);
+  const CheckpointTensor& stored = find(request.key)->second;
   check(request.data.defined() &&
             is_inside({request.global_offset, request.data.sizes().vec()}, request.global_shape),
         "Expected the sharded tensor '{}' to lie within its global shape {}, but got offset {}",
@@ -80,11 +88,11 @@ std::vector<std::string> CheckpointReader::load(const ShardedStateDict& state,
   std::set<std::string> asked;
   for (const auto& request : state) {
     check_request(request, options);
-    asked.insert(request.key);
+    asked.insert(find(request.key)->first);
   }
   for (const auto& request : state) {
     if (request.data.numel() == 0) continue;
-    const auto& stored = find(request.key);
+    const CheckpointTensor& stored = find(request.key)->second;
     const Rectangle wanted{request.global_offset, request.data.sizes().vec()};
     for (const auto& chunk : stored.chunks) {
       if (const auto overlap = intersect(chunk.region, wanted)) {
@@ -100,7 +108,7 @@ std::vector<std::string> CheckpointReader::load(const ShardedStateDict& state,
 }
 
 at::Tensor CheckpointReader::load_tensor(const std::string& key) {
-  const auto& stored = find(key);
+  const CheckpointTensor& stored = find(key)->second;
   ShardedTensor request;
   request.key = key;
   request.data = at::empty(stored.shape, stored.dtype);

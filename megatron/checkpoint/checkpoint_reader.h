@@ -38,7 +38,7 @@ class CheckpointReader {
   int64_t iteration() const { return index_.iteration; }
   const nlohmann::json& common() const { return index_.common; }
   const CheckpointIndex& index() const { return index_; }
-  bool contains(const std::string& key) const { return index_.tensors.count(key) > 0; }
+  bool contains(const std::string& key) const { return find_stored(key) != index_.tensors.end(); }
   std::vector<std::string> keys() const;  // sorted
 
   // Loads every tensor of `state` in place, including replicas. Returns the keys of the checkpoint
@@ -52,7 +52,10 @@ class CheckpointReader {
 
  private:
   CheckpointReader() = default;
-  const CheckpointTensor& find(const std::string& key) const;
+  // Also finds norms of checkpoints from before version 0.2, which have names of their own; see
+  // standalone_norm_name().
+  CheckpointTensors::const_iterator find_stored(const std::string& key) const;
+  CheckpointTensors::const_iterator find(const std::string& key) const;  // throws Error if absent
   void check_request(const ShardedTensor& request, const LoadOptions& options) const;
   void copy_chunk(const CheckpointChunk& chunk, const CheckpointTensor& tensor,
                   const Rectangle& overlap, const ShardedTensor& request);

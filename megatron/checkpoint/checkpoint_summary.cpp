@@ -153,8 +153,11 @@ void append_checkpoint_facts(std::string& text, const json& summary) {
   if (summary.contains("layout")) append_fact(text, "written by", plain(summary["layout"]));
   if (!common.is_object()) return;
   for (const auto& [name, value] : common.items()) {
-    if (value.is_primitive() && name != "iteration") append_fact(text, name, plain(value));
+    if (value.is_primitive() && !value.is_null() && name != "iteration")
+      append_fact(text, name, plain(value));
   }
+  const json extra = common.value("extra_checkpoint_metadata", json());
+  if (extra.is_object()) append_fact(text, "extra metadata", extra.dump());
   const auto options = common.find("options");
   if (options == common.end() || !options->is_object()) return;
   std::vector<std::string> facts;

@@ -51,6 +51,23 @@ BlendIndex draw_by_weight(std::span<const double> weights, int64_t size,
   return index;
 }
 
+std::optional<double> as_number(const std::string& word) {
+  char* rest = nullptr;
+  const double number = std::strtod(word.c_str(), &rest);
+  if (word.empty() || *rest != '\0') return std::nullopt;
+  return number;
+}
+
+// An even number of words of which the first is a prefix: no other may be a weight.
+void check_no_weights(const std::vector<std::string>& words, const char* flag) {
+  for (size_t i = 0; i < words.size(); i += 2) {
+    check(
+        !as_number(words[i]),
+        "Expected {} PREFIX ... or WEIGHT PREFIX ..., but got the prefix '{}' and the weight '{}'",
+        flag, words[0], words[i]);
+  }
+}
+
 }  // namespace
 
 BlendIndex build_blending_indices(std::span<const double> weights, int64_t size) {
@@ -68,9 +85,8 @@ BlendIndex build_exhaustive_blending_indices(std::span<const int64_t> sizes) {
   return draw_by_weight(weights, total, {sizes.begin(), sizes.end()});
 }
 
-DataBlend parse_data_path(const std::vector<std::string>& words) {
-  check(!words.empty(),
-        "Expected --data-path, but got none; give the prefix of a .bin and .idx file");
+DataBlend parse_data_path(const std::vector<std::string>& words, const char* flag) {
+  check(!words.empty(), "Expected {}, but got none; give the prefix of a .bin and .idx file", flag);
   DataBlend blend;
   if (words.size() % 2 == 1) {
     blend.prefixes = words;
@@ -78,16 +94,17 @@ DataBlend parse_data_path(const std::vector<std::string>& words) {
   }
   std::vector<double> weights;
   for (size_t i = 0; i < words.size(); i += 2) {
-    char* rest = nullptr;
-    const double weight = std::strtod(words[i].c_str(), &rest);
-    if (words[i].empty() || *rest != '\0') {
+    const std::optional<double> number = as_number(words[i]);
+    if (!number) {
       // An even number of prefixes without weights.
-      check(i == 0, "Expected --data-path WEIGHT PREFIX ..., but got the weight '{}'", words[i]);
+      check(i == 0, "Expected {} WEIGHT PREFIX ..., but got the weight '{}'", flag, words[i]);
+      check_no_weights(words, flag);
       blend.prefixes = words;
       return blend;
     }
-    check(weight > 0 && std::isfinite(weight),
-          "Expected --data-path with weights above 0, but got '{}'", words[i]);
+    const double weight = *number;
+    check(weight > 0 && std::isfinite(weight), "Expected {} with weights above 0, but got '{}'",
+          flag, words[i]);
     weights.push_back(weight);
     blend.prefixes.push_back(words[i + 1]);
   }

@@ -26,12 +26,13 @@ BlendIndex build_blending_indices(std::span<const double> weights, int64_t size)
 BlendIndex build_exhaustive_blending_indices(std::span<const int64_t> sizes);
 
 // --data-path: one prefix; several prefixes, each read once; or weight prefix weight prefix ... An
-// even number of words means weights, as in Megatron. Throws Error for invalid weights.
+// even number of words means weights, as in Megatron, unless no word in place of a weight is a number.
+// `flag` names the words in messages. Throws Error for invalid weights.
 struct DataBlend {
   std::vector<std::string> prefixes;
   std::optional<std::vector<double>> weights;  // sum to 1
 };
-DataBlend parse_data_path(const std::vector<std::string>& words);
+DataBlend parse_data_path(const std::vector<std::string>& words, const char* flag = "--data-path");
 
 // Samples to request from each dataset for a blend of `samples`: its share, rounded up, plus
 // Megatron's surplus of 0.5%.

@@ -8,7 +8,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/data/json_line.h"
-#include "megatron/tokenizers/utf8.h"
+#include "megatron/tokenizers/text/utf8.h"
 
 namespace megatron {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "megatron/tokenizers/pattern.h"
+#include "megatron/tokenizers/text/pattern.h"
 #include "megatron/tokenizers/tokenizer.h"
 
 namespace megatron {

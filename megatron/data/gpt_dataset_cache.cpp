@@ -124,7 +124,7 @@ std::string gpt_dataset_description(const std::string& dataset_path,
                                     const std::string& tokenizer_identifiers) {
   using Json = nlohmann::ordered_json;
   Json matrix = Json::array();
-  for (const auto& shares : parse_split(split_text)) {
+  for (const auto& shares : split_text.empty() ? SplitMatrix() : parse_split(split_text)) {
     if (!shares) {
       matrix.push_back(nullptr);
       continue;
@@ -139,8 +139,8 @@ std::string gpt_dataset_description(const std::string& dataset_path,
   description["index_split"] = split_name(split);
   description["random_seed"] = request.seed;
   description["sequence_length"] = request.sequence_length;
-  description["split"] = split_text;
-  description["split_matrix"] = std::move(matrix);
+  description["split"] = split_text.empty() ? Json(nullptr) : Json(split_text);
+  description["split_matrix"] = split_text.empty() ? Json(nullptr) : std::move(matrix);
   description["tokenizer"] = Json::parse(tokenizer_identifiers);
   return description.dump(4, ' ', /*ensure_ascii=*/true);
 }

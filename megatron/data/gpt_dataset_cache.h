@@ -26,7 +26,8 @@ std::string gpt_dataset_cache_folder(const std::string& data_cache_path,
                                      const std::string& data_prefix);
 
 // Megatron's description of a dataset (unique_identifiers in gpt_dataset.py): JSON with Python's
-// 4-space indentation. `tokenizer_identifiers` is a JSON object, `split_text` the --split string.
+// 4-space indentation. `tokenizer_identifiers` is a JSON object, `split_text` the --split string;
+// empty for data that is used whole.
 std::string gpt_dataset_description(const std::string& dataset_path,
                                     const GPTDatasetIndexRequest& request, Split split,
                                     const std::string& split_text,

@@ -31,17 +31,17 @@ std::string resolved_prefix(std::string prefix) {
     if (std::filesystem::exists(candidate + ".idx")) return candidate;
   }
   fail(
-      "Expected a dataset at --data-path {0}, but found neither {1}.idx nor "
+      "Expected a dataset at {0} (--data-path), but found neither {1}.idx nor "
       "{0}_text_document.idx; megatron preprocess makes one",
       prefix, stem);
 }
 
 }  // namespace
 
-IndexedDataset::IndexedDataset(std::string prefix)
+IndexedDataset::IndexedDataset(std::string prefix, bool map_tokens)
     : prefix_(resolved_prefix(std::move(prefix))),
       index_(prefix_ + ".idx"),
-      tokens_(prefix_ + ".bin") {
+      tokens_(prefix_ + ".bin", map_tokens) {
   check_header();
   check_contents();
 }
@@ -117,11 +117,12 @@ void IndexedDataset::check_contents() {
 }
 
 void IndexedDataset::require_tokens() const {
-  check(
-      num_tokens_ > 0,
-      "Expected {} to hold tokens, but all of its {} documents are empty; preprocess text that is "
-      "not (see --json-keys)",
-      prefix_, num_documents());
+  const std::string documents = num_documents() == 1
+                                    ? "its one document is"
+                                    : fmt::format("all of its {} documents are", num_documents());
+  check(num_tokens_ > 0,
+        "Expected {} to hold tokens, but {} empty; preprocess text that is not (see --json-keys)",
+        prefix_, documents);
 }
 
 int32_t IndexedDataset::sequence_length(int64_t sequence) const {
@@ -144,8 +145,11 @@ void IndexedDataset::append_tokens(int64_t sequence, int64_t offset, int64_t cou
   check(offset >= 0 && count >= 0 && offset <= length && count <= length - offset,
         "Expected a range within the {} tokens of sequence {} of {}, but got {} tokens from {}",
         length, sequence, prefix_, count, offset);
+  const int64_t size = size_of(token_type_);
+  std::vector<std::byte> buffer;
   const std::byte* from =
-      tokens_.data() + sequence_pointer(sequence) + offset * size_of(token_type_);
+      tokens_.bytes(static_cast<size_t>(sequence_pointer(sequence) + offset * size),
+                    static_cast<size_t>(count * size), buffer);
   switch (token_type_) {
     case TokenType::uint8:
       return append_as<uint8_t>(from, count, tokens);

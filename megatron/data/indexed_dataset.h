@@ -1,4 +1,4 @@
-// Reads Megatron's .bin/.idx files through memory maps. indexed_dataset_format.h gives the layout
+// Reads Megatron's .bin/.idx files, by default through memory maps. indexed_dataset_format.h gives the layout
 // of the .idx; indexed_dataset_builder.h writes the files.
 #pragma once
 
@@ -9,6 +9,7 @@
 #include "megatron/base/mapped_file.h"
 #include "megatron/data/indexed_dataset_format.h"
 #include "megatron/data/low_level_dataset.h"
+#include "megatron/data/token_file.h"
 
 namespace megatron {
 
@@ -16,8 +17,9 @@ class IndexedDataset : public LowLevelDataset {
  public:
   // Opens `prefix`.idx and `prefix`.bin. `prefix` may also be the name of either file, or the
   // --output-prefix of preprocess, which adds _text_document. Checks magic, version, sizes, that
-  // every sequence lies inside the .bin, and that the documents cover the sequences. Throws Error.
-  explicit IndexedDataset(std::string prefix);
+  // every sequence lies inside the .bin, and that the documents cover the sequences. With
+  // `map_tokens` false, tokens are read when they are asked for. Throws Error.
+  explicit IndexedDataset(std::string prefix, bool map_tokens = true);
 
   int64_t num_sequences() const override { return num_sequences_; }
   int32_t sequence_length(int64_t sequence) const override;
@@ -51,7 +53,7 @@ class IndexedDataset : public LowLevelDataset {
   const std::byte* lengths_ = nullptr;     // i32, unaligned: read by memcpy
   const std::byte* pointers_ = nullptr;    // i64
   const std::byte* boundaries_ = nullptr;  // i64
-  MappedFile tokens_;
+  TokenFile tokens_;
 };
 
 }  // namespace megatron

@@ -242,9 +242,10 @@ PreprocessResult preprocess(const PreprocessArguments& arguments, const Tokenize
         fmt::join(arguments.inputs, ", "));
   for (size_t key = 0; key < writers.size(); ++key) {
     check(writers[key]->tokens() > 0,
-          "Expected text to train on under \"{}\" of {}, but got no tokens: {} documents, all of "
-          "them empty",
-          arguments.json_keys[key], fmt::join(arguments.inputs, ", "), totals.documents);
+          "Expected text to train on under \"{}\" of {}, but got no tokens: {}",
+          arguments.json_keys[key], fmt::join(arguments.inputs, ", "),
+          totals.documents == 1 ? "one document, which is empty"
+                                : fmt::format("{} documents, all of them empty", totals.documents));
   }
   for (auto& writer : writers) writer->finalize();
   return result;

@@ -17,6 +17,7 @@ class BucketSlices {
                const ShardOf& parameter_shard, const ShardOf& gradient_shard);
 
   // In forward order: from the last bucket to the first, in each from the last slot to the first.
+  // Their tensors are flat, or whole rows of the parameter where buckets are sharded by rows.
   const std::vector<ParameterSlice>& slices() const { return slices_; }
   // The first bucket such that no slice from it on is missing among the first `count` slices.
   size_t updated_down_to(size_t count) const;

@@ -5,12 +5,15 @@
 #include "megatron/data_parallel/optim_grads_params_strategy.h"
 #include "megatron/data_parallel/optim_grads_strategy.h"
 #include "megatron/data_parallel/optim_strategy.h"
+#include "megatron/data_parallel/per_parameter_sharding_strategy.h"
 
 namespace megatron {
 
 std::unique_ptr<DataParallelStrategy> make_data_parallel_strategy(
     const std::vector<ModuleGroup>& groups, const DistributedDataParallelConfig& config,
     const ProcessGroupPtr& data_parallel) {
+  if (config.use_torch_fsdp2)
+    return std::make_unique<PerParameterShardingStrategy>(groups, config, data_parallel);
   switch (sharding_strategy(config)) {
     case DataParallelShardingStrategy::no_shard:
       return std::make_unique<NoShardStrategy>(groups, config, data_parallel);

@@ -45,9 +45,9 @@ class DataParallelStrategy {
   virtual void reshard_parameters() {}
 };
 
-// The strategy that `config` selects (sharding_strategy). It sets main_grad of all parameters, and
-// moves their values where the ranks own slices. With a sharding strategy it also sets the modules'
-// forward hooks. `data_parallel` holds the ranks with copies of the parameters.
+// The strategy that `config` selects (sharding_strategy, use_torch_fsdp2). It sets main_grad of all
+// parameters, and moves their values where the ranks own slices. With a sharding strategy it also
+// sets the modules' forward hooks. `data_parallel` holds the ranks with copies of the parameters.
 std::unique_ptr<DataParallelStrategy> make_data_parallel_strategy(
     const std::vector<ModuleGroup>& groups, const DistributedDataParallelConfig& config,
     const ProcessGroupPtr& data_parallel);

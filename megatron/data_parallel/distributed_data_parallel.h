@@ -12,10 +12,12 @@ namespace megatron {
 class DistributedDataParallel {
  public:
   // The parameters must be on their device, and `groups` in forward order. `data_parallel` holds
-  // the ranks with copies of the parameters (ProcessGroupCollection::dp_cp).
+  // the ranks with copies of the parameters (ProcessGroupCollection::dp_cp). `disable_bucketing`:
+  // one bucket for each dtype, whatever the bucket size; see disables_bucketing. Throws Error for a
+  // `config` that check_data_parallel refuses.
   DistributedDataParallel(const std::vector<ModuleGroup>& groups,
                           const DistributedDataParallelConfig& config,
-                          ProcessGroupPtr data_parallel);
+                          ProcessGroupPtr data_parallel, bool disable_bucketing = false);
 
   void zero_gradients() { strategy_->zero_gradients(); }
   // The backward pass of `output` will be the last of this step.
@@ -47,5 +49,14 @@ class DistributedDataParallel {
   ProcessGroupPtr group_;
   std::unique_ptr<DataParallelStrategy> strategy_;
 };
+
+// Whether a rank's model chunk should not be divided into buckets. Megatron's rule: only the
+// communication of the first chunk, which ends the backward pass and begins the next forward pass,
+// is worth dividing; and where gathers overlap with the optimizer step, chunks are the units. A
+// single chunk keeps its buckets then: each is gathered once it is updated.
+inline bool disables_bucketing(size_t chunk, size_t num_chunks,
+                               bool overlap_param_gather_with_optimizer_step) {
+  return chunk > 0 || (overlap_param_gather_with_optimizer_step && num_chunks > 1);
+}
 
 }  // namespace megatron

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "megatron/base/error.h"
+#include "megatron/data_parallel/finite_gradients.h"
 
 namespace megatron {
 
@@ -63,8 +64,9 @@ void GradientReduction::start_next() {
 void GradientReduction::start(size_t index) {
   Bucket& bucket = buckets_[index];
   bucket.started = true;
-  if (group_.size() == 1) return;
   const at::Tensor& gradients = buffer_.bucket(index).tensor();
+  if (options_.check_for_nan) check_finite_gradients(buffer_.layouts()[index], gradients, group_);
+  if (group_.size() == 1) return;
   bucket.work = options_.scatter ? group_.ireduce_scatter(shard(index), gradients)
                                  : group_.iall_reduce(gradients);
 }

@@ -17,6 +17,7 @@ class GradientReduction {
     // In a step's last backward pass, a bucket's reduction starts once all of its gradients are
     // complete. Buckets with a deferred gradient start in finish().
     bool overlap = false;
+    bool check_for_nan = false;  // of this rank, before each reduction
   };
   GradientReduction(const std::vector<BucketLayout>& layouts, const ProcessGroup& group,
                     Options options);

@@ -19,6 +19,14 @@ struct ModuleGroup {
   bool is_layer = false;
 };
 
+// A model that data parallelism can wrap.
+class GroupedModule {
+ public:
+  virtual ~GroupedModule() = default;
+  // In forward order.
+  virtual std::vector<ModuleGroup> module_groups() const = 0;
+};
+
 // The parameters that require a gradient; the others are frozen.
 inline std::vector<ParameterPtr> trainable(std::vector<ParameterPtr> parameters) {
   std::erase_if(parameters, [](const ParameterPtr& p) { return !p->data.requires_grad(); });

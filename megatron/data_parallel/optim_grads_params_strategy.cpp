@@ -5,37 +5,9 @@ namespace megatron {
 OptimGradsParamsStrategy::OptimGradsParamsStrategy(const std::vector<ModuleGroup>& groups,
                                                    const DistributedDataParallelConfig& config,
                                                    const ProcessGroupPtr& data_parallel)
-    : group_(data_parallel),
-      units_(groups, {config, group_->size()}),
-      gradients_(units_, *group_, config.overlap_grad_reduce),
-      parameters_(units_, *group_, config.overlap_param_gather),
-      slices_(
-          units_.layouts, *group_, [this](size_t bucket) { return parameters_.shard(bucket); },
-          [this](size_t bucket) { return gradients_.shard(bucket); }),
-      hooks_(groups, [this](size_t group) { return hooks_of(units_.unit_of_group[group]); }) {}
-
-ForwardHooks OptimGradsParamsStrategy::hooks_of(size_t unit) {
-  ForwardHooks hooks;
-  hooks.before = [this, unit] {
-    const bool recomputation = is_in_backward();
-    // A layer that is recomputed: the layer whose backward pass ran before is complete.
-    if (unit != kNonLayerUnit && recomputation) gradients_.end_backward();
-    parameters_.before_forward(unit, recomputation);
-  };
-  if (unit == kNonLayerUnit) return hooks;
-  hooks.after = [this, unit](const at::Tensor& output) {
-    call_at_backward_of(output, [this, unit] {
-      gradients_.end_backward();
-      parameters_.before_backward(unit);
-      gradients_.begin_backward(unit);
-    });
-  };
-  return hooks;
-}
-
-void OptimGradsParamsStrategy::finish_gradients() {
-  gradients_.finish();
-  parameters_.reshard_all();
-}
+    : FullyShardedStrategy(
+          groups, {config, data_parallel->size()},
+          {.overlap = config.overlap_grad_reduce, .check_for_nan = config.check_for_nan_in_grad},
+          {.prefetch = config.overlap_param_gather}, data_parallel) {}
 
 }  // namespace megatron

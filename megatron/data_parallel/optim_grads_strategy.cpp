@@ -7,7 +7,9 @@ OptimGradsStrategy::OptimGradsStrategy(const std::vector<ModuleGroup>& groups,
                                        const ProcessGroupPtr& data_parallel)
     : group_(data_parallel),
       units_(groups, {config, group_->size()}),
-      gradients_(units_, *group_, config.overlap_grad_reduce),
+      gradients_(
+          units_, *group_,
+          {.overlap = config.overlap_grad_reduce, .check_for_nan = config.check_for_nan_in_grad}),
       parameters_(units_.layouts, *group_, config.overlap_param_gather),
       slices_(
           units_.layouts, *group_, [this](size_t bucket) { return parameters_.shard(bucket); },

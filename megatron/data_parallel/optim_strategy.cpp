@@ -13,7 +13,10 @@ OptimStrategy::OptimStrategy(const std::vector<ModuleGroup>& groups,
                              const DistributedDataParallelConfig& config,
                              const ProcessGroupPtr& data_parallel)
     : group_(data_parallel),
-      gradients_(layouts, *group_, {.scatter = true, .overlap = config.overlap_grad_reduce}),
+      gradients_(layouts, *group_,
+                 {.scatter = true,
+                  .overlap = config.overlap_grad_reduce,
+                  .check_for_nan = config.check_for_nan_in_grad}),
       parameters_(layouts, *group_, config.overlap_param_gather),
       slices_(
           layouts, *group_, [this](size_t bucket) { return parameters_.shard(bucket); },

@@ -8,7 +8,8 @@
 namespace megatron {
 
 // Elements [begin, begin + data.numel()) of the flattened local parameter: all of them, or those in
-// this rank's shard.
+// this rank's shard. Only a full parameter and whole rows have the parameter's dimensions; other
+// slices are flat.
 struct ParameterSlice {
   ParameterPtr parameter;
   int64_t begin = 0;

@@ -5,13 +5,17 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/engine.h>
 
+#include "megatron/data_parallel/bucket_shards.h"
+#include "megatron/data_parallel/finite_gradients.h"
+
 namespace megatron {
 
-ShardedGradients::ShardedGradients(const FsdpUnits& units, const ProcessGroup& group, bool overlap)
-    : buffer_(units.layouts), buckets_(units.buckets), group_(group), overlap_(overlap) {
+ShardedGradients::ShardedGradients(const FsdpUnits& units, const ProcessGroup& group,
+                                   Options options)
+    : buffer_(units.layouts), buckets_(units.buckets), group_(group), options_(options) {
   for (size_t bucket = 0; bucket < buffer_.num_buckets(); ++bucket) {
     FlatBuffer& full = buffer_.bucket(bucket);
-    shards_.push_back(at::zeros({full.tensor().numel() / group_.size()}, full.tensor().options()));
+    shards_.push_back(at::zeros({shard_numel(buffer_.layouts()[bucket])}, full.tensor().options()));
     full.free();
   }
 }
@@ -55,14 +59,17 @@ void ShardedGradients::end_backward() {
   const size_t layer = *std::exchange(backward_, std::nullopt);
   finish_reductions();
   start_reduction(layer);
-  if (!overlap_) finish_reductions();
+  if (!options_.overlap) finish_reductions();
 }
 
 void ShardedGradients::start_reduction(size_t unit) {
   for (const size_t bucket : buckets_[unit]) {
+    const BucketLayout& layout = buffer_.layouts()[bucket];
+    FlatBuffer& full = buffer_.bucket(bucket);
+    if (options_.check_for_nan) check_finite_gradients(layout, full.tensor(), group_);
     const at::Tensor sum = at::empty_like(shards_[bucket]);
-    auto work = group_.ireduce_scatter(sum, buffer_.bucket(bucket).tensor());
-    reductions_.push_back({bucket, sum, std::move(work)});
+    reductions_.push_back({bucket, sum, start_reduce_scatter(layout, sum, full.tensor(), group_)});
+    if (is_staged(layout)) full.free();
   }
 }
 
@@ -87,7 +94,7 @@ void ShardedGradients::unshard() {
   for (size_t bucket = 0; bucket < buffer_.num_buckets(); ++bucket) {
     FlatBuffer& full = buffer_.bucket(bucket);
     full.allocate();
-    group_.iall_gather(full.tensor(), shards_[bucket])->wait();
+    start_all_gather(buffer_.layouts()[bucket], full.tensor(), shards_[bucket], group_)->wait();
   }
 }
 

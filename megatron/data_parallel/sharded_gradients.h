@@ -10,11 +10,15 @@
 namespace megatron {
 
 // A layer's full gradient exists from the start of its backward pass until it has been
-// reduce-scattered into the shards. That of kNonLayerUnit exists for the entire step.
+// reduce-scattered into the shards, or copied for that. That of kNonLayerUnit exists for the entire
+// step.
 class ShardedGradients {
  public:
-  // `overlap`: a layer's reduce-scatter runs beside the next layer's backward pass.
-  ShardedGradients(const FsdpUnits& units, const ProcessGroup& group, bool overlap);
+  struct Options {
+    bool overlap = false;        // a layer's reduce-scatter runs beside the next layer's backward
+    bool check_for_nan = false;  // of this rank, before each reduction
+  };
+  ShardedGradients(const FsdpUnits& units, const ProcessGroup& group, Options options);
 
   // This rank's shard of a bucket, which is always allocated.
   const at::Tensor& shard(size_t bucket) const { return shards_[bucket]; }
@@ -40,7 +44,7 @@ class ShardedGradients {
   GradientBuffer buffer_;
   std::vector<std::vector<size_t>> buckets_;  // of each unit
   const ProcessGroup& group_;
-  bool overlap_;
+  Options options_;
   std::vector<at::Tensor> shards_;     // by bucket
   std::vector<Reduction> reductions_;  // in flight
   std::optional<size_t> backward_;     // the layer whose backward pass runs

@@ -13,8 +13,12 @@ namespace megatron {
 // runs. kNonLayerUnit stays unsharded from its first use to the end of the step.
 class ShardedParameters {
  public:
-  // `prefetch`: while a layer runs, the next one is gathered.
-  ShardedParameters(const FsdpUnits& units, const ProcessGroup& group, bool prefetch);
+  struct Options {
+    bool prefetch = false;  // while a layer runs, the next one is gathered
+    // Otherwise a layer is resharded after its backward pass only, which needs no second gather.
+    bool reshard_after_forward = true;
+  };
+  ShardedParameters(const FsdpUnits& units, const ProcessGroup& group, Options options);
 
   // This rank's shard of a bucket, which is always allocated.
   const at::Tensor& shard(size_t bucket) const { return shards_[bucket]; }
@@ -32,16 +36,18 @@ class ShardedParameters {
   void start_unshard(size_t unit);
   void unshard(size_t unit);
   void reshard(size_t unit);
-  // Unshards `layer`, starts to gather `next` and reshards the layer that ran before.
-  void enter(size_t layer, std::optional<size_t> next);
+  // Unshards `layer`, starts to gather `next` and reshards the layer that ran before. `backward`:
+  // the pass of `layer` is backward or recomputation.
+  void enter(size_t layer, std::optional<size_t> next, bool backward);
 
   ParameterBuffer buffer_;
   std::vector<std::vector<size_t>> buckets_;  // of each unit
   const ProcessGroup& group_;
-  bool prefetch_;
+  Options options_;
   std::vector<at::Tensor> shards_;              // by bucket
   std::vector<std::shared_ptr<Work>> gathers_;  // by bucket
   std::optional<size_t> entered_;               // the layer that ran last
+  bool entered_in_backward_ = false;
 };
 
 }  // namespace megatron

@@ -54,17 +54,17 @@ void check_request(const GPTModelConfig& config, const GenerateRequest& request)
                 limit = config.max_sequence_length();
   check(prompt_length > 0, "Expected a prompt of at least one token, but got none");
   check(!config.transformer.sequence_parallel,
-        "Expected generation without sequence parallelism, but got --sequence-parallel");
+        "Expected generation without sequence parallelism, but got sequence_parallel");
   check(!request.known_ids.defined() ||
-            (request.known_ids.dim() == 1 && request.known_ids.size(0) <= config.vocab_size),
-        "Expected known_ids of at most the model's {} ids, but got shape {}", config.vocab_size,
+            (request.known_ids.dim() == 1 && request.known_ids.size(0) <= *config.vocab_size),
+        "Expected known_ids of at most the model's {} ids, but got shape {}", *config.vocab_size,
         request.known_ids.defined() ? request.known_ids.sizes().vec() : std::vector<int64_t>());
   check(config.position_embedding_type != PositionEmbeddingType::learned_absolute || total <= limit,
         "Expected prompt and continuation within the model's {} positions, but got {} + {}; {}",
         limit, prompt_length, request.max_new_tokens,
         prompt_length < limit
-            ? fmt::format("--max-new-tokens {} works", limit - prompt_length)
-            : fmt::format("a prompt of {} tokens with --max-new-tokens 1 works", limit - 1));
+            ? fmt::format("max_new_tokens={} works", limit - prompt_length)
+            : fmt::format("a prompt of {} tokens with max_new_tokens=1 works", limit - 1));
 }
 
 std::vector<std::vector<int64_t>> generate(
@@ -86,7 +86,7 @@ std::vector<std::vector<int64_t>> generate(
     const at::Tensor logits = decoder.feed(next);
     next = at::zeros({batch}, at::kLong);
     if (logits.defined()) {
-      next.copy_(sample_tokens(logits, model.config().vocab_size, request.sampling,
+      next.copy_(sample_tokens(logits, *model.config().vocab_size, request.sampling,
                                decoder.length(), request.known_ids));
     }
     pp.broadcast(next, pp.size() - 1);

@@ -2,6 +2,7 @@
 #include "megatron/ops/activation.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "megatron/ops/activation_kernels.h"
@@ -15,71 +16,81 @@ namespace {
 
 using kernels::Activation;
 
+// The kernels' forward, for x of a dtype and device that have kernels.
+at::Tensor kernel_activation(const at::Tensor& x, const at::Tensor& bias,
+                             const ActivationOptions& options) {
+  const at::Tensor rows = flatten_rows(x);
+  const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
+  const int64_t f = options.glu ? x.size(-1) / 2 : x.size(-1);
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = f;
+  at::Tensor y = at::empty(shape, x.options());
+  dispatch_dtype(x.scalar_type(), [&](auto type) {
+    using T = decltype(type);
+    with_kernel_level([&](auto level) {
+      kernels::activation_forward<level, T>(options.function, options.glu ? &*options.glu : nullptr,
+                                            rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
+                                            y.mutable_data_ptr<T>(), rows.size(0), f);
+    });
+  });
+  return y;
+}
+
+ActivationGradients kernel_activation_backward(const at::Tensor& grad_y, const at::Tensor& x,
+                                               const at::Tensor& bias,
+                                               const ActivationOptions& options, bool needs_bias,
+                                               bool again) {
+  const at::Tensor grad_rows = flatten_rows(grad_y), rows = flatten_rows(x);
+  const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
+  const RowBlocks blocks = row_blocks(rows.size(0));
+  at::Tensor partials;
+  if (needs_bias) partials = make_partial_sums(blocks, rows.size(1), rows);
+  ActivationGradients gradients;
+  gradients.x = at::empty(x.sizes(), x.options());
+  dispatch_dtype(x.scalar_type(), [&](auto type) {
+    using T = decltype(type);
+    using A = lanes::accumulation_t<T>;
+    with_kernel_level([&](auto level) {
+      kernels::activation_backward<level, T, A>(
+          options.function, options.glu ? &*options.glu : nullptr, grad_rows.const_data_ptr<T>(),
+          rows.const_data_ptr<T>(), data_or_null<T>(flat_bias), gradients.x.mutable_data_ptr<T>(),
+          again ? grad_rows.mutable_data_ptr<T>() : nullptr, data_or_null<A>(partials), blocks,
+          grad_rows.size(1));
+    });
+  });
+  if (needs_bias) gradients.bias = reduce_partial_sums(partials, bias.scalar_type());
+  return gradients;
+}
+
+// ActivationOptions of a node.
+struct ActivationState : torch::CustomClassHolder {
+  ActivationOptions options;
+};
+
 class FusedActivation : public torch::autograd::Function<FusedActivation> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
-                            const std::optional<at::Tensor>& maybe_bias, int64_t activation,
-                            const GluOptions* glu) {
+                            const std::optional<at::Tensor>& maybe_bias,
+                            const ActivationOptions& options) {
     const at::Tensor bias = maybe_bias.value_or(at::Tensor());
     context->save_for_backward({x, bias});
-    context->saved_data["activation"] = activation;
-    const bool gated = glu != nullptr;
-    context->saved_data["gated"] = gated;
-    if (gated) {
-      context->saved_data["clamp_value"] = glu->clamp_value;
-      context->saved_data["linear_offset"] = glu->linear_offset;
-    }
-    const at::Tensor rows = flatten_rows(x);
-    const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
-    const int64_t f = gated ? x.size(-1) / 2 : x.size(-1);
-    std::vector<int64_t> shape = x.sizes().vec();
-    shape.back() = f;
-    at::Tensor y = at::empty(shape, x.options());
-    dispatch_dtype(x.scalar_type(), [&](auto type) {
-      using T = decltype(type);
-      with_kernel_level([&](auto level) {
-        kernels::activation_forward<level, T>(static_cast<Activation>(activation), glu,
-                                              rows.const_data_ptr<T>(), data_or_null<T>(flat_bias),
-                                              y.mutable_data_ptr<T>(), rows.size(0), f);
-      });
-    });
-    return y;
+    auto state = c10::make_intrusive<ActivationState>();
+    state->options = options;
+    context->saved_data["state"] = c10::IValue::make_capsule(std::move(state));
+    return kernel_activation(x, bias, options);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
+    if (!gradients[0].defined()) return {{}, {}, {}};
     const auto saved = context->get_saved_variables();
-    const at::Tensor& x = saved[0];
-    const at::Tensor& bias = saved[1];
-    if (!gradients[0].defined()) return {{}, {}, {}, {}};
-    const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
-    GluOptions glu;
-    const bool gated = context->saved_data["gated"].toBool();
-    if (gated) {
-      glu = {context->saved_data["clamp_value"].toDouble(),
-             context->saved_data["linear_offset"].toDouble()};
-    }
-    const at::Tensor grad_y = flatten_rows(gradients[0]);
-    const at::Tensor rows = flatten_rows(x);
-    const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
-    const RowBlocks blocks = row_blocks(rows.size(0));
+    const at::Tensor &x = saved[0], &bias = saved[1];
+    const auto state = c10::static_intrusive_pointer_cast<ActivationState>(
+        context->saved_data["state"].toCapsule());
     const bool needs_bias = bias.defined() && context->needs_input_grad(1);
-    at::Tensor partials;
-    if (needs_bias) partials = make_partial_sums(blocks, rows.size(1), rows);
-    at::Tensor grad_x = at::empty(x.sizes(), x.options());
-    dispatch_dtype(x.scalar_type(), [&](auto type) {
-      using T = decltype(type);
-      using A = lanes::accumulation_t<T>;
-      with_kernel_level([&](auto level) {
-        kernels::activation_backward<level, T, A>(
-            activation, gated ? &glu : nullptr, grad_y.const_data_ptr<T>(),
-            rows.const_data_ptr<T>(), data_or_null<T>(flat_bias), grad_x.mutable_data_ptr<T>(),
-            data_or_null<A>(partials), blocks, grad_y.size(1));
-      });
-    });
-    at::Tensor grad_bias;
-    if (needs_bias) grad_bias = reduce_partial_sums(partials, bias.scalar_type());
-    return {grad_x, grad_bias, {}, {}};
+    const ActivationGradients result = kernel_activation_backward(
+        gradients[0], x, bias, state->options, needs_bias, /*again=*/false);
+    return {result.x, result.bias, {}};
   }
 };
 
@@ -119,8 +130,24 @@ at::Tensor unfused_glu(const at::Tensor& x, const at::Tensor& bias, const GluOpt
 }
 
 at::Tensor apply_activation(const at::Tensor& x, const at::Tensor& bias, Activation activation,
-                            const GluOptions* glu) {
-  return FusedActivation::apply(x, optional_tensor(bias), static_cast<int64_t>(activation), glu);
+                            const std::optional<GluOptions>& glu = {}) {
+  return FusedActivation::apply(x, optional_tensor(bias), ActivationOptions{activation, glu});
+}
+
+std::string_view activation_name(const ActivationOptions& options) {
+  const bool gated = options.glu.has_value();
+  switch (options.function) {
+    case Activation::gelu:
+    case Activation::gelu_tanh:
+      return gated ? "bias_geglu" : "bias_gelu";
+    case Activation::squared_relu:
+      return "bias_squared_relu";
+    case Activation::silu:
+      return "bias_swiglu";
+    case Activation::quick_gelu:
+      return gated ? "bias_quick_geglu" : "bias_quick_gelu";
+  }
+  fail("Expected a known activation function");
 }
 
 }  // namespace
@@ -154,43 +181,98 @@ at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const G
   return unfused_glu(x, bias, glu, quick_gelu);
 }
 
+at::Tensor bias_activation(const at::Tensor& x, const at::Tensor& bias,
+                           const ActivationOptions& options) {
+  const bool tanh_form = options.function == Activation::gelu_tanh;
+  switch (options.function) {
+    case Activation::gelu:
+    case Activation::gelu_tanh:
+      return options.glu ? bias_geglu(x, bias, tanh_form, *options.glu)
+                         : bias_gelu(x, bias, tanh_form);
+    case Activation::squared_relu:
+      check(!options.glu, "Expected squared_relu without a gated linear unit, but got one");
+      return bias_squared_relu(x, bias);
+    case Activation::silu:
+      check(options.glu.has_value(), "Expected a gated linear unit for silu, but got none");
+      return bias_swiglu(x, bias, *options.glu);
+    case Activation::quick_gelu:
+      return options.glu ? bias_quick_geglu(x, bias, *options.glu) : bias_quick_gelu(x, bias);
+  }
+  fail("Expected a known activation function");
+}
+
 }  // namespace unfused
+
+at::Tensor bias_activation(const at::Tensor& x, const at::Tensor& bias,
+                           const ActivationOptions& options) {
+  check_activation(x, bias, options.glu.has_value(), activation_name(options));
+  if (!use_cpu_kernel(x)) return unfused::bias_activation(x, bias, options);
+  return apply_activation(x, bias, options.function, options.glu);
+}
+
+at::Tensor bias_activation_forward(const at::Tensor& x, const at::Tensor& bias,
+                                   const ActivationOptions& options) {
+  check_activation(x, bias, options.glu.has_value(), activation_name(options));
+  const at::NoGradGuard no_grad;
+  return use_cpu_kernel(x) ? kernel_activation(x, bias, options)
+                           : unfused::bias_activation(x, bias, options);
+}
+
+ActivationGradients bias_activation_backward(at::Tensor& grad_y, const at::Tensor& x,
+                                             const at::Tensor& bias,
+                                             const ActivationOptions& options, bool needs_bias,
+                                             bool again) {
+  if (use_cpu_kernel(x)) {
+    const at::NoGradGuard no_grad;
+    grad_y = grad_y.contiguous();
+    return kernel_activation_backward(grad_y, x, bias, options, needs_bias, again);
+  }
+  const at::AutoGradMode grad_mode(true);
+  const at::Tensor input = x.detach().requires_grad_();
+  const at::Tensor shift = needs_bias ? bias.detach().requires_grad_() : bias;
+  const at::Tensor y = unfused::bias_activation(input, shift, options);
+  const auto results = torch::autograd::grad(
+      {y}, needs_bias ? std::vector<at::Tensor>{input, shift} : std::vector<at::Tensor>{input},
+      {grad_y});
+  if (again) grad_y = y.detach();
+  return {results[0], needs_bias ? results[1] : at::Tensor()};
+}
 
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
   check_activation(x, bias, /*gated=*/false, "bias_gelu");
   if (!use_cpu_kernel(x)) return unfused::bias_gelu(x, bias, tanh_form);
-  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, nullptr);
+  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu);
 }
 
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_squared_relu");
   if (!use_cpu_kernel(x)) return unfused::bias_squared_relu(x, bias);
-  return apply_activation(x, bias, Activation::squared_relu, nullptr);
+  return apply_activation(x, bias, Activation::squared_relu);
 }
 
 at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_quick_gelu");
   if (!use_cpu_kernel(x)) return unfused::bias_quick_gelu(x, bias);
-  return apply_activation(x, bias, Activation::quick_gelu, nullptr);
+  return apply_activation(x, bias, Activation::quick_gelu);
 }
 
 at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_swiglu");
   if (!use_cpu_kernel(x)) return unfused::bias_swiglu(x, bias, glu);
-  return apply_activation(x, bias, Activation::silu, &glu);
+  return apply_activation(x, bias, Activation::silu, glu);
 }
 
 at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
                       const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_geglu");
   if (!use_cpu_kernel(x)) return unfused::bias_geglu(x, bias, tanh_form, glu);
-  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, &glu);
+  return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, glu);
 }
 
 at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_quick_geglu");
   if (!use_cpu_kernel(x)) return unfused::bias_quick_geglu(x, bias, glu);
-  return apply_activation(x, bias, Activation::quick_gelu, &glu);
+  return apply_activation(x, bias, Activation::quick_gelu, glu);
 }
 
 }  // namespace megatron

@@ -7,6 +7,8 @@
 // in accumulation_dtype; other dtypes and devices run the versions of `namespace unfused`.
 #pragma once
 
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 #include "megatron/ops/activation_kernels.h"
@@ -32,8 +34,32 @@ at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_for
 at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias,
                             const GluOptions& glu = {});
 
+// Any of the functions above.
+struct ActivationOptions {
+  kernels::Activation function = kernels::Activation::gelu;
+  std::optional<GluOptions> glu;  // set: gated
+};
+
+at::Tensor bias_activation(const at::Tensor& x, const at::Tensor& bias,
+                           const ActivationOptions& options);
+
+// bias_activation and its gradients without autograd, for operators that define their own backward.
+// `again` also replaces grad_y by the output of forward, in the same pass: in its storage, if it is
+// contiguous. grad_bias is undefined unless `needs_bias`.
+struct ActivationGradients {
+  at::Tensor x, bias;
+};
+at::Tensor bias_activation_forward(const at::Tensor& x, const at::Tensor& bias,
+                                   const ActivationOptions& options);
+ActivationGradients bias_activation_backward(at::Tensor& grad_y, const at::Tensor& x,
+                                             const at::Tensor& bias,
+                                             const ActivationOptions& options, bool needs_bias,
+                                             bool again);
+
 // The same functions composed of libtorch operators, which run on every device and dtype.
 namespace unfused {
+at::Tensor bias_activation(const at::Tensor& x, const at::Tensor& bias,
+                           const ActivationOptions& options);
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form);
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias);
 at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias);

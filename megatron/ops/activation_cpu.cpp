@@ -113,7 +113,7 @@ MEGATRON_INLINE void store_gradient(T* grad_x, A* sums, int64_t i, lanes::Vector
 
 template <typename Function, typename T, typename A>
 void backward_rows(const GluOptions* glu, const T* grad_y, const T* x, const T* bias, T* grad_x,
-                   A* partials, const RowBlocks& blocks, int64_t f) {
+                   T* y, A* partials, const RowBlocks& blocks, int64_t f) {
   const int64_t width = glu != nullptr ? 2 * f : f;
   const A limit = glu != nullptr ? static_cast<A>(glu->clamp_value) : A(0);
   const A offset = glu != nullptr ? static_cast<A>(glu->linear_offset) : A(0);
@@ -132,6 +132,7 @@ void backward_rows(const GluOptions* glu, const T* grad_y, const T* x, const T* 
           if (glu == nullptr) {
             Function::apply(gate, value, slope);
             store_gradient<T, A>(to, sums, i, gradient * slope, count);
+            if (y != nullptr) lanes::store<T>(y + row * f + i, value, count);
           } else {
             const auto unclamped = gate;
             const lanes::Vector<T> zero{};
@@ -146,6 +147,7 @@ void backward_rows(const GluOptions* glu, const T* grad_y, const T* x, const T* 
             slope = unclamped > limit ? zero : slope;
             store_gradient<T, A>(to, sums, i, gradient * (up + offset) * slope, count);
             store_gradient<T, A>(to, sums, f + i, up_gradient, count);
+            if (y != nullptr) lanes::store<T>(y + row * f + i, value * (up + offset), count);
           }
         });
       }
@@ -181,19 +183,19 @@ void activation_forward(Activation activation, const GluOptions* glu, const T* x
 
 template <KernelLevel level, typename T, typename A>
 void activation_backward(Activation activation, const GluOptions* glu, const T* grad_y, const T* x,
-                         const T* bias, T* grad_x, A* partials, const RowBlocks& blocks,
+                         const T* bias, T* grad_x, T* y, A* partials, const RowBlocks& blocks,
                          int64_t f) {
   with_activation(activation, [&](auto function) {
-    backward_rows<decltype(function), T, A>(glu, grad_y, x, bias, grad_x, partials, blocks, f);
+    backward_rows<decltype(function), T, A>(glu, grad_y, x, bias, grad_x, y, partials, blocks, f);
   });
 }
 
-#define MEGATRON_INSTANTIATE(T, A)                                                              \
-  template void activation_forward<kKernelLevel>(Activation, const GluOptions*, const T*,       \
-                                                 const T*, T*, int64_t, int64_t);               \
-  template void activation_backward<kKernelLevel>(Activation, const GluOptions*, const T*,      \
-                                                  const T*, const T*, T*, A*, const RowBlocks&, \
-                                                  int64_t);
+#define MEGATRON_INSTANTIATE(T, A)                                                         \
+  template void activation_forward<kKernelLevel>(Activation, const GluOptions*, const T*,  \
+                                                 const T*, T*, int64_t, int64_t);          \
+  template void activation_backward<kKernelLevel>(Activation, const GluOptions*, const T*, \
+                                                  const T*, const T*, T*, T*, A*,          \
+                                                  const RowBlocks&, int64_t);
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)

@@ -25,9 +25,11 @@ void activation_forward(Activation activation, const GluOptions* glu, const T* x
                         T* y, int64_t rows, int64_t f);
 
 // grad_x has x's shape. partials receives the partial column sums of grad_x, [blocks.count, width
-// of x], unless it is null.
+// of x], unless it is null. y, unless it is null, receives activation_forward's y again; it may be
+// grad_y itself.
 template <KernelLevel level, typename T, typename A>
 void activation_backward(Activation activation, const GluOptions* glu, const T* grad_y, const T* x,
-                         const T* bias, T* grad_x, A* partials, const RowBlocks& blocks, int64_t f);
+                         const T* bias, T* grad_x, T* y, A* partials, const RowBlocks& blocks,
+                         int64_t f);
 
 }  // namespace megatron::kernels

@@ -70,9 +70,10 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
       with_kernel_level([&](auto level) {
         kernels::norm_backward<level, T, A>(
             centred, grad_y.const_data_ptr<T>(), rows.const_data_ptr<T>(),
-            wide_weight.const_data_ptr<A>(), data_or_null<A>(mean), rstd.const_data_ptr<A>(),
-            grad_x.mutable_data_ptr<T>(), weight_partials.mutable_data_ptr<A>(),
-            data_or_null<A>(bias_partials), blocks, rows.size(1));
+            wide_weight.const_data_ptr<A>(), /*bias=*/nullptr, data_or_null<A>(mean),
+            rstd.const_data_ptr<A>(), grad_x.mutable_data_ptr<T>(), /*y=*/nullptr,
+            weight_partials.mutable_data_ptr<A>(), data_or_null<A>(bias_partials), blocks,
+            rows.size(1));
       });
     });
     at::Tensor grad_weight, grad_bias;

@@ -31,6 +31,7 @@ void Optimizer::add_state(const ParameterSlice& slice, double mup_width_mult) {
   state.slice = slice;
   const bool is_vector = parameter.data.dim() <= 1;
   state.decays = !is_vector || config_.apply_wd_to_1d_parameters;
+  state.decoupled = parameter.is_embedding_or_output_parameter;
   const bool is_vector_like = is_vector || parameter.is_embedding_parameter;
   if (config_.optimizer == OptimizerType::adam && !is_vector_like)
     state.lr_mult = state.eps_mult = 1 / mup_width_mult;
@@ -92,7 +93,8 @@ void Optimizer::update(OptimizerState& state, double learning_rate, double grad_
   }
 }
 
-Optimizer::StepResult Optimizer::step(double learning_rate) {
+Optimizer::StepResult Optimizer::step(double learning_rate,
+                                      std::optional<double> decoupled_learning_rate) {
   at::NoGradGuard no_grad;
   const GradNorms norms = global_grad_norms();
   GradNorms grad_scales;
@@ -104,7 +106,9 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
   ++num_steps_;
   const auto update_next = [&](OptimizerState& state) {
     const auto group = static_cast<size_t>(state.slice.parameter->gradient_norm_group);
-    update(state, learning_rate, grad_scales[group]);
+    const double rate =
+        state.decoupled ? decoupled_learning_rate.value_or(learning_rate) : learning_rate;
+    update(state, rate, grad_scales[group]);
   };
   auto state = states_.begin();
   for (DistributedDataParallel* chunk : chunks_) {
@@ -113,8 +117,8 @@ Optimizer::StepResult Optimizer::step(double learning_rate) {
       update_next(*state++);
       if (config_.overlap_param_gather_with_optimizer_step) chunk->slices_updated(count);
     }
-    chunk->finish_update();
   }
+  for (DistributedDataParallel* chunk : chunks_) chunk->finish_update();
   for (; state != states_.end(); ++state) update_next(*state);
   return {norms[static_cast<size_t>(GradientNormGroup::model)], /*skipped=*/false};
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "megatron/config/model/optimizer_config.h"
@@ -13,8 +14,9 @@ namespace megatron {
 // The optimizer state of a parameter slice. All tensors have the slice's shape.
 struct OptimizerState {
   ParameterSlice slice;
-  bool decays = false;  // weight decay applies
-  double lr_mult = 1;   // MuP's factors
+  bool decays = false;     // weight decay applies
+  bool decoupled = false;  // embedding or output layer: takes the decoupled learning rate
+  double lr_mult = 1;      // MuP's factors
   double eps_mult = 1;
   at::Tensor master;      // the slice itself where its dtype is fp32 or fp64
   at::Tensor exp_avg;     // Adam: first moment; SGD: momentum
@@ -37,9 +39,11 @@ class Optimizer {
     double grad_norm = 0;  // before clipping, over the entire model without detached MTP layers
     bool skipped = false;  // a gradient is infinite or NaN: nothing was changed
   };
-  // One step from complete main gradients. Collective over the model-parallel group, and over the
-  // data-parallel group where the state is sharded.
-  StepResult step(double learning_rate);
+  // One step from complete main gradients. Embeddings and output layer take
+  // `decoupled_learning_rate` where it is given. Collective over the model-parallel group, and over
+  // the data-parallel group where the state is sharded.
+  StepResult step(double learning_rate,
+                  std::optional<double> decoupled_learning_rate = std::nullopt);
 
   // Copies the slices into the masters; needed after a load without optimizer state.
   void reload_masters();

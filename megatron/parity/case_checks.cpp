@@ -82,10 +82,10 @@ void check_loss_mask(const nlohmann::json& json, const SafetensorsFile& tensors)
       random ? "zeros and ones" : "ones only", tensors.path().string());
 }
 
-const void* address_of(const OptionValue& value) {
+const void* address_of(const FieldValue& value) {
   return std::visit(
       [](const auto& field) -> const void* {
-        if constexpr (std::is_same_v<std::decay_t<decltype(field)>, EnumReference>) {
+        if constexpr (requires { field.field; }) {
           return field.field;
         } else {
           return field;

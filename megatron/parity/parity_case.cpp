@@ -9,6 +9,7 @@
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/base/nearest_name.h"
+#include "megatron/config/model/norm_keys.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/parity/case_bounds.h"
 #include "megatron/parity/case_checks.h"
@@ -162,6 +163,13 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
         "Expected the tensor input/attention_mask in {} for attention_mask {}, but found none",
         tensor_file.string(), json["attention_mask"].dump());
   check_case_tensors(json, *result.tensors_);
+  const auto is_fused = [](const std::string& name) {
+    return standalone_norm_name(name).has_value();
+  };
+  const nlohmann::json statistics = json.value("weight_after3", nlohmann::json::object());
+  result.has_fused_norm_names_ = std::ranges::any_of(result.tensors_->names(), is_fused);
+  for (const auto& entry : statistics.items())
+    result.has_fused_norm_names_ |= is_fused(entry.key());
   return result;
 }
 
@@ -198,6 +206,11 @@ at::ScalarType ParityCase::params_dtype() const {
   configure(options, /*keep_params_dtype=*/false);
   const TransformerConfig& transformer = options.model.transformer;
   return transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
+}
+
+std::string ParityCase::name_of(const std::string& parameter) const {
+  if (has_fused_norm_names_) return parameter;
+  return standalone_norm_name(parameter).value_or(parameter);
 }
 
 at::Tensor ParityCase::weight(const std::string& name, at::IntArrayRef shape) const {

@@ -54,7 +54,12 @@ class ParityCase {
   at::Tensor tensor(const std::string& name, at::IntArrayRef shape) const;
   std::vector<std::string> tensor_names() const { return tensors_->names(); }
 
-  // A weight before step 1: stored, or from the closed form.
+  // The name that the case has for a parameter of this program: a norm's parameters are named after
+  // the linear layer that consumes it, as by the peer's fused layers, or after the norm, as by its
+  // local layers (standalone_norm_name).
+  std::string name_of(const std::string& parameter) const;
+
+  // A weight before step 1, by the case's name: stored, or from the closed form.
   at::Tensor weight(const std::string& name, at::IntArrayRef shape) const;
 
   // Inputs of a micro-batch, [b, s] with all rows; attention_mask [1 or b, 1, s, s] or undefined.
@@ -67,6 +72,7 @@ class ParityCase {
   std::string name_;
   nlohmann::json json_;
   std::optional<SafetensorsFile> tensors_;
+  bool has_fused_norm_names_ = false;
   int64_t steps_ = 0, num_microbatches_ = 0, micro_batch_size_ = 0, seq_length_ = 0,
           vocab_size_ = 0;
 };

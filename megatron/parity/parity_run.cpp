@@ -7,7 +7,6 @@
 
 #include "megatron/base/error.h"
 #include "megatron/base/nearest_name.h"
-#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/object_collectives.h"
 #include "megatron/parity/case_bounds.h"
@@ -15,6 +14,7 @@
 #include "megatron/pipeline/pipeline_forward.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/train_step.h"
+#include "megatron/training/training_models.h"
 
 namespace megatron {
 namespace {
@@ -27,10 +27,13 @@ class ParityRun {
         groups_(make_model_groups(options.model, rank)),
         device_(rank.device),
         share_(case_share(parity_case, options.model.transformer, rank.world_size)),
-        chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)),
         comparison_(bound_exceptions(parity_case.params_dtype(), options)) {
-    load_weights();
-    step_.emplace(chunks_, options);
+    step_.emplace(build_training_models(options, groups_, rank,
+                                        [this](const GPTModelChunks& chunks) {
+                                          chunks_ = chunks;
+                                          load_weights();
+                                        }),
+                  options);
   }
 
   Comparison run() {
@@ -56,8 +59,8 @@ class ParityRun {
     at::NoGradGuard no_grad;
     for (const ParameterPtr& parameter : parameters_of(chunks_)) {
       if (parameter->shared) continue;
-      parameter->data.copy_(
-          parameter->local_part(case_.weight(parameter->name, parameter->global_shape())));
+      parameter->data.copy_(parameter->local_part(
+          case_.weight(case_.name_of(parameter->name), parameter->global_shape())));
       initial_weights_[parameter->name] = parameter->data.detach().clone();
     }
     for (const auto& chunk : chunks_) chunk->synchronize_shared_embedding();
@@ -224,18 +227,16 @@ class ParityRun {
   void compare_gradients() {
     step_->unshard_gradients();
     for (const ParameterPtr& parameter : compared_parameters()) {
-      const std::string key = "grad/" + parameter->name;
+      const std::string name = case_.name_of(parameter->name), key = "grad/" + name;
       if (!case_.contains(key)) continue;
       const at::Tensor theirs =
           parameter->local_part(case_.tensor(key, parameter->global_shape()).to(at::kDouble));
       const at::Tensor difference = parameter->main_grad.cpu().to(at::kDouble) - theirs;
-      comparison_.record(ParityKind::gradient, parameter->name,
-                         difference.abs().max().item<double>());
+      comparison_.record(ParityKind::gradient, name, difference.abs().max().item<double>());
       const double norm = std::sqrt(sum_over_shards(*parameter, squared(theirs)));
       const double distance = std::sqrt(sum_over_shards(*parameter, squared(difference)));
       if (norm > 1e-6) {
-        comparison_.record(ParityKind::gradient_norm_of_difference, parameter->name,
-                           distance / norm);
+        comparison_.record(ParityKind::gradient_norm_of_difference, name, distance / norm);
       }
     }
   }
@@ -246,14 +247,15 @@ class ParityRun {
     step_->unshard_parameters();
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
     for (const ParameterPtr& parameter : compared_parameters()) {
-      const std::string& name = parameter->name;
+      const std::string name = case_.name_of(parameter->name);
       const at::Tensor ours = parameter->data.detach().cpu().to(at::kDouble);
       if (statistics.contains(name)) {
         const nlohmann::json& theirs = statistics[name];
         const double sum = sum_over_shards(*parameter, ours.sum().item<double>());
         const double norm = std::sqrt(sum_over_shards(*parameter, squared(ours)));
         const double moved = std::sqrt(sum_over_shards(
-            *parameter, squared(ours - initial_weights_.at(name).cpu().to(at::kDouble))));
+            *parameter,
+            squared(ours - initial_weights_.at(parameter->name).cpu().to(at::kDouble))));
         int64_t elements = 1;
         for (const int64_t size : parameter->global_shape()) elements *= size;
         const double their_norm = theirs.at("l2").get<double>(),
@@ -280,7 +282,8 @@ class ParityRun {
   // Refuses names of the case that the model does not have: they would not be compared.
   void check_everything_was_compared() {
     nlohmann::json names = nlohmann::json::array();
-    for (const ParameterPtr& parameter : compared_parameters()) names.push_back(parameter->name);
+    for (const ParameterPtr& parameter : compared_parameters())
+      names.push_back(case_.name_of(parameter->name));
     std::vector<std::string>& ours = parameter_names_;
     for (const std::string& text : all_gather_strings(names.dump(), *groups_.world)) {
       for (const auto& name : nlohmann::json::parse(text)) ours.push_back(name.get<std::string>());
@@ -336,7 +339,7 @@ class ParityRun {
   GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
   std::map<std::string, at::Tensor> initial_weights_;
-  std::vector<std::string> parameter_names_;  // of all ranks, with duplicates
+  std::vector<std::string> parameter_names_;  // the case's, of all ranks, with duplicates
   Comparison comparison_;
 };
 

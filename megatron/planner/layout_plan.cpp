@@ -11,6 +11,7 @@
 #include "megatron/base/human_bytes.h"
 #include "megatron/base/integer_math.h"
 #include "megatron/config/model/batch_size.h"
+#include "megatron/models/common/builder_registry.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/planner/flops.h"
@@ -26,13 +27,19 @@ class PlannedBackend final : public c10d::Backend {
   const std::string getBackendName() const override { return "planned"; }
 };
 
-ProcessGroupCollection planned_groups(int tensor_parallel) {
-  ProcessGroupCollection groups = ProcessGroupCollection::single_rank();
-  std::vector<int> ranks(tensor_parallel);
+ProcessGroupPtr planned_group(const char* name, int size, int rank) {
+  std::vector<int> ranks(size);
   std::iota(ranks.begin(), ranks.end(), 0);
-  groups.tp = std::make_shared<ProcessGroup>("tp", ranks, /*global_rank=*/0,
-                                             c10::make_intrusive<PlannedBackend>(tensor_parallel),
-                                             std::chrono::seconds(1));
+  return std::make_shared<ProcessGroup>(
+      name, ranks, rank, c10::make_intrusive<PlannedBackend>(size), std::chrono::seconds(1));
+}
+
+// Of the first rank of a pipeline stage.
+ProcessGroupCollection planned_groups(const ParallelSizes& sizes, int stage) {
+  ProcessGroupCollection groups = ProcessGroupCollection::single_rank();
+  groups.tp = planned_group("tp", sizes.tp, 0);
+  groups.pp = planned_group("pp", sizes.pp, stage);
+  groups.cp = planned_group("cp", sizes.cp, 0);
   return groups;
 }
 
@@ -60,6 +67,19 @@ struct ModuleFlops {
   double layer, output;    // one transformer layer; the output layer
   double mtp, mtp_output;  // all MTP depths: their layers; their passes through the output layer
 };
+
+// A line for a ramp of the batch size: the smallest step has the fewest micro-batches to fill the
+// pipeline with.
+std::string ramp_line(const LayoutPlan& plan, const Options& options) {
+  if (plan.batch_sizes.empty()) return "";
+  const int64_t at_once = options.batch.micro_batch_size * plan.sizes.dp;
+  return fmt::format(
+      "batch size: {} growing to {} in {} sizes over {} samples, {} step{}; the plan is for the "
+      "last, the first has {} micro-batch{} per step\n",
+      plan.batch_sizes.front(), plan.batch_sizes.back(), plan.batch_sizes.size(),
+      options.batch.rampup_batch_size[2], plan.ramp_steps, plan.ramp_steps == 1 ? "" : "s",
+      plan.batch_sizes.front() / at_once, plan.batch_sizes.front() == at_once ? "" : "es");
+}
 
 std::string percent(double share) {
   return fmt::format("{:.1f}%", 100 * share);
@@ -96,10 +116,17 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
   plan.chunks = layout.chunks();
   plan.microbatches = divide(global_batch_size(options.batch, plan.sizes.dp),
                              options.batch.micro_batch_size * plan.sizes.dp, "the global batch");
+  if (const BatchSizeSchedule schedule(options.batch, plan.sizes.dp); schedule.ramps()) {
+    plan.batch_sizes = schedule.batch_sizes();
+    for (int64_t done = 0; schedule.batch_size(done) < schedule.final_batch_size();
+         done += schedule.batch_size(done)) {
+      ++plan.ramp_steps;
+    }
+  }
   plan.group = config.pipeline.microbatch_group_size_per_vp_stage.value_or(layout.stages());
 
-  const ProcessGroupCollection groups = planned_groups(plan.sizes.tp);
   const ModuleFlops flops(options.model);
+  const auto builder = make_builder<GPTModel>(options.model, BuildOptions{.device = at::kMeta});
   double all_flops = 0;
   for (const PipelineChunk& chunk : layout.virtual_stages()) all_flops += flops.of(chunk);
   const int ranks_of_stage = world_size / layout.stages();
@@ -107,9 +134,9 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
     StagePlan planned{.first_rank = stage * ranks_of_stage,
                       .last_rank = (stage + 1) * ranks_of_stage - 1,
                       .holds = describe_stage(layout, stage, config.mtp.mtp_num_layers)};
+    const ProcessGroupCollection groups = planned_groups(plan.sizes, stage);
     for (int chunk = 0; chunk < layout.chunks(); ++chunk) {
-      const auto model = build_gpt_model_chunk(
-          options.model, PipelineStage::of(layout, stage, chunk), groups, at::kMeta);
+      const auto model = builder->build_model(groups, {}, {}, chunk);
       for (const ParameterPtr& parameter : model->parameters())
         planned.parameters += parameter->data.numel();
       planned.flops_share += flops.of(layout.chunk(stage, chunk)) / all_flops;
@@ -162,12 +189,12 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
              "\nparameters are per rank; FLOPs are the stage's share of the model's\n"
              "memory is held between steps; activations and temporary buffers (gathered "
              "parameters, gradients that are not reduced yet) add to it\n"
-             "schedule: {}\n"
+             "{}schedule: {}\n"
              "bubble: {} of the ranks' time, if every chunk's backward takes twice its forward\n"
              "upper bound on efficiency: {} by the schedule alone\n"
              "                           {} with this split, if time follows FLOPs (the largest "
              "stage has {:.2f} times the mean)\n",
-             schedule_name(plan), percent(plan.timeline.bubble()),
+             ramp_line(plan, options), schedule_name(plan), percent(plan.timeline.bubble()),
              percent(plan.timeline.efficiency()), percent(plan.split_timeline.efficiency()),
              largest.flops_share * double(plan.stages.size()));
 }

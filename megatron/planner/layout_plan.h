@@ -26,7 +26,9 @@ struct LayoutPlan {
   int world_size = 1;
   int chunks = 1;
   int64_t microbatches = 1;
-  int64_t group = 1;  // consecutive micro-batches through one model chunk
+  std::vector<int64_t> batch_sizes;  // of a ramp, ascending; the plan is for the last
+  int64_t ramp_steps = 0;            // steps before the last size is reached
+  int64_t group = 1;                 // consecutive micro-batches through one model chunk
   std::vector<StagePlan> stages;
   ScheduleTimeline timeline;        // all model chunks take equally long
   ScheduleTimeline split_timeline;  // time in proportion to each chunk's FLOPs

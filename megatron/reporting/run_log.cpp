@@ -63,7 +63,7 @@ class RunLog::Impl {
       : config_(config),
         description_(std::move(description)),
         terminal_(terminal ? std::move(terminal) : std::make_unique<Terminal>()),
-        step_line_(description_.train_iters),
+        step_line_(description_.train_iters, description_.batch_size_grows),
         done_(description_.first_iteration) {
     check(config_.log_interval > 0, "Expected --log-interval of at least 1, but got {}; use 1",
           config_.log_interval);

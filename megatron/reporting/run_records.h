@@ -55,7 +55,8 @@ struct RunDescription {
   int64_t first_iteration = 0;  // iterations done before this run
   int64_t first_consumed_samples = 0;  // samples consumed by them
   int64_t train_iters = 0;
-  int64_t world_size = 1;  // ranks; Megatron's "throughput" is TFLOP/s per rank
+  bool batch_size_grows = false;  // lines of steps show it
+  int64_t world_size = 1;         // ranks; Megatron's "throughput" is TFLOP/s per rank
   // GEMM rate of all ranks, measured at the start; 0: not measured.
   double gemm_peak_tflops = 0;
 };

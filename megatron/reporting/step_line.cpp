@@ -96,6 +96,8 @@ std::string StepLine::format(const StepRecord& record, double smoothed_step_ms, 
       {fmt::format("{:>5} tok/s", format_quantity(record.tokens_per_s)), 4},
   };
   if (!record.mtp.empty()) fields.insert(fields.begin() + 2, {mtp_text(record.mtp), 2});
+  if (shows_batch_size_)
+    fields.insert(fields.begin() + 1, {fmt::format("batch {:>5}", record.batch_size), 1});
   if (columns_->tflops) {
     std::string text = tflops_text(record.model_tflops);
     if (columns_->peak_fraction) {

@@ -37,7 +37,8 @@ class StepMeans {
 
 class StepLine {
  public:
-  explicit StepLine(int64_t train_iters) : train_iters_(train_iters) {}
+  explicit StepLine(int64_t train_iters, bool shows_batch_size = false)
+      : train_iters_(train_iters), shows_batch_size_(shows_batch_size) {}
 
   // Returns, for example,
   // step 120/600 | loss  4.5123 | grad norm  1.234 | lr 3.000e-04 |   85.3 ms | 12.0k tok/s | ...
@@ -50,6 +51,7 @@ class StepLine {
     bool tflops, peak_fraction, memory;
   };
   int64_t train_iters_;
+  bool shows_batch_size_;
   std::optional<Columns> columns_;
 };
 

@@ -13,12 +13,13 @@ struct AllGatherMatmul {
 };
 
 // x [s/tp, b, in] of each rank, matrix [in, out], bias [out] or undefined. Every rank sends its x
-// to each other rank, multiplies it, and multiplies the x of each other rank when that arrives.
-// Collective over the group.
+// in up to `pieces` pieces to each other rank, multiplies it, and multiplies each piece of the other
+// ranks when it arrives. Collective over the group.
 //
 // Deterministic, but not always bit-identical to one matmul over [s, b, in]: a GEMM with fewer rows
 // may sum in another order.
 AllGatherMatmul all_gather_matmul(const at::Tensor& x, const at::Tensor& matrix,
-                                  const at::Tensor& bias, const ProcessGroup& tp);
+                                  const at::Tensor& bias, const ProcessGroup& tp,
+                                  int64_t pieces = 1);
 
 }  // namespace megatron

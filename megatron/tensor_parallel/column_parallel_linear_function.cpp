@@ -7,8 +7,6 @@
 #include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/matmul/column_sum.h"
 #include "megatron/ops/matmul/linear.h"
-#include "megatron/tensor_parallel/all_gather_matmul.h"
-#include "megatron/tensor_parallel/matmul_reduce_scatter.h"
 
 namespace megatron {
 namespace {
@@ -16,53 +14,18 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct Communication : ColumnParallelCommunication {
-  bool shards_sequence() const { return sequence_parallel && tp->size() > 1; }
-  // Whether the node saves this rank's shard of the input instead of the gathered input.
-  bool saves_shard() const {
-    return shards_sequence() && (all_gather_input_in_backward || deferred != nullptr);
-  }
-};
+// Whether the node saves this rank's shard of the input instead of the gathered input.
+bool saves_shard(const ColumnParallelCommunication& communication) {
+  return communication.shards_sequence() &&
+         (communication.all_gather_input_in_backward || communication.deferred != nullptr);
+}
 
 // What backward needs besides saved variables. The main gradient is not a saved variable: other
 // micro-batches modify the buffer before this backward.
 struct ColumnParallelLinearState : torch::CustomClassHolder {
-  Communication communication;
+  ColumnParallelCommunication communication;
   at::Tensor main_grad;
   bool has_bias = false;
-};
-
-// x's gradient, with its reduction over the ranks in flight.
-class InputGradient {
- public:
-  InputGradient(const at::Tensor& grad_y, const at::Tensor& weight,
-                const Communication& communication) {
-    const ProcessGroup& tp = *communication.tp;
-    if (communication.shards_sequence() && communication.tp_comm_overlap) {
-      overlapped_.emplace(grad_y, weight, tp);
-      return;
-    }
-    const at::Tensor partial = linear_input_gradient(grad_y, weight);
-    if (!communication.shards_sequence()) {
-      gradient_ = partial;
-      reduction_ = tp.iall_reduce(gradient_);
-      return;
-    }
-    std::vector<int64_t> shape = partial.sizes().vec();
-    shape[0] /= tp.size();
-    gradient_ = at::empty(shape, partial.options());
-    reduction_ = tp.ireduce_scatter(gradient_, partial);
-  }
-  at::Tensor wait() {
-    if (overlapped_) return overlapped_->wait();
-    reduction_->wait();
-    return gradient_;
-  }
-
- private:
-  at::Tensor gradient_;
-  std::shared_ptr<Work> reduction_;
-  std::optional<MatmulReduceScatter> overlapped_;
 };
 
 class ColumnParallelLinearFunction
@@ -71,25 +34,17 @@ class ColumnParallelLinearFunction
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& main_grad,
-                            const Communication& communication) {
-    const ProcessGroup& tp = *communication.tp;
-    at::Tensor gathered = x, output;
-    if (communication.shards_sequence() && communication.tp_comm_overlap) {
-      AllGatherMatmul result = all_gather_matmul(x, weight.t(), bias.value_or(at::Tensor()), tp);
-      gathered = std::move(result.gathered);
-      output = std::move(result.output);
-    } else {
-      if (communication.shards_sequence()) gathered = tp.all_gather(x);
-      output = linear_forward(gathered, weight, bias.value_or(at::Tensor()));
-    }
-    const at::Tensor saved = communication.saves_shard() ? x : gathered;
+                            const ColumnParallelCommunication& communication) {
+    const ColumnParallelProduct product =
+        column_parallel_product(x, weight, bias.value_or(at::Tensor()), communication);
+    const at::Tensor saved = saves_shard(communication) ? x : product.input;
     context->save_for_backward({weight.requires_grad() ? saved : at::Tensor(), weight});
     auto state = c10::make_intrusive<ColumnParallelLinearState>();
     state->communication = communication;
     state->main_grad = main_grad.value_or(at::Tensor());
     state->has_bias = bias.has_value();
     context->saved_data["state"] = c10::IValue::make_capsule(std::move(state));
-    return output;
+    return product.output;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -98,7 +53,7 @@ class ColumnParallelLinearFunction
     const at::Tensor &saved_input = saved[0], &weight = saved[1];
     const auto state = c10::static_intrusive_pointer_cast<ColumnParallelLinearState>(
         context->saved_data["state"].toCapsule());
-    const Communication& communication = state->communication;
+    const ColumnParallelCommunication& communication = state->communication;
     const ProcessGroup* tp = communication.tp;
     DeferredWeightGradients* deferred = communication.deferred;
     at::Tensor& main_grad = state->main_grad;
@@ -107,25 +62,16 @@ class ColumnParallelLinearFunction
     const bool needs_weight = context->needs_input_grad(1);
     const bool defers =
         needs_weight && main_grad.defined() && deferred != nullptr && deferred->accepts();
-    at::Tensor gathered = saved_input;
-    std::shared_ptr<Work> all_gather;
-    if (needs_weight && !defers && communication.saves_shard()) {
-      std::vector<int64_t> shape = saved_input.sizes().vec();
-      shape[0] *= tp->size();
-      gathered = at::empty(shape, saved_input.options());
-      all_gather = tp->iall_gather(gathered, saved_input.contiguous());
-    }
-    std::optional<InputGradient> input_gradient;
+    const bool gathers = needs_weight && !defers && saves_shard(communication);
+    GatheredShards input(saved_input, gathers ? tp : nullptr);
+    std::optional<ColumnParallelInputGradient> input_gradient;
     if (context->needs_input_grad(0)) input_gradient.emplace(grad_y, weight, communication);
-    if (all_gather) all_gather->wait();
 
     at::Tensor grad_weight, grad_bias;
     if (defers) {
-      deferred->add(main_grad, grad_y, saved_input, communication.saves_shard() ? tp : nullptr);
-    } else if (needs_weight && main_grad.defined()) {
-      accumulate_weight_gradient(main_grad, flatten_rows(grad_y), flatten_rows(gathered));
+      deferred->add(main_grad, grad_y, saved_input, saves_shard(communication) ? tp : nullptr);
     } else if (needs_weight) {
-      grad_weight = at::mm(flatten_rows(grad_y).t(), flatten_rows(gathered));
+      grad_weight = column_parallel_weight_gradient(grad_y, input.wait(), main_grad);
     }
     // needs_input_grad counts defined inputs only, so index 2 is the bias if there is one.
     if (state->has_bias && context->needs_input_grad(2)) grad_bias = column_sum(grad_y);
@@ -151,9 +97,8 @@ at::Tensor column_parallel_linear(const at::Tensor& x, const Parameter& weight,
     check_shape(bias, {matrix.size(0)}, operation, "bias");
     check_alike(bias, x, operation, "bias");
   }
-  return ColumnParallelLinearFunction::apply(x, matrix, optional_tensor(bias),
-                                             checked_main_grad(matrix, weight.main_grad),
-                                             Communication{communication});
+  return ColumnParallelLinearFunction::apply(
+      x, matrix, optional_tensor(bias), checked_main_grad(matrix, weight.main_grad), communication);
 }
 
 }  // namespace megatron

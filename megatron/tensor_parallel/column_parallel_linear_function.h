@@ -5,20 +5,9 @@
 #pragma once
 
 #include "megatron/base/parameter.h"
-#include "megatron/parallel/process_group.h"
-#include "megatron/tensor_parallel/deferred_weight_gradients.h"
+#include "megatron/tensor_parallel/column_parallel_steps.h"
 
 namespace megatron {
-
-// The options are those of LayerOptions.
-struct ColumnParallelCommunication {
-  const ProcessGroup* tp = nullptr;
-  bool sequence_parallel = false;
-  bool all_gather_input_in_backward = false;
-  bool tp_comm_overlap = false;
-  // Where weight gradients are deferred to, if main_grad is defined; may be null.
-  DeferredWeightGradients* deferred = nullptr;
-};
 
 // x [s, b, in], the same on all ranks, or [s/tp, b, in] with sequence parallelism; weight
 // [out_p, in]; bias [out_p] or undefined -> [s, b, out_p] = x weight^T (+ bias).

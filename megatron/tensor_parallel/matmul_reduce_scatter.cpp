@@ -10,7 +10,7 @@
 namespace megatron {
 
 MatmulReduceScatter::MatmulReduceScatter(const at::Tensor& x, const at::Tensor& matrix,
-                                         const ProcessGroup& tp) {
+                                         const ProcessGroup& tp, int64_t chunks) {
   const at::NoGradGuard no_grad;
   const int size = tp.size();
   check(x.size(0) % size == 0,
@@ -19,7 +19,7 @@ MatmulReduceScatter::MatmulReduceScatter(const at::Tensor& x, const at::Tensor& 
   const int64_t length = x.size(0) / size, b = x.size(1), width = matrix.size(1);
   const at::TensorOptions options = x.options().requires_grad(false);
   output_ = at::empty({length, b, width}, options);
-  const int64_t chunks = std::min(kReduceScatterChunks, length);
+  chunks = std::min(chunks, length);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t begin = length * chunk / chunks, rows = length * (chunk + 1) / chunks - begin;
     // This chunk of every rank's shard, in rank order.

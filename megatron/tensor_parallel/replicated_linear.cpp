@@ -5,7 +5,8 @@
 namespace megatron {
 
 ReplicatedLinear::ReplicatedLinear(const ReplicatedLinearArguments& arguments,
-                                   const LayerOptions& options) {
+                                   const LayerOptions& options)
+    : options_(options) {
   weight_ = register_parameter(
       "weight",
       std::make_shared<Parameter>(std::vector<int64_t>{arguments.output_size, arguments.input_size},
@@ -15,7 +16,8 @@ ReplicatedLinear::ReplicatedLinear(const ReplicatedLinearArguments& arguments,
 }
 
 at::Tensor ReplicatedLinear::forward(const at::Tensor& input) const {
-  return linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
+  return linear(options_.cast(input), options_.cast(weight_->data), /*bias=*/{},
+                weight_->main_grad);
 }
 
 }  // namespace megatron

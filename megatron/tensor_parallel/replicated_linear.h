@@ -23,6 +23,7 @@ class ReplicatedLinear : public MegatronModule {
   at::Tensor forward(const at::Tensor& input) const;
 
  private:
+  LayerOptions options_;
   ParameterPtr weight_;
 };
 

@@ -9,7 +9,9 @@ namespace megatron {
 
 RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments,
                                      const LayerOptions& options)
-    : options_(options) {
+    : options_(options),
+      overlap_(
+          options.overlap_of(arguments.tp_comm_buffer_name, LinearOverlap::of_row_parallel())) {
   const int64_t input_size_p =
       divide(arguments.input_size, options.tp->size(), "the input size of a row-parallel layer");
   weight_ = register_parameter(
@@ -26,9 +28,11 @@ RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments
 }
 
 at::Tensor RowParallelLinear::forward(const at::Tensor& input) const {
+  const Parameter weight = options_.cast(*weight_);
   if (options_.sequence_parallel && options_.tp_comm_overlap && options_.tp->size() > 1)
-    return overlapped_row_parallel_linear(input, *weight_, *options_.tp);
-  const at::Tensor partial = linear(input, weight_->data, /*bias=*/{}, weight_->main_grad);
+    return overlapped_row_parallel_linear(options_.cast(input), weight, *options_.tp, overlap_);
+  const at::Tensor partial =
+      linear(options_.cast(input), weight.data, /*bias=*/{}, weight.main_grad);
   return options_.sequence_parallel
              ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)
              : reduce_from_tensor_model_parallel_region(partial, *options_.tp);

@@ -2,8 +2,8 @@
 // Y = sum over ranks of X_p W_p^T.
 #pragma once
 
-#include "megatron/base/megatron_module.h"
 #include "megatron/tensor_parallel/layer_options.h"
+#include "megatron/tensor_parallel/parallel_linear.h"
 
 namespace megatron {
 
@@ -12,20 +12,20 @@ struct RowParallelLinearArguments {
   int64_t output_size = 0;
   bool bias = true;
   double init_std = 0.02;
+  std::string tp_comm_buffer_name = {};  // of the layer's overlaps in tp_comm_overlap_cfg
 };
 
-class RowParallelLinear : public MegatronModule {
+class RowParallelLinear : public RowLinear {
  public:
   RowParallelLinear(const RowParallelLinearArguments& arguments, const LayerOptions& options);
 
-  // input [s, b, input_size/tp] -> [s, b, output_size], or [s/tp, b, output_size] with sequence
-  // parallelism. Does not add the bias: the caller fuses it into the next operator (see bias()).
-  at::Tensor forward(const at::Tensor& input) const;
-
-  at::Tensor bias() const { return bias_ ? bias_->data : at::Tensor(); }
+  at::Tensor forward(const at::Tensor& input) const override;
+  const ParameterPtr& weight() const { return weight_; }
+  at::Tensor bias() const override { return bias_ ? options_.cast(bias_->data) : at::Tensor(); }
 
  private:
   LayerOptions options_;
+  LinearOverlap overlap_;
   ParameterPtr weight_, bias_;
 };
 

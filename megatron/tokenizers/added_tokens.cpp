@@ -1,63 +1,74 @@
 #include "megatron/tokenizers/added_tokens.h"
 
-#include <algorithm>
-
-#include "megatron/tokenizers/utf8.h"
+#include "megatron/tokenizers/text/character_classes.h"
+#include "megatron/tokenizers/text/utf8.h"
 
 namespace megatron {
 namespace {
 
-size_t begin_with_space_before(std::string_view text, size_t from, size_t begin) {
-  while (begin > from) {
-    size_t start = begin - 1;
-    while (start > from && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
-    const std::string_view character = text.substr(start, begin - start);
-    if (valid_utf8_prefix(character) != character.size()) break;
-    if (!is_white_space(decode_utf8(character))) break;
-    begin = start;
+// The character that ends at `end`, if it is valid.
+std::optional<uint32_t> character_before(std::string_view text, size_t end) {
+  if (end == 0) return std::nullopt;
+  const size_t begin = last_character(text.substr(0, end));
+  const std::string_view character = text.substr(begin, end - begin);
+  if (valid_utf8_prefix(character) != character.size()) return std::nullopt;
+  if (utf8_length(character[0]) != character.size()) return std::nullopt;
+  return decode_utf8(character);
+}
+
+std::optional<uint32_t> character_at(std::string_view text, size_t begin) {
+  if (begin >= text.size()) return std::nullopt;
+  const std::string_view character = text.substr(begin, utf8_length(text[begin]));
+  if (valid_utf8_prefix(character) != utf8_length(text[begin])) return std::nullopt;
+  return decode_utf8(character);
+}
+
+size_t begin_with_space_before(std::string_view text, size_t begin) {
+  while (const auto character = character_before(text, begin)) {
+    if (!is_white_space(*character)) break;
+    begin = last_character(text.substr(0, begin));
   }
   return begin;
 }
 
 size_t end_with_space_after(std::string_view text, size_t end) {
-  while (end < text.size()) {
-    const size_t length = utf8_length(text[end]);
-    const std::string_view character = text.substr(end, length);
-    if (valid_utf8_prefix(character) != length) break;
-    if (!is_white_space(decode_utf8(character))) break;
-    end += length;
+  while (const auto character = character_at(text, end)) {
+    if (!is_white_space(*character)) break;
+    end += utf8_length(text[end]);
   }
   return end;
 }
 
+bool is_word(const std::optional<uint32_t>& character) {
+  return character && is_word_character(*character);
+}
+
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) {
-  for (auto& token : tokens) {
-    if (token.content.empty()) continue;
-    const char first = token.content[0];
-    auto& bucket = by_first_byte_[static_cast<unsigned char>(first)];
-    if (bucket.empty()) first_bytes_ += first;
-    bucket.push_back(std::move(token));
+AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
+  std::vector<std::pair<std::string, int32_t>> entries;
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    entries.emplace_back(tokens_[i].content, static_cast<int32_t>(i));
   }
-  for (auto& bucket : by_first_byte_) {
-    std::stable_sort(bucket.begin(), bucket.end(), [](const AddedToken& a, const AddedToken& b) {
-      return a.content.size() > b.content.size();
-    });
-  }
+  trie_ = PrefixTrie(std::move(entries));
+  first_bytes_ = trie_.first_bytes();
 }
 
 std::optional<AddedTokenFinder::Found> AddedTokenFinder::find(std::string_view text,
                                                               size_t from) const {
   if (first_bytes_.empty()) return std::nullopt;
   for (size_t i = from; (i = text.find_first_of(first_bytes_, i)) < text.size(); ++i) {
-    const std::string_view rest = text.substr(i);
-    for (const auto& token : by_first_byte_[static_cast<unsigned char>(text[i])]) {
-      if (!rest.starts_with(token.content)) continue;
-      const size_t end = i + token.content.size();
-      return Found{token.left_strip ? begin_with_space_before(text, from, i) : i,
-                   token.right_strip ? end_with_space_after(text, end) : end, token.id};
-    }
+    const auto match = trie_.longest(text.substr(i));
+    if (match.length == 0) continue;
+    const AddedToken& token = tokens_[static_cast<size_t>(match.value)];
+    const size_t end = i + match.length;
+    const bool touches_word =
+        is_word(character_before(text, i)) || is_word(character_at(text, end));
+    return Found{.begin = token.left_strip ? begin_with_space_before(text, i) : i,
+                 .end = token.right_strip ? end_with_space_after(text, end) : end,
+                 .search_end = end,
+                 .id = token.id,
+                 .accepted = !token.single_word || !touches_word};
   }
   return std::nullopt;
 }

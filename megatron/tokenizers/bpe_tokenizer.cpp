@@ -1,17 +1,15 @@
 #include "megatron/tokenizers/bpe_tokenizer.h"
 
-#include <functional>
-
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
-#include "megatron/tokenizers/byte_alphabet.h"
-#include "megatron/tokenizers/utf8.h"
+#include "megatron/tokenizers/models/word_model.h"
+#include "megatron/tokenizers/text/byte_alphabet.h"
+#include "megatron/tokenizers/text/utf8.h"
 
 namespace megatron {
 namespace {
 
-constexpr int32_t kLargestId = (1 << 24) - 1;  // bounds the memory that a damaged file can request
 constexpr size_t kLongestCachedWord = 64;
 constexpr size_t kCachedWords = size_t{1} << 17;
 
@@ -23,31 +21,43 @@ class BpeEncoder : public TokenEncoder {
       : tokenizer_(tokenizer), splitter_(tokenizer.steps_) {}
 
   void encode(std::string_view text, std::vector<int64_t>& ids) override {
-    encode_between(tokenizer_.added_, text, ids, [&](std::string_view piece) {
-      encode_between(tokenizer_.added_normalized_, piece, ids,
-                     [&](std::string_view rest) { encode_text(rest, ids); });
-    });
+    const auto add = [&](int32_t id) { ids.push_back(id); };
+    tokenizer_.added_.split(
+        text,
+        [&](size_t begin, size_t end) {
+          const std::string_view piece = text.substr(begin, end - begin);
+          if (tokenizer_.normalizer_ == nullptr) {
+            encode_normalized(piece, ids);
+          } else {
+            encode_changed(piece, begin == 0, ids);
+          }
+        },
+        add);
   }
 
   int64_t bytes_left_out() const override { return left_out_; }
 
  private:
-  struct TextHash {
-    using is_transparent = void;
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-  };
+  void encode_normalized(std::string_view text, std::vector<int64_t>& ids) {
+    tokenizer_.added_normalized_.split(
+        text, [&](size_t begin, size_t end) { encode_text(text.substr(begin, end - begin), ids); },
+        [&](int32_t id) { ids.push_back(id); });
+  }
 
-  // Appends the ids of added tokens and calls `encode_piece` for the text between them.
-  template <typename EncodePiece>
-  static void encode_between(const AddedTokenFinder& finder, std::string_view text,
-                             std::vector<int64_t>& ids, const EncodePiece& encode_piece) {
-    size_t done = 0;
-    while (const auto found = finder.find(text, done)) {
-      encode_piece(text.substr(done, found->begin - done));
-      ids.push_back(found->id);
-      done = found->end;
+  // Normalizes the valid parts of `text`.
+  void encode_changed(std::string_view text, bool is_start, std::vector<int64_t>& ids) {
+    while (!text.empty()) {
+      const size_t valid = valid_utf8_prefix(text);
+      TextPiece piece{.text = std::string(text.substr(0, valid))};
+      if (is_start && valid > 0) piece.from_start = utf8_length(text[0]);
+      tokenizer_.normalizer_->apply(piece);
+      encode_normalized(piece.text, ids);
+      text.remove_prefix(valid);
+      const size_t invalid = invalid_utf8_prefix(text);
+      encode_normalized(text.substr(0, invalid), ids);
+      text.remove_prefix(invalid);
+      is_start = false;
     }
-    encode_piece(text.substr(done));
   }
 
   // Each run of invalid UTF-8 is a word, so that expressions see only valid text and decoding
@@ -58,10 +68,7 @@ class BpeEncoder : public TokenEncoder {
       splitter_.split(text.substr(0, valid),
                       [&](std::string_view word) { encode_word(word, ids); });
       text.remove_prefix(valid);
-      size_t invalid = 0;
-      while (invalid < text.size() && valid_utf8_prefix(text.substr(invalid, 4)) == 0) {
-        ++invalid;
-      }
+      const size_t invalid = invalid_utf8_prefix(text);
       if (invalid > 0) left_out_ += tokenizer_.bpe_.encode_word(text.substr(0, invalid), ids);
       text.remove_prefix(invalid);
     }
@@ -88,20 +95,22 @@ class BpeEncoder : public TokenEncoder {
 
   const BpeTokenizer& tokenizer_;
   WordSplitter splitter_;
-  std::unordered_map<std::string, std::vector<int64_t>, TextHash, std::equal_to<>> cache_;
+  StringMap<std::vector<int64_t>> cache_;
   int64_t left_out_ = 0;
 };
 
 BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
     : kind_(std::move(parts.kind)),
       path_(std::move(parts.path)),
+      normalizer_(std::move(parts.normalizer)),
       bpe_(parts.vocabulary, parts.merges, parts.bpe, path_),
       steps_(std::move(parts.steps)),
       eod_(parts.eod) {
   int64_t largest = -1;
   const auto note_id = [&](int64_t id, const std::string& spelling) {
-    check(id >= 0 && id <= kLargestId, "Expected token ids of {} from 0 to {}, but '{}' has {}",
-          path_, kLargestId, spelling, id);
+    check(id >= 0 && id <= kLargestTokenId,
+          "Expected token ids of {} from 0 to {}, but '{}' has {}", path_, kLargestTokenId,
+          spelling, id);
     largest = std::max(largest, id);
   };
   for (const auto& [spelling, id] : parts.vocabulary) note_id(id, spelling);
@@ -116,7 +125,10 @@ BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
   for (const auto* added : {&parts.added, &parts.added_normalized}) {
     for (const auto& token : *added) bytes_[static_cast<size_t>(token.id)] = token.content;
   }
-  safe_cuts_ = SafeCutFinder(steps_, {&parts.added, &parts.added_normalized});
+  // Added tokens that are matched after a change of the text cannot be found in the text before.
+  const bool cuts_known =
+      normalizer_ == nullptr || (normalizer_->keeps_cuts() && parts.added_normalized.empty());
+  if (cuts_known) safe_cuts_ = SafeCutFinder(steps_, {&parts.added, &parts.added_normalized});
   added_ = AddedTokenFinder(std::move(parts.added));
   added_normalized_ = AddedTokenFinder(std::move(parts.added_normalized));
 }

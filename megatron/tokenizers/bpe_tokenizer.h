@@ -1,24 +1,27 @@
-// Byte-level BPE tokenizers (GPT-2 and its descendants). tokenizer_json.h and vocab_merges.h read
-// their files.
+// Byte-level BPE tokenizers (GPT-2 and its descendants). tokenizer_json.h, vocab_merges.h and
+// tiktoken.h read their files.
 #pragma once
 
+#include <memory>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "megatron/tokenizers/added_tokens.h"
-#include "megatron/tokenizers/byte_pair_encoding.h"
-#include "megatron/tokenizers/pre_tokenizer.h"
+#include "megatron/tokenizers/models/byte_pair_encoding.h"
+#include "megatron/tokenizers/normalizers/normalizer.h"
 #include "megatron/tokenizers/safe_cut.h"
+#include "megatron/tokenizers/text/string_map.h"
 #include "megatron/tokenizers/tokenizer.h"
+#include "megatron/tokenizers/word_splitter.h"
 
 namespace megatron {
 
 struct BpeTokenizerParts {
-  std::string kind;  // GPT2BPETokenizer or HuggingFaceTokenizer
+  std::string kind;  // GPT2BPETokenizer, HuggingFaceTokenizer or TikTokenizer
   std::string path;
-  std::unordered_map<std::string, int32_t> vocabulary;  // spelling in the byte alphabet -> id
+  std::unique_ptr<Normalizer> normalizer;  // may be null; applies to the text between `added`
+  StringMap<int32_t> vocabulary;           // spelling in the byte alphabet -> id
   std::vector<std::pair<std::string, std::string>> merges;
   BytePairEncoding::Options bpe;
   std::vector<PreTokenizerStep> steps;
@@ -44,6 +47,7 @@ class BpeTokenizer : public Tokenizer {
   friend class BpeEncoder;
   std::string kind_;
   std::string path_;
+  std::unique_ptr<Normalizer> normalizer_;
   BytePairEncoding bpe_;
   std::vector<PreTokenizerStep> steps_;
   AddedTokenFinder added_;

@@ -9,9 +9,9 @@
 
 namespace megatron {
 
-// Without a tokenizer_type, tokenizer_model selects HuggingFaceTokenizer, and vocab_file with
-// merge_file GPT2BPETokenizer. `vocab_size` is the number of ids of a NullTokenizer. Throws Error
-// for missing files and for files that the type does not use.
+// Without a tokenizer_type, the names of the files select it (tokenizer_type_of). `vocab_size` is the
+// number of ids of a NullTokenizer, and cuts the vocabulary of a TikTokenizer. Throws Error for
+// missing files and for files that the type does not use.
 std::unique_ptr<Tokenizer> build_tokenizer(const TokenizerConfig& config,
                                            std::optional<int64_t> vocab_size = std::nullopt);
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "megatron/tokenizers/utf8.h"
+#include "megatron/tokenizers/text/utf8.h"
 
 namespace megatron {
 namespace {

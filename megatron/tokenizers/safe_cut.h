@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "megatron/tokenizers/added_tokens.h"
-#include "megatron/tokenizers/pre_tokenizer.h"
+#include "megatron/tokenizers/word_splitter.h"
 
 namespace megatron {
 

@@ -12,7 +12,7 @@ std::vector<int64_t> Tokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-std::string Tokenizer::decode(std::span<const int64_t> ids) const {
+std::string Tokenizer::continuation(std::span<const int64_t> ids) const {
   std::string text;
   for (const int64_t id : ids) text += token_bytes(id);
   return text;

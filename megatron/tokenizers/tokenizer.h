@@ -16,7 +16,8 @@ namespace megatron {
 class TokenEncoder {
  public:
   virtual ~TokenEncoder() = default;
-  // Appends the ids of `text` to `ids`. Accepts any bytes; adds no begin or end tokens.
+  // Appends the ids of `text` to `ids`. Accepts any bytes. Adds begin and end tokens only if the
+  // tokenizer was made to.
   virtual void encode(std::string_view text, std::vector<int64_t>& ids) = 0;
   // Number of input bytes dropped so far because the vocabulary has no token for them, as Hugging
   // Face drops them; 0 if the vocabulary covers all 256 bytes.
@@ -31,10 +32,15 @@ class Tokenizer {
   virtual std::unique_ptr<TokenEncoder> make_encoder() const = 0;
   std::vector<int64_t> encode(std::string_view text) const;
 
-  // The bytes that an id stands for; the name of a special token. Throws Error for an unknown id.
+  // The bytes that an id adds after other text; the name of a special token. Throws Error for an
+  // unknown id.
   virtual std::string_view token_bytes(int64_t id) const = 0;
-  // decode(encode(text)) == text for any bytes if the vocabulary covers all 256 of them.
-  std::string decode(std::span<const int64_t> ids) const;
+  // The text of ids. For byte-level BPE, decode(encode(text)) == text for any bytes if the vocabulary
+  // covers all 256 of them. Other tokenizers may drop or add spaces and change characters.
+  virtual std::string decode(std::span<const int64_t> ids) const { return continuation(ids); }
+  // The text that ids add after other text. Differs from decode() where a tokenizer treats the
+  // beginning of a text in its own way.
+  std::string continuation(std::span<const int64_t> ids) const;
 
   // The largest position `cut`, 0 < cut <= limit, at which a text that begins with `text` can be
   // split: the ids of the parts, concatenated, are those of the full text, whatever follows `text`.

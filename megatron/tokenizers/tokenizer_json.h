@@ -1,4 +1,4 @@
-// Reads Hugging Face's tokenizer.json: byte-level BPE only.
+// Hugging Face's tokenizer.json.
 #pragma once
 
 #include <memory>
@@ -8,13 +8,24 @@
 
 namespace megatron {
 
-// Supported: model BPE without byte fallback, affixes or dropout; no normalizer; pre_tokenizer
-// ByteLevel, Split (Isolated or Removed), Digits, or a Sequence of these that ends with ByteLevel;
-// decoder ByteLevel; added tokens. Throws Error, naming it, for anything else in these places.
-// Ignored: the post_processor (as in Megatron, no begin or end tokens are added) and truncation and
-// padding (they apply to batches). The end-of-document token is the eos_token of a
-// tokenizer_config.json in the same folder, else the first that exists of <|endoftext|>,
-// <|end_of_text|>, </s> and <eos>.
-std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& path);
+struct TokenizerJsonOptions {
+  bool special_tokens = false;  // add those of the post_processor to each text
+  bool fast_path = true;        // false: the general pipeline for byte-level BPE too, for tests
+};
+
+// Reads every component that docs/tokenizers.md lists; throws Error, naming it, for anything else in
+// its place, and for malformed files. Ignored: truncation and padding (they apply to batches), and,
+// without `special_tokens`, the post_processor: as in Megatron, no begin or end tokens are added. The
+// end-of-document token is the eos_token of a tokenizer_config.json in the same folder, else the
+// first that exists of <|endoftext|>, <|end_of_text|>, </s> and <eos>.
+std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& path,
+                                               TokenizerJsonOptions options = {});
+
+// A text of the tokenizer_config.json in the folder of `file`, which may be the content of an added
+// token; "" if there is none.
+std::string text_of_tokenizer_config(const std::string& file, const char* key);
+
+// A flag of that file.
+bool flag_of_tokenizer_config(const std::string& file, const char* key, bool otherwise);
 
 }  // namespace megatron

@@ -9,7 +9,6 @@
 #include "megatron/base/dtype.h"
 #include "megatron/base/integer_math.h"
 #include "megatron/config/model/batch_size.h"
-#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/planner/flops.h"
 #include "megatron/planner/training_memory.h"
@@ -17,6 +16,7 @@
 #include "megatron/reporting/step_profiler.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
+#include "megatron/training/training_models.h"
 
 namespace megatron {
 namespace {
@@ -31,7 +31,7 @@ MicroBatch random_microbatch(const GPTModelConfig& config, int64_t first_ordinal
     uint64_t state = 0x9E3779B97F4A7C15ULL * uint64_t(first_ordinal + row + 1);
     for (int64_t i = 0; i <= s; ++i) {
       state = state * 6364136223846793005ULL + 1442695040888963407ULL;  // Knuth's MMIX generator
-      *ids++ = static_cast<int64_t>((state >> 33) % uint64_t(config.vocab_size));
+      *ids++ = static_cast<int64_t>((state >> 33) % uint64_t(*config.vocab_size));
     }
   }
   return {.tokens = text.narrow(1, 0, s).contiguous().to(device),
@@ -52,9 +52,7 @@ double all_reduced(const ProcessGroup& world, double value, ReduceOp op) {
 
 nlohmann::json run_bench(const Options& options, const RankContext& rank) {
   const ProcessGroupCollection groups = make_model_groups(options.model, rank);
-  const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
-  initialize_weights(chunks, options.training.seed);
-  TrainStep step(chunks, options);
+  TrainStep step(build_training_models(options, groups, rank), options);
 
   const int64_t dp = groups.dp->size(), rows = options.batch.micro_batch_size;
   const int64_t global_batch = global_batch_size(options.batch, dp);

@@ -19,6 +19,7 @@ fs::path root_of(const fs::path& load) {
 
 bool loads_checkpoint(const CheckpointConfig& config) {
   if (config.load.empty()) return false;
+  if (config.exit_on_missing_checkpoint) return true;
   return !is_same_folder(config.load, config.save) || latest_iteration(config.load) ||
          !stored_iterations(config.load).empty();
 }

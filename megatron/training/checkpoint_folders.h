@@ -9,7 +9,8 @@
 namespace megatron {
 
 // Whether the run loads a checkpoint. A job that saves to the folder that it loads from is started
-// with the same command every time, so an empty or missing folder then means a first start.
+// with the same command every time, so an empty or missing folder then means a first start, unless
+// --exit-on-missing-checkpoint is given.
 // Elsewhere true whenever --load is given: a missing checkpoint is an error of the reader.
 bool loads_checkpoint(const CheckpointConfig& config);
 

@@ -1,6 +1,7 @@
 #include "megatron/training/data_identity.h"
 
 #include <algorithm>
+#include <bit>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,9 @@ class Checksum {
   template <typename T>
   void add_all(std::span<const T> words) {
     for (const T word : words) add(static_cast<uint64_t>(word));
+  }
+  void add_text(const std::string& text) {
+    for (const char c : text) add(static_cast<unsigned char>(c));
   }
   std::string text() const { return fmt::format("{:016x}", hash_); }
 
@@ -56,6 +60,40 @@ std::string order_checksum(const GPTDatasetIndex& index) {
   return checksum.text();
 }
 
+DataIdentity identify_training_data(const Options& options, const Datasets& datasets) {
+  DataIdentity identity;
+  const auto& documents = datasets.training_documents;
+  const auto& parts = datasets.training_parts;
+  if (documents.size() == 1) {
+    identity = identify_data(*documents[0]);
+    if (!parts.empty()) identity.order = order_checksum(parts[0]->index());
+  } else {
+    Checksum content, order;
+    for (const double weight : datasets.training_weights)
+      order.add(std::bit_cast<uint64_t>(weight));
+    for (const auto& data : documents) {
+      const DataIdentity one = identify_data(*data);
+      identity.documents += one.documents;
+      content.add_text(one.content);
+    }
+    for (const auto& part : parts) order.add_text(order_checksum(part->index()));
+    identity.content = content.text();
+    if (!parts.empty()) identity.order = order.text();
+  }
+  identity.path = datasets.training_path;
+  const bool whole =
+      !options.data.train_data_path.empty() || !options.data.per_split_data_args_path.empty();
+  identity.split = whole ? "whole" : options.data.split;
+  identity.seed = options.training.seed;
+  identity.sequence_length = options.model.seq_length;
+  if (options.training.train_samples) {
+    identity.train_samples = *options.training.train_samples;
+  } else {
+    identity.train_iters = options.training.train_iters;
+  }
+  return identity;
+}
+
 nlohmann::json to_json(const DataIdentity& identity) {
   return {{"path", identity.path},
           {"documents", identity.documents},
@@ -64,7 +102,8 @@ nlohmann::json to_json(const DataIdentity& identity) {
           {"split", identity.split},
           {"seed", identity.seed},
           {"sequence_length", identity.sequence_length},
-          {"train_iters", identity.train_iters}};
+          {"train_iters", identity.train_iters},
+          {"train_samples", identity.train_samples}};
 }
 
 DataIdentity data_identity_from_json(const nlohmann::json& json) {
@@ -77,6 +116,7 @@ DataIdentity data_identity_from_json(const nlohmann::json& json) {
   identity.seed = json.value("seed", int64_t{0});
   identity.sequence_length = json.value("sequence_length", int64_t{0});
   identity.train_iters = json.value("train_iters", int64_t{0});
+  identity.train_samples = json.value("train_samples", int64_t{0});
   return identity;
 }
 
@@ -101,11 +141,13 @@ std::optional<std::string> explain_data_change(const DataIdentity& stored,
   if (knows_content) compare("documents", stored.documents, current.documents);
   if (other_data && knows_content && stored.documents == current.documents && !other_path)
     changes.push_back("the files hold other tokens");
-  if (other_order) {
+  // Other data always has another order.
+  if (other_order && !other_data) {
     compare("split", stored.split, current.split);
     compare("seed", stored.seed, current.seed);
     compare("seq_length", stored.sequence_length, current.sequence_length);
     compare("train_iters", stored.train_iters, current.train_iters);
+    compare("train_samples", stored.train_samples, current.train_samples);
   }
   const std::string what = other_data    ? "other training data"
                            : other_order ? "the training samples in another order"

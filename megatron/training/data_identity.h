@@ -8,23 +8,29 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "megatron/config/options/options.h"
+#include "megatron/data/dataset_builder.h"
 #include "megatron/data/gpt_dataset_index.h"
 
 namespace megatron {
 
 struct DataIdentity {
-  std::string path;       // --data-path, or "mock"; empty: unknown
+  std::string path;       // the files or their blend, or "mock"; empty: unknown
   int64_t documents = 0;  // sequences of the dataset, all splits together
   std::string content;    // checksum of all lengths and of some tokens; empty: unknown
   std::string order;      // checksum of the first samples' documents and order; empty: unknown
-  // Options that decide the order.
+  // Options that decide the order. train_iters is 0 for a run of train_samples, and the reverse.
   std::string split;
-  int64_t seed = 0, sequence_length = 0, train_iters = 0;
+  int64_t seed = 0, sequence_length = 0, train_iters = 0, train_samples = 0;
 };
 
 // Fills documents and content.
 DataIdentity identify_data(const LowLevelDataset& data);
 std::string order_checksum(const GPTDatasetIndex& index);
+
+// The identity of a run's training split. In a blend, content and order are checksums of those of
+// its datasets and of the weights.
+DataIdentity identify_training_data(const Options& options, const Datasets& datasets);
 
 nlohmann::json to_json(const DataIdentity& identity);
 // Absent fields stay unknown.

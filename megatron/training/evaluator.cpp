@@ -11,7 +11,7 @@ Evaluator::Evaluator(const Options& options, const Tokenizer* tokenizer)
     : eval_iters_(options.training.eval_iters) {
   if (tokenizer == nullptr) return;
   std::vector<int32_t> lengths = tokenizer->token_byte_lengths();
-  lengths.resize(std::max(lengths.size(), static_cast<size_t>(options.model.vocab_size)), 0);
+  lengths.resize(std::max(lengths.size(), static_cast<size_t>(*options.model.vocab_size)), 0);
   byte_lengths_ = at::tensor(lengths, at::kInt);
 }
 
@@ -19,14 +19,15 @@ std::optional<EvaluationRecord> Evaluator::run(TrainStep& step, const TrainingDa
                                                Split split, int64_t iteration,
                                                const Callbacks& callbacks) const {
   if (!data.has(split)) return std::nullopt;
-  const int64_t global_batch = data.global_batch_size();
+  const int64_t global_batch = data.batch_sizes().final_batch_size();
   const int64_t batches =
       std::min(eval_iters_, std::max<int64_t>(data.size(split) / global_batch, 1));
   const ProcessGroup& dp = *step.chunks().front()->groups().dp;
   double loss_sum = 0, tokens = 0, bytes = 0;
   for (int64_t i = 0; i < batches; ++i) {
     if (callbacks.stop()) return std::nullopt;
-    const std::vector<MicroBatch> microbatches = data.global_batch(split, i * global_batch);
+    const std::vector<MicroBatch> microbatches =
+        data.global_batch(split, i * global_batch, global_batch);
     const TrainStep::Evaluation evaluation = step.evaluate(microbatches);
     loss_sum += evaluation.loss_sum;
     tokens += evaluation.tokens;

@@ -21,7 +21,8 @@ class Evaluator {
     std::function<bool()> stop;  // collective; asked before each global batch
     std::function<void(int64_t done, int64_t batches)> on_batch;  // after each global batch
   };
-  // Runs --eval-iters global batches of the split, or as many as it holds. Collective over the
+  // Runs --eval-iters batches of --global-batch-size samples, or as many as the split holds, whatever
+  // the batch size of training has grown to, so that losses are comparable. Collective over the
   // world. Empty where the split has no samples, or where `stop` returned true.
   std::optional<EvaluationRecord> run(TrainStep& step, const TrainingData& data, Split split,
                                       int64_t iteration, const Callbacks& callbacks) const;

@@ -6,20 +6,20 @@
 #include <ATen/record_function.h>
 
 #include "megatron/base/error.h"
-#include "megatron/data_parallel/frozen_parameters.h"
 #include "megatron/data_parallel/shared_gradients.h"
 
 namespace megatron {
 namespace {
 
-using ChunkDataParallel = std::unique_ptr<DistributedDataParallel>;
+using ChunkDataParallel = std::shared_ptr<DistributedDataParallel>;
 
-std::vector<ChunkDataParallel> data_parallel_of(const GPTModelChunks& chunks,
-                                                const DistributedDataParallelConfig& config) {
+std::vector<ChunkDataParallel> data_parallel_of(const DistributedGPTModels& models) {
   std::vector<ChunkDataParallel> result;
-  for (const auto& chunk : chunks) {
-    result.push_back(std::make_unique<DistributedDataParallel>(chunk->module_groups(), config,
-                                                               chunk->groups().dp_cp));
+  for (const auto& model : models) {
+    check(model.data_parallel != nullptr,
+          "Expected models wrapped for data parallelism, but got one that is not; "
+          "build_distributed_models with wrap_with_ddp = true works");
+    result.push_back(model.data_parallel);
   }
   return result;
 }
@@ -32,15 +32,13 @@ std::vector<DistributedDataParallel*> pointers(const std::vector<ChunkDataParall
 
 }  // namespace
 
-TrainStep::TrainStep(GPTModelChunks chunks, const Options& options)
-    : chunks_(std::move(chunks)),
+TrainStep::TrainStep(DistributedGPTModels models, const Options& options)
+    : chunks_(modules_of(models)),
       seed_(options.training.seed),
       parameters_(trainable(parameters_of(chunks_))),
-      data_parallel_(data_parallel_of(chunks_, options.ddp)),
+      data_parallel_(data_parallel_of(models)),
       optimizer_(options.optimizer, pointers(data_parallel_), groups(),
-                 options.model.transformer.mup_width_mult()) {
-  check_frozen_parameters(parameters_of(chunks_), groups());
-}
+                 options.model.transformer.mup_width_mult()) {}
 
 std::vector<int64_t> TrainStep::row_lengths(const std::vector<MicroBatch>& microbatches) const {
   std::vector<int64_t> lengths;
@@ -126,9 +124,10 @@ TrainStep::Result TrainStep::run(const std::vector<MicroBatch>& microbatches, Ba
   return {std::move(losses), stepped.grad_norm, stepped.skipped};
 }
 
-Optimizer::StepResult TrainStep::optimize(double learning_rate) {
+Optimizer::StepResult TrainStep::optimize(double learning_rate,
+                                          std::optional<double> decoupled_learning_rate) {
   RECORD_USER_SCOPE("optimizer");
-  return optimizer_.step(learning_rate);
+  return optimizer_.step(learning_rate, decoupled_learning_rate);
 }
 
 void TrainStep::wait_for_parameters() {

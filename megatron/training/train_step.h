@@ -17,14 +17,12 @@ namespace megatron {
 
 class TrainStep {
  public:
-  // The chunks of this rank's pipeline stage, with their parameters on their device. Weights may be
-  // changed until the first step: in optimizer().states(), or in the parameters where these are not
-  // sharded; then call optimizer().reload_masters() and gather_parameters(). Parameters that do not
-  // require a gradient at construction are frozen: they have no main gradient and no optimizer
-  // state.
-  TrainStep(GPTModelChunks chunks, const Options& options);
-  TrainStep(std::shared_ptr<GPTModel> model, const Options& options)
-      : TrainStep(GPTModelChunks{std::move(model)}, options) {}
+  // The wrapped chunks of this rank's pipeline stage, from a builder's build_distributed_models.
+  // Weights may be changed until the first step: in optimizer().states(), or in the parameters
+  // where these are not sharded; then call optimizer().reload_masters() and gather_parameters().
+  // Parameters that do not require a gradient are frozen: they have no main gradient and no
+  // optimizer state. Throws Error for a chunk that is not wrapped.
+  TrainStep(DistributedGPTModels models, const Options& options);
 
   using Losses = StepLosses;
   struct Result : Losses {
@@ -42,7 +40,8 @@ class TrainStep {
   Losses forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
 
   // The second half: an optimizer step from those gradients.
-  Optimizer::StepResult optimize(double learning_rate);
+  Optimizer::StepResult optimize(double learning_rate,
+                                 std::optional<double> decoupled_learning_rate = std::nullopt);
 
   // Summed losses and counted tokens of the micro-batches of all ranks, without dropout or
   // gradients.
@@ -78,7 +77,7 @@ class TrainStep {
   GPTModelChunks chunks_;
   uint64_t seed_;
   std::vector<ParameterPtr> parameters_;
-  std::vector<std::unique_ptr<DistributedDataParallel>> data_parallel_;  // by chunk
+  std::vector<std::shared_ptr<DistributedDataParallel>> data_parallel_;  // by chunk
   Optimizer optimizer_;
 };
 

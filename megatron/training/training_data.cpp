@@ -1,43 +1,25 @@
 #include "megatron/training/training_data.h"
 
-#include <numeric>
+#include <algorithm>
 
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
 #include "megatron/base/integer_math.h"
-#include "megatron/config/model/batch_size.h"
-#include "megatron/data/gpt_dataset.h"
-#include "megatron/data/gpt_dataset_cache.h"
-#include "megatron/data/indexed_dataset.h"
-#include "megatron/data/mock_dataset.h"
+#include "megatron/data/dataset_builder.h"
 #include "megatron/data/sampler.h"
 
 namespace megatron {
 namespace {
 
 // Samples needed of each split, as Megatron counts them; 0 where it is never read.
-std::array<int64_t, 3> samples_needed(const TrainingConfig& training, int64_t global_batch) {
-  if (training.eval_interval == 0) return {training.train_iters * global_batch, 0, 0};
+std::array<std::optional<int64_t>, 3> samples_needed(const TrainingConfig& training,
+                                                     int64_t global_batch) {
+  const int64_t trained = training.train_samples.value_or(training.train_iters * global_batch);
+  if (training.eval_interval == 0) return {trained, 0, 0};
   const int64_t evaluations = training.train_iters / training.eval_interval + 1;
-  return {training.train_iters * global_batch, evaluations * training.eval_iters * global_batch,
+  return {trained, evaluations * training.eval_iters * global_batch,
           training.eval_iters * global_batch};
-}
-
-std::shared_ptr<const LowLevelDataset> open_documents(const Options& options,
-                                                      const Tokenizer* tokenizer) {
-  const int64_t vocab_size = options.model.vocab_size;
-  if (options.data.mock_data) {
-    const int64_t eod =
-        tokenizer != nullptr ? tokenizer->eod().value_or(vocab_size - 1) : vocab_size - 1;
-    return std::make_shared<MockLowLevelDataset>(vocab_size, eod);
-  }
-  check(options.data.data_path.size() == 1,
-        "Expected one prefix for --data-path (blends are not in this version), but got {}",
-        options.data.data_path.size());
-  auto documents = std::make_shared<IndexedDataset>(options.data.data_path[0]);
-  documents->require_tokens();
-  return documents;
 }
 
 }  // namespace
@@ -48,18 +30,15 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
     : groups_(groups),
       device_(device),
       micro_batch_size_(options.batch.micro_batch_size),
-      vocab_size_(options.model.vocab_size),
+      vocab_size_(*options.model.vocab_size),
       sequence_length_(options.model.seq_length),
+      batch_sizes_(options.batch, groups.dp->size()),
       reads_tokens_(reads_tokens) {
-  const int64_t dp = groups.dp->size();
-  const int64_t global_batch = megatron::global_batch_size(options.batch, dp);
-  num_microbatches_ = divide(global_batch, micro_batch_size_ * dp, "the global batch size");
-
   // The first rank fills the index cache before the others read it. Mock data has no cache.
   const bool opens_first = groups.world->rank() == 0 || options.data.mock_data;
-  if (reads_tokens_ && opens_first) open_splits(options, tokenizer, global_batch, note);
+  if (reads_tokens_ && opens_first) open_splits(options, tokenizer, note);
   groups.world->barrier();
-  if (reads_tokens_ && !opens_first) open_splits(options, tokenizer, global_batch, note);
+  if (reads_tokens_ && !opens_first) open_splits(options, tokenizer, note);
   const at::Tensor sizes = at::zeros({3}, at::kLong);
   for (size_t i = 0; i < datasets_.size(); ++i) {
     if (datasets_[i]) sizes[i] = datasets_[i]->size();
@@ -73,59 +52,31 @@ TrainingData::TrainingData(const Options& options, const Tokenizer* tokenizer,
 }
 
 void TrainingData::open_splits(const Options& options, const Tokenizer* tokenizer,
-                               int64_t global_batch,
                                const std::function<void(const std::string&)>& note) {
-  const auto documents = open_documents(options, tokenizer);
-  path_ = documents->path();
-  if (groups_.world->rank() == 0) {
-    identity_ = identify_data(*documents);
-    identity_.split = options.data.split;
-    identity_.seed = options.training.seed;
-    identity_.sequence_length = options.model.seq_length;
-    identity_.train_iters = options.training.train_iters;
-  }
-  const GPTSampleOptions sample_options{
-      .sequence_length = options.model.seq_length,
-      .eod_mask_loss = options.data.eod_mask_loss,
-      .eod_id = tokenizer != nullptr ? tokenizer->eod() : std::nullopt,
-  };
-  const SplitMatrix shares = parse_split(options.data.split);
-  const std::array<int64_t, 3> samples = samples_needed(options.training, global_batch);
-  const std::string tokenizer_identifiers = tokenizer != nullptr ? tokenizer->identifiers() : "{}";
-  const auto build = [&](Split split) {
-    const size_t i = static_cast<size_t>(split);
-    if (!shares[i] || samples[i] == 0) return;
-    const auto [begin, end] = split_bounds(*shares[i], documents->num_sequences());
-    if (begin == end) return;
-    std::vector<int32_t> sequences(end - begin);
-    std::iota(sequences.begin(), sequences.end(), static_cast<int32_t>(begin));
-    const GPTDatasetIndexRequest request{.sequences = std::move(sequences),
-                                         .sequence_length = options.model.seq_length,
-                                         .num_samples = samples[i],
-                                         .seed = options.training.seed};
-    const bool writes = groups_.world->rank() == 0;
-    const GPTDatasetCacheRequest cache{
-        .folder = options.data.mock_data
-                      ? ""
-                      : gpt_dataset_cache_folder(options.data.data_cache_path, documents->path()),
-        .description = gpt_dataset_description(documents->path(), request, split,
-                                               options.data.split, tokenizer_identifiers),
-        .split = split,
-        .may_write = writes,
-        .note = writes ? note : [](const std::string&) {}};
-    GPTDatasetIndex index = load_or_build_gpt_dataset_index(*documents, request, cache);
-    if (split == Split::train) identity_.order = order_checksum(index);
-    datasets_[i] = std::make_shared<GPTDataset>(documents, std::move(index), sample_options);
-  };
-  std::ranges::for_each(kSplits, build);
+  const bool first = groups_.world->rank() == 0;
+  DatasetRequest request;
+  request.data = options.data;
+  request.sequence_length = options.model.seq_length;
+  request.seed = options.training.seed;
+  request.num_samples = samples_needed(options.training, batch_sizes_.final_batch_size());
+  request.vocab_size = *options.model.vocab_size;
+  request.eod_id = tokenizer != nullptr ? tokenizer->eod() : std::nullopt;
+  request.tokenizer_identifiers = tokenizer != nullptr ? tokenizer->identifiers() : "{}";
+  request.writes_cache = first;
+  if (first) request.note = note;
+  Datasets datasets = build_datasets(request);
+  datasets_ = datasets.by_split;
+  path_ = datasets.training_path;
+  if (first) identity_ = identify_training_data(options, datasets);
 }
 
-std::vector<MicroBatch> TrainingData::global_batch(Split split, int64_t consumed_samples) const {
-  const int64_t dp = groups_.dp->size();
+std::vector<MicroBatch> TrainingData::global_batch(Split split, int64_t consumed_samples,
+                                                   int64_t batch_size) const {
+  const int64_t at_once = micro_batch_size_ * groups_.dp->size();
   std::vector<MicroBatch> microbatches;
-  for (int64_t i = 0; i < num_microbatches_; ++i) {
+  for (int64_t i = 0; i < divide(batch_size, at_once, "the global batch size"); ++i) {
     const std::vector<int64_t> ordinals = batch_sample_indices(
-        consumed_samples + i * micro_batch_size_ * dp, micro_batch_size_, groups_.dp->rank(), dp);
+        consumed_samples + i * at_once, micro_batch_size_, groups_.dp->rank(), groups_.dp->size());
     microbatches.push_back(reads_tokens_
                                ? make_microbatch(*datasets_[static_cast<size_t>(split)], ordinals)
                                : unread_microbatch(ordinals));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "megatron/config/model/batch_size.h"
 #include "megatron/config/options/options.h"
 #include "megatron/data/megatron_dataset.h"
 #include "megatron/data/split.h"
@@ -18,10 +19,10 @@ namespace megatron {
 
 class TrainingData {
  public:
-  // Opens --data-path, or makes the mock data, and splits it. Collective over the world: the first
-  // rank writes the index cache before the others read it. `tokenizer` may be null. `note` is
-  // called with lines for the log. A rank with `reads_tokens` false opens no files, and its
-  // micro-batches have only sample ordinals; the first rank must read.
+  // Opens the data (data_sources.h), or makes the mock data, and splits it. Collective over the
+  // world: the first rank writes the index cache before the others read it. `tokenizer` may be
+  // null. `note` is called with lines for the log. A rank with `reads_tokens` false opens no files,
+  // and its micro-batches have only sample ordinals; the first rank must read.
   TrainingData(const Options& options, const Tokenizer* tokenizer,
                const ProcessGroupCollection& groups, at::Device device, bool reads_tokens,
                const std::function<void(const std::string&)>& note);
@@ -29,20 +30,19 @@ class TrainingData {
   bool has(Split split) const { return size(split) > 0; }
   int64_t size(Split split) const { return sizes_[static_cast<size_t>(split)]; }
 
-  // This rank's micro-batches of the global batch that begins at sample `consumed_samples`. Samples
-  // repeat from the first one where the split ends.
-  std::vector<MicroBatch> global_batch(Split split, int64_t consumed_samples) const;
+  // This rank's micro-batches of the `batch_size` samples after `consumed_samples`. Samples repeat
+  // from the first one where the split ends.
+  std::vector<MicroBatch> global_batch(Split split, int64_t consumed_samples,
+                                       int64_t batch_size) const;
 
-  int64_t global_batch_size() const {
-    return num_microbatches_ * micro_batch_size_ * groups_.dp->size();
-  }
-  int64_t num_microbatches() const { return num_microbatches_; }
+  // Sizes of the training steps. Evaluations run in batches of the final size.
+  const BatchSizeSchedule& batch_sizes() const { return batch_sizes_; }
 
   // The samples of the training split, on the first rank.
   const DataIdentity& identity() const { return identity_; }
 
  private:
-  void open_splits(const Options& options, const Tokenizer* tokenizer, int64_t global_batch,
+  void open_splits(const Options& options, const Tokenizer* tokenizer,
                    const std::function<void(const std::string&)>& note);
   // A micro-batch of a rank that reads no tokens.
   MicroBatch unread_microbatch(const std::vector<int64_t>& ordinals) const;
@@ -51,7 +51,8 @@ class TrainingData {
 
   ProcessGroupCollection groups_;
   at::Device device_;
-  int64_t micro_batch_size_, vocab_size_, sequence_length_, num_microbatches_ = 0;
+  int64_t micro_batch_size_, vocab_size_, sequence_length_;
+  BatchSizeSchedule batch_sizes_;
   bool reads_tokens_;
   std::string path_;  // of the data, for messages
   DataIdentity identity_;

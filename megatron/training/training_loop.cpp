@@ -11,9 +11,9 @@
 #include "megatron/base/error.h"
 #include "megatron/base/human_bytes.h"
 #include "megatron/checkpoint/save_checkpoint.h"
+#include "megatron/config/model/batch_size.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/data/split.h"
-#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/learning_rate_schedule.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/object_collectives.h"
@@ -26,6 +26,7 @@
 #include "megatron/training/shutdown_signal.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
+#include "megatron/training/training_models.h"
 #include "megatron/training/training_state.h"
 
 namespace megatron {
@@ -44,20 +45,21 @@ class TrainingLoop {
         tokenizer_(tokenizer),
         rank_(rank),
         groups_(make_model_groups(options.model, rank)),
-        chunks_(build_gpt_model_chunks(options.model, groups_, rank.device)),
-        schedule_(options.optimizer, options.training.train_iters),
+        schedule_(options.optimizer, options.training, options.batch,
+                  global_batch_size(options.batch, groups_.dp->size())),
         profiler_(options.profile, rank, groups_.world),
         resumes_(loads_checkpoint(options.checkpoint)),
         evaluator_(options, tokenizer) {
     check_finetune_folders(options.checkpoint);
     if (!options.checkpoint.save.empty()) check_can_save(options.checkpoint.save, *groups_.world);
     // A checkpoint replaces the initial weights. The optimizer copies its masters from them.
-    if (!resumes_) initialize_weights(chunks_, options.training.seed);
-    step_.emplace(chunks_, options);
+    Options built = options;
+    built.model.transformer.perform_initialization &= !resumes_;
+    step_.emplace(build_training_models(built, groups_, rank), options);
+    chunks_ = step_->chunks();
   }
 
-  int run() {
-    std::vector<std::string> notes;
+  int run(std::vector<std::string> notes) {
     const auto remember = [&](const std::string& line) { notes.push_back(line); };
     if (!resumes_ && !options_.checkpoint.load.empty()) {
       remember(fmt::format("no checkpoint in {} yet: training begins from scratch",
@@ -76,14 +78,11 @@ class TrainingLoop {
             explain_data_change(progress_.data, data.identity(), progress_.consumed_samples))
       remember(*line);
     progress_.data = data.identity();
-    check(progress_.iteration <= options_.training.train_iters,
-          "Expected --train-iters of at least the checkpoint's {} iterations, but got {}; {} would "
-          "run one more, and --finetune starts at iteration 1 with its weights",
-          progress_.iteration, options_.training.train_iters, progress_.iteration + 1);
-    if (progress_.iteration == options_.training.train_iters) {
+    set_last_iteration(data.batch_sizes());
+    if (progress_.iteration == last_iteration_) {
       if (rank_.rank == 0) {
-        fmt::print("nothing left to do: {} is at iteration {} of --train-iters {}\n",
-                   options_.checkpoint.load, progress_.iteration, options_.training.train_iters);
+        fmt::print("nothing left to do: {} is at iteration {} of {}\n", options_.checkpoint.load,
+                   progress_.iteration, length_of_run());
       }
       return 0;
     }
@@ -100,7 +99,7 @@ class TrainingLoop {
       log_->note(fmt::format("no trace: the run resumes after --profile-step-start {}",
                              options_.profile.profile_step_start));
     }
-    while (progress_.iteration < options_.training.train_iters && !stopped) {
+    while (progress_.iteration < last_iteration_ && !stopped) {
       profiler_.before_step(progress_.iteration);
       train_one(data);
       const auto trace =
@@ -111,9 +110,9 @@ class TrainingLoop {
       stopped = stop_requested();
       const bool due =
           options_.checkpoint.save_interval > 0 && done % options_.checkpoint.save_interval == 0;
-      if (due || stopped || done == options_.training.train_iters) save();
+      if (due || stopped || done == last_iteration_) save();
     }
-    const bool finished = progress_.iteration == options_.training.train_iters;
+    const bool finished = progress_.iteration == last_iteration_;
     if (finished && interval > 0) {
       if (progress_.iteration % interval != 0) evaluate(data, Split::valid);
       evaluate(data, Split::test);
@@ -128,6 +127,39 @@ class TrainingLoop {
   }
 
  private:
+  // Samples that are left make up whole steps, whatever the batch sizes so far were.
+  void set_last_iteration(const BatchSizeSchedule& batch_sizes) {
+    const TrainingConfig& training = options_.training;
+    if (training.train_samples) {
+      check(progress_.consumed_samples <= *training.train_samples,
+            "Expected --train-samples of at least the checkpoint's {} samples, but got {}; {} "
+            "would run one more step, and --finetune starts at sample 1 with its weights",
+            progress_.consumed_samples, *training.train_samples,
+            progress_.consumed_samples + batch_sizes.batch_size(progress_.consumed_samples));
+      last_iteration_ = progress_.iteration + batch_sizes.steps_until(*training.train_samples,
+                                                                      progress_.consumed_samples);
+      return;
+    }
+    check(progress_.iteration <= training.train_iters,
+          "Expected --train-iters of at least the checkpoint's {} iterations, but got {}; {} would "
+          "run one more, and --finetune starts at iteration 1 with its weights",
+          progress_.iteration, training.train_iters, progress_.iteration + 1);
+    last_iteration_ = training.train_iters;
+  }
+
+  std::string length_of_run() const {
+    const TrainingConfig& training = options_.training;
+    return training.train_samples
+               ? fmt::format("{} (--train-samples {})", last_iteration_, *training.train_samples)
+               : fmt::format("--train-iters {}", training.train_iters);
+  }
+
+  // What the learning-rate schedule has counted.
+  int64_t schedule_position() {
+    return counts_samples(options_.training, options_.batch) ? progress_.scheduled_samples
+                                                             : step_->optimizer().num_steps();
+  }
+
   void open_log(const std::vector<std::string>& notes) {
     RunDescription description;
     description.title = fmt::format(
@@ -139,14 +171,17 @@ class TrainingLoop {
     description.layout = describe_world(options_.model.transformer, options_.ddp, rank_);
     description.first_iteration = progress_.iteration;
     description.first_consumed_samples = progress_.consumed_samples;
-    description.train_iters = options_.training.train_iters;
+    description.train_iters = last_iteration_;
+    description.batch_size_grows = !options_.batch.rampup_batch_size.empty();
     description.world_size = rank_.world_size;
     description.gemm_peak_tflops = gemm_tflops_;
     if (rank_.rank != 0) return;
     log_.emplace(options_.logging, description);
     if (resumes_) {
-      log_->note(fmt::format("resumed from {} at iteration {}", options_.checkpoint.load,
-                             progress_.iteration));
+      log_->note(options_.checkpoint.finetune
+                     ? fmt::format("fine-tuning the weights of {}", options_.checkpoint.load)
+                     : fmt::format("resumed from {} at iteration {}", options_.checkpoint.load,
+                                   progress_.iteration));
     }
     for (const std::string& line : notes) log_->note(line);
   }
@@ -194,21 +229,26 @@ class TrainingLoop {
   void train_one(const TrainingData& data) {
     RECORD_USER_SCOPE(fmt::format("step {}", progress_.iteration + 1));
     const auto start = Clock::now();
-    const double learning_rate = schedule_.learning_rate(step_->optimizer().num_steps());
-    const TrainStep::Losses losses =
-        step_->forward_backward(data.global_batch(Split::train, progress_.consumed_samples),
-                                BatchSharing::whole_microbatches);
+    const double learning_rate = schedule_.learning_rate(schedule_position());
+    const double decoupled_rate = schedule_.decoupled_learning_rate(schedule_position());
+    const int64_t batch_size = data.batch_sizes().batch_size(progress_.consumed_samples);
+    const TrainStep::Losses losses = step_->forward_backward(
+        data.global_batch(Split::train, progress_.consumed_samples, batch_size),
+        BatchSharing::whole_microbatches);
+    if (options_.training.empty_unused_memory_level >= 1) release_unused_memory(rank_.device);
     check(std::isfinite(losses.loss) || !options_.training.check_for_nan_in_loss,
           "Expected a finite loss, but got {} at iteration {}; a lower --lr or more "
           "--lr-warmup-iters usually helps; no checkpoint has this step's weights",
           std::abs(losses.loss), progress_.iteration + 1);
-    const Optimizer::StepResult stepped = step_->optimize(learning_rate);
+    const Optimizer::StepResult stepped = step_->optimize(learning_rate, decoupled_rate);
+    if (options_.training.empty_unused_memory_level >= 2) release_unused_memory(rank_.device);
     synchronize(rank_.device);
     progress_.iteration += 1;
-    progress_.consumed_samples += data.global_batch_size();
+    progress_.consumed_samples += batch_size;
+    if (!stepped.skipped) progress_.scheduled_samples += batch_size;
     if (!log_) return;
-    const double ms = milliseconds_since(start), samples = double(data.global_batch_size());
-    const double tflops = model_flops(options_.model, data.global_batch_size()) / (ms * 1e9);
+    const double ms = milliseconds_since(start), samples = double(batch_size);
+    const double tflops = model_flops(options_.model, batch_size) / (ms * 1e9);
     log_->step({.iteration = progress_.iteration,
                 .consumed_samples = progress_.consumed_samples,
                 .loss = losses.loss,
@@ -220,7 +260,7 @@ class TrainingLoop {
                 .model_tflops = tflops,
                 .gemm_peak_fraction = share_of_peak(tflops, gemm_tflops_),
                 .memory_mib = resident_mib(),
-                .batch_size = data.global_batch_size()});
+                .batch_size = batch_size});
     if (stepped.skipped) {
       log_->note(fmt::format("iteration {} skipped: the gradient norm is {}", progress_.iteration,
                              stepped.grad_norm));
@@ -239,6 +279,8 @@ class TrainingLoop {
              },
          .on_batch =
              [&](int64_t done, int64_t batches) {
+               if (options_.training.empty_unused_memory_level >= 1)
+                 release_unused_memory(rank_.device);
                if (!log_) return;
                log_->evaluation_progress({.split = evaluation_name(split),
                                           .done = done,
@@ -261,8 +303,7 @@ class TrainingLoop {
         {ShutdownSignal::received() != 0 ? 1.0 : 0.0, duration_reached ? 1.0 : 0.0}, at::kDouble);
     groups_.world->all_reduce(votes, ReduceOp::max);
     const bool signalled = votes[0].item<double>() > 0, out_of_time = votes[1].item<double>() > 0;
-    if (done == training.train_iters || !(interval_reached || out_of_time || signalled))
-      return false;
+    if (done == last_iteration_ || !(interval_reached || out_of_time || signalled)) return false;
     if (log_) {
       log_->print_pending_steps();
       log_->note(fmt::format("stopping after iteration {}: {}", done,
@@ -305,6 +346,7 @@ class TrainingLoop {
   bool resumes_;
   Evaluator evaluator_;
   TrainingProgress progress_;
+  int64_t last_iteration_ = 0;
   double gemm_tflops_ = 0;
   Clock::time_point started_;
   std::optional<RunLog> log_;  // on the first rank
@@ -312,8 +354,9 @@ class TrainingLoop {
 
 }  // namespace
 
-int run_training(const Options& options, const Tokenizer* tokenizer, const RankContext& rank) {
-  return TrainingLoop(options, tokenizer, rank).run();
+int run_training(const Options& options, const Tokenizer* tokenizer, const RankContext& rank,
+                 const std::vector<std::string>& notes) {
+  return TrainingLoop(options, tokenizer, rank).run(notes);
 }
 
 }  // namespace megatron

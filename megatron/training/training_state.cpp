@@ -114,14 +114,19 @@ void save_training_state(const Options& options, const RankContext& rank,
     for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights))
       state.push_back(std::move(tensor));
   }
-  const nlohmann::json common = {{"options", to_json(options)},
-                                 {"iteration", progress.iteration},
-                                 {"consumed_samples", progress.consumed_samples},
-                                 {"data", to_json(progress.data)},
-                                 {"optimizer_steps", optimizer.num_steps()},
-                                 {"has_optimizer_state", !options.checkpoint.no_save_optim},
-                                 {"tokenizer_fingerprint", tokenizer},
-                                 {"fingerprint", to_json(run_fingerprint(options, rank))}};
+  const nlohmann::json& metadata = options.model.extra_checkpoint_metadata;
+  const nlohmann::json common = {
+      {"options", to_json(options)},
+      {"iteration", progress.iteration},
+      {"consumed_samples", progress.consumed_samples},
+      {"scheduled_samples", progress.scheduled_samples},
+      {"data", to_json(progress.data)},
+      {"optimizer_steps", optimizer.num_steps()},
+      {"has_optimizer_state", !options.checkpoint.no_save_optim},
+      {"tokenizer_fingerprint", tokenizer},
+      {"extra_checkpoint_metadata",
+       metadata.is_null() ? progress.extra_checkpoint_metadata : metadata},
+      {"fingerprint", to_json(run_fingerprint(options, rank))}};
   save_checkpoint(options.checkpoint.save, progress.iteration, state, common,
                   *chunks.front()->groups().world);
 }
@@ -175,9 +180,14 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
     changed += fmt::format("{}the optimizer starts afresh", changed.empty() ? kNotBitwise : "; ");
   }
   if (!changed.empty()) note(changed);
+  const auto consumed_samples = common.at("consumed_samples").get<int64_t>();
   return {.iteration = common.at("iteration").get<int64_t>(),
-          .consumed_samples = common.at("consumed_samples").get<int64_t>(),
-          .data = data_identity_from_json(common.value("data", nlohmann::json::object()))};
+          .consumed_samples = consumed_samples,
+          .scheduled_samples = options.checkpoint.no_load_optim
+                                   ? 0
+                                   : common.value("scheduled_samples", consumed_samples),
+          .data = data_identity_from_json(common.value("data", nlohmann::json::object())),
+          .extra_checkpoint_metadata = common.value("extra_checkpoint_metadata", nlohmann::json())};
 }
 
 }  // namespace megatron

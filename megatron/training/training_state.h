@@ -18,7 +18,10 @@ namespace megatron {
 struct TrainingProgress {
   int64_t iteration = 0;
   int64_t consumed_samples = 0;
-  DataIdentity data = {};  // the training samples of the run, on the first rank
+  int64_t scheduled_samples = 0;  // of steps that were not skipped, since the optimizer began
+  DataIdentity data = {};         // the training samples of the run, on the first rank
+  // Of the checkpoint; a configuration with its own replaces it.
+  nlohmann::json extra_checkpoint_metadata = nullptr;
 };
 
 // Optimizer state under the keys of the model's state `weights`: masters

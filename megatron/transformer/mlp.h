@@ -1,26 +1,26 @@
 // Feed-forward block: linear_fc1, activation (optionally gated), linear_fc2.
 #pragma once
 
-#include "megatron/config/model/transformer_config.h"
-#include "megatron/tensor_parallel/column_parallel_linear.h"
-#include "megatron/tensor_parallel/row_parallel_linear.h"
-#include "megatron/transformer/output_and_bias.h"
+#include "megatron/ops/activation.h"
+#include "megatron/tensor_parallel/parallel_linear.h"
+#include "megatron/transformer/build_arguments.h"
+#include "megatron/transformer/feed_forward.h"
 
 namespace megatron {
 
-class MLP : public MegatronModule {
+class MLP : public FeedForward {
  public:
-  MLP(const TransformerConfig& config, const LayerOptions& options);
+  // Slots: linear_fc1, linear_fc2.
+  explicit MLP(const BuildArguments& arguments);
 
-  // hidden_states [s, b, h] -> [s, b, h].
-  OutputAndBias forward(const at::Tensor& hidden_states) const;
+  OutputAndBias forward(const at::Tensor& hidden_states,
+                        const ForwardContext& context) const override;
 
  private:
-  at::Tensor activate(const at::Tensor& x) const;
-
   TransformerConfig config_;
-  std::shared_ptr<ColumnParallelLinear> linear_fc1_;
-  std::shared_ptr<RowParallelLinear> linear_fc2_;
+  ActivationOptions activation_;
+  std::shared_ptr<ColumnLinear> linear_fc1_;
+  std::shared_ptr<RowLinear> linear_fc2_;
 };
 
 }  // namespace megatron

@@ -10,6 +10,7 @@
 #include "megatron/ops/recompute.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/transformer/latent_absorption.h"
+#include "megatron/transformer/module_registry.h"
 
 namespace megatron {
 
@@ -18,74 +19,70 @@ double latent_softmax_scale(const MultiLatentAttentionConfig& config) {
   return growth * growth / std::sqrt(static_cast<double>(config.query_head_dim()));
 }
 
-MLASelfAttention::MLASelfAttention(const TransformerConfig& config,
-                                   const MLASelfAttentionSubmodules& submodules,
-                                   int64_t layer_number, const LayerOptions& options)
-    : config_(config),
-      options_(options),
-      layer_number_(layer_number),
-      heads_p_(divide(config.num_attention_heads, options.tp->size(), "num_attention_heads")) {
+MLASelfAttention::MLASelfAttention(const BuildArguments& arguments)
+    : config_(arguments.config),
+      options_(arguments.options),
+      layer_number_(arguments.layer_number),
+      heads_p_(divide(config_.num_attention_heads, options_.tp->size(), "num_attention_heads")),
+      takes_arbitrary_masks_(has_arbitrary_masks(arguments.spec)) {
   core_attention_ = register_module(
-      "core_attention",
-      submodules.core_attention(config, layer_number, latent_softmax_scale(config.mla), options));
+      "core_attention", core_attention_modules().build(arguments.at("core_attention"),
+                                                       latent_softmax_scale(config_.mla)));
   linear_proj_ = register_module(
-      "linear_proj", std::make_shared<RowParallelLinear>(
-                         RowParallelLinearArguments{
-                             .input_size = config.num_attention_heads * config.mla.v_head_dim,
-                             .output_size = config.hidden_size,
-                             .bias = config.add_bias_linear,
-                             .init_std = config.output_layer_std()},
-                         options));
-  make_query_projection(submodules);
-  make_key_value_projection(submodules);
+      "linear_proj", row_linear_modules().build(
+                         arguments.at("linear_proj"),
+                         {.input_size = config_.num_attention_heads * config_.mla.v_head_dim,
+                          .output_size = config_.hidden_size,
+                          .bias = config_.add_bias_linear,
+                          .init_std = config_.output_layer_std(),
+                          .tp_comm_buffer_name = "proj"}));
+  make_query_projection(arguments);
+  make_key_value_projection(arguments);
 }
 
-void MLASelfAttention::make_query_projection(const MLASelfAttentionSubmodules& submodules) {
+void MLASelfAttention::make_query_projection(const BuildArguments& arguments) {
   const MultiLatentAttentionConfig& mla = config_.mla;
-  const auto make_projection = [&](int64_t input_size) {
-    return std::make_shared<ColumnParallelLinear>(
-        ColumnParallelLinearArguments{
-            .input_size = input_size,
-            .output_size = config_.num_attention_heads * mla.query_head_dim(),
-            .bias = false,
-            .init_std = config_.hidden_std()},
-        options_);
+  const auto make_projection = [&](const char* slot, int64_t input_size) {
+    return register_module(
+        slot,
+        column_linear_modules().build(
+            arguments.at(slot), {.input_size = input_size,
+                                 .output_size = config_.num_attention_heads * mla.query_head_dim(),
+                                 .bias = false,
+                                 .init_std = config_.hidden_std()}));
   };
   if (!mla.q_lora_rank) {
-    linear_q_proj_ = register_module("linear_q_proj", make_projection(config_.hidden_size));
+    linear_q_proj_ = make_projection("linear_q_proj", config_.hidden_size);
     return;
   }
   linear_q_down_proj_ = register_module(
-      "linear_q_down_proj", std::make_shared<ReplicatedLinear>(
-                                ReplicatedLinearArguments{.input_size = config_.hidden_size,
-                                                          .output_size = *mla.q_lora_rank,
-                                                          .init_std = config_.hidden_std()},
-                                options_));
-  linear_q_up_proj_ = register_module("linear_q_up_proj", make_projection(*mla.q_lora_rank));
-  if (submodules.q_layernorm)
-    q_layernorm_ = register_module("q_layernorm", submodules.q_layernorm(config_, options_));
+      "linear_q_down_proj", replicated_linear_modules().build(arguments.at("linear_q_down_proj"),
+                                                              {.input_size = config_.hidden_size,
+                                                               .output_size = *mla.q_lora_rank,
+                                                               .init_std = config_.hidden_std()}));
+  linear_q_up_proj_ = make_projection("linear_q_up_proj", *mla.q_lora_rank);
+  q_layernorm_ = build_norm(arguments.at("q_layernorm"), *mla.q_lora_rank);
+  if (q_layernorm_) register_module("q_layernorm", q_layernorm_);
 }
 
-void MLASelfAttention::make_key_value_projection(const MLASelfAttentionSubmodules& submodules) {
+void MLASelfAttention::make_key_value_projection(const BuildArguments& arguments) {
   const MultiLatentAttentionConfig& mla = config_.mla;
   linear_kv_down_proj_ = register_module(
       "linear_kv_down_proj",
-      std::make_shared<ReplicatedLinear>(
-          ReplicatedLinearArguments{.input_size = config_.hidden_size,
-                                    .output_size = mla.kv_lora_rank + mla.qk_pos_emb_head_dim,
-                                    .init_std = config_.hidden_std()},
-          options_));
+      replicated_linear_modules().build(arguments.at("linear_kv_down_proj"),
+                                        {.input_size = config_.hidden_size,
+                                         .output_size = mla.kv_lora_rank + mla.qk_pos_emb_head_dim,
+                                         .init_std = config_.hidden_std()}));
   linear_kv_up_proj_ = register_module(
       "linear_kv_up_proj",
-      std::make_shared<ColumnParallelLinear>(
-          ColumnParallelLinearArguments{
-              .input_size = mla.kv_lora_rank,
-              .output_size = config_.num_attention_heads * (mla.qk_head_dim + mla.v_head_dim),
-              .bias = false,
-              .init_std = config_.hidden_std()},
-          options_));
-  if (submodules.kv_layernorm)
-    kv_layernorm_ = register_module("kv_layernorm", submodules.kv_layernorm(config_, options_));
+      column_linear_modules().build(
+          arguments.at("linear_kv_up_proj"),
+          {.input_size = mla.kv_lora_rank,
+           .output_size = config_.num_attention_heads * (mla.qk_head_dim + mla.v_head_dim),
+           .bias = false,
+           .init_std = config_.hidden_std()}));
+  kv_layernorm_ = build_norm(arguments.at("kv_layernorm"), mla.kv_lora_rank);
+  if (kv_layernorm_) register_module("kv_layernorm", kv_layernorm_);
 }
 
 at::Tensor MLASelfAttention::rotated(const at::Tensor& features, const LayerInput& input) const {
@@ -139,13 +136,14 @@ MLASelfAttention::Heads MLASelfAttention::project_up(const Latents& latents,
 at::Tensor MLASelfAttention::attend_cached_latents(const Latents& latents, const LayerInput& input,
                                                    const ForwardContext& context) const {
   const MultiLatentAttentionConfig& mla = config_.mla;
-  const at::Tensor key_value = options_.sequence_parallel ? gather_from_sequence_parallel_region(
-                                                                latents.key_value, *options_.tp)
-                                                          : latents.key_value;
+  // The cache holds normalized latents, as absorption skips the up-projection.
+  at::Tensor key_value = linear_kv_up_proj_->normalized(latents.key_value);
+  if (options_.sequence_parallel)
+    key_value = gather_from_sequence_parallel_region(key_value, *options_.tp);
   const at::Tensor cached = input.inference->append(
       layer_number_, "latents", at::cat({key_value, latents.key_position.squeeze(2)}, 2));
   const at::Tensor query = queries(latents, input);
-  const at::Tensor& weight = linear_kv_up_proj_->weight()->data;
+  const at::Tensor weight = options_.cast(linear_kv_up_proj_->weight()->data);
   if (absorption_pays(mla, query.size(0))) {
     const LatentAbsorption absorption(mla, weight);
     const at::Tensor key = cached.unsqueeze(2);  // shared by all heads; begins with the values

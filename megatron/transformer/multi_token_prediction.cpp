@@ -3,14 +3,19 @@
 #include <ATen/core/grad_mode.h>
 
 #include "megatron/base/error.h"
+#include "megatron/transformer/module_registry.h"
 #include "megatron/transformer/nested_graph.h"
 #include "megatron/transformer/roll_left.h"
 
 namespace megatron {
 
-MultiTokenPredictionBlock::MultiTokenPredictionBlock(
-    const TransformerConfig& config, const MultiTokenPredictionBlockSubmodules& submodules,
-    const LayerOptions& options)
+std::string mtp_layer_slot(int64_t i) {
+  return fmt::format("layer_specs[{}]", i);
+}
+
+MultiTokenPredictionBlock::MultiTokenPredictionBlock(const TransformerConfig& config,
+                                                     const ModuleSpec& spec,
+                                                     const LayerOptions& options)
     : cp_(options.cp),
       num_depths_(config.mtp.mtp_num_layers),
       num_decoder_layers_(config.num_layers),
@@ -18,15 +23,17 @@ MultiTokenPredictionBlock::MultiTokenPredictionBlock(
       recomputes_layers_(config.recompute.recompute_granularity == RecomputeGranularity::full &&
                          config.recompute.recompute_method == RecomputeMethod::uniform) {
   const auto expected = static_cast<size_t>(config.mtp.mtp_use_repeated_layer ? 1 : num_depths_);
-  check(num_depths_ > 0 && submodules.layers.size() == expected,
+  check(spec.module == kMultiTokenPredictionBlock, "Expected a spec of {}, but got one of {}",
+        kMultiTokenPredictionBlock, spec.module);
+  check(num_depths_ > 0 && spec.submodules.size() == expected,
         "Expected {} MTP layer specs for mtp_num_layers {}{}, but got {}", expected, num_depths_,
         config.mtp.mtp_use_repeated_layer ? " with mtp_use_repeated_layer" : "",
-        submodules.layers.size());
-  for (size_t i = 0; i < expected; ++i) {
-    layers_.push_back(register_module(
-        fmt::format("layers.{}", i),
-        std::make_shared<MultiTokenPredictionLayer>(
-            config, submodules.layers[i], /*layer_number=*/static_cast<int64_t>(i) + 1, options)));
+        spec.submodules.size());
+  for (int64_t i = 0; i < static_cast<int64_t>(expected); ++i) {
+    layers_.push_back(
+        register_module(fmt::format("layers.{}", i),
+                        mtp_layer_modules().build({spec.at(mtp_layer_slot(i)), config, options,
+                                                   /*layer_number=*/i + 1})));
   }
   if (!detach_heads_) return;
   for (const ParameterPtr& parameter : parameters()) {

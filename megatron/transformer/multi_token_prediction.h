@@ -6,21 +6,20 @@
 
 namespace megatron {
 
-// One spec per depth, or a single one for a repeated layer.
-struct MultiTokenPredictionBlockSubmodules {
-  std::vector<MultiTokenPredictionLayerSubmodules> layers;
-};
-
 // The model's embedding: ids and positions [b, s] -> [s, b, h] ([s/tp, b, h] with sequence
 // parallelism).
 using TokenEmbedding = std::function<at::Tensor(
     const at::Tensor& input_ids, const at::Tensor& position_ids, const ForwardContext& context)>;
 
+inline constexpr const char* kMultiTokenPredictionBlock = "MultiTokenPredictionBlock";
+// layer_specs[i]
+std::string mtp_layer_slot(int64_t i);
+
 class MultiTokenPredictionBlock : public MegatronModule {
  public:
-  // Throws Error if the number of specs does not match mtp_num_layers.
-  MultiTokenPredictionBlock(const TransformerConfig& config,
-                            const MultiTokenPredictionBlockSubmodules& submodules,
+  // A MultiTokenPredictionBlock spec with one layer per depth, or a single one for a repeated
+  // layer, in the slots mtp_layer_slot(0) and so on. Throws Error for another module or number.
+  MultiTokenPredictionBlock(const TransformerConfig& config, const ModuleSpec& spec,
                             const LayerOptions& options);
 
   // The decoder's hidden states [s, b, h] ([s/tp, b, h] with sequence parallelism), its token ids

@@ -3,29 +3,32 @@
 #include <ATen/ops/cat.h>
 
 #include "megatron/base/dtype.h"
+#include "megatron/base/error.h"
 #include "megatron/parallel/collectives.h"
+#include "megatron/transformer/module_registry.h"
 
 namespace megatron {
 
-MultiTokenPredictionLayer::MultiTokenPredictionLayer(
-    const TransformerConfig& config, const MultiTokenPredictionLayerSubmodules& submodules,
-    int64_t layer_number, const LayerOptions& options)
-    : options_(options), fp32_residual_(config.fp32_residual_connection) {
-  enorm_ = register_module("enorm", submodules.enorm(config, options));
-  hnorm_ = register_module("hnorm", submodules.hnorm(config, options));
-  eh_proj_ = register_module("eh_proj",
-                             std::make_shared<ColumnParallelLinear>(
-                                 ColumnParallelLinearArguments{.input_size = 2 * config.hidden_size,
-                                                               .output_size = config.hidden_size,
-                                                               .bias = false,
-                                                               .init_std = config.hidden_std(),
-                                                               .gather_output = true},
-                                 options));
-  mtp_model_layer_ = register_module(
-      "mtp_model_layer", std::make_shared<TransformerLayer>(config, submodules.mtp_model_layer,
-                                                            layer_number, options));
-  final_layernorm_ =
-      register_module("final_layernorm", submodules.final_layernorm(config, options));
+MultiTokenPredictionLayer::MultiTokenPredictionLayer(const BuildArguments& arguments)
+    : options_(arguments.options), fp32_residual_(arguments.config.fp32_residual_connection) {
+  const TransformerConfig& config = arguments.config;
+  const auto make_norm = [&](const char* slot) {
+    check(!arguments.spec.submodule(slot).is_identity(),
+          "Expected a norm in the slot {} of an MTP layer, but got none", slot);
+    return build_norm(arguments.at(slot), config.hidden_size);
+  };
+  enorm_ = register_module("enorm", make_norm("enorm"));
+  hnorm_ = register_module("hnorm", make_norm("hnorm"));
+  eh_proj_ = register_module(
+      "eh_proj",
+      column_linear_modules().build(arguments.at("eh_proj"), {.input_size = 2 * config.hidden_size,
+                                                              .output_size = config.hidden_size,
+                                                              .bias = false,
+                                                              .init_std = config.hidden_std(),
+                                                              .gather_output = true}));
+  mtp_model_layer_ =
+      register_module("mtp_model_layer", layer_modules().build(arguments.at("mtp_model_layer")));
+  final_layernorm_ = register_module("final_layernorm", make_norm("layer_norm"));
 }
 
 at::Tensor MultiTokenPredictionLayer::forward(const at::Tensor& hidden_states,

@@ -1,24 +1,18 @@
 // One depth of multi-token prediction (DeepSeek-V3 technical report, 2024, section 2.2).
 #pragma once
 
-#include "megatron/tensor_parallel/column_parallel_linear.h"
-#include "megatron/transformer/transformer_layer.h"
+#include "megatron/tensor_parallel/parallel_linear.h"
+#include "megatron/transformer/base_transformer_layer.h"
+#include "megatron/transformer/build_arguments.h"
+#include "megatron/transformer/norm.h"
 
 namespace megatron {
 
-// An MTP layer's spec: a factory for each submodule.
-struct MultiTokenPredictionLayerSubmodules {
-  TransformerLayerSubmodules::NormFactory enorm, hnorm;
-  TransformerLayerSubmodules mtp_model_layer;
-  TransformerLayerSubmodules::NormFactory final_layernorm;
-};
-
 class MultiTokenPredictionLayer : public MegatronModule {
  public:
-  // layer_number: number among the MTP layers, from 1.
-  MultiTokenPredictionLayer(const TransformerConfig& config,
-                            const MultiTokenPredictionLayerSubmodules& submodules,
-                            int64_t layer_number, const LayerOptions& options);
+  // Slots: enorm, hnorm, eh_proj, mtp_model_layer (a transformer layer), layer_norm. The layer
+  // number is that among the MTP layers.
+  explicit MultiTokenPredictionLayer(const BuildArguments& arguments);
 
   // final_layernorm(mtp_model_layer(eh_proj([enorm(next_embedding); hnorm(hidden_states)]))).
   // hidden_states of the previous depth and the embedding of the token after the last one they
@@ -30,8 +24,8 @@ class MultiTokenPredictionLayer : public MegatronModule {
   LayerOptions options_;
   bool fp32_residual_;
   std::shared_ptr<Norm> enorm_, hnorm_, final_layernorm_;
-  std::shared_ptr<ColumnParallelLinear> eh_proj_;
-  std::shared_ptr<TransformerLayer> mtp_model_layer_;
+  std::shared_ptr<ColumnLinear> eh_proj_;
+  std::shared_ptr<BaseTransformerLayer> mtp_model_layer_;
 };
 
 }  // namespace megatron

@@ -1,36 +1,45 @@
 #include "megatron/transformer/norm.h"
 
+#include <ATen/ops/ones.h>
+
 #include "megatron/ops/norm.h"
 
 namespace megatron {
 
-Norm::Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options)
-    : kind_(config.normalization),
-      epsilon_(config.layernorm_epsilon),
-      zero_centered_(config.layernorm_zero_centered_gamma) {
+NormParameters::NormParameters(const TransformerConfig& config, int64_t size,
+                               const LayerOptions& layer_options)
+    : options{.rms = config.normalization == Normalization::RMSNorm,
+              .epsilon = config.layernorm_epsilon,
+              .zero_centered = config.layernorm_zero_centered_gamma} {
   const auto make = [&](double value) {
     auto parameter =
-        std::make_shared<Parameter>(std::vector<int64_t>{hidden_size}, options.tensor,
-                                    options.sharding(), Initialization::constant(value));
-    parameter->sequence_parallel = options.sequence_parallel;
+        std::make_shared<Parameter>(std::vector<int64_t>{size}, layer_options.tensor,
+                                    layer_options.sharding(), Initialization::constant(value));
+    parameter->sequence_parallel = layer_options.sequence_parallel;
     return parameter;
   };
-  weight_ = register_parameter("weight", make(zero_centered_ ? 0 : 1));
-  if (kind_ == Normalization::LayerNorm) bias_ = register_parameter("bias", make(0));
+  weight = make(options.zero_centered ? 0 : 1);
+  if (!options.rms) bias = make(0);
 }
 
-at::Tensor Norm::forward(const at::Tensor& x) const {
-  return with_hooks([&] { return normalize(x); });
-}
-
-at::Tensor Norm::normalize(const at::Tensor& x) const {
+at::Tensor NormParameters::normalize(const at::Tensor& x, const LayerOptions& layer_options) const {
   const at::ScalarType dtype = x.scalar_type();
-  at::Tensor weight = weight_->data.to(dtype);
-  if (zero_centered_) weight = weight + 1;
-  const at::Tensor y = kind_ == Normalization::LayerNorm
-                           ? layer_norm(x, weight, bias_->data.to(dtype), epsilon_)
-                           : rms_norm(x, weight, epsilon_);
-  return y.to(weight_->data.scalar_type());
+  at::Tensor scale = weight->data.to(dtype);
+  if (options.zero_centered) scale = scale + 1;
+  const at::Tensor y = options.rms ? rms_norm(x, scale, options.epsilon)
+                                   : layer_norm(x, scale, bias->data.to(dtype), options.epsilon);
+  return y.to(layer_options.compute_dtype.value_or(weight->data.scalar_type()));
+}
+
+WeightedNorm::WeightedNorm(const TransformerConfig& config, int64_t size,
+                           const LayerOptions& options)
+    : options_(options), norm_(config, size, options) {
+  register_parameter("weight", norm_.weight);
+  if (norm_.bias) register_parameter("bias", norm_.bias);
+}
+
+at::Tensor L2Norm::normalize(const at::Tensor& x) const {
+  return rms_norm(x, at::ones({x.size(-1)}, x.options()), epsilon_);
 }
 
 }  // namespace megatron

@@ -1,27 +1,58 @@
-// LayerNorm or RMSNorm over the last dimension, as TransformerConfig::normalization says.
+// Norms over the last dimension.
 #pragma once
 
 #include "megatron/base/hooked_module.h"
 #include "megatron/config/model/transformer_config.h"
+#include "megatron/ops/norm_linear.h"
 #include "megatron/tensor_parallel/layer_options.h"
 
 namespace megatron {
 
+// Interface of the norms in a layer's slots.
 class Norm : public HookedModule {
  public:
-  Norm(const TransformerConfig& config, int64_t hidden_size, const LayerOptions& options);
-
-  // x [..., hidden_size] in the parameters' dtype or wider -> the same shape in the parameters'
-  // dtype.
-  at::Tensor forward(const at::Tensor& x) const;
+  // x [..., size] -> the same shape.
+  at::Tensor forward(const at::Tensor& x) const {
+    return with_hooks([&] { return normalize(x); });
+  }
 
  private:
-  at::Tensor normalize(const at::Tensor& x) const;
+  virtual at::Tensor normalize(const at::Tensor& x) const = 0;
+};
 
-  Normalization kind_;
+// Weight, bias and kind of a norm: LayerNorm or RMSNorm, as TransformerConfig::normalization says.
+struct NormParameters {
+  NormParameters(const TransformerConfig& config, int64_t size, const LayerOptions& options);
+
+  // x in the parameters' dtype or wider -> the parameters' dtype (with autocast: the compute
+  // dtype).
+  at::Tensor normalize(const at::Tensor& x, const LayerOptions& layer_options) const;
+
+  NormLinearOptions options;
+  ParameterPtr weight, bias;  // RMSNorm has no bias
+};
+
+// A norm that scales, and shifts in a LayerNorm.
+class WeightedNorm : public Norm {
+ public:
+  WeightedNorm(const TransformerConfig& config, int64_t size, const LayerOptions& options);
+
+ private:
+  at::Tensor normalize(const at::Tensor& x) const override { return norm_.normalize(x, options_); }
+
+  LayerOptions options_;
+  NormParameters norm_;
+};
+
+// x / sqrt(mean(x^2) + epsilon), without parameters.
+class L2Norm : public Norm {
+ public:
+  explicit L2Norm(const TransformerConfig& config) : epsilon_(config.layernorm_epsilon) {}
+
+ private:
+  at::Tensor normalize(const at::Tensor& x) const override;
+
   double epsilon_;
-  bool zero_centered_;          // scale is 1 + weight
-  ParameterPtr weight_, bias_;  // RMSNorm has no bias
 };
 
 }  // namespace megatron

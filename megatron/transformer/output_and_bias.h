@@ -10,6 +10,9 @@ namespace megatron {
 struct OutputAndBias {
   at::Tensor output;  // [s, b, h], or [s/tp, b, h] with sequence parallelism
   at::Tensor bias;    // [h]
+  // With apply_residual_connection_post_layernorm, from a module that normalizes its input: the
+  // normalized input, for the residual connection.
+  at::Tensor normed = {};
 };
 
 }  // namespace megatron

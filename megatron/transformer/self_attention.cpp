@@ -1,49 +1,48 @@
 #include "megatron/transformer/self_attention.h"
 
-#include <ATen/ops/ones.h>
 #include <ATen/ops/sigmoid.h>
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/integer_math.h"
 #include "megatron/ops/attention/rope.h"
-#include "megatron/ops/norm.h"
 #include "megatron/parallel/collectives.h"
+#include "megatron/transformer/module_registry.h"
 
 namespace megatron {
 
-SelfAttention::SelfAttention(const TransformerConfig& config,
-                             const SelfAttentionSubmodules& submodules, int64_t layer_number,
-                             const LayerOptions& options)
-    : config_(config),
-      options_(options),
-      layer_number_(layer_number),
-      has_rope_(config.has_rope(layer_number)) {
-  const int64_t d = config.head_dim(), n = config.num_attention_heads, g = config.query_groups();
-  divide(n, options.tp->size(), "num_attention_heads");
+SelfAttention::SelfAttention(const BuildArguments& arguments)
+    : config_(arguments.config),
+      options_(arguments.options),
+      layer_number_(arguments.layer_number),
+      has_rope_(config_.has_rope(layer_number_)),
+      takes_arbitrary_masks_(has_arbitrary_masks(arguments.spec)) {
+  const int64_t d = config_.head_dim(), n = config_.num_attention_heads, g = config_.query_groups();
+  divide(n, options_.tp->size(), "num_attention_heads");
   divide(n, g, "num_attention_heads over num_query_groups");
-  core_attention_ =
-      register_module("core_attention", submodules.core_attention(config, layer_number, options));
-  linear_proj_ = register_module(
-      "linear_proj", std::make_shared<RowParallelLinear>(
-                         RowParallelLinearArguments{.input_size = n * d,
-                                                    .output_size = config.hidden_size,
-                                                    .bias = config.add_bias_linear,
-                                                    .init_std = config.output_layer_std()},
-                         options));
-  const int64_t gates = config.attention_output_gate ? n : 0;
+  core_attention_ = register_module("core_attention",
+                                    core_attention_modules().build(arguments.at("core_attention"),
+                                                                   /*softmax_scale=*/std::nullopt));
+  linear_proj_ = register_module("linear_proj",
+                                 row_linear_modules().build(arguments.at("linear_proj"),
+                                                            {.input_size = n * d,
+                                                             .output_size = config_.hidden_size,
+                                                             .bias = config_.add_bias_linear,
+                                                             .init_std = config_.output_layer_std(),
+                                                             .tp_comm_buffer_name = "proj"}));
+  const int64_t gates = config_.attention_output_gate ? n : 0;
   linear_qkv_ = register_module(
       "linear_qkv",
-      std::make_shared<ColumnParallelLinear>(
-          ColumnParallelLinearArguments{.input_size = config.hidden_size,
-                                        .output_size = (n + gates + 2 * g) * d,
-                                        .bias = config.add_bias_linear || config.add_qkv_bias,
-                                        .init_std = config.hidden_std()},
-          options));
+      column_linear_modules().build(arguments.at("linear_qkv"),
+                                    {.input_size = config_.hidden_size,
+                                     .output_size = (n + gates + 2 * g) * d,
+                                     .bias = config_.add_bias_linear || config_.add_qkv_bias,
+                                     .init_std = config_.hidden_std(),
+                                     .tp_comm_buffer_name = "qkv"}));
   // Each rank normalizes its own heads, so the gradients of the weights are summed over TP.
-  LayerOptions per_head = options;
-  per_head.sequence_parallel = options.tp->size() > 1;
-  if (submodules.q_layernorm) q_layernorm_ = submodules.q_layernorm(config, per_head);
-  if (submodules.k_layernorm) k_layernorm_ = submodules.k_layernorm(config, per_head);
+  LayerOptions per_head = options_;
+  per_head.sequence_parallel = options_.tp->size() > 1;
+  q_layernorm_ = build_norm(arguments.at("q_layernorm").with(per_head), d);
+  k_layernorm_ = build_norm(arguments.at("k_layernorm").with(per_head), d);
   if (q_layernorm_) register_module("q_layernorm", q_layernorm_);
   if (k_layernorm_) register_module("k_layernorm", k_layernorm_);
 }
@@ -51,11 +50,10 @@ SelfAttention::SelfAttention(const TransformerConfig& config,
 // The output features of linear_qkv are ordered by query group: queries, gates, key, value of each
 // group. With more TP ranks than groups, groups are split over ranks: the projections are gathered,
 // and each rank selects its queries and the key and value of their group.
-SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_states) const {
+SelfAttention::Projections SelfAttention::split(at::Tensor mixed) const {
   const int64_t d = config_.head_dim(), n = config_.num_attention_heads, g = config_.query_groups();
   const int64_t queries_per_group = n / g, tp = options_.tp->size();
   const int64_t gates_per_group = config_.attention_output_gate ? queries_per_group : 0;
-  at::Tensor mixed = linear_qkv_->forward(hidden_states);
   const bool groups_are_shared = g < tp;
   if (groups_are_shared)
     mixed = all_gather_last_dim_from_tensor_parallel_region(mixed, *options_.tp);
@@ -78,18 +76,15 @@ SelfAttention::Projections SelfAttention::project(const at::Tensor& hidden_state
           .value = pieces[3].squeeze(3)};
 }
 
-at::Tensor SelfAttention::normalized(const at::Tensor& heads,
-                                     const std::shared_ptr<Norm>& norm) const {
-  if (norm) return norm->forward(heads);
-  if (!config_.qk_l2_norm) return heads;
-  return rms_norm(heads, at::ones({heads.size(-1)}, heads.options()), config_.layernorm_epsilon);
-}
-
 OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states, const LayerInput& input,
                                      const ForwardContext& context) const {
-  auto [query, gate, key, value] = project(hidden_states);
-  query = normalized(query, q_layernorm_);
-  key = normalized(key, k_layernorm_);
+  const ColumnLinear::Output mixed =
+      config_.apply_residual_connection_post_layernorm
+          ? linear_qkv_->forward_with_normed(hidden_states)
+          : ColumnLinear::Output{linear_qkv_->forward(hidden_states), {}};
+  auto [query, gate, key, value] = split(mixed.output);
+  if (q_layernorm_) query = q_layernorm_->forward(query);
+  if (k_layernorm_) key = k_layernorm_->forward(key);
   if (input.rotary.defined() && has_rope_) {
     query = apply_rotary(query, input.rotary.cos, input.rotary.sin, config_.rotary_interleaved);
     key = apply_rotary(key, input.rotary.cos, input.rotary.sin, config_.rotary_interleaved);
@@ -103,7 +98,7 @@ OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states, const Laye
     attended =
         (attended * at::sigmoid(gate.to(wide)).view(attended.sizes())).to(attended.scalar_type());
   }
-  return {linear_proj_->forward(attended), linear_proj_->bias()};
+  return {linear_proj_->forward(attended), linear_proj_->bias(), mixed.normed};
 }
 
 }  // namespace megatron

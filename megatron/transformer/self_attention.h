@@ -2,50 +2,40 @@
 // output gate, linear_proj.
 #pragma once
 
-#include <functional>
-
-#include "megatron/tensor_parallel/column_parallel_linear.h"
-#include "megatron/tensor_parallel/row_parallel_linear.h"
+#include "megatron/tensor_parallel/parallel_linear.h"
 #include "megatron/transformer/attention.h"
+#include "megatron/transformer/build_arguments.h"
 #include "megatron/transformer/core_attention.h"
 #include "megatron/transformer/norm.h"
 
 namespace megatron {
 
-struct SelfAttentionSubmodules {
-  std::function<std::shared_ptr<CoreAttention>(const TransformerConfig&, int64_t layer_number,
-                                               const LayerOptions&)>
-      core_attention;
-  // Norm over head_dim features; may be empty or return null.
-  std::function<std::shared_ptr<Norm>(const TransformerConfig&, const LayerOptions&)> q_layernorm,
-      k_layernorm;
-};
-
 class SelfAttention : public Attention {
  public:
-  // layer_number: global, from 1.
-  SelfAttention(const TransformerConfig& config, const SelfAttentionSubmodules& submodules,
-                int64_t layer_number, const LayerOptions& options);
+  // Slots: linear_qkv, core_attention, linear_proj; q_layernorm and k_layernorm over head_dim
+  // features, which may be empty. Parameter: attn_mask_type.
+  explicit SelfAttention(const BuildArguments& arguments);
 
   OutputAndBias forward(const at::Tensor& hidden_states, const LayerInput& input,
                         const ForwardContext& context) const override;
+  bool takes_arbitrary_masks() const override { return takes_arbitrary_masks_; }
 
  private:
   struct Projections {
     at::Tensor query, gate;  // [s, b, n_p, d]; the gate may be undefined
     at::Tensor key, value;   // [s, b, g_p, d]
   };
-  Projections project(const at::Tensor& hidden_states) const;
-  at::Tensor normalized(const at::Tensor& heads, const std::shared_ptr<Norm>& norm) const;
+  // `mixed` is the output of linear_qkv.
+  Projections split(at::Tensor mixed) const;
 
   TransformerConfig config_;
   LayerOptions options_;
   int64_t layer_number_;
-  bool has_rope_;
+  bool has_rope_, takes_arbitrary_masks_;
   std::shared_ptr<CoreAttention> core_attention_;
-  std::shared_ptr<RowParallelLinear> linear_proj_;
-  std::shared_ptr<ColumnParallelLinear> linear_qkv_;
-  std::shared_ptr<Norm> q_layernorm_, k_layernorm_;
+  std::shared_ptr<RowLinear> linear_proj_;
+  std::shared_ptr<ColumnLinear> linear_qkv_;
+  std::shared_ptr<Norm> q_layernorm_, k_layernorm_;  // may be null
 };
 
 }  // namespace megatron

@@ -2,27 +2,47 @@
 
 #include <algorithm>
 
-#include "megatron/base/integer_math.h"
+#include "megatron/base/error.h"
 #include "megatron/config/model/model_checks.h"
 #include "megatron/ops/recompute.h"
+#include "megatron/transformer/module_registry.h"
 
 namespace megatron {
 
-TransformerBlock::TransformerBlock(const TransformerConfig& config,
-                                   const TransformerLayerSubmodules& submodules,
+TransformerBlockSubmodules block_submodules(const LayerSpec& spec, const TransformerConfig& config,
+                                            const PipelineStage& stage) {
+  const auto layers = static_cast<size_t>(stage.num_layers);
+  if (const auto* layer = std::get_if<ModuleSpec>(&spec)) {
+    return {.layer_specs = std::vector<ModuleSpec>(layers, *layer),
+            .layer_norm = {.module = "TENorm"}};
+  }
+  TransformerBlockSubmodules block = std::get<TransformerBlockSubmodules>(spec);
+  const size_t given = block.layer_specs.size();
+  if (given == layers) return block;
+  check(given == static_cast<size_t>(config.num_layers),
+        "Expected a block spec of {} layers, as this chunk has, or of all {} layers of the model, "
+        "but got {}",
+        layers, config.num_layers, given);
+  const auto first = block.layer_specs.begin() + stage.first_layer;
+  block.layer_specs = {first, first + stage.num_layers};
+  return block;
+}
+
+TransformerBlock::TransformerBlock(const TransformerConfig& config, const LayerSpec& spec,
                                    const PipelineStage& stage, const LayerOptions& options)
     : recompute_(config.recompute) {
   check_supported(config);
-  for (int64_t layer = stage.first_layer; layer < stage.first_layer + stage.num_layers; ++layer) {
+  const TransformerBlockSubmodules submodules = block_submodules(spec, config, stage);
+  for (int64_t i = 0; i < stage.num_layers; ++i) {
+    const int64_t layer = stage.first_layer + i;
     layers_.push_back(
         register_module(fmt::format("layers.{}", layer),
-                        std::make_shared<TransformerLayer>(config, submodules,
-                                                           /*layer_number=*/layer + 1, options)));
+                        layer_modules().build({submodules.layer_specs[i], config, options,
+                                               /*layer_number=*/layer + 1})));
   }
-  if (stage.has_final_layernorm(config)) {
-    final_layernorm_ = register_module("final_layernorm",
-                                       std::make_shared<Norm>(config, config.hidden_size, options));
-  }
+  if (!stage.has_final_layernorm(config)) return;
+  final_layernorm_ = build_norm({submodules.layer_norm, config, options}, config.hidden_size);
+  if (final_layernorm_) register_module("final_layernorm", final_layernorm_);
 }
 
 int64_t TransformerBlock::recomputed_until(int64_t first) const {

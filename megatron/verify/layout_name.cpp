@@ -59,10 +59,15 @@ constexpr LayoutWord kLayoutWords[] = {
      "sharding"},
     {"fsdp3", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads_params", none,
      true, "sharding"},
+    {"torch-fsdp2", "--use-torch-fsdp2", none, true, "sharding"},
+    {"no-reshard", "--torch-fsdp2-no-reshard-after-forward"},
     {"step-overlap", "--overlap-param-gather-with-optimizer-step", none, true},
     {"full", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
      none, false, "recomputation"},
     {"selective", "--recompute-granularity selective", none, false, "recomputation"},
+    {"local", "--transformer-impl local", none, false, "spec"},
+    {"full-layer", "--use-transformer-engine-full-layer-spec", none, false, "spec"},
+    {"op-fuser", "--use-transformer-engine-op-fuser", none, false, "spec"},
 };
 
 std::string_view without_digits(std::string_view word) {
@@ -115,12 +120,6 @@ std::vector<std::string_view> words_of(std::string_view name) {
     begin = end + 1;
   }
   return words;
-}
-
-bool shards_update(const DistributedDataParallelConfig& ddp) {
-  return ddp.use_distributed_optimizer ||
-         (ddp.use_megatron_fsdp &&
-          ddp.data_parallel_sharding_strategy != DataParallelShardingStrategy::no_shard);
 }
 
 }  // namespace
@@ -224,10 +223,12 @@ std::string layout_name_of(const Options& options, int world_size) {
   }
   const auto& ddp = options.ddp;
   if (ddp.use_megatron_fsdp) {
-    add(shards_update(ddp),
+    add(shards_data_parallel_state(ddp),
         fmt::format("fsdp{}", static_cast<int>(ddp.data_parallel_sharding_strategy)));
   } else {
     add(ddp.use_distributed_optimizer, "zero1");
+    add(ddp.use_torch_fsdp2, "torch-fsdp2");
+    add(!ddp.torch_fsdp2_reshard_after_forward, "no-reshard");
   }
   add(ddp.overlap_grad_reduce, "overlap");
   add(options.optimizer.overlap_param_gather_with_optimizer_step, "step-overlap");
@@ -243,9 +244,12 @@ void clear_layout(Options& options) {
   t.wgrad_deferral_limit = defaults.wgrad_deferral_limit;
   t.cp_comm_type = defaults.cp_comm_type;
   t.pipeline = {};
-  const std::optional<int64_t> bucket_size = options.ddp.bucket_size;
-  options.ddp = {};
+  options.model.tp_comm_overlap_cfg = {};
+  const auto [bucket_size, num_buckets] =
+      std::pair{options.ddp.bucket_size, options.ddp.num_buckets};
+  options.ddp = Options().ddp;
   options.ddp.bucket_size = bucket_size;
+  options.ddp.num_buckets = num_buckets;
   options.optimizer.overlap_param_gather_with_optimizer_step = false;
 }
 

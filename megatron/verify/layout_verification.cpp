@@ -24,6 +24,7 @@ const std::vector<std::vector<const char*>> kDefaultLayouts = {
     {"cp2:a2a", "cp2:allgather"},
     {"zero1+overlap"},
     {"fsdp3+overlap"},
+    {"torch-fsdp2+overlap"},
     {"tp2+sp+cp2+zero1", "tp2+cp2+zero1", "tp2+zero1"},
     {"tp2+sp+pp2+vp2+fsdp2+overlap", "tp2+pp2+fsdp2+overlap", "pp2+fsdp2+overlap",
      "tp2+fsdp2+overlap"}};
@@ -82,7 +83,7 @@ std::vector<NamedLayout> default_layouts(const Options& model) {
 }
 
 LayoutVerification::LayoutVerification(Options model) : model_(std::move(model)) {
-  if (!model_.ddp.bucket_size) {
+  if (!model_.ddp.bucket_size && !model_.ddp.num_buckets) {
     // Several buckets, to cover bucket order and boundaries.
     Options one_rank = model_;
     clear_layout(one_rank);
@@ -108,7 +109,7 @@ MicroBatch LayoutVerification::microbatch(int64_t microbatches, int64_t step, in
     for (int64_t i = 0; i < s; ++i) {
       const auto token = [&](int64_t at) {
         const uint64_t number = draw(seed, {step, index, row, at});
-        return static_cast<int64_t>(number % static_cast<uint64_t>(config.vocab_size));
+        return static_cast<int64_t>(number % static_cast<uint64_t>(*config.vocab_size));
       };
       batch.tokens.data_ptr<int64_t>()[row * s + i] = token(i);
       batch.labels.data_ptr<int64_t>()[row * s + i] = token(i + 1);

@@ -158,7 +158,7 @@ const std::vector<std::string> kCombinations = {
 bool is_switch_or_choice(const Option& option) {
   if (option.is_shorthand()) return true;
   Options scratch;
-  const OptionValue value = option.value(scratch);
+  const FieldValue value = option.value(scratch);
   return is_bool(value) || std::holds_alternative<EnumReference>(value);
 }
 
@@ -299,6 +299,9 @@ NamedLayout draw_layout(Dice& dice, const Options& model) {
                                                 {"fsdp2", "overlap"},
                                                 {"fsdp3"},
                                                 {"fsdp3", "overlap"},
+                                                {"torch-fsdp2"},
+                                                {"torch-fsdp2", "overlap"},
+                                                {"torch-fsdp2", "no-reshard"},
                                                 {"full"},
                                                 {"selective"}};
   dice.shuffle(more);

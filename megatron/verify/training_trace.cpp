@@ -11,6 +11,7 @@
 #include "megatron/base/error.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parallel/thread_ranks.h"
+#include "megatron/training/training_models.h"
 
 namespace megatron {
 namespace {
@@ -30,10 +31,12 @@ struct TraceObserver {
 void run_steps(const Options& options, const TraceInputs& inputs, const RankContext& rank,
                const TraceObserver& observer) {
   const ProcessGroupCollection groups = make_model_groups(options.model, rank);
-  const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
-  inputs.initialize(chunks);
-  observer.on_start(chunks);
-  TrainStep train_step(chunks, options);
+  TrainStep train_step(build_training_models(options, groups, rank,
+                                             [&](const GPTModelChunks& chunks) {
+                                               inputs.initialize(chunks);
+                                               observer.on_start(chunks);
+                                             }),
+                       options);
   for (int64_t step = 0; step < inputs.steps; ++step) {
     observer.on_losses(
         step, train_step.forward_backward(
@@ -134,7 +137,7 @@ void TraceDifferences::merge(const TraceDifferences& other) {
 TrainingTrace record_one_rank(const Options& options, const TraceInputs& inputs, int threads) {
   TrainingTrace trace;
   const auto vocabulary = [&](const Parameter& parameter, const at::Tensor& tensor) {
-    return without_padding(parameter, tensor, options.model.vocab_size);
+    return without_padding(parameter, tensor, *options.model.vocab_size);
   };
   const TraceObserver observer{
       .on_start =
@@ -223,7 +226,7 @@ TraceDifferences compare_layout(const Options& options, int world_size, const Tr
               const at::Tensor want =
                   parameter.local_part(in_global_shape(parameter, weight.value));
               const at::Tensor difference = without_padding(
-                  parameter, parameter.data.detach() - want, options.model.vocab_size);
+                  parameter, parameter.data.detach() - want, *options.model.vocab_size);
               differences.note(
                   TracedQuantity::weight,
                   relative(largest_element(difference), std::max(weight.moved, weight_floor)),

@@ -148,7 +148,7 @@ void complete_verification_model(Options& options, const std::set<std::string>& 
   if (!given.contains("num_layers")) t.num_layers = kDefaultLayers;
   if (!given.contains("hidden_size")) t.hidden_size = kDefaultHidden;
   if (!given.contains("num_attention_heads")) t.num_attention_heads = kDefaultHeads;
-  if (options.model.vocab_size == 0)
+  if (!options.model.vocab_size)
     options.model.vocab_size = options.model.should_pad_vocab ? kDefaultVocabulary : 256;
   if (!given.contains("seq_length")) options.model.seq_length = kDefaultSequence;
   use_fp64(options);
@@ -159,7 +159,7 @@ void shrink_model(Options& options, const std::vector<NamedLayout>& layouts) {
   std::vector<bool> fits_full;
   for (const NamedLayout& layout : layouts) fits_full.push_back(misfit(layout, options).empty());
   options.model.vocab_size =
-      std::min<int64_t>(full.vocab_size, full.should_pad_vocab ? kDefaultVocabulary : 256);
+      std::min<int64_t>(*full.vocab_size, full.should_pad_vocab ? kDefaultVocabulary : 256);
   const auto smallest = [&](const std::vector<int64_t>& candidates, const auto& set) {
     take_smallest(candidates, layouts, fits_full, options, set);
   };
@@ -202,7 +202,7 @@ std::string describe_verification(const Options& options) {
   return fmt::format(
       "vocabulary {}, sequence {}, dropout {}{}; {} steps of {} micro-batches of {} "
       "rows, uneven loss masks, fp64",
-      options.model.vocab_size, options.model.seq_length, t.hidden_dropout,
+      *options.model.vocab_size, options.model.seq_length, t.hidden_dropout,
       t.attention_dropout == t.hidden_dropout ? std::string()
                                               : fmt::format(" (attention {})", t.attention_dropout),
       kVerificationSteps, kVerificationMicrobatches, kVerificationRows);

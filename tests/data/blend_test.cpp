@@ -50,10 +50,18 @@ TEST(DataPath, ReadsWeights) {
   EXPECT_THROW(parse_data_path({}), Error);
   EXPECT_THROW(parse_data_path({"1", "a", "x", "b"}), Error);
   EXPECT_THROW(parse_data_path({"0", "a"}), Error);
+  EXPECT_THROW(parse_data_path({"a", "b", "1", "c"}), Error);
 }
 
 TEST(Blend, RequestsASurplus) {
   EXPECT_THAT(blend_sample_counts(std::vector<double>{0.75, 0.25}, 1000), ElementsAre(754, 252));
+}
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
+  return names;
 }
 
 class BuildDatasetsTest : public ::testing::Test {
@@ -121,6 +129,106 @@ TEST_F(BuildDatasetsTest, ReadsDatasetsWithoutWeightsOnce) {
   EXPECT_THAT(error(both), HasSubstr("10000 samples"));
 }
 
+// A training blend ends with an error, evaluations repeat their data.
+TEST_F(BuildDatasetsTest, EvaluationDataWithoutWeightsMayBeShort) {
+  auto both = request({write("a", 7), write("b", 9)});
+  both.num_samples = {100, 10000, std::nullopt};
+  EXPECT_EQ(build_datasets(both).valid()->size(), 2 * ((10 * 20 - 1) / 8));
+}
+
+TEST_F(BuildDatasetsTest, UsesDataBySplitWhole) {
+  auto by_split = request({});
+  by_split.data.train_data_path = {"1", write("a", 7), "3", write("b", 9)};
+  by_split.data.valid_data_path = {write("c", 11)};
+  const Datasets datasets = build_datasets(by_split);
+  EXPECT_EQ(datasets.test(), nullptr);
+  int64_t of_a = 0;
+  for (int64_t i = 0; i < 400; ++i) of_a += datasets.train()->sample(i).tokens[0] == 7;
+  EXPECT_EQ(of_a, 100);
+  EXPECT_THAT(datasets.valid()->sample(29).tokens, Contains(11).Times(8));
+  EXPECT_EQ(datasets.training_path, "0.25 " + (folder_ / "a") + " + 0.75 " + (folder_ / "b"));
+  // Megatron's description of such data has no split.
+  for (const std::string& name : names_in(folder_ / "cache/GPTDataset_indices")) {
+    if (!name.ends_with("description.txt")) continue;
+    const auto description =
+        nlohmann::json::parse(slurp(folder_ / ("cache/GPTDataset_indices/" + name)));
+    EXPECT_TRUE(description["split"].is_null() && description["split_matrix"].is_null()) << name;
+  }
+}
+
+// A file with the same words gives the same samples.
+TEST_F(BuildDatasetsTest, ReadsTheBlendFromFiles) {
+  const std::string a = write("a", 7), b = write("b", 9);
+  const auto tokens = [](const Datasets& datasets) {
+    std::vector<int64_t> firsts;
+    for (int64_t i = 0; i < 40; ++i) firsts.push_back(datasets.train()->sample(i).tokens[0]);
+    return firsts;
+  };
+  auto from_file = request({});
+  from_file.data.data_args_path = folder_ / "blend";
+  spill(folder_ / "blend", "3 " + a + "\n1\t" + b + "\n");
+  EXPECT_EQ(tokens(build_datasets(from_file)), tokens(build_datasets(request({"3", a, "1", b}))));
+
+  auto by_split = request({});
+  by_split.data.per_split_data_args_path = folder_ / "splits.json";
+  spill(folder_ / "splits.json",
+        nlohmann::json({{"train", {"3", a, "1", b}}, {"valid", b}, {"test", nullptr}}).dump());
+  auto as_flags = request({});
+  as_flags.data.train_data_path = {"3", a, "1", b};
+  EXPECT_EQ(tokens(build_datasets(by_split)), tokens(build_datasets(as_flags)));
+  EXPECT_EQ(build_datasets(by_split).valid()->sample(0).tokens[0], 9);
+  EXPECT_EQ(build_datasets(by_split).test(), nullptr);
+}
+
+TEST_F(BuildDatasetsTest, RefusesFilesThatHoldSomethingElse) {
+  auto bad = request({});
+  bad.data.data_args_path = folder_ / "none";
+  EXPECT_THAT(error(bad), HasSubstr("Expected a readable file for --data-args-path"));
+  spill(folder_ / "empty", " \n");
+  bad.data.data_args_path = folder_ / "empty";
+  EXPECT_THAT(error(bad), HasSubstr("is empty"));
+  bad.data.data_args_path.clear();
+  bad.data.per_split_data_args_path = folder_ / "splits.json";
+  for (const auto& [text, message] : std::vector<std::pair<std::string, std::string>>{
+           {"[1]", "a JSON file with the keys train, valid and test"},
+           {"{\"train\": [\"a\"], \"tset\": []}", "but got \"tset\""},
+           {"{\"train\": 3}", "a list or a text under \"train\""},
+           {"{\"valid\": [\"a\"]}", "training data under \"train\""}}) {
+    spill(folder_ / "splits.json", text);
+    EXPECT_THAT(error(bad), HasSubstr(message));
+  }
+}
+
+// Each dataset of a blend must have documents in each of its splits.
+TEST_F(BuildDatasetsTest, RefusesABlendWithAnEmptyShare) {
+  IndexedDatasetBuilder builder(folder_ / "one", TokenType::uint16);
+  builder.add_document(std::vector<int64_t>(200, 5));
+  builder.finalize();
+  EXPECT_THAT(error(request({"1", write("a", 7), "1", folder_ / "one"})),
+              HasSubstr("leaves none of " + (folder_ / "one")));
+}
+
+TEST_F(BuildDatasetsTest, ReadsTheSameTokensWithoutAMap) {
+  auto mapped = request({write("a", 7)});
+  auto read = mapped;
+  read.data.mmap_bin_files = false;
+  const Datasets left = build_datasets(mapped), right = build_datasets(read);
+  for (int64_t i = 0; i < 20; ++i)
+    EXPECT_EQ(left.train()->sample(i).tokens, right.train()->sample(i).tokens);
+}
+
+TEST_F(BuildDatasetsTest, StoresIndicesOfMockDataWhereAskedTo) {
+  DatasetRequest mock;
+  mock.data.mock_data = true;
+  mock.data.data_cache_path = folder_ / "mock";
+  mock.sequence_length = 16;
+  mock.vocab_size = 100;
+  mock.num_samples = {10, 10, 10};
+  const auto first = build_datasets(mock).train()->sample(3).tokens;
+  EXPECT_EQ(names_in(folder_ / "mock").size(), 15u);
+  EXPECT_EQ(build_datasets(mock).train()->sample(3).tokens, first);
+}
+
 TEST_F(BuildDatasetsTest, BuildsMockData) {
   DatasetRequest mock;
   mock.data.mock_data = true;
@@ -146,8 +254,13 @@ TEST_F(BuildDatasetsTest, RefusesDataOfAnotherVocabulary) {
 TEST_F(BuildDatasetsTest, NamesMissingInput) {
   EXPECT_THAT(error(request({folder_ / "none"})), HasSubstr("none.idx"));
   EXPECT_THAT(error(request({})), HasSubstr("--data-path"));
+  // A share without documents is no dataset; one that is shorter than a sample is refused.
   auto small = request({write("a", 7)});
   small.data.split = "1000,1,0";
+  EXPECT_EQ(build_datasets(small).valid(), nullptr);
+  small.sequence_length = 300;
+  small.data.split = "90,1,0";
+  small.num_samples = {std::nullopt, std::nullopt, std::nullopt};
   EXPECT_THAT(error(small), HasSubstr("larger share"));
 }
 

@@ -107,6 +107,15 @@ TEST(PreprocessCommand, ReadsJsonLinesFromAPipe) {
   EXPECT_THAT(result.errors, HasSubstr("note: /dev/stdin is read as JSON lines"));
 }
 
+TEST(PreprocessCommand, CountsOneDocument) {
+  TemporaryFolder folder;
+  const auto result = run_program(
+      fmt::format("preprocess --input /dev/stdin --output-prefix {} --tokenizer-type ByteTokenizer",
+                  folder / "a"),
+      "", "{\"text\":\"one\"}\n");
+  EXPECT_THAT(result.output, EndsWith("\n1 document, 3 tokens\n"));
+}
+
 // The first rank writes the index files; a second run writes none.
 TEST(TrainCommand, StoresDatasetIndicesBesideTheData) {
   TemporaryFolder folder;
@@ -150,7 +159,7 @@ TEST(TrainCommand, RefusesEmptyDocuments) {
       "--global-batch-size 1 --train-iters 1 --lr 1e-3",
       folder / "a"));
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(last_line(result.errors), HasSubstr("all of its 1 documents are empty"));
+  EXPECT_THAT(last_line(result.errors), HasSubstr("but its one document is empty"));
 }
 
 TEST(PreprocessCommand, ReportsAFullDisk) {

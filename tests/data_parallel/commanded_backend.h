@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -23,7 +24,10 @@ namespace megatron {
 // would never end.
 class Script {
  public:
-  void add(const std::string& event) { events_.push_back(event); }
+  void add(const std::string& event) {
+    events_.push_back(event);
+    if (on_event) on_event(event);
+  }
   void complete_after(const std::string& operation, const std::string& event) {
     conditions_[operation] = event;
   }
@@ -54,6 +58,8 @@ class Script {
     return operation;
   }
   void restart() { *this = Script(); }
+
+  std::function<void(const std::string& event)> on_event;
 
  private:
   std::vector<std::string> events_;

@@ -26,6 +26,19 @@ TEST(DataParallelStrategy, RefusesToShardParametersWithoutAModule) {
   }
 }
 
+TEST(DataParallelStrategy, RefusesAConfigurationThatCannotWork) {
+  Script script;
+  const ScriptedModel model(script);
+  EXPECT_THAT(
+      [&] {
+        DistributedDataParallel(model.module_groups(),
+                                {.use_megatron_fsdp = true, .use_torch_fsdp2 = true},
+                                commanded_group(script));
+      },
+      testing::ThrowsMessage<Error>(testing::HasSubstr(
+          "Expected use_megatron_fsdp=true or use_torch_fsdp2=true, but got both")));
+}
+
 // They would run on freed memory.
 TEST(DataParallelStrategy, LeavesNoHooksBehind) {
   Script script;

@@ -5,26 +5,20 @@
 #include <gtest/gtest.h>
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 namespace {
 
 class GenerateProgram : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "/generate-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::filesystem::path folder_;
+  const TemporaryFolder folder_;
 };
 
 // The byte tokenizer has 257 ids, of which an untrained model with 512 chooses about every second
 // token.
 TEST_F(GenerateProgram, SamplesOnlyIdsOfTheTokenizer) {
-  const std::string save = (folder_ / "c").string();
+  const std::string save = folder_ / "c";
   const ProgramResult trained = run_program(
       "train --mock-data --tokenizer-type ByteTokenizer --vocab-size 512 --num-layers 1 "
       "--hidden-size 16 --num-attention-heads 2 --seq-length 64 --max-position-embeddings 64 "

@@ -7,6 +7,7 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
@@ -16,6 +17,8 @@ GPTModelConfig config_of(bool rope, int64_t query_groups) {
   GPTModelConfig config;
   config.vocab_size = 61;
   config.make_vocab_size_divisible_by = 4;
+  config.should_pad_vocab = true;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = 24;
   config.transformer.num_layers = 2;
   config.transformer.hidden_size = 32;
@@ -46,7 +49,7 @@ std::vector<int64_t> continue_without_cache(GPTModel& model, int64_t tokens) {
                        .position_ids = at::arange(s, at::kLong).unsqueeze(0)},
                       ForwardContext::make(false, 0, at::zeros({1}, at::kLong), s, false, 0, 1));
     ids.push_back(
-        logits[0][s - 1].narrow(0, 0, model.config().vocab_size).argmax().item<int64_t>());
+        logits[0][s - 1].narrow(0, 0, *model.config().vocab_size).argmax().item<int64_t>());
   }
   return {ids.begin() + kPrompt.size(), ids.end()};
 }

@@ -19,6 +19,7 @@ class MemoryCounter final : public c10::MemoryReportingInfoBase {
   }
   bool memoryProfilingEnabled() const override { return true; }
   int64_t peak() const { return peak_; }
+  int64_t current() const { return current_; }
 
  private:
   int64_t current_ = 0;
@@ -33,6 +34,15 @@ int64_t peak_bytes(const Body& body) {
   const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, counter);
   body();
   return counter->peak();
+}
+
+// The number of bytes of the tensors that `body` allocates and that live as long as its result.
+template <typename Body>
+int64_t kept_bytes(const Body& body) {
+  const auto counter = std::make_shared<MemoryCounter>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, counter);
+  [[maybe_unused]] const auto result = body();
+  return counter->current();
 }
 
 }  // namespace megatron::test

@@ -60,6 +60,54 @@ TEST(LearningRateSchedule, WsdHoldsAndThenFalls) {
                    0.001 + 0.099 * (1 - std::sqrt(0.5)));
 }
 
+// A run of train_samples counts samples, and so does a ramp: its iterations stand for samples.
+TEST(LearningRateSchedule, CountsSamplesWhereTheRunDoes) {
+  OptimizerConfig config;
+  config.lr = 1.0;
+  config.lr_warmup_samples = 100;
+  config.lr_decay_samples = 900;
+  TrainingConfig training;
+  training.train_samples = 2000;
+  training.train_iters = 250;
+  const LearningRateSchedule by_samples(config, training, {}, 8);
+  EXPECT_DOUBLE_EQ(by_samples.learning_rate(50), 0.5);
+  EXPECT_DOUBLE_EQ(by_samples.learning_rate(500), 0.5);
+  config.lr_decay_samples.reset();
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, training, {}, 8).learning_rate(1050), 0.5);
+  config.lr_warmup_samples = 0;
+  config.lr_warmup_fraction = 0.1;
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, training, {}, 8).learning_rate(100), 0.5);
+
+  OptimizerConfig by_iterations;
+  by_iterations.lr = 1.0;
+  by_iterations.lr_warmup_iters = 10;
+  TrainingConfig iterations;
+  iterations.train_iters = 110;
+  BatchConfig batch{.global_batch_size = 8, .rampup_batch_size = {2, 2, 100}};
+  const LearningRateSchedule ramp(by_iterations, iterations, batch, 8);
+  EXPECT_DOUBLE_EQ(ramp.learning_rate(40), 0.5);
+  EXPECT_DOUBLE_EQ(ramp.learning_rate(480), 0.5);
+  batch.rampup_batch_size.clear();
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(by_iterations, iterations, batch, 8).learning_rate(60),
+                   0.5);
+}
+
+// Embeddings and output layer: their own peak and minimum, the same warm-up.
+TEST(LearningRateSchedule, DecoupledRateHasItsOwnRange) {
+  OptimizerConfig config;
+  config.lr = 1.0;
+  config.min_lr = 0.2;
+  config.lr_warmup_iters = 10;
+  config.lr_decay_iters = 110;
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 500).decoupled_learning_rate(60), 0.6);
+  config.decoupled_lr = 3.0;
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 500).decoupled_learning_rate(5), 1.5);
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 500).decoupled_learning_rate(60), 1.6);
+  config.decoupled_min_lr = 1.0;
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 500).decoupled_learning_rate(60), 2.0);
+  EXPECT_DOUBLE_EQ(LearningRateSchedule(config, 500).learning_rate(60), 0.6);
+}
+
 TEST(LearningRateSchedule, WarmupFractionIsOfTheDecay) {
   OptimizerConfig config;
   config.lr = 1.0;

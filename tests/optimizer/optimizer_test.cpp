@@ -37,6 +37,21 @@ TEST(Optimizer, WeightDecaySkipsBiasesAndNorms) {
   EXPECT_NEAR(bias->data[0].item<double>(), 1.0 - 0.01, 1e-6);
 }
 
+// --decoupled-lr: embeddings and output layer take their own rate.
+TEST(Optimizer, EmbeddingsTakeTheDecoupledRate) {
+  OptimizerConfig config = adam_config();
+  config.weight_decay = 0;
+  const ParameterPtr hidden = make_parameter({2, 2}, 1.0, 0.5),
+                     embedding = make_parameter({2, 2}, 1.0, 0.5);
+  embedding->is_embedding_or_output_parameter = true;
+  Optimizer optimizer(config, {hidden, embedding}, ProcessGroupCollection::single_rank());
+  optimizer.step(0.01, 0.03);
+  EXPECT_NEAR(hidden->data[0][0].item<double>(), 1 - 0.01, 1e-6);
+  EXPECT_NEAR(embedding->data[0][0].item<double>(), 1 - 0.03, 1e-6);
+  optimizer.step(0.01);
+  EXPECT_NEAR(embedding->data[0][0].item<double>(), 1 - 0.04, 1e-6);
+}
+
 // Megatron's MuP parameter groups with a width multiplier of 4: Adam divides the learning rate and
 // epsilon of hidden matrices by it; SGD multiplies the rate of all other parameters.
 TEST(Optimizer, MupScalesRatesAndEpsilonByKindOfParameter) {

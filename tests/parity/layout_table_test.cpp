@@ -20,6 +20,7 @@
 #include "megatron/verify/training_trace.h"
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 namespace {
@@ -44,6 +45,28 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 2, "tp2 sp full dropout"},
     {"gpt2_deep", 2, "tp2 sp selective dropout"},
     {"gpt2_deep", 2, "tp2 masks"},
+    // Layers of other specs than that of the one rank (transformer_engine).
+    {"gpt2_deep", 1, "local"},
+    {"gpt2_deep", 1, "full-layer"},
+    {"gpt2_deep", 2, "tp2 local"},
+    {"gpt2_deep", 2, "tp2 sp local"},
+    {"gpt2_deep", 2, "tp2 sp full-layer"},
+    {"gpt2_deep", 2, "tp2 sp tp-overlap full-layer"},
+    {"gpt2_deep", 2, "tp2 sp local selective dropout"},
+    {"gpt2_deep", 2, "pp2 vp2 full-layer"},
+    {"llama_deep", 2, "tp2 sp local"},
+    {"llama_deep", 2, "tp2 sp full-layer dropout"},
+    {"mla", 2, "tp2 sp local"},
+    {"mtp1_deep", 2, "pp2 local"},
+    {"mtp1_deep", 2, "pp2 full-layer"},
+    {"gpt2_deep", 4, "tp2 sp fsdp3 overlap local"},
+    {"gpt2_deep", 4, "cp2 zero1 overlap full-layer"},
+    {"gpt2_deep", 1, "op-fuser"},
+    {"gpt2_deep", 2, "tp2 op-fuser dropout"},
+    {"gpt2_deep", 2, "tp2 sp tp-overlap op-fuser"},
+    {"gpt2_deep", 2, "tp2 sp selective op-fuser"},
+    {"llama_deep", 2, "tp2 sp op-fuser"},
+    {"gpt2_deep", 4, "pp2 vp2 fsdp3 overlap op-fuser"},
     // Pipeline.
     {"gpt2_deep", 2, "pp2"},
     {"gpt2_deep", 4, "pp4"},
@@ -84,6 +107,9 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 4, "fsdp2 overlap"},
     {"gpt2_deep", 2, "fsdp3"},
     {"gpt2_deep", 4, "fsdp3 overlap"},
+    {"gpt2_deep", 2, "torch-fsdp2"},
+    {"gpt2_deep", 4, "torch-fsdp2 overlap"},
+    {"gpt2_deep", 4, "torch-fsdp2 overlap no-reshard full dropout"},
     {"llama_deep", 4, "zero1 overlap"},
     {"llama_deep", 4, "fsdp3 overlap"},
     {"gpt2_deep", 4, "fsdp3 overlap full dropout"},
@@ -100,13 +126,16 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 4, "tp2 sp cp2"},
     {"gpt2_deep", 4, "tp2 sp zero1 overlap"},
     {"gpt2_deep", 4, "tp2 sp fsdp3 overlap"},
+    {"gpt2_deep", 4, "tp2 sp torch-fsdp2 overlap"},
     {"mtp1_deep", 4, "pp2 cp2"},
     {"gpt2_deep", 4, "pp2 vp2 cp2:allgather"},
     {"gpt2_deep", 4, "pp2 zero1 overlap defer"},
     {"gpt2_deep", 4, "pp2 vp2 zero1 overlap"},
     {"gpt2_deep", 4, "pp2 fsdp3 overlap defer"},
+    {"mtp1_deep", 4, "pp2 torch-fsdp2 overlap"},
     {"gpt2_deep", 4, "cp2 zero1 overlap"},
     {"gpt2_deep", 4, "cp2:a2a fsdp3 overlap"},
+    {"llama_deep", 4, "cp2 torch-fsdp2"},
     {"gpt2_loss_mask", 4, "tp2 sp overlap"},
     {"mla", 4, "tp2 sp pp2"},
     {"mla", 4, "pp2 zero1 overlap"},
@@ -193,8 +222,8 @@ TraceInputs table_inputs(const TableRow& row, const Options& options) {
             const at::NoGradGuard no_grad;
             for (const ParameterPtr& parameter : parameters_of(chunks)) {
               if (parameter->shared) continue;
-              parameter->data.copy_(
-                  parameter->local_part(source.weight(parameter->name, parameter->global_shape())));
+              parameter->data.copy_(parameter->local_part(
+                  source.weight(source.name_of(parameter->name), parameter->global_shape())));
             }
             for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
           },
@@ -286,6 +315,7 @@ constexpr TableRow kProcessTable[] = {
     {"", 2, "zero1 overlap masks per-token"},
     {"", 2, "fsdp2 overlap"},
     {"", 2, "fsdp3 overlap"},
+    {"", 2, "torch-fsdp2 overlap"},
     {"", 4, "tp2 sp pp2 vp2"},
     {"", 4, "tp2 sp zero1 overlap"},
     {"", 4, "pp2 first1 cp2"},
@@ -294,8 +324,7 @@ constexpr TableRow kProcessTable[] = {
 
 // Runs layouts as processes over gloo, through the program, with dropout.
 TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
-  std::string pattern = testing::TempDir() + "/table-XXXXXX";
-  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const TemporaryFolder folder;
   struct Step {
     double loss, grad_norm;
   };
@@ -305,7 +334,7 @@ TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
     flags += has_word(row, "masks") ? "--tokenizer-type ByteTokenizer --eod-mask-loss "
                                     : "--vocab-size 96 ";
     if (has_word(row, "per-token")) flags += "--calculate-per-token-loss ";
-    const std::string log = fmt::format("{}/log.jsonl", pattern);
+    const std::string log = folder / "log.jsonl";
     std::remove(log.c_str());
     const ProgramResult result = run_program(fmt::format(
         "train --mock-data --make-vocab-size-divisible-by 8 --num-layers 4 "
@@ -340,7 +369,6 @@ TEST(LayoutTable, ProcessesHaveTheNumbersOfOneRank) {
       EXPECT_NEAR(got[i].grad_norm, want[i].grad_norm, 1e-5 * std::max(1.0, want[i].grad_norm));
     }
   }
-  std::filesystem::remove_all(pattern);
 }
 
 }  // namespace

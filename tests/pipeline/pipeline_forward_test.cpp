@@ -6,6 +6,7 @@
 #include "megatron/base/error.h"
 #include "megatron/parallel/model_groups.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
@@ -17,6 +18,8 @@ GPTModelConfig forward_config(int64_t stages, int64_t chunks) {
   GPTModelConfig config;
   config.vocab_size = 32;
   config.make_vocab_size_divisible_by = 8;
+  config.should_pad_vocab = true;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = kForwardLength;
   TransformerConfig& transformer = config.transformer;
   transformer.num_layers = 4;

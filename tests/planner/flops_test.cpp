@@ -5,6 +5,8 @@
 
 #include "megatron/models/gpt/gpt_builder.h"
 
+#include "tests/models/gpt/built_model.h"
+
 namespace megatron {
 namespace {
 

@@ -10,6 +10,7 @@
 #include "megatron/planner/layout_plan.h"
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 namespace {
@@ -48,8 +49,27 @@ TEST(PlanProgram, PrintsVirtualStagesAndDataParallelRanks) {
                                    HasSubstr("bubble: 5.9%")));  // 1 / (2 * 8 + 1)
 }
 
+// Batches of 4, 4, 8, 12 and then 16; a size that does not divide is refused as in training.
+TEST(PlanProgram, DescribesARampOfTheBatchSize) {
+  const std::string ramp =
+      "--pipeline-model-parallel-size 2 --micro-batch-size 2 --global-batch-size 16 "
+      "--train-samples 73 --use-mcore-models ";
+  const ProgramResult result = plan(ramp + "--rampup-batch-size 4 4 24");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output,
+              AllOf(HasSubstr("8 micro-batches of 2 x 32 per step"),
+                    HasSubstr("batch size: 4 growing to 16 in 4 sizes over 24 samples, 4 steps; "
+                              "the plan is for the last, the first has 2 micro-batches per step"),
+                    HasSubstr("because it is always so: --use-mcore-models")));
+  const ProgramResult uneven = plan(ramp + "--rampup-batch-size 4 3 24");
+  EXPECT_EQ(uneven.status, 1);
+  EXPECT_THAT(uneven.errors, HasSubstr("divisible by 2 (--micro-batch-size 2 x data parallel 1), "
+                                       "but got 4 and 3; 4 and 2 or 4 would work"));
+}
+
 TEST(PlanProgram, DrawsTheSchedule) {
-  const std::string file = testing::TempDir() + "/plan.svg";
+  const TemporaryFolder folder;
+  const std::string file = folder / "plan.svg";
   const ProgramResult result = plan(
       "--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout \"Et*3|t*2||t*3L\" "
       "--global-batch-size 4 --draw-schedule " +
@@ -61,7 +81,6 @@ TEST(PlanProgram, DrawsTheSchedule) {
               AllOf(HasSubstr("<svg xmlns"), HasSubstr("prefers-color-scheme: dark"),
                     HasSubstr("stage 1: backward of micro-batch 3, chunk 1"), HasSubstr("</svg>"),
                     Not(HasSubstr("http://www.w3.org/1999/xlink"))));
-  std::filesystem::remove(file);
 }
 
 TEST(PlanProgram, RefusesWhatTrainingRefuses) {

@@ -8,10 +8,12 @@ namespace {
 
 using Strategy = DataParallelShardingStrategy;
 
-constexpr Sharding kShardings[] = {{"plain", Strategy::no_shard},
-                                   {"optim", Strategy::optim, true},
-                                   {"optim_grads", Strategy::optim_grads, true},
-                                   {"optim_grads_params", Strategy::optim_grads_params, true}};
+constexpr Sharding kShardings[] = {
+    {"plain", Strategy::no_shard},
+    {"optim", Strategy::optim, true},
+    {"optim_grads", Strategy::optim_grads, true},
+    {"optim_grads_params", Strategy::optim_grads_params, true},
+    {"torch_fsdp2", Strategy::optim_grads_params, true, false, false, true}};
 
 void expect_close(int64_t held, int64_t planned, const char* what) {
   EXPECT_NEAR(double(held), double(planned), 0.05 * double(planned)) << what;
@@ -51,7 +53,7 @@ TEST(TrainingMemory, MatchesTheFormula) {
 
 // 18 bytes per parameter in bf16 with Adam, 12 of them optimizer state.
 TEST(TrainingMemory, FormulaByHand) {
-  DistributedDataParallelConfig ddp;
+  DistributedDataParallelConfig ddp{.grad_reduce_in_fp32 = true};
   const auto planned = [&](at::ScalarType dtype, OptimizerType optimizer) {
     return planned_training_memory(1000, dtype, ddp, optimizer, 4);
   };
@@ -71,6 +73,8 @@ TEST(TrainingMemory, FormulaByHand) {
   EXPECT_EQ(planned(at::kBFloat16, OptimizerType::adam).total(), 500 + 1000 + 3000);
   ddp.grad_reduce_in_fp32 = false;
   EXPECT_EQ(planned(at::kBFloat16, OptimizerType::adam).gradients, 500);
+  ddp = {.grad_reduce_in_fp32 = true, .use_torch_fsdp2 = true};
+  EXPECT_EQ(planned(at::kBFloat16, OptimizerType::adam).total(), 500 + 1000 + 3000);
 }
 
 }  // namespace

@@ -184,7 +184,7 @@ TEST(HtmlReport, AnEmptyHistoryGivesAPage) {
 
 TEST(HtmlReport, IsWrittenFromTheLogAlone) {
   TemporaryFolder folder;
-  const auto log_path = folder.file("metrics.jsonl"), report_path = folder.file("made/report.html");
+  const auto log_path = (folder / "metrics.jsonl"), report_path = (folder / "made/report.html");
   {
     JsonLog log(log_path, RunStart{example_description(), "2026-01-02T03:04:05Z"});
     for (int64_t i = 1; i <= 20; ++i) log.step(example_step(i));
@@ -193,20 +193,20 @@ TEST(HtmlReport, IsWrittenFromTheLogAlone) {
   write_html_report(log_path, report_path);
   EXPECT_EQ(text_of(report_path), html_report(example_history(20)));
   write_html_report(log_path, report_path);  // replaces the existing report
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.file("made")), {}), 1);
-  EXPECT_THROW(write_html_report(folder.file("missing.jsonl"), report_path), Error);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator((folder / "made")), {}), 1);
+  EXPECT_THROW(write_html_report((folder / "missing.jsonl"), report_path), Error);
 }
 
 TEST(HtmlReport, NeverReplacesTheLogOrADevice) {
   TemporaryFolder folder;
-  const auto log_path = folder.file("metrics.jsonl");
+  const auto log_path = (folder / "metrics.jsonl");
   append_text(log_path, R"({"step":1,"loss":2,"grad_norm":3,"lr":4})"
                         "\n");
   const auto before = text_of(log_path);
   EXPECT_THROW(write_html_report(log_path, log_path), Error);
-  EXPECT_THROW(write_html_report(log_path, folder.file("./metrics.jsonl")), Error);
-  EXPECT_THROW(write_html_report(log_path, folder.file("metrics.events.jsonl")), Error);
-  EXPECT_THROW(write_html_report(log_path, folder.file("")), Error);
+  EXPECT_THROW(write_html_report(log_path, (folder / "./metrics.jsonl")), Error);
+  EXPECT_THROW(write_html_report(log_path, (folder / "metrics.events.jsonl")), Error);
+  EXPECT_THROW(write_html_report(log_path, (folder / "")), Error);
   EXPECT_THROW(write_html_report(log_path, "/dev/full"), Error);
   EXPECT_EQ(text_of(log_path), before);
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));

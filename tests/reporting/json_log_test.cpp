@@ -25,7 +25,7 @@ RunStart example_start(int64_t first_iteration, const std::string& layout) {
 
 TEST(JsonLog, StepFileHoldsOneObjectPerStepOnly) {
   TemporaryFolder folder;
-  const auto path = folder.file("deep/er/metrics.jsonl");
+  const auto path = (folder / "deep/er/metrics.jsonl");
   JsonLog log(path, example_start(0, "DP=1"));
   for (int64_t i = 1; i <= 3; ++i) {
     ASSERT_TRUE(log.step(example_step(i)));
@@ -41,7 +41,7 @@ TEST(JsonLog, StepFileHoldsOneObjectPerStepOnly) {
       EXPECT_TRUE(object.at(key).is_number()) << key;
     }
   }
-  EXPECT_EQ(event_log_path(path), folder.file("deep/er/metrics.events.jsonl"));
+  EXPECT_EQ(event_log_path(path), (folder / "deep/er/metrics.events.jsonl"));
   EXPECT_EQ(lines_of(text_of(event_log_path(path))).size(), 7u);
 }
 
@@ -52,9 +52,9 @@ TEST(JsonLog, NumbersRoundTripExactly) {
   record.loss = 0.1 + 0.2;
   record.grad_norm = std::nextafter(1e-300, 1);
   record.learning_rate = 2.9999999999999997e-4;
-  JsonLog log(folder.file("m.jsonl"), example_start(0, "DP=1"));
+  JsonLog log((folder / "m.jsonl"), example_start(0, "DP=1"));
   ASSERT_TRUE(log.step(record));
-  const auto back = read_json_log(folder.file("m.jsonl")).steps.at(0);
+  const auto back = read_json_log((folder / "m.jsonl")).steps.at(0);
   EXPECT_EQ(back.iteration, record.iteration);
   EXPECT_EQ(back.consumed_samples, record.consumed_samples);
   EXPECT_EQ(back.batch_size, record.batch_size);
@@ -79,13 +79,13 @@ TEST(JsonLog, NanAndInfinityAreValidJson) {
   record.loss = std::nan("");
   record.grad_norm = std::numeric_limits<double>::infinity();
   record.learning_rate = -std::numeric_limits<double>::infinity();
-  JsonLog log(folder.file("m.jsonl"), example_start(0, "DP=1"));
+  JsonLog log((folder / "m.jsonl"), example_start(0, "DP=1"));
   ASSERT_TRUE(log.step(record));
-  const auto object = nlohmann::json::parse(text_of(folder.file("m.jsonl")));
+  const auto object = nlohmann::json::parse(text_of((folder / "m.jsonl")));
   EXPECT_EQ(object.at("loss"), "NaN");
   EXPECT_EQ(object.at("grad_norm"), "Infinity");
   EXPECT_EQ(object.at("lr"), "-Infinity");
-  const auto back = read_json_log(folder.file("m.jsonl")).steps.at(0);
+  const auto back = read_json_log((folder / "m.jsonl")).steps.at(0);
   EXPECT_TRUE(std::isnan(back.loss));
   EXPECT_EQ(back.grad_norm, record.grad_norm);
   EXPECT_EQ(back.learning_rate, record.learning_rate);
@@ -96,13 +96,13 @@ TEST(JsonLog, EventsRoundTrip) {
   auto run = example_start(0, "TP=2 \"quoted\" \xff");  // a byte that is not UTF-8
   run.description.gemm_peak_tflops = 0.25;
   {
-    JsonLog log(folder.file("m.jsonl"), run);
+    JsonLog log((folder / "m.jsonl"), run);
     log.evaluation({10, "validation", 2.5, 1.25});
     log.evaluation({10, "test", 2.75, std::nullopt});
     log.note({10, "saved"});
     log.summary({"bits per byte", {{"this model", "1.95"}, {"unigram", "2.35"}}});
   }
-  const auto history = read_json_log(folder.file("m.jsonl"));
+  const auto history = read_json_log((folder / "m.jsonl"));
   ASSERT_EQ(history.runs.size(), 1u);
   EXPECT_EQ(history.runs[0].time, run.time);
   EXPECT_EQ(history.runs[0].description.layout, "TP=2 \"quoted\" \xef\xbf\xbd");
@@ -124,7 +124,7 @@ TEST(JsonLog, EventsRoundTrip) {
 // another layout.
 TEST(JsonLog, ResumeContinuesTheFileAndTheHistory) {
   TemporaryFolder folder;
-  const auto path = folder.file("m.jsonl");
+  const auto path = (folder / "m.jsonl");
   {
     JsonLog log(path, example_start(0, "TP=2 x PP=2"));
     for (int64_t i = 1; i <= 25; ++i) {
@@ -164,7 +164,7 @@ TEST(JsonLog, ResumeContinuesTheFileAndTheHistory) {
 
 TEST(JsonLog, ANewRunInAnOldFileReplacesItsHistory) {
   TemporaryFolder folder;
-  const auto path = folder.file("m.jsonl");
+  const auto path = (folder / "m.jsonl");
   for (int run = 0; run < 2; ++run) {
     JsonLog log(path, example_start(0, "DP=1"));
     log.note({0, "started"});
@@ -179,7 +179,7 @@ TEST(JsonLog, ANewRunInAnOldFileReplacesItsHistory) {
 
 TEST(CutJsonLog, MovesTheStepsThatAResumeRepeats) {
   TemporaryFolder folder;
-  const auto path = folder.file("m.jsonl");
+  const auto path = (folder / "m.jsonl");
   {
     JsonLog log(path, example_start(0, "DP=1"));
     for (int64_t i = 1; i <= 7; ++i) {
@@ -194,7 +194,7 @@ TEST(CutJsonLog, MovesTheStepsThatAResumeRepeats) {
   ASSERT_EQ(steps.size(), 4u);
   EXPECT_THAT(steps.back(), testing::StartsWith("{\"step\":4,"));
   EXPECT_EQ(lines_of(text_of(event_log_path(path))).size(), 3u);  // start, evaluations of 2 and 4
-  const auto moved = lines_of(text_of(folder.file("m.superseded.jsonl")));
+  const auto moved = lines_of(text_of((folder / "m.superseded.jsonl")));
   ASSERT_EQ(moved.size(), 4u);
   EXPECT_THAT(moved.front(), testing::StartsWith("{\"step\":5,"));
   EXPECT_EQ(cut_json_log(path, 4), 0);
@@ -205,32 +205,32 @@ TEST(CutJsonLog, MovesTheStepsThatAResumeRepeats) {
 TEST(CutJsonLog, LeavesOtherFilesAlone) {
   TemporaryFolder folder;
   for (const char* text : {"hello\n{\"a\": 1}\n", "[1]\n", "one line"}) {
-    append_text(folder.file("notes"), text);
-    const auto before = text_of(folder.file("notes"));
-    EXPECT_EQ(cut_json_log(folder.file("notes"), 0), 0);
-    EXPECT_EQ(text_of(folder.file("notes")), before);
+    append_text((folder / "notes"), text);
+    const auto before = text_of((folder / "notes"));
+    EXPECT_EQ(cut_json_log((folder / "notes"), 0), 0);
+    EXPECT_EQ(text_of((folder / "notes")), before);
   }
   EXPECT_EQ(cut_json_log("", 0), 0);
   EXPECT_EQ(cut_json_log("/dev/stdout", 0), 0);
-  EXPECT_EQ(cut_json_log(folder.file("missing"), 0), 0);
+  EXPECT_EQ(cut_json_log((folder / "missing"), 0), 0);
 }
 
 TEST(JsonLog, ReadsLogsOfOtherPrograms) {
   TemporaryFolder folder;
-  EXPECT_TRUE(read_json_log(folder.file("missing.jsonl")).steps.empty());
-  append_text(folder.file("empty.jsonl"), "");
-  EXPECT_TRUE(read_json_log(folder.file("empty.jsonl")).steps.empty());
+  EXPECT_TRUE(read_json_log((folder / "missing.jsonl")).steps.empty());
+  append_text((folder / "empty.jsonl"), "");
+  EXPECT_TRUE(read_json_log((folder / "empty.jsonl")).steps.empty());
   // Steps of another program, without other keys and without events.
-  append_text(folder.file("other.jsonl"), R"({"step":1,"loss":2,"grad_norm":3,"lr":4,"more":[]})"
-                                          "\n[1]\n");
-  EXPECT_EQ(read_json_log(folder.file("other.jsonl")).steps.at(0).learning_rate, 4);
-  append_text(folder.file("text.txt"), "hello\n");
-  EXPECT_THROW(read_json_log(folder.file("text.txt")), Error);
+  append_text((folder / "other.jsonl"), R"({"step":1,"loss":2,"grad_norm":3,"lr":4,"more":[]})"
+                                        "\n[1]\n");
+  EXPECT_EQ(read_json_log((folder / "other.jsonl")).steps.at(0).learning_rate, 4);
+  append_text((folder / "text.txt"), "hello\n");
+  EXPECT_THROW(read_json_log((folder / "text.txt")), Error);
 }
 
 TEST(JsonLog, FullDiskAtTheStartIsAnErrorAndKeepsTheLog) {
   TemporaryFolder folder;
-  const auto path = folder.file("m.jsonl");
+  const auto path = (folder / "m.jsonl");
   {
     JsonLog log(path, example_start(0, "DP=1"));
     log.step(example_step(1));
@@ -252,7 +252,7 @@ TEST(JsonLog, FullDiskAtTheStartIsAnErrorAndKeepsTheLog) {
 
 TEST(JsonLog, FullDiskLaterLosesCompleteRecordsOnly) {
   TemporaryFolder folder;
-  const auto path = folder.file("m.jsonl");
+  const auto path = (folder / "m.jsonl");
   JsonLog log(path, example_start(0, "DP=1"));
   log.step(example_step(1));
   {
@@ -268,9 +268,9 @@ TEST(JsonLog, FullDiskLaterLosesCompleteRecordsOnly) {
 
 TEST(JsonLog, PathThatCannotBeOpenedIsAnError) {
   TemporaryFolder folder;
-  EXPECT_THROW(JsonLog(folder.file(""), example_start(0, "DP=1")), Error);
-  append_text(folder.file("file"), "x");
-  EXPECT_THROW(JsonLog(folder.file("file/m.jsonl"), example_start(0, "DP=1")), Error);
+  EXPECT_THROW(JsonLog((folder / ""), example_start(0, "DP=1")), Error);
+  append_text((folder / "file"), "x");
+  EXPECT_THROW(JsonLog((folder / "file/m.jsonl"), example_start(0, "DP=1")), Error);
 }
 
 }  // namespace

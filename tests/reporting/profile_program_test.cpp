@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 namespace {
@@ -20,30 +21,24 @@ const std::string kBench =
 
 class ProfileProgram : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "/profile-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string flags(const std::string& more = "") const {
-    return "--profile --profile-step-start 2 --profile-step-end 4 --profile-dir " + folder_ +
-           "/traces " + more;
+    return "--profile --profile-step-start 2 --profile-step-end 4 --profile-dir " + traces_ + " " +
+           more;
   }
   std::set<std::string> files() const {
     std::set<std::string> names;
-    if (!std::filesystem::exists(folder_ + "/traces")) return names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_ + "/traces"))
+    if (!std::filesystem::exists(traces_)) return names;
+    for (const auto& entry : std::filesystem::directory_iterator(traces_))
       names.insert(entry.path().filename().string());
     return names;
   }
   nlohmann::json events(const std::string& file) const {
-    std::ifstream stream(folder_ + "/traces/" + file);
+    std::ifstream stream(traces_ + "/" + file);
     return nlohmann::json::parse(stream)["traceEvents"];
   }
 
-  std::string folder_;
+  const TemporaryFolder folder_;
+  const std::string traces_ = folder_ / "traces";
 };
 
 struct Range {
@@ -234,7 +229,7 @@ TEST_F(ProfileProgram, TrainingPrintsThePathOfTheTrace) {
       "train --mock-data --vocab-size 96 --num-layers 2 --hidden-size 32 --num-attention-heads 4 "
       "--seq-length 16 --micro-batch-size 2 --train-iters 4 --lr 1e-3 --eval-interval 0 --threads "
       "1 --use-pytorch-profiler --profile-step-start 2 --profile-step-end 3 --profile-dir " +
-      folder_ + "/traces");
+      traces_);
   ASSERT_EQ(result.status, 0) << result.errors;
   EXPECT_THAT(result.output, HasSubstr("rank0_step_3.json"));
   const std::set<std::string> all = names(events("rank0_step_3.json"));

@@ -152,9 +152,9 @@ TEST(RunLog, NoColorTurnsColoursOff) {
 class RunLogFiles : public testing::Test {
  protected:
   RunLogFiles() {
-    config_.tensorboard_dir = folder_.file("run/tensorboard");
-    config_.log_json = folder_.file("run/metrics.jsonl");
-    config_.report = folder_.file("run/report.html");
+    config_.tensorboard_dir = (folder_ / "run/tensorboard");
+    config_.log_json = (folder_ / "run/metrics.jsonl");
+    config_.report = (folder_ / "run/report.html");
     config_.log_interval = 4;
   }
   // Logs the steps after `first` up to `last`; the terminal's output is discarded.
@@ -196,7 +196,7 @@ TEST_F(RunLogFiles, ResumeInAnotherLayoutContinuesTheCurve) {
   train(0, 8, "TP=2 x PP=2, gloo");
   train(6, 12, "TP=2 x DP=2, gloo");
   EXPECT_EQ(lines_of(text_of(config_.log_json)).size(), 12u);  // every step once
-  EXPECT_EQ(lines_of(text_of(folder_.file("run/metrics.superseded.jsonl"))).size(), 2u);
+  EXPECT_EQ(lines_of(text_of((folder_ / "run/metrics.superseded.jsonl"))).size(), 2u);
   const auto history = read_json_log(config_.log_json);
   EXPECT_EQ(history.steps.size(), 12u);
   const auto page = text_of(config_.report);
@@ -225,18 +225,18 @@ TEST_F(RunLogFiles, ReportIsWrittenAtTheStartAndWithoutAJsonLog) {
 }
 
 TEST_F(RunLogFiles, WriteErrorsAtTheStartAreErrors) {
-  append_text(folder_.file("file"), "x");
+  append_text((folder_ / "file"), "x");
   const auto good = config_;
-  config_.tensorboard_dir = folder_.file("file/tensorboard");
+  config_.tensorboard_dir = (folder_ / "file/tensorboard");
   EXPECT_THAT(error_of_starting(), HasSubstr("Expected --tensorboard-dir to name a folder"));
   config_ = good;
-  config_.log_json = folder_.file("file/metrics.jsonl");
+  config_.log_json = (folder_ / "file/metrics.jsonl");
   EXPECT_THAT(error_of_starting(), HasSubstr("Expected --log-json to name a folder"));
   config_ = good;
   config_.log_json = "/dev/full";
   EXPECT_THAT(error_of_starting(), HasSubstr("No space left on device"));
   config_ = good;
-  config_.report = folder_.file("file/report.html");
+  config_.report = (folder_ / "file/report.html");
   EXPECT_THAT(error_of_starting(), HasSubstr("Expected --report to name a folder"));
   config_ = good;
   config_.report = config_.log_json;

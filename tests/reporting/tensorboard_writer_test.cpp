@@ -117,7 +117,7 @@ TEST(Crc32c, MatchesPublishedVectors) {
 
 TEST(TensorBoardWriter, WritesTagsAndValuesOfMegatron) {
   TemporaryFolder folder;
-  TensorBoardWriter writer(folder.file("a/b"));
+  TensorBoardWriter writer((folder / "a/b"));
   const StepRecord record = example_step(300);
   ASSERT_TRUE(writer.step(record, 4));
   ASSERT_TRUE(writer.evaluation({300, "validation", 2.5, 1.1}, 4800));
@@ -163,7 +163,7 @@ TEST(TensorBoardWriter, WritesTagsAndValuesOfMegatron) {
 // The cumulative rate of two steps is weighted by tokens.
 TEST(TensorBoardWriter, WritesMtpByDepth) {
   TemporaryFolder folder;
-  TensorBoardWriter writer(folder.file(""));
+  TensorBoardWriter writer((folder / ""));
   StepRecord record = example_step(1);
   record.mtp = {{.loss = 3, .tokens = 10, .acceptance_rate = 50}, {.loss = 4}};
   ASSERT_TRUE(writer.step(record, 1));
@@ -181,13 +181,13 @@ TEST(TensorBoardWriter, WritesMtpByDepth) {
 TEST(TensorBoardWriter, EveryRunCreatesAFile) {
   TemporaryFolder folder;
   std::set<std::string> paths;
-  for (int i = 0; i < 3; ++i) paths.insert(TensorBoardWriter(folder.file("")).file().path());
+  for (int i = 0; i < 3; ++i) paths.insert(TensorBoardWriter((folder / "")).file().path());
   EXPECT_EQ(paths.size(), 3u);
 }
 
 TEST(TensorBoardWriter, FullDiskLeavesCompleteRecords) {
   TemporaryFolder folder;
-  TensorBoardWriter writer(folder.file(""));
+  TensorBoardWriter writer((folder / ""));
   ASSERT_TRUE(writer.step(example_step(1), 1));
   const auto before = read_events(writer.file().path()).size();
   {
@@ -202,9 +202,9 @@ TEST(TensorBoardWriter, FullDiskLeavesCompleteRecords) {
 
 TEST(TensorBoardWriter, AFolderThatCannotBeCreatedIsAnError) {
   TemporaryFolder folder;
-  append_text(folder.file("file"), "x");
+  append_text((folder / "file"), "x");
   try {
-    TensorBoardWriter writer(folder.file("file/events"));
+    TensorBoardWriter writer((folder / "file/events"));
     FAIL();
   } catch (const Error& error) {
     const std::string text = error.what();
@@ -226,15 +226,15 @@ TEST(CutEventFiles, MovesStepsAndSamplesAfterTheCheckpoint) {
   };
   std::string path;
   {
-    TensorBoardWriter writer(folder.file("tb"));
+    TensorBoardWriter writer((folder / "tb"));
     path = writer.file().path();
     for (int64_t i = 1; i <= 5; ++i) writer.step(record(i), 1);
     writer.evaluation({4, "validation", 2.0, std::nullopt}, 32);
-    EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);  // the file is being written
+    EXPECT_EQ(cut_event_files((folder / "tb"), 3, 24), 0);  // the file is being written
   }
   const auto before = read_events(path);
   append_text(path, "torn");
-  const int64_t moved = cut_event_files(folder.file("tb"), 3, 24);
+  const int64_t moved = cut_event_files((folder / "tb"), 3, 24);
   const auto kept = read_events(path);
   EXPECT_GT(moved, 0);
   EXPECT_EQ(std::ssize(kept) + moved, std::ssize(before));
@@ -251,8 +251,8 @@ TEST(CutEventFiles, MovesStepsAndSamplesAfterTheCheckpoint) {
   std::string superseded = path;
   superseded.replace(superseded.find("tfevents"), 8, "superseded");
   EXPECT_EQ(std::ssize(read_events(superseded)), moved);
-  EXPECT_EQ(cut_event_files(folder.file("tb"), 3, 24), 0);
-  EXPECT_EQ(cut_event_files(folder.file("missing"), 3, 24), 0);
+  EXPECT_EQ(cut_event_files((folder / "tb"), 3, 24), 0);
+  EXPECT_EQ(cut_event_files((folder / "missing"), 3, 24), 0);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 
 #include "megatron/base/error.h"
 
+#include "tests/temporary_folder.h"
+
 namespace megatron {
 namespace {
 
@@ -61,7 +63,8 @@ class TraceFile : public testing::Test {
     return nullptr;
   }
 
-  const std::string file_ = testing::TempDir() + "/trace_file_test.json";
+  const TemporaryFolder folder_;
+  const std::string file_ = folder_ / "trace.json";
 };
 
 TEST_F(TraceFile, EveryThreadHasItsNameOnce) {

@@ -21,13 +21,24 @@ constexpr int64_t kLength = 12, kRows = 2, kLayoutHidden = 6, kInner = 16;
 struct CommunicationKind {
   const char* name;
   bool sequence_parallel, all_gather_input_in_backward, tp_comm_overlap;
+  // In pieces of other numbers than the defaults, or not in pieces.
+  LinearOverlap column = LinearOverlap::of_column_parallel();
+  LinearOverlap row = LinearOverlap::of_row_parallel();
 };
 
-constexpr CommunicationKind kKinds[] = {{"all_reduce", false, false, false},
-                                        {"sequence_parallel", true, false, false},
-                                        {"sequence_parallel_gather_in_backward", true, true, false},
-                                        {"overlap", true, false, true},
-                                        {"overlap_gather_in_backward", true, true, true}};
+const CommunicationKind kKinds[] = {
+    {"all_reduce", false, false, false},
+    {"sequence_parallel", true, false, false},
+    {"sequence_parallel_gather_in_backward", true, true, false},
+    {"overlap", true, false, true},
+    {"overlap_gather_in_backward", true, true, true},
+    {"overlap_in_other_pieces",
+     true,
+     false,
+     true,
+     {{TpOverlapMethod::ring_exchange, 2}, {TpOverlapMethod::pipeline, 3}},
+     {{TpOverlapMethod::pipeline, 2}, {TpOverlapMethod::ring_exchange, 3}}},
+    {"overlap_of_nothing", true, true, true, {{}, {TpOverlapMethod::bulk, 1}}, {{}, {}}}};
 
 struct LayoutSetting {
   int tp;
@@ -76,10 +87,19 @@ struct ShardedModel {
                 .tp = tp,
                 .sequence_parallel = kind.sequence_parallel,
                 .all_gather_input_in_backward = kind.all_gather_input_in_backward,
-                .tp_comm_overlap = kind.tp_comm_overlap},
-        column({.input_size = kLayoutHidden, .output_size = kInner, .bias = global.b1.defined()},
+                .tp_comm_overlap = kind.tp_comm_overlap,
+                .tp_overlaps = std::make_shared<const TpOverlaps>(
+                    TpOverlaps{{"fc1", kind.column}, {"fc2", kind.row}})},
+        column({.input_size = kLayoutHidden,
+                .output_size = kInner,
+                .bias = global.b1.defined(),
+                .tp_comm_buffer_name = "fc1"},
                options),
-        row({.input_size = kInner, .output_size = kLayoutHidden, .bias = false}, options) {
+        row({.input_size = kInner,
+             .output_size = kLayoutHidden,
+             .bias = false,
+             .tp_comm_buffer_name = "fc2"},
+            options) {
     const at::NoGradGuard no_grad;
     const auto fill = [](const ParameterPtr& parameter, const at::Tensor& values) {
       parameter->data.copy_(parameter->local_part(values));
@@ -297,7 +317,7 @@ TEST(DeferredWeightGradients, MatchImmediateOnes) {
                                        sharded.options);
         const auto pass = [&](const ColumnParallelLinear& layer, double scale) {
           const at::Tensor x = (sharded.shard(global.x) * scale).set_requires_grad(true);
-          const at::Tensor output = layer.forward(x, weight);
+          const at::Tensor output = layer.forward(x, weight, /*gather_output=*/false);
           torch::autograd::backward({output}, {at::cos(output.detach())});
           return x.grad();
         };

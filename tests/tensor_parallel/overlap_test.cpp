@@ -1,5 +1,6 @@
 // Tests that tensor-parallel layers compute between the start of a collective and the wait for it.
 #include <gmock/gmock.h>
+#include <map>
 #include <thread>
 
 #include <ATen/ATen.h>
@@ -141,6 +142,72 @@ TEST_F(Overlap, ChunksAreReducedWhileTheNextAreMultiplied) {
   EXPECT_THAT(tp_.backend->log(), ElementsAreArray(expected));
   tp_.backend->complete_all();
   rank.join();
+}
+
+// tp_comm_overlap_cfg sets how many pieces a linear layer's collectives have, and which they are.
+class NamedOverlap : public Overlap {
+ protected:
+  LayerOptions options_of(std::map<std::string, TpOverlapEntry> entries) const {
+    LayerOptions options = layer_options(true);
+    options.tp_comm_overlap = true;
+    options.tp_overlaps = std::make_shared<const TpOverlaps>(
+        tp_overlaps({.file = "", .entries = std::move(entries)}));
+    return options;
+  }
+  // The numbers of collectives or messages of each kind in a forward and a backward pass.
+  template <typename Layer>
+  std::map<std::string, int> starts(const Layer& layer, const at::Tensor& x) {
+    prepare(layer);
+    tp_.backend->complete_all();
+    const size_t before = tp_.backend->log().size();
+    const at::Tensor output = layer.forward(x.clone().set_requires_grad(true));
+    torch::autograd::backward({output}, {at::ones_like(output)});
+    std::map<std::string, int> counts;
+    const std::vector<std::string> log = tp_.backend->log();
+    for (size_t i = before; i < log.size(); ++i) {
+      if (!log[i].starts_with("start ")) continue;
+      ++counts[log[i].substr(6, log[i].rfind(' ') - 6)];
+    }
+    return counts;
+  }
+};
+
+TEST_F(NamedOverlap, SetsThePiecesOfAColumnParallelLayer) {
+  const auto starts_of = [&](const std::string& name,
+                             std::map<std::string, TpOverlapEntry> entries) {
+    const ColumnParallelLinear column(
+        {.input_size = in, .output_size = 2 * out, .bias = false, .tp_comm_buffer_name = name},
+        options_of(std::move(entries)));
+    return starts(column, wave({s / 2, b, in}));
+  };
+  using Counts = std::map<std::string, int>;
+  EXPECT_EQ(starts_of("qkv", {}), (Counts{{"send", 1}, {"recv", 1}, {"reduce_scatter", 4}}));
+  const std::map<std::string, TpOverlapEntry> entries = {
+      {"qkv_fprop", {.method = {}, .num_splits = 2}},
+      {"qkv_dgrad", {.method = {}, .num_splits = 3}},
+      {"fc1_fprop", {.method = "none", .num_splits = {}}},
+      {"fc1_wgrad", {.method = "bulk", .num_splits = {}}}};
+  EXPECT_EQ(starts_of("qkv", entries), (Counts{{"send", 2}, {"recv", 2}, {"reduce_scatter", 3}}));
+  EXPECT_EQ(starts_of("fc1", entries), (Counts{{"all_gather", 1}, {"reduce_scatter", 1}}));
+}
+
+TEST_F(NamedOverlap, SetsThePiecesOfARowParallelLayer) {
+  const auto starts_of = [&](const std::string& name,
+                             std::map<std::string, TpOverlapEntry> entries) {
+    const RowParallelLinear row(
+        {.input_size = 2 * in, .output_size = out, .bias = false, .tp_comm_buffer_name = name},
+        options_of(std::move(entries)));
+    return starts(row, wave({s, b, in}));
+  };
+  using Counts = std::map<std::string, int>;
+  EXPECT_EQ(starts_of("fc2", {}), (Counts{{"send", 1}, {"recv", 1}, {"reduce_scatter", 4}}));
+  const std::map<std::string, TpOverlapEntry> entries = {
+      {"fc2_fprop", {.method = {}, .num_splits = 2}},
+      {"fc2_dgrad", {.method = {}, .num_splits = 4}},
+      {"proj_fprop", {.method = "none", .num_splits = {}}},
+      {"proj_dgrad", {.method = "none", .num_splits = {}}}};
+  EXPECT_EQ(starts_of("fc2", entries), (Counts{{"send", 4}, {"recv", 4}, {"reduce_scatter", 2}}));
+  EXPECT_EQ(starts_of("proj", entries), (Counts{{"all_gather", 1}, {"reduce_scatter", 1}}));
 }
 
 TEST_F(Overlap, InputGradientReductionOverlapsWithTheWeightGradient) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "megatron/config/model/enum_names.h"
 #include "megatron/tokenizers/byte_tokenizer.h"
 
 #include "tests/tokenizers/tokenizer_fixtures.h"
@@ -76,6 +77,65 @@ TEST(BuildTokenizer, SelectsTheTypeByTheFiles) {
   EXPECT_EQ(options.model.vocab_size, 65);
   EXPECT_EQ(build_model_tokenizer(options)->fingerprint(), trained_with);
   EXPECT_THAT(error_of([&] { build_tokenizer(config); }), HasSubstr("--vocab-size"));
+}
+
+TEST(BuildTokenizer, SelectsTheTypeByTheEndOfTheName) {
+  const auto type_of = [](const char* model) {
+    return tokenizer_type_of({.tokenizer_model = model});
+  };
+  EXPECT_EQ(type_of("a/tokenizer.json"), TokenizerType::HuggingFaceTokenizer);
+  EXPECT_EQ(type_of("a/folder"), TokenizerType::HuggingFaceTokenizer);
+  EXPECT_EQ(type_of("a/tokenizer.model"), TokenizerType::SentencePieceTokenizer);
+  EXPECT_EQ(type_of("o200k.tiktoken"), TokenizerType::TikTokenizer);
+  EXPECT_EQ(type_of(""), TokenizerType::GPT2BPETokenizer);
+}
+
+TEST(BuildTokenizer, ReadsEveryType) {
+  TokenizerConfig config;
+  config.tokenizer_model = std::string(TEST_DATA_DIR) + "/tokenizer/llama_tiny.model";
+  for (const auto type :
+       {TokenizerType::SentencePieceTokenizer, TokenizerType::GPTSentencePieceTokenizer,
+        TokenizerType::Llama2Tokenizer}) {
+    config.tokenizer_type = type;
+    const auto tokenizer = build_tokenizer(config);
+    EXPECT_EQ(tokenizer->vocab_size(), 512);
+    EXPECT_THAT(tokenizer->identifiers(), HasSubstr(std::string(enum_name(type))));
+  }
+  config.vocab_file = "vocab.json";
+  EXPECT_THAT(error_of([&] { build_tokenizer(config); }), HasSubstr("leave them out"));
+  config = {.tokenizer_type = TokenizerType::TikTokenizer};
+  EXPECT_THAT(error_of([&] { build_tokenizer(config); }), HasSubstr("a tiktoken vocabulary"));
+  config.tokenizer_model = std::string(TEST_DATA_DIR) + "/tokenizer/word_piece.json";
+  EXPECT_THAT(error_of([&] { build_tokenizer(config); }), HasSubstr("HuggingFaceTokenizer reads"));
+  config.tokenizer_type = TokenizerType::HuggingFaceTokenizer;
+  config.tokenizer_hf_include_special_tokens = true;
+  EXPECT_EQ(build_tokenizer(config)->encode("the").front(), 2);
+}
+
+// A vocabulary of the 256 bytes, two pairs of them, and 9 special tokens.
+TEST(BuildTokenizer, CutsATikTokenVocabularyToTheModel) {
+  TemporaryFolder folder;
+  nlohmann::json list = nlohmann::json::array();
+  static constexpr char kDigits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (int rank = 0; rank < 256; ++rank) {
+    const std::string text = {kDigits[rank >> 2], kDigits[(rank & 3) << 4], '=', '='};
+    list.push_back({{"rank", rank}, {"token_bytes", text}, {"token_str", ""}});
+  }
+  list.push_back({{"rank", 256}, {"token_bytes", "YWI="}, {"token_str", "ab"}});
+  list.push_back({{"rank", 257}, {"token_bytes", "YmM="}, {"token_str", "bc"}});
+  spill(folder / "vocab.json", list.dump());
+  Options options;
+  options.tokenizer = {.tokenizer_type = TokenizerType::TikTokenizer,
+                       .tokenizer_model = folder / "vocab.json",
+                       .tiktoken_num_special_tokens = 9};
+  EXPECT_EQ(build_run_tokenizer(options)->encode("abc"), (std::vector<int64_t>{265, 9 + 'c'}));
+  EXPECT_EQ(options.model.vocab_size, 267);
+  EXPECT_EQ(build_model_tokenizer(options)->encode("bc"), (std::vector<int64_t>{266}));
+  options.model.vocab_size = 266;
+  EXPECT_EQ(build_run_tokenizer(options)->encode("bc"), (std::vector<int64_t>{9 + 'b', 9 + 'c'}));
+  options.model.vocab_size = 300;
+  EXPECT_THAT(error_of([&] { build_run_tokenizer(options); }), HasSubstr("--vocab-size"));
 }
 
 TEST(ByteTokenizer, CanBeSplitAnywhere) {

@@ -1,5 +1,5 @@
 // Expressions against Oniguruma and against ids from Hugging Face's tokenizers.
-#include "megatron/tokenizers/pattern.h"
+#include "megatron/tokenizers/text/pattern.h"
 
 #include <gmock/gmock.h>
 #include <random>
@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
-#include "megatron/tokenizers/character_classes.h"
+#include "megatron/tokenizers/text/character_classes.h"
 #include "megatron/tokenizers/tokenizer_json.h"
 
 #include "tests/data/golden.h"

@@ -85,8 +85,29 @@ TEST_F(SafeCutTest, KeepsTheIdsOfKnownExpressions) {
     set_splits({expression});
     EXPECT_GT(expect_equal_ids(*load()), 500) << expression;
   }
+  for (const char* expression : {kTikTokenV1Words, kTikTokenV2Words}) {
+    set_splits({expression});
+    EXPECT_GT(expect_equal_ids(*load()), 500) << expression;
+  }
   set_splits({R"(\p{N}{1,3})", R"(\p{N})"}, /*gpt2_words=*/true);
   EXPECT_GT(expect_equal_ids(*load()), 500);
+}
+
+TEST_F(SafeCutTest, KeepsTheIdsOfNormalizationForms) {
+  for (const char* form : {"NFC", "NFD"}) {
+    root_["normalizer"] = {{"type", form}};
+    EXPECT_GT(expect_equal_ids(*load()), 500) << form;
+  }
+  // A normalized added token may begin in other text than its own.
+  add_token("New York", false, false, true);
+  EXPECT_EQ(load()->last_safe_cut("many words and spaces", 20), 0u);
+}
+
+TEST_F(SafeCutTest, FindsNoneWhereANormalizerMayMoveSpaces) {
+  for (const char* name : {"NFKC", "Lowercase", "StripAccents"}) {
+    root_["normalizer"] = {{"type", name}};
+    EXPECT_EQ(load()->last_safe_cut("many words and spaces", 20), 0u) << name;
+  }
 }
 
 TEST_F(SafeCutTest, KeepsTheIdsWithAPrefixSpace) {

@@ -109,13 +109,10 @@ TEST_F(TokenizerJsonTest, NamesUnsupportedFeatures) {
     root_[nlohmann::json::json_pointer(pointer)] = std::move(value);
     EXPECT_THAT(error(), HasSubstr(named)) << pointer;
   };
-  refuses("/normalizer", {{"type", "NFC"}}, "normalizer");
-  refuses("/normalizer", {{"type", "NFC"}}, "NFC");
-  refuses("/model/type", "Unigram", "Unigram");
-  refuses("/model/byte_fallback", true, "model.byte_fallback");
+  refuses("/normalizer", {{"type", "Uppercase"}}, "normalizer");
+  refuses("/normalizer", {{"type", "Uppercase"}}, "Uppercase");
+  refuses("/model/type", "Transformer", "Transformer");
   refuses("/model/dropout", 0.1, "model.dropout");
-  refuses("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix");
-  refuses("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix");
   refuses("/normalizer", {{"type", "Precompiled"}, {"precompiled_charsmap", std::string(200, 'A')}},
           "Precompiled");
   refuses("/normalizer",
@@ -123,23 +120,16 @@ TEST_F(TokenizerJsonTest, NamesUnsupportedFeatures) {
            {"normalizers",
             {{{"type", "Replace"}, {"pattern", {{"String", std::string(100, ' ')}}}},
              {{"type", "NFKC"}}}}},
-          "Sequence of Replace, NFKC");
-  refuses("/pre_tokenizer", {{"type", "Metaspace"}}, "Metaspace");
+          "normalizer.normalizers[0].content");
+  refuses("/pre_tokenizer", {{"type", "Metaspace"}}, "pre_tokenizer.replacement");
+  refuses("/pre_tokenizer", {{"type", "UnicodeScripts"}}, "UnicodeScripts");
   refuses("/pre_tokenizer",
-          {{"add_prefix_space", true},
-           {"prepend_scheme", "always"},
-           {"replacement", "\u2581"},
-           {"split", true},
-           {"type", "Metaspace"}},
-          "Metaspace");
-  refuses("/pre_tokenizer",
-          {{"type", "Sequence"}, {"pretokenizers", {{{"type", "WhitespaceSplit"}}}}},
-          "WhitespaceSplit");
-  refuses("/pre_tokenizer", nullptr, "pre_tokenizer");
+          {{"type", "Sequence"}, {"pretokenizers", {{{"type", "UnicodeScripts"}}}}},
+          "pre_tokenizer.pretokenizers[0]");
   refuses("/pre_tokenizer",
           {{"type", "Sequence"},
            {"pretokenizers",
-            {{{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithNext"}},
+            {{{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "Kept"}},
              {{"type", "ByteLevel"}}}}},
           "pretokenizers[0].behavior");
   refuses("/pre_tokenizer",
@@ -149,7 +139,7 @@ TEST_F(TokenizerJsonTest, NamesUnsupportedFeatures) {
              {{"type", "ByteLevel"}}}}},
           "(oops");
   refuses("/decoder", {{"type", "WordPiece"}}, "decoder");
-  refuses("/added_tokens/0/single_word", true, "single_word");
+  refuses("/added_tokens/0/single_word", 1, "single_word");
   refuses("/added_tokens/0/id", -5, "added_tokens[0]");
   refuses("/model/merges/0", "onlyone", "model.merges[0]");
   refuses("/model/merges/0", {"nothing", "here"}, "nothing");

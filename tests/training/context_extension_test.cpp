@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 namespace {
@@ -14,13 +15,7 @@ using testing::HasSubstr;
 
 class ContextExtension : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "/context-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    EXPECT_EQ(train("--train-iters 1 --save " + folder_).status, 0);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void SetUp() override { EXPECT_EQ(train("--train-iters 1 --save " + folder_).status, 0); }
 
   static ProgramResult train(const std::string& flags) {
     return run_program(
@@ -29,7 +24,8 @@ class ContextExtension : public testing::Test {
         flags);
   }
 
-  std::string folder_;
+  const TemporaryFolder directory_;
+  const std::string folder_ = directory_.path();
 };
 
 TEST_F(ContextExtension, IsAcceptedWithFinetuneAndPrinted) {

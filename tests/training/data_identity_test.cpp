@@ -48,6 +48,13 @@ TEST(DataIdentity, MoreIterationsAreReportedOnlyWhereTheyChangeTheOrder) {
   DataIdentity current = stored;
   current.train_iters = 16;
   EXPECT_EQ(explain_data_change(stored, current, 8), std::nullopt);
+  // Other data has another order in any case.
+  DataIdentity other = current;
+  other.content = "cdef";
+  other.order = "0246";
+  EXPECT_EQ(explain_data_change(stored, other, 8),
+            "resuming with other training data: the files hold other tokens; samples 1 to 8 of it "
+            "are skipped: training goes on at sample 9 (--finetune starts at sample 1)");
   current.order = "89ab";
   EXPECT_EQ(
       explain_data_change(stored, current, 8),

@@ -9,7 +9,9 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -98,7 +100,7 @@ MicroBatch uneven_rows(const GPTModelConfig& config, int64_t first, int64_t rows
   const int64_t s = config.seq_length;
   std::vector<at::Tensor> text, mask;
   for (int64_t row = first; row < first + rows; ++row) {
-    text.push_back((at::arange(s + 1, at::kLong) + 97 * row) * 31 % 47 % config.vocab_size);
+    text.push_back((at::arange(s + 1, at::kLong) + 97 * row) * 31 % 47 % *config.vocab_size);
     mask.push_back((at::arange(s, at::kLong) * 5 % 16 <= row).to(at::kDouble));
   }
   const at::Tensor tokens = at::stack(text);
@@ -116,7 +118,7 @@ std::vector<double> step_over_sixteen_rows(Options options, int64_t rows_per_mic
   const auto groups = make_model_groups(options.model, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, /*seed=*/3);
-  TrainStep step(model, options);
+  TrainStep step(wrapped(model, options), options);
   const int64_t dp = groups.dp->size();
   std::vector<MicroBatch> microbatches;
   for (int64_t i = groups.dp->rank(); i * rows_per_microbatch < 16; i += dp)
@@ -164,7 +166,7 @@ TEST(DefaultLoss, AFullyMaskedMicroBatchDoesNotChangeTheReportedLoss) {
   const auto groups = ProcessGroupCollection::single_rank();
   const auto model = build_gpt_model(options.model, groups, at::kCPU);
   initialize_weights(*model, /*seed=*/3);
-  TrainStep step(model, options);
+  TrainStep step(wrapped(model, options), options);
   const MicroBatch counted = uneven_rows(options.model, 8, 4);
   MicroBatch masked = uneven_rows(options.model, 12, 4);
   masked.loss_mask.zero_();

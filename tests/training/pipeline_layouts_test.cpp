@@ -17,7 +17,9 @@
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_state.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -150,7 +152,7 @@ Trained train_steps(const Options& options, const StageLayout& layout, RankConte
   const auto groups = make_model_groups(options.model, rank);
   const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
   initialize_weights(chunks, options.training.seed);
-  TrainStep step(chunks, options);
+  TrainStep step(wrapped(chunks, options), options);
   Trained trained;
   const int64_t dp = groups.dp->size(), share = layout.microbatches / dp;
   for (int64_t i = 0; i < 3; ++i) {
@@ -269,7 +271,7 @@ TEST(VariableSequenceLengths, TrainAsOneRankAndAreRefusedWithoutTheOption) {
       const auto groups = make_model_groups(options.model, rank);
       const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
       initialize_weights(chunks, 1);
-      TrainStep step(chunks, options);
+      TrainStep step(wrapped(chunks, options), options);
       std::vector<MicroBatch> microbatches;
       for (const int64_t s : {16, 5, 9, 12}) {
         MicroBatch microbatch = as_read_by(chunks, text_microbatch(s, 2, s));
@@ -309,7 +311,7 @@ TEST(PipelineCheckpoints, LoadIntoEveryOtherLayout) {
       const auto groups = make_model_groups(options.model, rank);
       const GPTModelChunks chunks = build_gpt_model_chunks(options.model, groups, rank.device);
       initialize_weights(chunks, load.empty() ? 1 : 2);
-      TrainStep step(chunks, options);
+      TrainStep step(wrapped(chunks, options), options);
       const auto run = [&](int64_t i) {
         std::vector<MicroBatch> microbatches;
         for (int64_t m = 0; m < 2; ++m)

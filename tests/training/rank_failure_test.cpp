@@ -96,7 +96,7 @@ class RankFailure : public testing::TestWithParam<ProcessLayout> {
   }
 
   TemporaryFolder folder_;
-  std::string save_ = folder_.file("save");
+  std::string save_ = (folder_ / "save");
 };
 
 TEST_P(RankFailure, KilledRankStopsTheOthersAndTheCheckpointIsIntact) {
@@ -165,7 +165,7 @@ TEST(RankFailureAtStart, DifferentLayoutIsNamed) {
     const char* flag =
         rank == 2 ? "--pipeline-model-parallel-size" : "--tensor-model-parallel-size";
     ranks.push_back(launched_rank(rank, 4, port.text(),
-                                  endless_training({"", {flag, "2"}}, folder.file("save"))));
+                                  endless_training({"", {flag, "2"}}, (folder / "save"))));
   }
   for (const auto& rank : ranks) {
     EXPECT_NE(rank->wait(), 0);
@@ -182,16 +182,16 @@ TEST(RankFailureInStep, TheRankThatHangsIsNamedWithoutOurLauncher) {
   for (int rank = 0; rank < 4; ++rank) {
     ranks.push_back(launched_rank(
         rank, 4, port.text(),
-        endless_training({"", {"--tensor-model-parallel-size", "2"}}, folder.file("save"))));
+        endless_training({"", {"--tensor-model-parallel-size", "2"}}, (folder / "save"))));
   }
-  await_checkpoint(folder.file("save"), 2);
+  await_checkpoint((folder / "save"), 2);
   kill(ranks[3]->pid(), SIGSTOP);
   for (int rank = 0; rank < 3; ++rank) {
     EXPECT_NE(ranks[rank]->wait(), 0);
     EXPECT_THAT(ranks[rank]->last_error_line(),
                 AllOf(HasSubstr("failed: "), HasSubstr("; rank [3] had not given up")));
   }
-  expect_intact_checkpoint(folder.file("save"));
+  expect_intact_checkpoint((folder / "save"));
 }
 
 // Rank 0 serves the store through which ranks report their failures.
@@ -202,9 +202,9 @@ TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
     std::vector<std::unique_ptr<ChildProgram>> ranks;
     for (int rank = 0; rank < 3; ++rank) {
       ranks.push_back(
-          launched_rank(rank, 3, port.text(), endless_training({"", {}}, folder.file("save"), 12)));
+          launched_rank(rank, 3, port.text(), endless_training({"", {}}, (folder / "save"), 12)));
     }
-    await_checkpoint(folder.file("save"), 2);
+    await_checkpoint((folder / "save"), 2);
     const auto start = std::chrono::steady_clock::now();
     kill(ranks[0]->pid(), signal);
     for (int rank = 1; rank < 3; ++rank) {
@@ -213,7 +213,7 @@ TEST(RankFailureInStep, RankZeroHangsOrDiesWithoutOurLauncher) {
                   AllOf(HasSubstr("failed: "), HasSubstr("which rank 0 or its launcher serves")));
     }
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::minutes(1));
-    expect_intact_checkpoint(folder.file("save"));
+    expect_intact_checkpoint((folder / "save"));
   }
 }
 
@@ -228,7 +228,7 @@ TEST(RankFailureAtStart, OptionsOfOneRankAreNamed) {
     const ReservedPort port;
     std::vector<std::unique_ptr<ChildProgram>> ranks;
     for (int rank = 0; rank < 2; ++rank) {
-      std::vector<std::string> arguments = endless_training({"", {}}, folder.file("save"));
+      std::vector<std::string> arguments = endless_training({"", {}}, (folder / "save"));
       if (rank == 1) {
         arguments.emplace_back(flag);
         if (*value != 0) arguments.emplace_back(value);

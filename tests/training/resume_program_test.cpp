@@ -34,8 +34,9 @@ class ResumeProgram : public TrainProgram {
     return run_program(
         "train --tokenizer-type ByteTokenizer --num-layers 1 --hidden-size 16 "
         "--num-attention-heads 2 --seq-length 16 --micro-batch-size 2 --train-iters 6 "
-        "--eval-interval 0 --threads 1 --lr 1e-3 --data-path " +
-        data + " --load " + path("c") + " --save " + path("c") + " " + flags);
+        "--eval-interval 0 --threads 1 --lr 1e-3 " +
+        (data.empty() ? data : "--data-path " + data) + " --load " + path("c") + " --save " +
+        path("c") + " " + flags);
   }
   // A run that was killed after step 5, with its last checkpoint at step 3.
   void train_and_kill(const std::string& flags) {
@@ -69,6 +70,41 @@ TEST_F(ResumeProgram, OtherDataIsReportedWithTheSamplesThatAreSkipped) {
                 "goes on at sample 7 (--finetune starts at sample 1)"));
   // Reported once: the checkpoint of step 4 has the second dataset.
   EXPECT_THAT(train_on(second, "--exit-interval 5").output, Not(HasSubstr("resuming with")));
+}
+
+TEST_F(ResumeProgram, AnotherBlendIsReported) {
+  const std::string a = dataset("a", 40, 'a'), b = dataset("b", 60, 'b');
+  ASSERT_EQ(train_on("3 " + a + " 1 " + b, "--exit-interval 2").status, 0);
+  const ProgramResult same = train_on("6 " + a + " 2 " + b, "--exit-interval 3");
+  ASSERT_EQ(same.status, 0) << same.errors;
+  EXPECT_THAT(same.output, Not(HasSubstr("resuming with")));
+  const ProgramResult weights = train_on("1 " + a + " 1 " + b, "--exit-interval 4");
+  ASSERT_EQ(weights.status, 0) << weights.errors;
+  EXPECT_THAT(weights.output,
+              HasSubstr("resuming with the training samples in another order: data_path was 0.75 " +
+                        a + " + 0.25 " + b + ", is 0.5 " + a + " + 0.5 " + b +
+                        "; samples 1 to 6 of it are skipped"));
+  const ProgramResult one = train_on(a, "--exit-interval 5");
+  ASSERT_EQ(one.status, 0) << one.errors;
+  EXPECT_THAT(one.output, HasSubstr("resuming with other training data: data_path was 0.5 " + a +
+                                    " + 0.5 " + b + ", is " + a + ", documents was 100, is 40"));
+  // The file of a script and the flags give the same data.
+  std::ofstream(path("blend.txt")) << a << "\n";
+  const ProgramResult file = train_on("", "--data-args-path " + path("blend.txt"));
+  ASSERT_EQ(file.status, 0) << file.errors;
+  EXPECT_THAT(file.output, Not(HasSubstr("resuming with")));
+}
+
+TEST_F(ResumeProgram, AMissingCheckpointIsRefusedWhereAsked) {
+  const ProgramResult missing =
+      train("--load " + path("c") + " --save " + path("c") + " --exit-on-missing-checkpoint");
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_THAT(missing.output, Not(HasSubstr("step 1/8")));
+  EXPECT_EQ(train("--load " + path("c") + " --save " + path("c") + " --exit-interval 1").status, 0);
+  EXPECT_EQ(train("--load " + path("c") + " --save " + path("c") +
+                  " --exit-on-missing-checkpoint --exit-interval 2")
+                .status,
+            0);
 }
 
 TEST_F(ResumeProgram, ChangedFilesBehindTheSamePathAreReported) {
@@ -113,6 +149,8 @@ TEST_F(ResumeProgram, FinetuneDoesNotOverwriteCheckpoints) {
   const std::string to_b = "--finetune --load " + path("a") + " --save " + path("b");
   const ProgramResult tuned = train(to_b + " --exit-interval 2");
   ASSERT_EQ(tuned.status, 0) << tuned.errors;
+  EXPECT_THAT(tuned.output, AllOf(HasSubstr("fine-tuning the weights of " + path("a")),
+                                  Not(HasSubstr("resumed from"))));
   // The same command again would start over and set the tracker back.
   const ProgramResult again = train(to_b + " --exit-interval 1");
   EXPECT_EQ(again.status, 1);

@@ -4,6 +4,7 @@
 
 #include "megatron/training/training_state.h"
 
+#include "tests/temporary_folder.h"
 #include "tests/training/sharded_run.h"
 
 namespace megatron {
@@ -22,22 +23,12 @@ constexpr Setting kSettings[] = {
     {{"tp2_dp2", 4, 2, 1, false}, {"optim_grads_params", Strategy::optim_grads_params, true}},
     {{"pp2_dp2", 4, 1, 2, false}, {"optim_grads", Strategy::optim_grads}},
     {{"dp3", 3, 1, 1, false}, {"optim_grads_params", Strategy::optim_grads_params}},
+    {{"tp2_dp2", 4, 2, 1, false},
+     {"torch_fsdp2", Strategy::optim_grads_params, true, false, false, true}},
+    {{"dp3", 3, 1, 1, false},
+     {"torch_fsdp2", Strategy::optim_grads_params, false, false, false, true}},
 };
 constexpr int64_t kCheckpointMicrobatches = 12;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder()
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("sharded_checkpoint_test.{}", getpid())) {
-    std::filesystem::remove_all(path_);
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 Options setting_options(const Setting& setting, at::ScalarType dtype) {
   return sharded_options(setting.layout, setting.sharding, dtype);

@@ -23,7 +23,8 @@ TEST(FrozenParameters, LeaveTheNumbersOfOneRankInEveryLayout) {
        {ShardedLayout{"tp2_sp_dp2", 4, 2, 1, true}, {"pp2_dp2", 4, 1, 2, false}}) {
     for (const Sharding& sharding :
          {kPlain, Sharding{"optim", Strategy::optim, true},
-          Sharding{"optim_grads_params", Strategy::optim_grads_params, true}}) {
+          Sharding{"optim_grads_params", Strategy::optim_grads_params, true},
+          Sharding{"torch_fsdp2", Strategy::optim_grads_params, true, false, false, true}}) {
       const Options options = sharded_options(layout, sharding, at::kDouble);
       run_thread_world(layout.world, [&](RankContext& rank) {
         SCOPED_TRACE(fmt::format("{} {}", layout.name, sharding.name));

@@ -13,7 +13,9 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 
@@ -22,6 +24,7 @@ struct ShardedLayout {
   int world;
   int64_t tp, pp;
   bool sequence_parallel;
+  int64_t cp = 1;
 };
 
 // A data-parallel sharding strategy and its options.
@@ -32,6 +35,8 @@ struct Sharding {
       false;  // of the gradient reduction, and of the parameter gather where there is one
   bool overlap_with_step = false;
   bool full_recomputation = false;
+  bool torch_fsdp2 = false;  // with optim_grads_params, of which it shards as much
+  bool reshard_after_forward = true;
 };
 
 inline constexpr Sharding kPlain = {"plain", DataParallelShardingStrategy::no_shard};
@@ -57,6 +62,7 @@ inline Options sharded_options(const ShardedLayout& layout, const Sharding& shar
   transformer.bf16 = dtype == at::kBFloat16;
   transformer.tensor_model_parallel_size = layout.tp;
   transformer.pipeline_model_parallel_size = layout.pp;
+  transformer.context_parallel_size = layout.cp;
   transformer.sequence_parallel = layout.sequence_parallel;
   if (sharding.full_recomputation) {
     transformer.recompute = {.recompute_granularity = RecomputeGranularity::full,
@@ -69,7 +75,10 @@ inline Options sharded_options(const ShardedLayout& layout, const Sharding& shar
   options.ddp.overlap_grad_reduce = sharding.overlap;
   options.ddp.overlap_param_gather = sharding.overlap && shares;
   options.ddp.use_distributed_optimizer = sharding.strategy == DataParallelShardingStrategy::optim;
-  options.ddp.use_megatron_fsdp = shares && !options.ddp.use_distributed_optimizer;
+  options.ddp.use_torch_fsdp2 = sharding.torch_fsdp2;
+  options.ddp.torch_fsdp2_reshard_after_forward = sharding.reshard_after_forward;
+  options.ddp.use_megatron_fsdp =
+      shares && !options.ddp.use_distributed_optimizer && !sharding.torch_fsdp2;
   if (options.ddp.use_megatron_fsdp)
     options.ddp.data_parallel_sharding_strategy = sharding.strategy;
   options.optimizer.overlap_param_gather_with_optimizer_step = sharding.overlap_with_step;
@@ -126,7 +135,7 @@ struct TrainingRun {
     initialize_weights(*model, /*seed=*/7);
     for (const ParameterPtr& parameter : model->parameters())
       if (freeze && freeze(*parameter, rank.rank)) parameter->data.requires_grad_(false);
-    step.emplace(model, options);
+    step.emplace(wrapped(model, options), options);
   }
 
   // `microbatches` of all ranks together in a step.

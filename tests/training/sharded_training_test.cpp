@@ -24,6 +24,10 @@ constexpr Sharding kShardings[] = {
     {"no_shard_overlap_recompute", Strategy::no_shard, true, false, true},
     {"optim_overlap_recompute", Strategy::optim, true, false, true},
     {"optim_grads_params_recompute", Strategy::optim_grads_params, true, false, true},
+    {"torch_fsdp2", Strategy::optim_grads_params, false, false, false, true},
+    {"torch_fsdp2_overlap", Strategy::optim_grads_params, true, false, false, true},
+    {"torch_fsdp2_recompute", Strategy::optim_grads_params, true, false, true, true},
+    {"torch_fsdp2_no_reshard", Strategy::optim_grads_params, true, false, false, true, false},
 };
 
 constexpr int64_t kSteps = 4, kMicrobatches = 8;

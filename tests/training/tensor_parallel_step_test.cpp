@@ -7,7 +7,9 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -58,11 +60,11 @@ struct StepNumbers {
   std::set<std::string> frozen;
 };
 
-using Freeze = std::function<bool(const std::string& name)>;
+using FreezeByName = std::function<bool(const std::string& name)>;
 
 StepNumbers two_steps(
     const Options& options, const RankContext& rank,
-    const Freeze& freeze = [](const std::string&) { return false; }) {
+    const FreezeByName& freeze = [](const std::string&) { return false; }) {
   const auto groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
@@ -72,7 +74,7 @@ StepNumbers two_steps(
     parameter->data.requires_grad_(false);
     numbers.frozen.insert(parameter->name);
   }
-  TrainStep step(model, options);
+  TrainStep step(wrapped(model, options), options);
   for (int64_t i = 0; i < 2; ++i) {
     std::vector<MicroBatch> microbatches;
     for (int64_t j = 0; j < 3; ++j)
@@ -167,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, DeferredEmbeddingGradient,
 
 struct Freezing {
   const char* name;
-  Freeze freeze;
+  FreezeByName freeze;
 };
 
 const Freezing kFreezings[] = {
@@ -182,7 +184,10 @@ const Freezing kFreezings[] = {
        return name.find("linear_") != std::string::npos && name.ends_with(".weight");
      }},
     {"all but norms",
-     [](const std::string& name) { return name.find("layernorm") == std::string::npos; }},
+     [](const std::string& name) {
+       return name.find("layernorm") == std::string::npos &&
+              name.find("layer_norm") == std::string::npos;
+     }},
 };
 
 class FrozenWeights : public testing::TestWithParam<StepLayout> {};

@@ -12,6 +12,7 @@
 #include "megatron/checkpoint/checkpoint_reader.h"
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 
@@ -25,14 +26,7 @@ inline const std::string kModel =
 
 class TrainProgram : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "/train-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string path(const std::string& name) const { return folder_ / name; }
 
   ProgramResult train(const std::string& flags, const std::string& environment = "",
                       const std::string& lr = "1e-3") {
@@ -58,7 +52,7 @@ class TrainProgram : public testing::Test {
     EXPECT_EQ(a.common()["consumed_samples"], b.common()["consumed_samples"]);
   }
 
-  std::filesystem::path folder_;
+  const TemporaryFolder folder_;
 };
 
 }  // namespace megatron

@@ -14,7 +14,9 @@
 #include "megatron/models/gpt/gpt_layer_specs.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/transformer/latent_absorption.h"
+#include "megatron/transformer/module_registry.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
@@ -27,6 +29,7 @@ GPTModelConfig latent_config() {
   GPTModelConfig config;
   config.vocab_size = 40;
   config.should_pad_vocab = false;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = 16;
   config.position_embedding_type = PositionEmbeddingType::rope;
   TransformerConfig& t = config.transformer;
@@ -55,7 +58,8 @@ at::Tensor wave(at::IntArrayRef shape, double phase) {
 std::shared_ptr<Attention> make_attention(const GPTModelConfig& config,
                                           const LayerOptions& options) {
   const TransformerConfig& t = config.transformer;
-  auto attention = gpt_layer_local_spec(t).self_attention(t, /*layer_number=*/1, options);
+  const ModuleSpec layer = local_layer_spec(t);
+  auto attention = attention_modules().build({layer.at("self_attention"), t, options});
   attention->assign_names();
   initialize_weights(*attention, 7);
   const at::NoGradGuard no_grad;
@@ -159,8 +163,9 @@ TEST(LatentAttention, EqualsItsFormula) {
       const auto attention = make_attention(config);
       const at::NoGradGuard no_grad;
       const at::Tensor x = wave({kLength, kBatch, config.transformer.hidden_size}, 0);
-      const auto [output, bias] =
+      const auto [output, bias, normed] =
           attention->forward(x, input_of(config, kLength), full_context(kLength));
+      EXPECT_FALSE(normed.defined());
       for (int64_t row = 0; row < kBatch; ++row) {
         const at::Tensor expected =
             by_formula(config.transformer, weights_of(*attention), x.select(1, row));

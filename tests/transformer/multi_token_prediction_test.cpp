@@ -29,9 +29,15 @@ LayerOptions block_options() {
   return {at::TensorOptions().dtype(at::kDouble), ProcessGroupCollection::single_rank().tp};
 }
 
+ModuleSpec mtp_spec(const TransformerConfig& config) {
+  GPTModelConfig model;
+  model.transformer = config;
+  return mtp_block_spec(model, transformer_engine_layer_spec(model)).value();
+}
+
 std::shared_ptr<MultiTokenPredictionBlock> make_block(const TransformerConfig& config) {
-  auto block = std::make_shared<MultiTokenPredictionBlock>(
-      config, *gpt_mtp_block_local_spec(config), block_options());
+  auto block =
+      std::make_shared<MultiTokenPredictionBlock>(config, mtp_spec(config), block_options());
   block->assign_names("mtp.");
   uint64_t seed = 1;
   at::NoGradGuard no_grad;
@@ -156,7 +162,7 @@ TEST(MultiTokenPredictionBlock, RepeatedLayerSumsGradientsInFp32) {
     config.bf16 = true;
     config.mtp.mtp_num_layers = 2;
     MultiTokenPredictionBlock block(
-        config, *gpt_mtp_block_local_spec(config),
+        config, mtp_spec(config),
         {at::TensorOptions().dtype(at::kBFloat16), ProcessGroupCollection::single_rank().tp});
     block.assign_names("mtp.");
     {
@@ -168,7 +174,7 @@ TEST(MultiTokenPredictionBlock, RepeatedLayerSumsGradientsInFp32) {
                                 test::random_tensor(parameter->data.sizes(), at::kDouble, seed++));
       }
     }
-    const GradientBuffer buffer(block.parameters(), {}, 1);
+    const GradientBuffer buffer(block.parameters(), {.grad_reduce_in_fp32 = true}, 1);
     const auto by_depth = block.forward(
         test::random_tensor({4, 1, 8}, at::kDouble, 54).to(at::kBFloat16),
         at::tensor({3, 1, 4, 1}, at::kLong).view({1, 4}), at::arange(4, at::kLong).view({1, 4}),
@@ -197,10 +203,15 @@ TEST(MultiTokenPredictionBlock, RepeatedLayerSumsGradientsInFp32) {
 
 TEST(MultiTokenPredictionBlock, NumberOfSpecsMustMatch) {
   const TransformerConfig config = block_config(false);
-  MultiTokenPredictionBlockSubmodules specs = *gpt_mtp_block_local_spec(config);
-  specs.layers.pop_back();
-  test::expect_error([&] { MultiTokenPredictionBlock(config, specs, block_options()); },
+  ModuleSpec spec = mtp_spec(config);
+  spec.submodules.erase(mtp_layer_slot(2));
+  test::expect_error([&] { MultiTokenPredictionBlock(config, spec, block_options()); },
                      "Expected 3 MTP layer specs");
+  test::expect_error(
+      [&] {
+        MultiTokenPredictionBlock(config, mtp_spec(config).at(mtp_layer_slot(0)), block_options());
+      },
+      "Expected a spec of MultiTokenPredictionBlock, but got one of MultiTokenPredictionLayer");
 }
 
 }  // namespace

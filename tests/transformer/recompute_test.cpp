@@ -10,9 +10,13 @@
 #include "megatron/models/gpt/gpt_layer_specs.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
-#include "megatron/transformer/self_attention.h"
+#include "megatron/transformer/core_attention.h"
+#include "megatron/transformer/module_registry.h"
+#include "megatron/transformer/transformer_block.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -137,7 +141,7 @@ Numbers train(const Options& options, const RankContext& rank) {
   const auto groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
-  TrainStep step(model, options);
+  TrainStep step(wrapped(model, options), options);
   Numbers numbers;
   for (int64_t i = 0; i < 3; ++i) {
     const std::vector<MicroBatch> microbatches = {numbered_microbatch(options.model, 2 * i),
@@ -222,7 +226,8 @@ class CountingAttention : public DotProductAttention {
 
 struct PassOptions {
   bool input_requires_grad = true, weights_require_grad = true, grad_mode = true;
-  bool latent = false;  // multi-latent attention
+  bool latent = false;       // multi-latent attention
+  bool fused_norms = false;  // the Transformer Engine spec
 };
 
 // Memory of a pass through four layers, and how often each layer's attention runs.
@@ -249,17 +254,19 @@ class RecomputedBlock : public testing::Test {
     config.recompute = recompute;
     if (pass_options.latent) config.mla = latent_heads();
     Pass pass{.saved = 0, .peak = 0, .runs = std::vector<int>(layers), .input_grad = {}};
-    SelfAttentionSubmodules attention;
-    attention.core_attention = [&](const TransformerConfig& c, int64_t layer_number,
-                                   const LayerOptions& o) -> std::shared_ptr<CoreAttention> {
-      return std::make_shared<CountingAttention>(c, layer_number, o, pass.runs);
-    };
-    TransformerLayerSubmodules spec = gpt_layer_local_spec(config);
-    const auto counting = [&](const TransformerConfig& c, int64_t layer_number,
-                              const LayerOptions& o) -> std::shared_ptr<Attention> {
-      return std::make_shared<SelfAttention>(c, attention, layer_number, o);
-    };
-    if (!pass_options.latent) spec.self_attention = counting;
+    GPTModelConfig model;
+    model.transformer = config;
+    ModuleSpec spec =
+        pass_options.fused_norms ? transformer_engine_layer_spec(model) : local_layer_spec(config);
+    static std::atomic<int> passes = 0;
+    const std::string counting = fmt::format("CountingAttention{}", ++passes);
+    core_attention_modules().add(
+        counting, {.build = [&pass](const BuildArguments& arguments, const auto&) {
+          return std::make_shared<CountingAttention>(arguments.config, arguments.layer_number,
+                                                     arguments.options, pass.runs);
+        }});
+    if (!pass_options.latent)
+      spec.submodules["self_attention"].submodules["core_attention"].module = counting;
     const LayerOptions options{at::TensorOptions(at::kFloat), tp, sequence_parallel};
     TransformerBlock block(config, spec, PipelineStage::even(layers, 0, 1), options);
     block.assign_names();
@@ -325,6 +332,23 @@ TEST_F(RecomputedBlock, SelectiveSavesTheActivationsOfItsModules) {
   EXPECT_GE(none.saved - all.saved,
             layers * (b * n * s * s * int64_t{sizeof(float)} + 10 * state_bytes));
   EXPECT_TRUE(at::equal(all.input_grad, none.input_grad));
+}
+
+// Fused norms keep their statistics but no normalized activations; recomputing them is accepted and
+// changes nothing.
+TEST_F(RecomputedBlock, FusedNormsKeepNoNormalizedActivations) {
+  const Pass separate = run({});
+  const Pass fused = run({}, {.fused_norms = true});
+  EXPECT_GE(separate.saved - fused.saved, layers * 2 * state_bytes);
+  constexpr int64_t statistics_bytes = layers * 2 * 2 * s * b * sizeof(float);  // mean, rstd
+  EXPECT_LE(fused.saved, run(selective({"layernorm"})).saved + statistics_bytes);
+  EXPECT_TRUE(at::allclose(fused.input_grad, separate.input_grad, 1e-5, 1e-6));
+  const Pass recomputed = run(selective({"layernorm"}), {.fused_norms = true});
+  EXPECT_EQ(recomputed.saved, fused.saved);
+  EXPECT_TRUE(at::equal(recomputed.input_grad, fused.input_grad));
+  const Pass mlp = run(selective({"mlp"}), {.fused_norms = true});
+  EXPECT_GE(fused.saved - mlp.saved, layers * 8 * state_bytes);
+  EXPECT_TRUE(at::equal(mlp.input_grad, fused.input_grad));
 }
 
 TEST_F(RecomputedBlock, MlaUpProjectionSavesQueriesKeysAndValues) {

@@ -28,7 +28,7 @@ Options model_of(const std::string& flags = "") {
 TEST(LayoutVerification, DefaultLayoutsOfTheDefaultModelAgreeWithOneRank) {
   LayoutVerification verification(model_of());
   const auto layouts = default_layouts(verification.model());
-  ASSERT_EQ(layouts.size(), 8u);
+  ASSERT_EQ(layouts.size(), 9u);
   for (const NamedLayout& layout : layouts) {
     const LayoutResult result = verification.verify(layout);
     EXPECT_TRUE(result.holds(kBound)) << VerificationReport(kBound, 30).row(result);
@@ -43,7 +43,7 @@ TEST(LayoutVerification, DefaultLayoutsFitSmallModels) {
   };
   // Nothing of it divides but the batch.
   EXPECT_EQ(names_of("--num-layers 1 --num-attention-heads 1 --seq-length 31"),
-            (std::vector<std::string>{"zero1+overlap", "fsdp3+overlap"}));
+            (std::vector<std::string>{"zero1+overlap", "fsdp3+overlap", "torch-fsdp2+overlap"}));
   EXPECT_THAT(names_of("--num-layers 2"), testing::Contains("pp2"));
 }
 
@@ -99,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(
 // Where ranks own slices, the fault is in the slice of one rank.
 TEST(LayoutVerification, FindsAFaultInASliceOfASharedGradient) {
   LayoutVerification verification(model_of());
-  for (const char* layout : {"zero1", "fsdp2", "fsdp3"}) {
+  for (const char* layout : {"zero1", "fsdp2", "fsdp3", "torch-fsdp2"}) {
     verification.after_backward = [](const RankContext& rank, int64_t, TrainStep& train_step) {
       if (rank.rank == 1) train_step.optimizer().states().front().slice.main_grad.mul_(1.5);
     };

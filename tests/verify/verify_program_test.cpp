@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/program.h"
+#include "tests/temporary_folder.h"
 
 namespace megatron {
 namespace {
@@ -34,7 +35,8 @@ TEST(VerifyLayout, FailsBeyondTheBoundAndNamesTensorAndLayout) {
 }
 
 TEST(VerifyLayout, WritesJson) {
-  const std::string file = testing::TempDir() + "/verify.json";
+  const TemporaryFolder folder;
+  const std::string file = folder / "verify.json";
   const ProgramResult result = run_program("verify-layout --layouts pp2+vp2 --json " + file);
   EXPECT_EQ(result.status, 0) << result.errors;
   std::ifstream stream(file);
@@ -43,7 +45,6 @@ TEST(VerifyLayout, WritesJson) {
   EXPECT_EQ(json["layouts"][0]["layout"], "pp2+vp2");
   EXPECT_EQ(json["layouts"][0]["ranks"], 2);
   EXPECT_LE(json["layouts"][0]["differences"]["gradient"]["largest"].get<double>(), 1e-8);
-  std::filesystem::remove(file);
   // Standard output then holds nothing else.
   const ProgramResult piped = run_program("verify-layout --layouts dp2 --json -");
   EXPECT_TRUE(nlohmann::json::parse(piped.output)["holds"].get<bool>());
@@ -51,7 +52,8 @@ TEST(VerifyLayout, WritesJson) {
 
 // The file of a training run: its layout is verified first.
 TEST(VerifyLayout, TakesTheFileOfATrainingRun) {
-  const std::string file = testing::TempDir() + "/run.yaml";
+  const TemporaryFolder folder;
+  const std::string file = folder / "run.yaml";
   std::ofstream(file) << "num_layers: 8\nhidden_size: 512\nnum_attention_heads: 8\n"
                          "seq_length: 1024\nmicro_batch_size: 4\nglobal_batch_size: 64\n"
                          "train_iters: 1000\nlr: 3e-4\nbf16: true\ndata_path: /data/text\n"
@@ -64,7 +66,6 @@ TEST(VerifyLayout, TakesTheFileOfATrainingRun) {
   const ProgramResult own = run_program("verify-layout --shrink --config " + file);
   EXPECT_EQ(own.status, 0) << own.errors;
   EXPECT_THAT(own.output, HasSubstr("\ntp2+sp+pp2+zero1+dp2 "));
-  std::filesystem::remove(file);
 }
 
 TEST(VerifyLayout, RefusesUnknownLayoutsAndThoseThatDoNotFit) {

@@ -225,21 +225,20 @@ external-cuda-graph optimizer-cuda-graph
 )"},
       {"other logging",
        R"(
-config-logger-dir= dump-param-to-param-group-map= log-batch-size-to-tensorboard
+config-logger-dir= dump-param-to-param-group-map=
 log-device-memory-used log-energy log-max-attention-logit log-memory-interval=
 log-num-zeros-in-grad log-params-norm log-progress log-world-size-to-tensorboard logging-level=
 memory-snapshot-path= no-barrier-with-level-1-timing no-log-learnig-rate-to-tensorboard
 pytorch-profiler-collect-callstack pytorch-profiler-collect-chakra
 pytorch-profiler-collect-shapes record-memory-history save-activations-interval=
 save-dgrads-interval= save-params-interval= save-wgrads-interval= tensorboard-log-interval=
-tensorboard-queue-size=
 )"},
       {"other datasets",
        R"(
-data-args-path= dataloader-defer-npy-index-mmap dataloader-fast-cache-load
+dataloader-defer-npy-index-mmap dataloader-fast-cache-load
 dataloader-inter-document-masking enable-msc eval-global-batch-size= eval-micro-batch-size=
 full-validation iterations-to-skip=* max-seqlen-per-dp-cp-rank= mid-level-dataset-surplus=
-multiple-validation-sets no-mmap-bin-files per-dataset-sequences-path= per-split-data-args-path=
+multiple-validation-sets per-dataset-sequences-path=
 phase-transition-iterations= renormalize-blend-weights reset-attention-mask reset-position-ids
 skip-train start-eval-at-iter= train-sync-interval= validation-set-names=*
 )"},
@@ -247,18 +246,16 @@ skip-train start-eval-at-iter= train-sync-interval= validation-set-names=*
        R"(
 disable-tokenizer-sentencepiece-ignore-extra-whitespaces legacy-tokenizer
 no-tokenizer-sentencepiece-ignore-extra-whitespaces null-tokenizer-eod-id=
-null-tokenizer-pad-id= padded-vocab-size= tiktoken-num-special-tokens= tiktoken-pattern=
-tiktoken-special-tokens=* tokenizer-hf-include-special-tokens
-tokenizer-hf-no-include-special-tokens tokenizer-hf-no-use-fast tokenizer-hf-use-fast
-tokenizer-metadata= tokenizer-sentencepiece-legacy tokenizer-special-tokens=* use-gigatoken
+null-tokenizer-pad-id= padded-vocab-size= tokenizer-hf-no-use-fast tokenizer-metadata=
+tokenizer-sentencepiece-legacy use-gigatoken
 )"},
       {"variable batch sizes",
        R"(
-decrease-batch-size-if-needed rampup-batch-size=3 step-batch-size-schedule=
+step-batch-size-schedule=
 )"},
       {"other optimizers and schedules",
        R"(
-apply-wd-to-qk-layernorm decoupled-lr= decoupled-min-lr= delay-param-gather lion-beta1=
+apply-wd-to-qk-layernorm delay-param-gather lion-beta1=
 lion-beta2= muon-coefficient-type= muon-extra-scale-factor= muon-fp32-matmul-prec=
 muon-momentum= muon-nesterov muon-no-split-qkv muon-num-ns-steps= muon-scalar-optimizer=
 muon-scale-mode= muon-tp-mode= muon-use-nesterov muon-use-syrk mup-width-mult=
@@ -267,7 +264,7 @@ no-use-layer-wise-param-layout no-weight-decay-cond-type= use-precision-aware-op
       {"other process groups and communication",
        R"(
 align-param-gather create-all-gather-group data-parallel-random-init ddp-average-in-collective
-ddp-pad-buckets-for-high-nccl-busbw ddp-param-name-patterns-for-fp32-local-accumulation=*
+ddp-param-name-patterns-for-fp32-local-accumulation=*
 ddp-reduce-scatter-with-fp32-accumulation delay-wgrad-compute disable-align-grad-reduce
 disable-async-tensor-model-parallel-allreduce disable-clone-scatter-output-in-embedding
 disable-gloo-process-groups disable-symmetric-registration disable-tp-comm-bulk-dgrad
@@ -287,17 +284,17 @@ no-scatter-gather-tensors-in-pipeline no-tp-comm-bulk-dgrad no-tp-comm-bulk-wgra
 no-tp-comm-overlap-ag no-tp-comm-overlap-rs no-tp-comm-split-ag no-tp-comm-split-rs
 num-distributed-optimizer-instances= outer-dp-sharding-strategy=
 overlap-p2p-communication-warmup-flush pipeline-model-parallel-comm-backend=
-sharp-enabled-group= tensor-parallel-num-weight-shards= torch-fsdp2-no-reshard-after-forward
-tp-comm-bootstrap-backend= tp-comm-overlap-cfg= tp-comm-overlap-rs-dgrad use-nccl-ub
+sharp-enabled-group= tensor-parallel-num-weight-shards=
+tp-comm-bootstrap-backend= tp-comm-overlap-rs-dgrad use-nccl-ub
 use-ring-exchange-p2p use-same-sampling-seed-across-dp-ranks use-sharp use-tp-pp-dp-mapping
 )"},
       {"selection of individual kernels",
        R"(
 batch-invariant-backend= batch-invariant-mode disable-bf16-reduced-precision-matmul
-empty-unused-memory-level= flash-attention-version= fused-residual-rmsnorm mla-down-proj-fusion
+flash-attention-version= fused-residual-rmsnorm mla-down-proj-fusion
 no-bias-dropout-fusion no-bias-swiglu-fusion no-gradient-accumulation-fusion
 no-persist-layer-norm no-rope-fusion onnx-safe= use-fused-weighted-squared-relu
-use-legacy-models use-te-activation-func use-transformer-engine-op-fuser
+use-legacy-models use-te-activation-func
 )"},
       {"other models and initializations",
        R"(

@@ -107,7 +107,7 @@ void check_loss(const GPTModelConfig& config, Problems& problems) {
   problems.expect(!linear || !config.fp16_lm_cross_entropy,
                   "Expected fp16_lm_cross_entropy or cross_entropy_fusion_impl=linear, but got "
                   "both; the linear fusion has no logits to round");
-  problems.expect(!t.fp32_residual_connection || t.params_dtype != at::kDouble,
+  problems.expect(!t.fp32_residual_connection || t.compute_dtype() != at::kDouble,
                   "Expected fp32 or bf16 with fp32_residual_connection, but got fp64; leave it "
                   "out");
 }

@@ -19,7 +19,7 @@ bool check_sizes(const GPTModelConfig& config, Problems& problems) {
   valid &= problems.is_required_size("hidden_size", t.hidden_size);
   valid &= problems.is_required_size("num_attention_heads", t.num_attention_heads);
   valid &= problems.is_size("seq_length", config.seq_length);
-  valid &= config.vocab_size == 0 || problems.is_size("vocab_size", config.vocab_size);
+  valid &= !config.vocab_size || problems.is_size("vocab_size", *config.vocab_size);
   valid &= problems.is_size("make_vocab_size_divisible_by", config.make_vocab_size_divisible_by);
   const auto optional_size = [&](const char* field, const std::optional<int64_t>& value) {
     valid &= !value || problems.is_size(field, *value);
@@ -63,13 +63,14 @@ void check_heads(const TransformerConfig& t, Problems& problems) {
 }  // namespace
 
 void check_supported(const TransformerConfig& t, Problems& problems) {
-  problems.expect(!t.bf16 || t.params_dtype == at::kBFloat16,
-                  "Expected params_dtype=bf16 with bf16=true, but got {}; leave one out",
+  problems.expect(!t.bf16 || t.params_dtype == at::kBFloat16 || t.params_dtype == at::kFloat,
+                  "Expected params_dtype bf16 or fp32 with bf16=true, but got {}; leave one out",
                   dtype_name(t.params_dtype));
-  problems.expect(t.pipeline_dtype.value_or(t.params_dtype) == t.params_dtype,
-                  "Expected pipeline_dtype to equal params_dtype ({}), but got {}; leave it out",
-                  dtype_name(t.params_dtype),
-                  dtype_name(t.pipeline_dtype.value_or(t.params_dtype)));
+  const at::ScalarType dtype = t.compute_dtype();
+  problems.expect(t.pipeline_dtype.value_or(dtype) == dtype,
+                  "Expected pipeline_dtype to equal {} ({}), but got {}; leave it out",
+                  t.bf16 ? "that of bf16=true" : "params_dtype", dtype_name(dtype),
+                  dtype_name(t.pipeline_dtype.value_or(dtype)));
   problems.expect(t.expert_model_parallel_size == 1,
                   "Expected expert_model_parallel_size 1, but got {}; experts are not supported in "
                   "this version",
@@ -110,9 +111,14 @@ void check_model(const GPTModelConfig& config, Problems& problems) {
     check_pipeline(config, problems);
     check_context_parallel(config, problems);
   }
+  problems.expect(
+      config.extra_checkpoint_metadata.is_null() || config.extra_checkpoint_metadata.is_object(),
+      "Expected an object for extra_checkpoint_metadata, but got {}",
+      config.extra_checkpoint_metadata.type_name());
   check_activation(t, problems);
   check_recomputation(t, problems);
   check_tensor_parallel_overlap(t, problems);
+  check_fused_layers(config, problems);
   check_supported(t, problems);
   check_loss(config, problems);
   expect_probability("hidden_dropout", t.hidden_dropout, problems);
@@ -129,8 +135,7 @@ void check_model(const GPTModelConfig& config, Problems& problems) {
 void check_model(const GPTModelConfig& config) {
   Problems problems;
   check_model(config, problems);
-  problems.expect(config.vocab_size != 0,
-                  "Expected vocab_size of at least 1, which is required, but got none (or 0)");
+  if (!config.vocab_size) problems.collect([&] { config.required_vocab_size(); });
   problems.throw_if_any();
 }
 

@@ -23,7 +23,7 @@ bool is_tensor_parallel_size(const GPTModelConfig& config, int64_t tp) {
   const auto& t = config.transformer;
   const int64_t groups = t.query_groups();
   return t.num_attention_heads % tp == 0 && t.ffn_size() % tp == 0 &&
-         (config.should_pad_vocab || config.vocab_size % tp == 0) &&
+         (config.should_pad_vocab || !config.vocab_size || *config.vocab_size % tp == 0) &&
          (groups % tp == 0 || tp % groups == 0) &&
          (t.mla.multi_latent_attention || qkv_size(t) % tp == 0) &&
          (t.mtp.mtp_num_layers == 0 || t.hidden_size % tp == 0) &&
@@ -96,9 +96,9 @@ void check_tensor_parallel(const GPTModelConfig& config, Problems& problems) {
     expect_divisible("hidden_size with mtp_num_layers", t.hidden_size,
                      nearest_multiples(tp, t.hidden_size));
   }
-  if (!config.should_pad_vocab) {
-    expect_divisible("vocab_size with should_pad_vocab=false", config.vocab_size,
-                     nearest_multiples(tp, config.vocab_size));
+  if (!config.should_pad_vocab && config.vocab_size) {
+    expect_divisible("vocab_size with should_pad_vocab=false", *config.vocab_size,
+                     nearest_multiples(tp, *config.vocab_size));
   }
   if (t.num_query_groups) {
     const int64_t groups = *t.num_query_groups;

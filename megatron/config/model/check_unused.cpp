@@ -32,8 +32,8 @@ void check_unused_fields(const GPTModelConfig& config, Problems& problems) {
   needs(t.mtp.mtp_num_layers > 0 ||
             t.mtp.mtp_loss_scaling_factor == defaults.mtp.mtp_loss_scaling_factor,
         "mtp_loss_scaling_factor", "mtp_num_layers");
-  needs(t.params_dtype == at::kBFloat16 || !t.fp32_residual_connection, "fp32_residual_connection",
-        "bf16=true");
+  needs(t.compute_dtype() == at::kBFloat16 || !t.fp32_residual_connection,
+        "fp32_residual_connection", "bf16=true");
 }
 
 }  // namespace megatron

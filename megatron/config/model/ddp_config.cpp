@@ -6,6 +6,12 @@
 
 namespace megatron {
 
+bool shards_data_parallel_state(const DistributedDataParallelConfig& config) {
+  return config.use_torch_fsdp2 || config.use_distributed_optimizer ||
+         (config.use_megatron_fsdp &&
+          config.data_parallel_sharding_strategy != DataParallelShardingStrategy::no_shard);
+}
+
 std::string describe_sharing(const DistributedDataParallelConfig& config) {
   if (config.use_megatron_fsdp) {
     const DataParallelShardingStrategy strategy = config.data_parallel_sharding_strategy;
@@ -13,6 +19,7 @@ std::string describe_sharing(const DistributedDataParallelConfig& config) {
         " (FSDP: {}{})", enum_name(strategy),
         strategy == DataParallelShardingStrategy::no_shard ? ", nothing is sharded" : "");
   }
+  if (config.use_torch_fsdp2) return " (torch FSDP2)";
   return config.use_distributed_optimizer ? " (distributed optimizer)" : "";
 }
 

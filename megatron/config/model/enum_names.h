@@ -39,6 +39,9 @@ inline constexpr std::array<std::string_view, 2> enum_names<RecomputeGranularity
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<RecomputeMethod>{"uniform", "block"};
 template <>
+inline constexpr std::array<std::string_view, 2> enum_names<TransformerImpl>{"local",
+                                                                             "transformer_engine"};
+template <>
 inline constexpr std::array<std::string_view, 2> enum_names<CudaGraphImpl>{"none", "local"};
 template <>
 inline constexpr std::array<std::string_view, 3> enum_names<CpCommType>{"p2p", "a2a", "allgather"};
@@ -54,8 +57,9 @@ template <>
 inline constexpr std::array<std::string_view, 4> enum_names<WsdDecayStyle>{
     "linear", "cosine", "exponential", "minus_sqrt"};
 template <>
-inline constexpr std::array<std::string_view, 4> enum_names<TokenizerType>{
-    "GPT2BPETokenizer", "HuggingFaceTokenizer", "ByteTokenizer", "NullTokenizer"};
+inline constexpr std::array<std::string_view, 8> enum_names<TokenizerType>{
+    "GPT2BPETokenizer",       "HuggingFaceTokenizer",      "ByteTokenizer",   "NullTokenizer",
+    "SentencePieceTokenizer", "GPTSentencePieceTokenizer", "Llama2Tokenizer", "TikTokenizer"};
 
 template <typename Enum>
 constexpr std::string_view enum_name(Enum value) {

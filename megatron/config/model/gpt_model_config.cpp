@@ -1,17 +1,72 @@
 #include "megatron/config/model/gpt_model_config.h"
 
+#include "megatron/base/error.h"
 #include "megatron/base/integer_math.h"
+#include "megatron/base/problems.h"
+#include "megatron/config/model/config_fields.h"
+#include "megatron/config/model/config_yaml.h"
+#include "megatron/config/model/fixed_fields.h"
+#include "megatron/config/model/model_checks.h"
 
 namespace megatron {
 
+int64_t GPTModelConfig::required_vocab_size() const {
+  check(vocab_size.has_value() && *vocab_size > 0,
+        "Expected vocab_size of at least 1, which is required to build a model, but got {}; set "
+        "the tokenizer's size, as 50257 for GPT-2",
+        vocab_size ? std::to_string(*vocab_size) : "none");
+  return *vocab_size;
+}
+
 int64_t GPTModelConfig::padded_vocab_size() const {
-  if (!should_pad_vocab) return vocab_size;
-  const int64_t multiple = make_vocab_size_divisible_by * transformer.tensor_model_parallel_size;
-  return round_up(vocab_size, multiple);
+  const int64_t size = required_vocab_size();
+  if (!should_pad_vocab) return size;
+  const int64_t tp = transformer.tensor_model_parallel_size;
+  check(make_vocab_size_divisible_by > 0 && tp > 0,
+        "Expected make_vocab_size_divisible_by and tensor_model_parallel_size of at least 1, but "
+        "got {} and {}; 128 and 1 work",
+        make_vocab_size_divisible_by, tp);
+  return round_up(size, make_vocab_size_divisible_by * tp);
+}
+
+void GPTModelConfig::finalize() {
+  TransformerConfig& t = transformer;
+  if (t.tensor_model_parallel_size <= 1) t.sequence_parallel = false;
+  if (t.pipeline_model_parallel_size > 1 && !t.pipeline_dtype) t.pipeline_dtype = t.compute_dtype();
+  Problems problems;
+  check_model(*this, problems);
+  problems.throw_if_any();
+}
+
+nlohmann::json GPTModelConfig::get(std::string_view name) const {
+  if (const FixedField* field = find_fixed_field(name, nullptr)) return field->value;
+  return to_json(fields_of(const_cast<GPTModelConfig&>(*this)).at(name));  // only read
+}
+
+void GPTModelConfig::set(std::string_view name, const nlohmann::json& value) {
+  if (find_fixed_field(name, value) != nullptr) return;
+  set_from_json(fields_of(*this).at(name), value, name);
+}
+
+nlohmann::json GPTModelConfig::as_dict() const {
+  return config_as_dict(*this);
+}
+
+GPTModelConfig GPTModelConfig::from_dict(const nlohmann::json& json) {
+  return config_from_dict<GPTModelConfig>(json);
+}
+
+std::string GPTModelConfig::to_yaml() const {
+  return json_to_yaml(as_dict());
+}
+
+GPTModelConfig GPTModelConfig::from_yaml(const std::string& text) {
+  return from_dict(yaml_to_json(text));
 }
 
 void GPTModelConfig::reset_layout() {
   if (should_pad_vocab) make_vocab_size_divisible_by *= transformer.tensor_model_parallel_size;
+  tp_comm_overlap_cfg = {};
   transformer.reset_layout();
 }
 

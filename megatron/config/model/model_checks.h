@@ -11,7 +11,7 @@ namespace megatron {
 
 class Problems;
 
-// Adds every unsupported value and every combination that cannot be built. vocab_size may be 0.
+// Adds every unsupported value and every combination that cannot be built. vocab_size may be unset.
 void check_model(const GPTModelConfig& config, Problems& problems);
 
 // Throws Error if check_model() finds a problem, or if vocab_size is not set.
@@ -38,6 +38,7 @@ void check_layer_pattern(const char* field, const std::vector<int64_t>& pattern,
                          Problems& problems);
 void check_tensor_parallel(const GPTModelConfig& config, Problems& problems);
 void check_tensor_parallel_overlap(const TransformerConfig& config, Problems& problems);
+void check_fused_layers(const GPTModelConfig& config, Problems& problems);
 void check_context_parallel(const GPTModelConfig& config, Problems& problems);
 void check_pipeline(const GPTModelConfig& config, Problems& problems);
 

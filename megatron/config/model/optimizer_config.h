@@ -14,6 +14,8 @@ struct OptimizerConfig {
   OptimizerType optimizer = OptimizerType::adam;
   double lr = 3e-4;
   double min_lr = 0.0;
+  std::optional<double> decoupled_lr;      // of embeddings and output layer; default: lr
+  std::optional<double> decoupled_min_lr;  // default: min_lr
   double weight_decay = 0.01;
   bool apply_wd_to_1d_parameters = false;  // Megatron-LM skips biases and norms
   bool mup_scales_learning_rate = true;    // false: one learning rate with MuP
@@ -31,6 +33,10 @@ struct OptimizerConfig {
   std::optional<double> lr_warmup_fraction;  // of lr_decay_iters; instead of lr_warmup_iters
   double lr_warmup_init = 0.0;
   std::optional<int64_t> lr_wsd_decay_iters;
+  // In samples, for runs that are counted in samples (train_samples).
+  std::optional<int64_t> lr_decay_samples;  // default: train_samples
+  int64_t lr_warmup_samples = 0;
+  std::optional<int64_t> lr_wsd_decay_samples;
   WsdDecayStyle lr_wsd_decay_style = WsdDecayStyle::exponential;
 };
 

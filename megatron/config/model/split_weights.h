@@ -12,9 +12,14 @@
 namespace megatron {
 
 // Up to three non-negative numbers, separated by a comma, a slash or spaces; spaces may surround
-// each. The missing ones are 0. nullopt for any other text and if no weight is above 0.
+// each. The missing ones are 0. Quotes around the whole are ignored: scripts of Megatron-LM pass
+// them on. nullopt for any other text and if no weight is above 0.
 inline std::optional<std::array<double, 3>> parse_split_weights(std::string_view text) {
   constexpr std::string_view kBlanks = " \t";
+  if (text.size() > 1 && (text.front() == '\'' || text.front() == '"') &&
+      text.back() == text.front()) {
+    text = text.substr(1, text.size() - 2);
+  }
   std::array<double, 3> weights{};
   size_t count = 0;
   size_t i = std::min(text.find_first_not_of(kBlanks), text.size());

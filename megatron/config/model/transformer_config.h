@@ -22,6 +22,7 @@ enum class AttentionBackend { automatic, flash, fused, unfused, local };
 enum class CrossEntropyFusion { native, te, linear };
 enum class RecomputeGranularity { full, selective };
 enum class RecomputeMethod { uniform, block };
+enum class TransformerImpl { local, transformer_engine };
 enum class CudaGraphImpl { none, local };
 enum class CpCommType { p2p, a2a, allgather };
 
@@ -114,10 +115,17 @@ struct TransformerConfig {
   bool defer_embedding_wgrad_compute = false;  // defers the output layer's weight gradient
   int64_t wgrad_deferral_limit = 0;            // deferred micro-batches; 0: all
 
-  // Precision. bf16 means bf16 parameters with fp32 master weights.
+  // Precision. bf16 means bf16 parameters with fp32 master weights. Parameters are created in
+  // params_dtype; Float16Module converts those of fp32 where bf16 is set.
   bool bf16 = false;
   at::ScalarType params_dtype = at::kFloat;
-  std::optional<at::ScalarType> pipeline_dtype;  // between stages; only params_dtype works
+  std::optional<at::ScalarType> pipeline_dtype;  // between stages; only compute_dtype() works
+  // false: the builder leaves the weights uninitialized; the caller loads them.
+  bool perform_initialization = true;
+
+  // Modules of the layers that default_layer_spec gives: separate norms and linears (local), or the
+  // norm fused into the linear that consumes it (transformer_engine).
+  TransformerImpl transformer_impl = TransformerImpl::transformer_engine;
 
   // Architecture.
   int64_t num_layers = 0;
@@ -178,6 +186,9 @@ struct TransformerConfig {
   bool cross_entropy_loss_fusion = false;
   CrossEntropyFusion cross_entropy_fusion_impl = CrossEntropyFusion::native;
   double label_smoothing = 0;
+
+  // The dtype of parameters and activations in training.
+  at::ScalarType compute_dtype() const { return bf16 ? at::kBFloat16 : params_dtype; }
 
   // Values of the optional fields with their defaults.
   int64_t query_groups() const { return num_query_groups.value_or(num_attention_heads); }

@@ -21,7 +21,7 @@ void Assignments::assign(const Option& option, bool inverted, const std::vector<
 
 void Assignments::assign_field(const Option& option, bool inverted,
                                const std::vector<std::string>& texts, const std::string& subject) {
-  const OptionValue value = option.value(options_);
+  const FieldValue value = option.value(options_);
   if (is_list(value)) {
     if (!settings_.contains(option.name())) {
       clear_list(value);
@@ -44,6 +44,16 @@ void Assignments::assign_field(const Option& option, bool inverted,
     }
     record(option, subject);
   }
+}
+
+void Assignments::accept(const MegatronLmFlag& flag, const std::string& value,
+                         const std::string& subject) {
+  check_accepted_value(flag, value, subject);
+  const auto [found, is_new] =
+      accepted_.emplace(std::string(flag.name), flag.values > 0 ? value : "");
+  if (is_new || flag.values == 0 || found->second == value) return;
+  throw UsageError(fmt::format("Expected one value for {}, but got both {} and {}; give it once",
+                               subject, found->second, value));
 }
 
 void Assignments::record(const Option& option, const std::string& subject) {

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "megatron/config/options/accepted_flags.h"
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -22,6 +23,11 @@ class Assignments {
   void assign(const Option& option, bool inverted, const std::vector<std::string>& texts,
               const std::string& subject);
 
+  // Notes a flag of Megatron-LM that has no effect here. Throws UsageError for a value for which
+  // that is not so, and for two values.
+  void accept(const MegatronLmFlag& flag, const std::string& value, const std::string& subject);
+  const AcceptedFlags& accepted() const { return accepted_; }
+
  private:
   void assign_field(const Option& option, bool inverted, const std::vector<std::string>& texts,
                     const std::string& subject);
@@ -34,6 +40,7 @@ class Assignments {
   Options& options_;
   std::set<std::string>& given_;
   std::map<std::string, Setting> settings_;
+  AcceptedFlags accepted_;
 };
 
 // Applies Option::derive of the given shorthands. Call once, after the last source.

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "megatron/base/error.h"
+#include "megatron/base/usage_error.h"
 
 namespace megatron {
 
@@ -48,19 +48,5 @@ Command command_from_name(std::string_view name);
 
 // Names of a set: "train, bench".
 std::string command_list(CommandSet set);
-
-// An invalid command line or configuration file; the program exits with status 2.
-class UsageError : public Error {
- public:
-  using Error::Error;
-  // `details`: newline-terminated lines to print before the message.
-  UsageError(const std::string& message, std::string details)
-      : Error(message), details_(std::move(details)) {}
-
-  const std::string& details() const { return details_; }
-
- private:
-  std::string details_;
-};
 
 }  // namespace megatron

@@ -70,32 +70,59 @@ size_t count_values(const std::optional<MegatronLmFlag>& flag,
   return count;
 }
 
-// Reports all unknown flags together, since scripts of Megatron-LM have many. Returns the words
-// that belong to no flag.
-std::vector<std::string> refuse_unknown_flags(const CLI::App& app, Command command) {
+struct EffectlessFlag {
+  MegatronLmFlag flag;
+  std::string shown;
+  std::optional<std::string> value;
+};
+
+// The arguments that are not options of the subcommand.
+struct ExtraArguments {
+  std::vector<EffectlessFlag> accepted;
+  std::vector<std::string> stray;  // words that belong to no flag
+};
+
+// Reports all unknown flags together, since scripts of Megatron-LM have many.
+ExtraArguments refuse_unknown_flags(const CLI::App& app, Command command) {
   const std::vector<std::string> extra = app.remaining();
   std::vector<UnknownOption> unknown;
-  std::vector<std::string> stray;
+  ExtraArguments result;
   for (size_t i = 0; i < extra.size(); ++i) {
     const std::string& argument = extra[i];
     if (!argument.starts_with('-') || argument.size() < 2) {
-      stray.push_back(argument);
+      result.stray.push_back(argument);
       continue;
     }
     const std::string flag = argument.substr(0, argument.find('='));
+    const bool has_value = flag.size() < argument.size();
+    const auto known = find_megatron_lm_flag(flag);
+    const size_t values = has_value ? 0 : count_values(known, extra, i + 1);
     const bool again = std::ranges::any_of(unknown, [&](const auto& u) { return u.name == flag; });
-    if (!again) {
+    if (known && known->fate == MegatronLmFate::no_effect && accepts_effectless_flags(command) &&
+        option_table().find_flag(flag) == nullptr) {
+      EffectlessFlag one{*known, flag, std::nullopt};
+      if (has_value) one.value = argument.substr(flag.size() + 1);
+      if (values == 1) one.value = extra[i + 1];
+      result.accepted.push_back(std::move(one));
+    } else if (!again) {
       unknown.push_back({flag, flag, nearest_hint(flag, option_table().flags_of(command))});
     }
-    if (flag.size() == argument.size())
-      i += count_values(find_megatron_lm_flag(flag), extra, i + 1);
+    i += values;
   }
   refuse_unknown_options(command,
                          {.noun = "a flag",
                           .one = fmt::format("a flag of megatron {}", command_name(command)),
                           .many = fmt::format("flags of megatron {}", command_name(command))},
                          unknown);
-  return stray;
+  return result;
+}
+
+void accept_effectless_flags(const std::vector<EffectlessFlag>& flags, Assignments& assignments) {
+  for (const auto& [flag, shown, value] : flags) {
+    if (flag.values > 0 && !value)
+      throw UsageError(fmt::format("Expected a value after {}, but got none", shown));
+    assignments.accept(flag, value.value_or(""), shown);
+  }
 }
 
 // Call after the values are checked: a flag without its value consumes the next flag and leaves
@@ -139,6 +166,17 @@ void drop_disabled_file_options(Options& options, const std::set<std::string>& i
   options.training.eval_iters = TrainingConfig().eval_iters;
 }
 
+// One tensor-parallel rank has the whole sequence. Scripts of Megatron-LM give the flag all the same.
+void drop_sequence_parallel_of_one_rank(ParsedCommand& parsed) {
+  TransformerConfig& config = parsed.options.model.transformer;
+  if (!accepts_effectless_flags(parsed.command) || !config.sequence_parallel ||
+      config.tensor_model_parallel_size != 1 || config.tp_comm_overlap) {
+    return;
+  }
+  config.sequence_parallel = false;
+  parsed.without_effect.emplace_back("--sequence-parallel (of one tensor parallel rank)");
+}
+
 void check_required(Command command, const std::set<std::string>& given) {
   for (const Option& option : option_table().options()) {
     if (!contains(option.required_by, command) || given.contains(option.name())) continue;
@@ -155,7 +193,7 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
   app.allow_extras();
   const std::vector<ParsedFlag> flags = declare_flags(app, command);
   parse_arguments(app, arguments);
-  const std::vector<std::string> stray = refuse_unknown_flags(app, command);
+  const ExtraArguments extra = refuse_unknown_flags(app, command);
 
   ParsedCommand result;
   result.command = command;
@@ -171,12 +209,18 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
     if (parsed->count() == 0) continue;
     from_flags.assign(*option, option->inverted, parsed->results(), option->display());
   }
-  refuse_stray_words(stray, command);
+  accept_effectless_flags(extra.accepted, from_flags);
+  refuse_stray_words(extra.stray, command);
   drop_disabled_file_options(result.options, in_flags, in_file);
   result.given = in_flags;
   result.given.merge(in_file);
   derive_from_shorthands(result.options, result.given);
   check_contradictions(result);
+  AcceptedFlags accepted = from_flags.accepted();
+  accepted.insert(from_file.accepted().begin(), from_file.accepted().end());
+  check_accepted_flags(accepted, result.options, result.given);
+  result.without_effect = flags_without_effect(accepted);
+  drop_sequence_parallel_of_one_rank(result);
   check_required(command, result.given);
   return result;
 }

@@ -15,12 +15,16 @@ struct ParsedCommand {
   Command command = Command::train;
   Options options;
   std::set<std::string> given;  // fields and shorthands that flags or the file assign
+  // Flags of Megatron-LM that were accepted without effect, with their values (accepted_flags.h).
+  std::vector<std::string> without_effect;
 
   bool is_given(std::string_view name) const { return given.contains(std::string(name)); }
 };
 
 // Parses the arguments after the subcommand: first the file of --config, then the flags, which
 // override it. Syntax: "--flag value" or "--flag=value"; switches also accept "=true" and "=false".
+// Sequence parallelism over one tensor-parallel rank is switched off, as in Megatron-LM, and listed
+// in `without_effect`.
 // Throws UsageError for unknown flags (with the nearest name), flags of other subcommands, values
 // of another type, and contradictions.
 ParsedCommand parse_options(Command command, const std::vector<std::string>& arguments);

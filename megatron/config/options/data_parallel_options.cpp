@@ -31,10 +31,24 @@ void add_data_parallel_options(OptionTable& table) {
                             .help = "Size of a gradient bucket",
                             .unit = "elements",
                             .field = "bucket_size",
-                            .otherwise = "max(40e6, 1e6 x data parallel size)"});
+                            .otherwise = "max(40e6, 1e6 x data parallel size) with "
+                                         "--overlap-grad-reduce, else unlimited"});
+  ddp.add(&D::num_buckets,
+          {.flag = "ddp-num-buckets",
+           .help = "Instead of --ddp-bucket-size: divide a model chunk into at most so many",
+           .unit = "buckets",
+           .field = "num_buckets"});
+  ddp.add(&D::pad_buckets_for_high_nccl_busbw,
+          {.flag = "ddp-pad-buckets-for-high-nccl-busbw",
+           .help = "Pad sharded buckets to multiples of 2^16 elements, which NCCL sends faster",
+           .field = "pad_buckets_for_high_nccl_busbw"});
   ddp.add(&D::overlap_grad_reduce,
           {.flag = "overlap-grad-reduce",
            .help = "Reduce each gradient bucket during the backward pass, once it is complete"});
+  ddp.add(&D::check_for_nan_in_grad,
+          {.flag = "check-for-nan-in-grad",
+           .help = "Stop at a NaN or infinite gradient before its reduction, and name the rank and "
+                   "the parameter; otherwise the optimizer skips the step"});
   ddp.add(&D::use_distributed_optimizer,
           {.flag = "use-distributed-optimizer",
            .help = "Shard the optimizer state over the data parallel ranks (ZeRO-1)"});
@@ -58,6 +72,16 @@ void add_data_parallel_options(OptionTable& table) {
        .help =
            "With --use-megatron-fsdp: shard nothing, the optimizer state (ZeRO-1), also gradients "
            "(ZeRO-2), or also parameters (ZeRO-3)"});
+  ddp.add(&D::use_torch_fsdp2,
+          {.flag = "use-torch-fsdp2",
+           .help = "Fully sharded data parallelism as PyTorch's fully_shard: each parameter, its "
+                   "gradient and its optimizer state are divided by rows (dimension 0)"});
+  ddp.add(&D::torch_fsdp2_reshard_after_forward,
+          {.flag = "torch-fsdp2-no-reshard-after-forward",
+           .help = "With --use-torch-fsdp2: keep a layer's full parameters from its forward to its "
+                   "backward pass (more memory, no second gather)",
+           .field = "torch_fsdp2_reshard_after_forward",
+           .inverted = true});
 }
 
 }  // namespace megatron

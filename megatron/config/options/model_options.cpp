@@ -138,6 +138,22 @@ void add_architecture(OptionTable& table) {
                                         .unit = "tokens",
                                         .otherwise = "the vocabulary size of the tokenizer"});
 
+  const auto modules =
+      table.group("Model", kModelCommands | commands(Command::parity), &transformer_of);
+  modules.add(&T::transformer_impl,
+              {.flag = "transformer-impl",
+               .help = "Modules of the layers: separate norms and linears (local), or each norm "
+                       "fused into the linear that consumes it"});
+  const auto layers = table.group("Model", kModelCommands | commands(Command::parity), &model_of);
+  layers.add(&GPTModelConfig::use_transformer_engine_full_layer_spec,
+             {.flag = "use-transformer-engine-full-layer-spec",
+              .help = "Build each layer as one fused module; where bf16 is set and parameters are "
+                      "fp32, it computes in bf16"});
+  layers.add(&GPTModelConfig::use_transformer_engine_op_fuser,
+             {.flag = "use-transformer-engine-op-fuser",
+              .help = "Run each MLP with its norm as one operator, which keeps neither the "
+                      "normalized input nor the output of the activation for backward"});
+
   const auto padding = table.group("Model", kModelCommands, &model_of);
   padding.add(
       &GPTModelConfig::make_vocab_size_divisible_by,

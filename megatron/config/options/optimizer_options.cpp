@@ -51,6 +51,14 @@ void add_optimizer_options(OptionTable& table) {
 
   const auto schedule = table.group("Learning rate", commands(Command::train), &optimizer_of);
   schedule.add(&O::min_lr, {.flag = "min-lr", .help = "Minimum learning rate", .unit = "per step"});
+  schedule.add(&O::decoupled_lr, {.flag = "decoupled-lr",
+                                  .help = "Peak learning rate of embeddings and output layer",
+                                  .unit = "per step",
+                                  .otherwise = "--lr"});
+  schedule.add(&O::decoupled_min_lr, {.flag = "decoupled-min-lr",
+                                      .help = "With --decoupled-lr: minimum of that learning rate",
+                                      .unit = "per step",
+                                      .otherwise = "--min-lr"});
   schedule.add(&O::lr_decay_style,
                {.flag = "lr-decay-style", .help = "Shape of the learning rate decay"});
   schedule.add(&O::lr_decay_iters, {.flag = "lr-decay-iters",
@@ -63,8 +71,8 @@ void add_optimizer_options(OptionTable& table) {
   schedule.add(
       &O::lr_warmup_fraction,
       {.flag = "lr-warmup-fraction",
-       .help = "Length of the warm-up as a fraction of --lr-decay-iters, not rounded to whole "
-               "iterations",
+       .help = "Length of the warm-up as a fraction of --lr-decay-iters or --lr-decay-samples, not "
+               "rounded to whole iterations",
        .unit = "fraction",
        .otherwise = "--lr-warmup-iters"});
   schedule.add(&O::lr_warmup_init, {.flag = "lr-warmup-init",
@@ -74,6 +82,18 @@ void add_optimizer_options(OptionTable& table) {
                                         .help = "With WSD: length of the decay phase",
                                         .unit = "iterations",
                                         .otherwise = "none; required with WSD"});
+  schedule.add(&O::lr_decay_samples, {.flag = "lr-decay-samples",
+                                      .help = "With --train-samples: samples until the decay ends",
+                                      .unit = "samples",
+                                      .otherwise = "--train-samples"});
+  schedule.add(&O::lr_warmup_samples, {.flag = "lr-warmup-samples",
+                                       .help = "With --train-samples: length of the linear warm-up",
+                                       .unit = "samples"});
+  schedule.add(&O::lr_wsd_decay_samples,
+               {.flag = "lr-wsd-decay-samples",
+                .help = "With --train-samples and WSD: length of the decay phase",
+                .unit = "samples",
+                .otherwise = "none; required with WSD"});
   schedule.add(&O::lr_wsd_decay_style,
                {.flag = "lr-wsd-decay-style", .help = "With WSD: shape of the decay phase"});
 }

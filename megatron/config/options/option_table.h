@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "megatron/config/model/field_value.h"
 #include "megatron/config/options/command.h"
-#include "megatron/config/options/option_value.h"
 #include "megatron/config/options/options.h"
 
 namespace megatron {
@@ -48,7 +48,7 @@ struct Option {
 
   // Set by the group.
   std::string section = "";
-  std::function<OptionValue(Options&)> value = {};
+  std::function<FieldValue(Options&)> value = {};
 
   bool is_shorthand() const { return !value; }
   // Name of the field; for a shorthand, of the flag.
@@ -88,7 +88,7 @@ class OptionTable {
     template <typename Field>
     void add(Field Struct::*member, Option option) const {
       option.value = [locate = locate_, member](Options& options) {
-        return option_value(locate(options).*member);
+        return field_value(locate(options).*member);
       };
       table_->append(std::move(option), section_, taken_by_, defaults_);
     }

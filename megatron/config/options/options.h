@@ -67,11 +67,20 @@ struct OptionListConfig {
   bool megatron_lm_flags = false;
 };
 
+// The command line keeps Megatron-LM's defaults where GPTModelConfig has others: embedding and
+// output layer share their weights, and the vocabulary is padded.
+inline GPTModelConfig command_line_model_defaults() {
+  GPTModelConfig config;
+  config.share_embeddings_and_output_weights = true;
+  config.should_pad_vocab = true;
+  return config;
+}
+
 struct Options {
   std::string config_file;  // YAML file
-  GPTModelConfig model;
+  GPTModelConfig model = command_line_model_defaults();
   OptimizerConfig optimizer;
-  DistributedDataParallelConfig ddp;
+  DistributedDataParallelConfig ddp{.grad_reduce_in_fp32 = true};  // as Megatron-LM with --bf16
   BatchConfig batch;
   TokenizerConfig tokenizer;
   DataConfig data;

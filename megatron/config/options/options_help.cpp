@@ -55,12 +55,15 @@ std::string hint_of(const Option& option, Options& options) {
 // The default of the flag: "off" for an inverted flag whose field is true.
 std::string default_of(const Option& option, Options& options, CommandSet shown) {
   if (option.is_shorthand()) return "off";
-  const OptionValue value = option.value(options);
+  const FieldValue value = option.value(options);
   if (is_bool(value)) {
     const bool on = *std::get<bool*>(value) != option.inverted;
     return on ? "on" : "off";
   }
   if ((option.required_by & shown) == (option.taken_by & shown)) return "required";
+  // verify-layout has a small model of its own.
+  if (option.otherwise.starts_with("required") && shown == commands(Command::verify_layout))
+    return "not required";
   const std::string text = to_text(value);
   const bool nothing = text == "-" || text == "0";
   if (nothing && !option.otherwise.empty()) return option.otherwise;
@@ -80,7 +83,8 @@ std::string option_help(const Option& option, Options& options, CommandSet shown
   std::string notes;
   if (!option.unit.empty()) notes = option.unit + "; ";
   const std::string value = default_of(option, options, shown);
-  notes += value == "required" ? value : "default: " + value;
+  const bool says_required = value.starts_with("required") || value == "not required";
+  notes += says_required ? value : "default: " + value;
   return two_columns(left, fmt::format("{} [{}]", option.help, notes), kHelpColumn, width);
 }
 

@@ -11,37 +11,21 @@
 #include <xxhash.h>
 
 #include "megatron/base/nearest_name.h"
+#include "megatron/config/model/config_fields.h"
+#include "megatron/config/model/fixed_fields.h"
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
 namespace {
 
 // The table's accessors take a mutable reference because they are also used to assign.
-OptionValue value_in(const Option& option, const Options& options) {
+FieldValue value_in(const Option& option, const Options& options) {
   return option.value(const_cast<Options&>(options));
 }
 
 const Options& default_options() {
   static const Options options;
   return options;
-}
-
-// Megatron's fields with one supported value.
-const std::vector<std::pair<std::string, nlohmann::json>>& fixed_fields() {
-  static const std::vector<std::pair<std::string, nlohmann::json>> fields = {
-      {"attention_softmax_in_fp32", true}, {"fp16", false},
-      {"moe_ffn_hidden_size", nullptr},    {"moe_router_pre_softmax", false},
-      {"perform_initialization", true},
-  };
-  return fields;
-}
-
-// Fields without a flag, for C++ and parity cases.
-bool* field_without_flag(Options& options, std::string_view field) {
-  if (field == "parallel_output") return &options.model.parallel_output;
-  if (field == "scatter_embedding_sequence_parallel")
-    return &options.model.scatter_embedding_sequence_parallel;
-  return nullptr;
 }
 
 // Sets optional fields to their defaults, so that they compare equal to explicit values.
@@ -122,25 +106,15 @@ void set_field(Options& options, std::string_view field, const nlohmann::json& v
   if (const Option* option = option_table().find_field(field)) {
     return set_value(options, *option, value);
   }
-  if (bool* flagless = field_without_flag(options, field)) {
-    if (!value.is_null()) set_from_json(flagless, value, field);
+  // Fields of the model without a flag, for C++ and parity cases.
+  const ConfigFields model_fields = fields_of(options.model);
+  if (const FieldValue* flagless = model_fields.find(field)) {
+    if (!value.is_null()) set_from_json(*flagless, value, field);
     return;
   }
-  for (const auto& [name, only] : fixed_fields()) {
-    if (name != field) continue;
-    check(value.is_null() || value == only,
-          "Expected {} to be {}, but got {}; this version supports no other value", field,
-          only.dump(), value.dump());
-    return;
-  }
+  if (find_fixed_field(field, value) != nullptr) return;
   fail("Expected a supported field, but got '{}'; the nearest is {}", field,
        nearest_name(field, option_table().fields()));
-}
-
-std::vector<std::string> fixed_field_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : fixed_fields()) names.push_back(name);
-  return names;
 }
 
 std::vector<std::pair<std::string, std::string>> differences_from_default(const Options& options,
@@ -148,7 +122,7 @@ std::vector<std::pair<std::string, std::string>> differences_from_default(const 
   std::vector<std::pair<std::string, std::string>> result;
   for (const Option& option : option_table().options()) {
     if (option.is_shorthand() || (option.taken_by & taken_by) == 0) continue;
-    const OptionValue value = value_in(option, options);
+    const FieldValue value = value_in(option, options);
     if (to_json(value) == to_json(value_in(option, default_options()))) continue;
     result.emplace_back(option.name(), to_text(value));
   }
@@ -162,8 +136,8 @@ std::vector<ArchitectureDifference> architecture_differences(const Options& left
   const Options right_derived = with_derived_fields(right);
   for (const Option& option : option_table().options()) {
     if (option.is_shorthand() || !option.architecture) continue;
-    const OptionValue a = value_in(option, left_derived);
-    const OptionValue b = value_in(option, right_derived);
+    const FieldValue a = value_in(option, left_derived);
+    const FieldValue b = value_in(option, right_derived);
     if (to_json(a) == to_json(b)) continue;
     result.push_back(
         {{option.name(), to_text(a), to_text(b)}, changes_context_only(option, left, right)});
@@ -175,8 +149,11 @@ std::vector<FieldDifference> training_differences(const Options& left, const Opt
   // These do not change the numerics. The checkpoint's fingerprint covers the layout, and the
   // tokenizer's fingerprint its files.
   static const std::set<std::string> irrelevant = {
-      "eval_interval", "eval_iters",    "exit_interval", "exit_duration_in_mins",
-      "finetune",      "no_load_optim", "data_path",     "check_for_nan_in_loss"};
+      "eval_interval", "eval_iters", "exit_interval", "exit_duration_in_mins", "finetune",
+      "no_load_optim", "check_for_nan_in_loss",
+      // The identity of the data covers these.
+      "data_path", "data_args_path", "train_data_path", "valid_data_path", "test_data_path",
+      "per_split_data_args_path"};
   std::vector<FieldDifference> result;
   for (const Option& option : option_table().options()) {
     if (option.is_shorthand() || option.architecture || option.differs_between_runs ||
@@ -185,13 +162,15 @@ std::vector<FieldDifference> training_differences(const Options& left, const Opt
         option.section == "Tokenizer") {
       continue;
     }
-    // By default the learning rate decays until train_iters.
+    // By default the learning rate decays until the end of the run.
+    const bool constant = right.optimizer.lr_decay_style == LrDecayStyle::constant;
     if (option.name() == "train_iters" &&
-        (right.optimizer.lr_decay_iters ||
-         right.optimizer.lr_decay_style == LrDecayStyle::constant)) {
+        (right.training.train_samples || right.optimizer.lr_decay_iters || constant)) {
       continue;
     }
-    const OptionValue a = value_in(option, left), b = value_in(option, right);
+    if (option.name() == "train_samples" && (right.optimizer.lr_decay_samples || constant))
+      continue;
+    const FieldValue a = value_in(option, left), b = value_in(option, right);
     if (to_json(a) != to_json(b)) result.push_back({option.name(), to_text(a), to_text(b)});
   }
   return result;

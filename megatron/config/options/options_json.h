@@ -28,9 +28,6 @@ Options from_json(const nlohmann::json& json);
 // Error for an unknown field or an unsupported value.
 void set_field(Options& options, std::string_view field, const nlohmann::json& value);
 
-// Names of the fields with one possible value.
-std::vector<std::string> fixed_field_names();
-
 // Names and values of the subcommands' fields that differ from the default.
 std::vector<std::pair<std::string, std::string>> differences_from_default(
     const Options& options, CommandSet taken_by = kAllCommands);

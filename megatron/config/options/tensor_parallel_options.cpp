@@ -7,6 +7,9 @@ namespace {
 TransformerConfig& overlap_of(Options& options) {
   return options.model.transformer;
 }
+TpCommOverlapConfig& overlaps_of(Options& options) {
+  return options.model.tp_comm_overlap_cfg;
+}
 
 }  // namespace
 
@@ -19,6 +22,15 @@ void add_tensor_parallel_options(OptionTable& table) {
       {.flag = "tp-comm-overlap",
        .help = "With --sequence-parallel: split the collectives of linear layers into chunks that "
                "overlap with the GEMMs of other chunks"});
+  const CommandSet users = commands(Command::train, Command::bench, Command::parity);
+  table.group("Tensor parallelism", users, &overlaps_of)
+      .add(&TpCommOverlapConfig::file,
+           {.flag = "tp-comm-overlap-cfg",
+            .help = "With --tp-comm-overlap: a YAML file that sets the overlap of single linear "
+                    "layers, such as 'fc2_fprop: {method: pipeline, num_splits: 8}'; "
+                    "docs/tensor_parallelism.md has the names and methods",
+            .otherwise = "rings of whole shards, pipelines of 4 pieces",
+            .between_ranks = RankAgreement::given});
   group.add(
       &T::defer_embedding_wgrad_compute,
       {.flag = "defer-embedding-wgrad-compute",

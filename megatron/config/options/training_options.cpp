@@ -45,6 +45,18 @@ void add_batches(OptionTable& table) {
              .help = "Global batch size: sequences per step over all ranks",
              .unit = "sequences",
              .otherwise = "micro-batch size x data parallel size"});
+  const auto ramp = table.group("Batches", kTrain, &batch_of);
+  ramp.add(
+      &BatchConfig::rampup_batch_size,
+      {.flag = "rampup-batch-size",
+       .help = "Ramp of the global batch size: its first value, the increment, and the samples "
+               "over which it grows to --global-batch-size in steps of equal length. "
+               "Iterations of the learning rate then stand for --global-batch-size samples",
+       .otherwise = "constant"});
+  ramp.add(&BatchConfig::decrease_batch_size_if_needed,
+           {.flag = "decrease-batch-size-if-needed",
+            .help = "Round global batch sizes down to a multiple of micro-batch size x data "
+                    "parallel size"});
   const auto sequence = table.group("Batches", kModelCommands, &sequence_of);
   sequence.add(&GPTModelConfig::seq_length,
                {.flag = "seq-length", .help = "Sequence length (s)", .unit = "tokens"});
@@ -81,7 +93,25 @@ void add_data(OptionTable& table) {
   group.add(
       &D::data_path,
       {.flag = "data-path",
-       .help = "Path prefix of the .bin and .idx files, or the --output-prefix of preprocess"});
+       .help =
+           "Path prefix of the .bin and .idx files, or the --output-prefix of preprocess. For a "
+           "blend several of them, each read once, or WEIGHT PREFIX WEIGHT PREFIX"});
+  group.add(&D::data_args_path, {.flag = "data-args-path",
+                                 .help = "File with the words of --data-path",
+                                 .otherwise = "none"});
+  group.add(&D::train_data_path,
+            {.flag = "train-data-path",
+             .help = "Training data as in --data-path; used whole, instead of --data-path and "
+                     "--split"});
+  group.add(&D::valid_data_path,
+            {.flag = "valid-data-path", .help = "With --train-data-path: validation data"});
+  group.add(&D::test_data_path,
+            {.flag = "test-data-path", .help = "With --train-data-path: test data"});
+  group.add(&D::per_split_data_args_path,
+            {.flag = "per-split-data-args-path",
+             .help = "JSON file with those three: {\"train\": [...], \"valid\": [...], \"test\": "
+                     "[...]}, each a list of words, one text, or null",
+             .otherwise = "none"});
   group.add(&D::split,
             {.flag = "split",
              .help = "Relative sizes of the training, validation and test sets, in documents"});
@@ -90,6 +120,11 @@ void add_data(OptionTable& table) {
                                   .otherwise = "cache/GPTDataset_indices next to the data",
                                   .differs_between_runs = true,
                                   .between_ranks = RankAgreement::none});
+  group.add(&D::mmap_bin_files, {.flag = "no-mmap-bin-files",
+                                 .help = "Read .bin files instead of mapping them into memory",
+                                 .field = "mmap_bin_files",
+                                 .inverted = true,
+                                 .differs_between_runs = true});
   group.add(&D::mock_data, {.flag = "mock-data",
                             .help = "Synthetic tokens, generated from the seed; needs no files"});
   group.add(&D::eod_mask_loss, {.flag = "eod-mask-loss",
@@ -108,9 +143,31 @@ void add_data(OptionTable& table) {
                 {.flag = "merge-file",
                  .help = "merges.txt of a byte-level BPE tokenizer, with --vocab-file",
                  .otherwise = "none"});
-  tokenizer.add(&T::tokenizer_model, {.flag = "tokenizer-model",
-                                      .help = "tokenizer.json of a byte-level BPE tokenizer",
-                                      .otherwise = "none"});
+  tokenizer.add(&T::tokenizer_model,
+                {.flag = "tokenizer-model",
+                 .help = "tokenizer.json of Hugging Face, or the folder that holds it; "
+                         "tokenizer.model of SentencePiece; .tiktoken vocabulary",
+                 .otherwise = "none"});
+  tokenizer.add(&T::tokenizer_hf_include_special_tokens,
+                {.flag = "tokenizer-hf-include-special-tokens",
+                 .help = "Add to each text the begin and end tokens that the post_processor of a "
+                         "tokenizer.json names. Without it none are added; preprocess adds the "
+                         "end-of-document token with --append-eod"});
+  tokenizer.add(&T::tiktoken_pattern,
+                {.flag = "tiktoken-pattern",
+                 .help = "Expression that splits text into words for TikTokenizer",
+                 .choices = {"v1", "v2"}});
+  tokenizer.add(
+      &T::tiktoken_num_special_tokens,
+      {.flag = "tiktoken-num-special-tokens",
+       .help = "Number of special tokens of TikTokenizer; the ids of the file follow them",
+       .unit = "tokens"});
+  tokenizer.add(&T::tokenizer_special_tokens,
+                {.flag = "tokenizer-special-tokens",
+                 .help = "Special tokens of TikTokenizer, from id 0 on",
+                 .otherwise = "<unk> <s> </s> <mask> <pad> <cls> <sep>",
+                 .flag_aliases = {"tiktoken-special-tokens"},
+                 .field_aliases = {"special_tokens"}});
 }
 
 void add_training(OptionTable& table) {
@@ -119,7 +176,13 @@ void add_training(OptionTable& table) {
   group.add(&T::train_iters, {.flag = "train-iters",
                               .help = "Total number of training iterations",
                               .unit = "iterations",
-                              .otherwise = "required"});
+                              .otherwise = "required, or --train-samples"});
+  group.add(&T::train_samples,
+            {.flag = "train-samples",
+             .help = "Total number of training samples, instead of --train-iters; an incomplete "
+                     "last batch is dropped",
+             .unit = "samples",
+             .otherwise = "--train-iters"});
   group.add(&T::eval_interval, {.flag = "eval-interval",
                                 .help = "Iterations between evaluations; 0 disables evaluation",
                                 .unit = "iterations"});
@@ -137,6 +200,12 @@ void add_training(OptionTable& table) {
                                         .help = "Continue if the loss is NaN or infinite",
                                         .field = "check_for_nan_in_loss",
                                         .inverted = true});
+  group.add(&T::empty_unused_memory_level,
+            {.flag = "empty-unused-memory-level",
+             .help = "Return unused memory to the system after each forward and backward pass (1), "
+                     "and after each optimizer step too (2)",
+             .unit = "level",
+             .differs_between_runs = true});
   const auto seed = table.group(
       "Training", commands(Command::train, Command::generate, Command::bench), &training_of);
   seed.add(&T::seed, {.flag = "seed",
@@ -166,6 +235,12 @@ void add_checkpoints(OptionTable& table) {
              .taken_by = commands(Command::train, Command::generate),
              .required_by = commands(Command::generate)});
   group.add(
+      &C::exit_on_missing_checkpoint,
+      {.flag = "exit-on-missing-checkpoint",
+       .help = "Refuse to start where --load holds no checkpoint, even if it is the folder of "
+               "--save",
+       .differs_between_runs = true});
+  group.add(
       &C::finetune,
       {.flag = "finetune",
        .help = "Load the weights only: start at iteration 0 with a new optimizer and data order. "
@@ -182,6 +257,13 @@ void add_logging(OptionTable& table) {
   const auto group =
       table.group("Logging", kTrain, &logging_of,
                   {.differs_between_runs = true, .between_ranks = RankAgreement::none});
+  const auto build =
+      table.group("Logging", commands(Command::train, Command::bench, Command::parity), &logging_of,
+                  {.differs_between_runs = true, .between_ranks = RankAgreement::none});
+  build.add(&L::verbose,
+            {.flag = "verbose",
+             .help = "Print how the model is built: layer specs, chunks and parameters of each "
+                     "stage"});
   group.add(&L::log_interval,
             {.flag = "log-interval", .help = "Iterations between log lines", .unit = "iterations"});
   group.add(&L::tensorboard_dir, {.flag = "tensorboard-dir",

@@ -34,7 +34,9 @@ Answer answer_to(Command command, const std::string& name) {
   if (option != nullptr && !contains(option->taken_by, command))
     return {Remedy::of_others, command_list(option->taken_by), false};
   if (const auto flag = find_megatron_lm_flag(name)) {
-    constexpr std::array kRemedies = {Remedy::leave_out, Remedy::use_instead, Remedy::absent};
+    // Flags without effect are unknown to subcommands that do not read training options.
+    constexpr std::array kRemedies = {Remedy::leave_out, Remedy::leave_out, Remedy::use_instead,
+                                      Remedy::absent};
     return {kRemedies[static_cast<size_t>(flag->fate)], std::string(flag->text)};
   }
   return {Remedy::unknown, "", false};

@@ -37,11 +37,19 @@ class YamlReader {
     }
     refuse_unknown();
     for (const Entry& entry : entries_) read_entry(entry);
+    for (const EffectlessEntry& entry : effectless_) accept_entry(entry);
   }
 
  private:
   struct Entry {
     OptionTable::Key option;
+    YAML::Node key;
+    YAML::Node value;
+  };
+
+  // A flag of Megatron-LM that has no effect here.
+  struct EffectlessEntry {
+    MegatronLmFlag flag;
     YAML::Node key;
     YAML::Node value;
   };
@@ -86,6 +94,12 @@ class YamlReader {
     }
     if (found.option != nullptr && contains(found.option->taken_by, command_)) {
       entries_.push_back({found, key_node, value});
+      return;
+    }
+    const auto known = find_megatron_lm_flag(key);
+    if (found.option == nullptr && known && known->fate == MegatronLmFate::no_effect &&
+        accepts_effectless_flags(command_)) {
+      effectless_.push_back({*known, key_node, value});
       return;
     }
     unknown_.push_back(
@@ -133,10 +147,22 @@ class YamlReader {
     }
   }
 
+  void accept_entry(const EffectlessEntry& entry) const {
+    const std::string key = scalar(entry.key);
+    if (entry.value.IsNull())
+      fail_at(entry.key, "Expected a value for {}, but got none; give one or leave it out", key);
+    try {
+      assignments_.accept(entry.flag, scalar(entry.value), key);
+    } catch (const UsageError& error) {
+      fail_at(entry.key, "{}", error.what());
+    }
+  }
+
   std::string file_;
   Command command_;
   Assignments& assignments_;
   std::vector<Entry> entries_;
+  std::vector<EffectlessEntry> effectless_;
   std::vector<UnknownOption> unknown_;
   std::vector<int> unknown_lines_;
   mutable Options scratch_;  // for the types of fields

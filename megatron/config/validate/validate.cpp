@@ -1,12 +1,14 @@
 #include "megatron/config/validate/validate.h"
 
 #include <limits>
+#include <utility>
 
 #include <fmt/ranges.h>
 
 #include "megatron/base/dtype.h"
 #include "megatron/base/problems.h"
 #include "megatron/config/model/attention_backend.h"
+#include "megatron/config/model/batch_size.h"
 #include "megatron/config/model/model_checks.h"
 #include "megatron/config/model/split_weights.h"
 #include "megatron/config/options/fields_as_flags.h"
@@ -52,8 +54,10 @@ void check_unused_optimizer_options(const Options& options, Problems& problems) 
         "--no-mup-learning-rates", "--use-mup");
   needs(optimizer.weight_decay != 0 || !optimizer.apply_wd_to_1d_parameters,
         "--apply-wd-to-1d-parameters", "--weight-decay above 0");
-  needs(optimizer.lr_decay_style != LrDecayStyle::constant || !optimizer.lr_decay_iters,
-        "--lr-decay-iters", "a --lr-decay-style that decays");
+  const bool decays = optimizer.lr_decay_style != LrDecayStyle::constant;
+  needs(decays || !optimizer.lr_decay_iters, "--lr-decay-iters", "a --lr-decay-style that decays");
+  needs(decays || !optimizer.lr_decay_samples, "--lr-decay-samples",
+        "a --lr-decay-style that decays");
   problems.expect(
       options.ddp.grad_reduce_in_fp32 || options.model.transformer.params_dtype == at::kBFloat16,
       "Expected --bf16 with --grad-reduce-in-bf16, but got {} parameters; leave "
@@ -61,10 +65,31 @@ void check_unused_optimizer_options(const Options& options, Problems& problems) 
       dtype_name(options.model.transformer.params_dtype));
 }
 
+// The number of whole steps in --train-samples. Does nothing for a layout that does not fit, which
+// is reported.
+void set_train_iters(Options& options, int world_size, Problems& problems) {
+  if (!options.training.train_samples || !problems.empty()) return;
+  const TransformerConfig& t = options.model.transformer;
+  const int64_t data_parallel =
+      world_size /
+      (t.tensor_model_parallel_size * t.pipeline_model_parallel_size * t.context_parallel_size);
+  const BatchSizeSchedule schedule(options.batch, data_parallel);
+  const int64_t samples = *options.training.train_samples, steps = schedule.steps_until(samples);
+  problems.expect(steps > 0,
+                  "Expected --train-samples of at least one global batch ({}), but got {}; {} "
+                  "works",
+                  schedule.batch_size(0), samples, schedule.batch_size(0));
+  const int64_t given = std::exchange(options.training.train_iters, steps);
+  problems.expect(given == 0 || given == steps,
+                  "Expected --train-iters or --train-samples, but got both: {} samples are {} "
+                  "iterations, not {}; leave one out",
+                  samples, steps, given);
+}
+
 // "969,30,1" for "969, 30, 1" and "969/30/1": one text per split, which a resume compares.
 std::string canonical_split(const std::string& text) {
   const auto weights = parse_split_weights(text);
-  if (!weights || text.find_first_of(" \t/") == std::string::npos) return text;
+  if (!weights || text.find_first_of(" \t/'\"") == std::string::npos) return text;
   return fmt::format("{}", fmt::join(*weights, ","));
 }
 
@@ -89,9 +114,8 @@ void check_command(const Options& options, Command command, Problems& problems) 
     case Command::bench:
       problems.at_least("--steps", options.bench.steps, 1);
       problems.at_least("--warmup-steps", options.bench.warmup_steps, 0);
-      problems.expect(options.model.vocab_size > 0,
-                      "Expected --vocab-size of at least 1, but got {}; GPT-2 has 50257",
-                      options.model.vocab_size);
+      problems.expect(options.model.vocab_size.has_value(),
+                      "Expected --vocab-size of at least 1, but got none; GPT-2 has 50257");
       break;
     case Command::parity:
       problems.expect(options.parity.tolerance > 0,
@@ -125,6 +149,8 @@ void validate(Options& options, int world_size, Command command) {
   }
   if (contains(kModelCommands, command)) {
     check_batches(options, world_size, problems);
+    check_length(options, problems);
+    set_train_iters(options, world_size, problems);
     check_profile(options.profile, steps_of(options, command), world_size, problems);
     check_optimizer(options.optimizer, problems);
     check_unused_optimizer_options(options, problems);

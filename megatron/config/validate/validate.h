@@ -8,8 +8,9 @@ namespace megatron {
 
 class Problems;
 
-// Makes bf16 and params_dtype consistent, then checks the options of the subcommand for
-// `world_size` ranks. Throws one Error that lists all problems on one line. For generate and
+// Makes bf16 and params_dtype consistent, sets train_iters from train_samples, and checks the options
+// of the subcommand for `world_size` ranks. Throws one Error that lists all problems on one line. May
+// be called again on the same options. For generate and
 // parity, `options.model` must already hold the model of the checkpoint or the case.
 void validate(Options& options, int world_size, Command command = Command::train);
 
@@ -27,7 +28,11 @@ void check_batches(const Options& options, int world_size, Problems& problems);
 // `steps` is the maximum number of steps of the run.
 void check_profile(const ProfileConfig& config, int64_t steps, int world_size, Problems& problems);
 void check_optimizer(const OptimizerConfig& config, Problems& problems);
-void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems);
+// The length of the run and of its learning-rate schedule, in iterations or in samples.
+void check_length(const Options& options, Problems& problems);
+void check_schedule(const OptimizerConfig& config, const TrainingConfig& training,
+                    Problems& problems);
+void check_data(const Options& options, Problems& problems);
 void check_tokenizer(const TokenizerConfig& config, Problems& problems);
 // Options that a training run requires but a plan does not.
 void check_can_start(const Options& options, Problems& problems);

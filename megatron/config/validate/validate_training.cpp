@@ -1,7 +1,6 @@
-// Checks of optimizer, learning-rate schedule, data, tokenizer, checkpoints and the training run.
+// Checks of optimizer, tokenizer, checkpoints and the training run.
 #include "megatron/base/problems.h"
 #include "megatron/config/model/enum_names.h"
-#include "megatron/config/model/split_weights.h"
 #include "megatron/config/validate/validate.h"
 
 namespace megatron {
@@ -10,29 +9,6 @@ namespace {
 void expect_fraction(const char* flag, double value, Problems& problems) {
   problems.expect(value >= 0 && value < 1,
                   "Expected {} of at least 0 and below 1, but got {}; 0.9 works", flag, value);
-}
-
-void check_data(const Options& options, Problems& problems) {
-  const DataConfig& data = options.data;
-  const TokenizerConfig& tokenizer = options.tokenizer;
-  problems.expect(!data.mock_data || data.data_path.empty(),
-                  "Expected --data-path or --mock-data, but got both; leave one out");
-  problems.expect(
-      !data.mock_data || data.data_cache_path.empty(),
-      "Expected --data-path with --data-cache-path, but got --mock-data, which needs no cache; "
-      "leave --data-cache-path out");
-  problems.expect(
-      data.data_path.size() <= 1,
-      "Expected one --data-path, but got {}; blended datasets are not supported in this version",
-      data.data_path.size());
-  problems.expect(parse_split_weights(data.split).has_value(),
-                  "Expected --split with up to three weights, but got '{}'; 969,30,1 works",
-                  data.split);
-  const bool has_tokenizer = !tokenizer.vocab_file.empty() || !tokenizer.tokenizer_model.empty() ||
-                             tokenizer.tokenizer_type == TokenizerType::ByteTokenizer;
-  problems.expect(has_tokenizer || options.model.vocab_size > 0,
-                  "Expected --vocab-size of at least 1, or a tokenizer, but got neither; give "
-                  "--vocab-size, --tokenizer-model, or --vocab-file with --merge-file");
 }
 
 void check_checkpoints(const CheckpointConfig& config, Problems& problems) {
@@ -44,6 +20,8 @@ void check_checkpoints(const CheckpointConfig& config, Problems& problems) {
   needs(!config.no_save_optim || !config.save.empty(), "--no-save-optim", "--save");
   needs(!config.finetune || !config.load.empty(), "--finetune", "--load");
   needs(!config.no_load_optim || !config.load.empty(), "--no-load-optim", "--load");
+  needs(!config.exit_on_missing_checkpoint || !config.load.empty(), "--exit-on-missing-checkpoint",
+        "--load");
 }
 
 }  // namespace
@@ -74,62 +52,6 @@ void check_optimizer(const OptimizerConfig& config, Problems& problems) {
   belongs(false, config.sgd_momentum == defaults.sgd_momentum, "--sgd-momentum");
 }
 
-void check_schedule(const OptimizerConfig& config, int64_t train_iters, Problems& problems) {
-  const double most = std::max(config.lr, 0.0);  // check_optimizer reports a negative one
-  problems.expect(config.min_lr >= 0 && config.min_lr <= most,
-                  "Expected --min-lr between 0 and --lr ({}), but got {}; {} works", config.lr,
-                  config.min_lr, 0);
-  problems.expect(config.lr_warmup_init >= 0 && config.lr_warmup_init <= most,
-                  "Expected --lr-warmup-init between 0 and --lr ({}), but got {}; {} works",
-                  config.lr, config.lr_warmup_init, 0);
-  problems.at_least("--lr-warmup-iters", config.lr_warmup_iters, 0);
-  problems.expect(
-      !config.lr_warmup_fraction || config.lr_warmup_iters == 0,
-      "Expected --lr-warmup-iters or --lr-warmup-fraction, but got both; leave one out");
-  const int64_t decay = config.lr_decay_iters.value_or(train_iters);
-  if (config.lr_decay_iters) {
-    problems.at_least("--lr-decay-iters", *config.lr_decay_iters, 1);
-  }
-  if (config.lr_warmup_fraction) {
-    expect_fraction("--lr-warmup-fraction", *config.lr_warmup_fraction, problems);
-  }
-  if (decay > 0) {
-    problems.expect(config.lr_warmup_iters < decay,
-                    "Expected --lr-warmup-iters below the end of the decay (iteration {}), but got "
-                    "{}; --lr-warmup-iters {} would work",
-                    decay, config.lr_warmup_iters, decay - 1);
-  }
-  problems.expect(
-      config.lr_warmup_init == 0 || config.lr_warmup_iters > 0 ||
-          config.lr_warmup_fraction.value_or(0) > 0,
-      "Expected --lr-warmup-iters or --lr-warmup-fraction with --lr-warmup-init, but got none; "
-      "leave --lr-warmup-init out");
-  const bool constant = config.lr_decay_style == LrDecayStyle::constant;
-  problems.expect(
-      !constant || config.min_lr == 0,
-      "Expected --lr-decay-style linear, cosine or WSD with --min-lr, but got constant; "
-      "leave --min-lr out");
-  const bool wsd = config.lr_decay_style == LrDecayStyle::WSD;
-  problems.expect(wsd || config.lr_wsd_decay_style == OptimizerConfig().lr_wsd_decay_style,
-                  "Expected --lr-decay-style WSD with --lr-wsd-decay-style, but got another style; "
-                  "leave --lr-wsd-decay-style out");
-  problems.expect(!wsd || config.lr_wsd_decay_iters,
-                  "Expected --lr-wsd-decay-iters with --lr-decay-style WSD, but got none; a tenth "
-                  "of the run ({}) is usual",
-                  decay / 10 > 0 ? decay / 10 : 1);
-  problems.expect(wsd || !config.lr_wsd_decay_iters,
-                  "Expected --lr-decay-style WSD with --lr-wsd-decay-iters, but got another style; "
-                  "leave --lr-wsd-decay-iters out");
-  if (!wsd || !config.lr_wsd_decay_iters) return;
-  if (problems.at_least("--lr-wsd-decay-iters", *config.lr_wsd_decay_iters, 1) && decay > 0) {
-    problems.expect(
-        *config.lr_wsd_decay_iters <= decay,
-        "Expected --lr-wsd-decay-iters of at most the end of the decay (iteration {}), but "
-        "got {}; --lr-wsd-decay-iters {} would work",
-        decay, *config.lr_wsd_decay_iters, decay);
-  }
-}
-
 void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
   const bool vocab = !config.vocab_file.empty();
   const bool merge = !config.merge_file.empty();
@@ -140,6 +62,21 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
   problems.expect(!(model && (vocab || merge)),
                   "Expected --tokenizer-model, or --vocab-file with --merge-file, but got both; "
                   "leave one out");
+  const bool anything = config.tokenizer_type || vocab || merge || model;
+  const bool tiktoken = anything && tokenizer_type_of(config) == TokenizerType::TikTokenizer;
+  const TokenizerConfig defaults;
+  problems.expect(
+      tiktoken || (config.tiktoken_pattern == defaults.tiktoken_pattern &&
+                   config.tiktoken_num_special_tokens == defaults.tiktoken_num_special_tokens &&
+                   config.tokenizer_special_tokens.empty()),
+      "Expected --tokenizer-type TikTokenizer with --tiktoken-pattern, "
+      "--tiktoken-num-special-tokens and --tokenizer-special-tokens, but got another "
+      "tokenizer; leave them out");
+  const bool hugging_face =
+      model && tokenizer_type_of(config) == TokenizerType::HuggingFaceTokenizer;
+  problems.expect(!config.tokenizer_hf_include_special_tokens || hugging_face,
+                  "Expected a HuggingFaceTokenizer with --tokenizer-hf-include-special-tokens, but "
+                  "got another tokenizer; leave it out");
   if (!config.tokenizer_type) return;
   const std::string name(enum_name(*config.tokenizer_type));
   switch (*config.tokenizer_type) {
@@ -155,6 +92,13 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
                       "GPT2BPETokenizer reads --vocab-file and --merge-file",
                       name);
       break;
+    case TokenizerType::SentencePieceTokenizer:
+    case TokenizerType::GPTSentencePieceTokenizer:
+    case TokenizerType::Llama2Tokenizer:
+    case TokenizerType::TikTokenizer:
+      problems.expect(model, "Expected --tokenizer-model with --tokenizer-type {}, but got none",
+                      name);
+      break;
     case TokenizerType::ByteTokenizer:
     case TokenizerType::NullTokenizer:
       problems.expect(!vocab && !merge && !model,
@@ -166,9 +110,13 @@ void check_tokenizer(const TokenizerConfig& config, Problems& problems) {
 }
 
 void check_can_start(const Options& options, Problems& problems) {
-  problems.is_required_size("--train-iters", options.training.train_iters);
-  problems.expect(options.data.mock_data || !options.data.data_path.empty(),
-                  "Expected --data-path, but got none; --mock-data needs no files");
+  if (!options.training.train_samples)
+    problems.is_required_size("--train-iters", options.training.train_iters);
+  const DataConfig& data = options.data;
+  problems.expect(data.mock_data || !data.data_path.empty() || !data.data_args_path.empty() ||
+                      !data.train_data_path.empty() || !data.per_split_data_args_path.empty(),
+                  "Expected --data-path or --train-data-path, but got none; --mock-data needs no "
+                  "files");
 }
 
 void check_training(const Options& options, Problems& problems) {
@@ -186,7 +134,12 @@ void check_training(const Options& options, Problems& problems) {
         "Expected --exit-duration-in-mins above 0, but got {}; leave it out for no limit",
         *training.exit_duration_in_mins);
   }
-  check_schedule(options.optimizer, training.train_iters, problems);
+  const int64_t level = training.empty_unused_memory_level;
+  problems.expect(level >= 0 && level <= 2,
+                  "Expected --empty-unused-memory-level 0, 1 or 2, but got {}; 0 keeps memory for "
+                  "reuse",
+                  level);
+  check_schedule(options.optimizer, training, problems);
   check_tokenizer(options.tokenizer, problems);
   check_data(options, problems);
   check_checkpoints(options.checkpoint, problems);

@@ -21,6 +21,10 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
                .tp = groups_.tp,
                .sequence_parallel = config.transformer.sequence_parallel,
                .tp_comm_overlap = config.transformer.tp_comm_overlap,
+               .tp_overlaps =
+                   config.tp_comm_overlap_cfg.is_set()
+                       ? std::make_shared<const TpOverlaps>(tp_overlaps(config.tp_comm_overlap_cfg))
+                       : nullptr,
                .cp = groups_.cp} {
   check_supported(config.transformer);
   check(config.transformer.tensor_model_parallel_size == groups_.tp->size(),
@@ -51,7 +55,7 @@ at::Tensor LanguageModule::compute_language_model_loss(const at::Tensor& labels,
   const auto cross_entropy = config.cross_entropy_loss_fusion ? fused_vocab_parallel_cross_entropy
                                                               : vocab_parallel_cross_entropy;
   return cross_entropy(config_.fp16_lm_cross_entropy ? logits.to(at::kHalf) : logits,
-                       labels.transpose(0, 1).contiguous(), config_.vocab_size, *groups_.tp,
+                       labels.transpose(0, 1).contiguous(), *config_.vocab_size, *groups_.tp,
                        config.label_smoothing)
       .transpose(0, 1)
       .contiguous();
@@ -72,7 +76,7 @@ at::Tensor LanguageModule::compute_output_loss(const at::Tensor& labels,
   }
   return vocab_parallel_linear_cross_entropy(hidden_states, weight ? weight : output_weight(),
                                              labels.transpose(0, 1).contiguous(),
-                                             config_.vocab_size, *groups_.tp,
+                                             *config_.vocab_size, *groups_.tp,
                                              {.sequence_parallel = config.sequence_parallel,
                                               .label_smoothing = config.label_smoothing,
                                               .logit_scale = config.output_mult()})

@@ -7,6 +7,7 @@
 #include "megatron/models/common/language_model_embedding.h"
 #include "megatron/models/common/multi_token_prediction_loss.h"
 #include "megatron/parallel/process_group_collection.h"
+#include "megatron/tensor_parallel/column_parallel_linear.h"
 #include "megatron/transformer/multi_token_prediction.h"
 #include "megatron/transformer/transformer_block.h"
 
@@ -109,6 +110,10 @@ class LanguageModule : public MegatronModule {
   AttentionBackend attention_backend() const { return attention_backend_; }
 
  protected:
+  void on_conversion(at::ScalarType dtype) override {
+    options_.tensor = options_.tensor.dtype(dtype);
+  }
+
   // The last stage's output layer. It allocates no weight if tied to an embedding on the same
   // stage.
   std::shared_ptr<ColumnParallelLinear> make_output_layer() const;

@@ -28,9 +28,9 @@ HeadOutput LanguageModule::compute_head(const at::Tensor& hidden_states, const a
   }
   const at::Tensor logits = compute_logits(hidden_states, /*gather_output=*/false, weight);
   // Before the loss, which may overwrite the logits.
-  const at::Tensor argmax = wants_argmax
-                                ? vocab_parallel_argmax(logits, config_.vocab_size, *groups_.tp).t()
-                                : at::Tensor();
+  const at::Tensor argmax =
+      wants_argmax ? vocab_parallel_argmax(logits, *config_.vocab_size, *groups_.tp).t()
+                   : at::Tensor();
   return {.losses = compute_language_model_loss(labels, logits), .argmax = argmax};
 }
 
@@ -48,8 +48,8 @@ at::Tensor LanguageModule::argmax_in_chunks(const at::Tensor& hidden_states,
     const at::Tensor logits = compute_logits(hidden_states.narrow(0, first, count),
                                              /*gather_output=*/false, weight);
     argmax.narrow(1, first, count)
-        .copy_(
-            vocab_parallel_argmax(logits, config_.vocab_size, *groups_.tp).view({ranks, count, b}));
+        .copy_(vocab_parallel_argmax(logits, *config_.vocab_size, *groups_.tp)
+                   .view({ranks, count, b}));
   }
   return argmax.view({ranks * positions, b}).t();
 }

@@ -3,7 +3,7 @@
 namespace megatron {
 
 TransformerLayerSchedulePlan TransformerLayerSchedulePlan::dense(
-    const TransformerLayer& layer, std::shared_ptr<const SchedulePass> pass) {
+    const BaseTransformerLayer& layer, std::shared_ptr<const SchedulePass> pass) {
   TransformerLayerSchedulePlan plan;
   plan.pre_dispatch_computation = ScheduleNode([&layer, pass](const at::Tensor& hidden_states) {
     return layer.forward_attention(hidden_states, pass->layer_input, pass->context);

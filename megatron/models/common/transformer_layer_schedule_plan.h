@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "megatron/models/common/schedule_node.h"
-#include "megatron/transformer/transformer_layer.h"
+#include "megatron/transformer/base_transformer_layer.h"
 
 namespace megatron {
 
@@ -23,7 +23,7 @@ struct TransformerLayerSchedulePlan {
   ScheduleNode mtp_post_process;  // empty unless the layer is an MTP layer
 
   // The plan of a dense layer, which must outlive the plan.
-  static TransformerLayerSchedulePlan dense(const TransformerLayer& layer,
+  static TransformerLayerSchedulePlan dense(const BaseTransformerLayer& layer,
                                             std::shared_ptr<const SchedulePass> pass);
 
   // Runs the forward of one layer and the backward of another, of different micro-batches,

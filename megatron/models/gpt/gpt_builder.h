@@ -1,27 +1,39 @@
 // Builds GPT models from their configuration, for training, serving and tools.
 #pragma once
 
+#include "megatron/models/common/model_builder.h"
 #include "megatron/models/gpt/gpt_model.h"
 
 namespace megatron {
 
 // The model chunks of a rank in order: one per virtual pipeline stage.
 using GPTModelChunks = std::vector<std::shared_ptr<GPTModel>>;
+using DistributedGPTModels = std::vector<DistributedModel<GPTModel>>;
 
-// Builds this rank's chunks on `device`, with uninitialized weights. Throws Error if the pipeline
-// layout does not fit the number of layers.
-GPTModelChunks build_gpt_model_chunks(const GPTModelConfig& config,
-                                      const ProcessGroupCollection& groups, at::Device device);
+// Example:
+//   GPTModelConfig model_cfg{.transformer = transformer_cfg, .vocab_size = 32000,
+//                            .seq_length = 2048};
+//   auto model = GPTModelBuilder(model_cfg).build_model(pg_collection);  // one stage
+//   auto models = GPTModelBuilder(model_cfg).build_distributed_models(pg_collection);
+class GPTModelBuilder : public ModelBuilder<GPTModel, GPTModelConfig> {
+ public:
+  // Finalizes its copy of the configuration. Throws Error with every problem that finalize() finds.
+  explicit GPTModelBuilder(GPTModelConfig model_config, BuildOptions options = {});
 
-// The rank's only chunk. Throws Error if it has several.
-std::shared_ptr<GPTModel> build_gpt_model(const GPTModelConfig& config,
-                                          const ProcessGroupCollection& groups, at::Device device);
+  // Throws Error if vocab_size is not set, and for sizes that differ from those of the groups.
+  std::shared_ptr<GPTModel> build_model(const ProcessGroupCollection& pg_collection,
+                                        std::optional<bool> pre_process = {},
+                                        std::optional<bool> post_process = {},
+                                        std::optional<int> vp_stage = {}) const override;
 
-// A single chunk.
-std::shared_ptr<GPTModel> build_gpt_model_chunk(const GPTModelConfig& config,
-                                                const PipelineStage& stage,
-                                                const ProcessGroupCollection& groups,
-                                                at::Device device);
+ protected:
+  int num_chunks() const override { return layout_.chunks(); }
+  std::vector<std::string> describe_chunk(const ProcessGroupCollection& groups,
+                                          std::optional<int> vp_stage) const override;
+
+ private:
+  PipelineLayout layout_;
+};
 
 // Parameters and state of all chunks, in order.
 std::vector<ParameterPtr> parameters_of(const GPTModelChunks& chunks);

@@ -1,76 +1,143 @@
 #include "megatron/models/gpt/gpt_layer_specs.h"
 
-#include "megatron/transformer/multi_latent_attention.h"
-#include "megatron/transformer/self_attention.h"
+#include "megatron/base/error.h"
+#include "megatron/transformer/layer_specs.h"
+#include "megatron/transformer/multi_token_prediction.h"
 
 namespace megatron {
 namespace {
 
-std::shared_ptr<Norm> hidden_norm(const TransformerConfig& config, const LayerOptions& options) {
-  return std::make_shared<Norm>(config, config.hidden_size, options);
+// The chunk of a pipeline rank. Throws Error if the layout has no such chunk.
+PipelineStage stage_of(const TransformerConfig& config, std::optional<int64_t> vp_stage,
+                       int64_t pp_rank) {
+  const PipelineLayout layout = PipelineLayout::of(config);
+  const int64_t chunk = vp_stage.value_or(0);
+  check(pp_rank >= 0 && pp_rank < layout.stages() && chunk >= 0 && chunk < layout.chunks(),
+        "Expected pp_rank below {} and vp_stage below {}, but got {} and {}", layout.stages(),
+        layout.chunks(), pp_rank, chunk);
+  return PipelineStage::of(layout, static_cast<int>(pp_rank), static_cast<int>(chunk));
 }
 
-TransformerLayerSubmodules::AttentionFactory self_attention(const TransformerConfig& config) {
-  SelfAttentionSubmodules submodules;
-  submodules.core_attention = [](const TransformerConfig& c, int64_t layer_number,
-                                 const LayerOptions& options) {
-    return std::make_shared<DotProductAttention>(c, layer_number, options);
-  };
-  if (config.qk_layernorm) {
-    submodules.q_layernorm =
-        submodules.k_layernorm = [](const TransformerConfig& c, const LayerOptions& options) {
-          return std::make_shared<Norm>(c, c.head_dim(), options);
-        };
-  }
-  return
-      [submodules](const TransformerConfig& c, int64_t layer_number, const LayerOptions& options) {
-        return std::make_shared<SelfAttention>(c, submodules, layer_number, options);
-      };
+// Of the chunk, or of the model if the rank is not known.
+int64_t layers_to_build(const TransformerConfig& config, std::optional<int64_t> vp_stage,
+                        std::optional<int64_t> pp_rank) {
+  return pp_rank ? stage_of(config, vp_stage, *pp_rank).num_layers : config.num_layers;
 }
 
-TransformerLayerSubmodules::AttentionFactory latent_attention(const TransformerConfig& config) {
-  MLASelfAttentionSubmodules submodules;
-  submodules.core_attention = [](const TransformerConfig& c, int64_t layer_number,
-                                 double softmax_scale, const LayerOptions& options) {
-    return std::make_shared<DotProductAttention>(c, layer_number, options, softmax_scale);
-  };
-  if (config.qk_layernorm) {
-    submodules.q_layernorm = [](const TransformerConfig& c, const LayerOptions& options) {
-      return std::make_shared<Norm>(c, c.mla.q_lora_rank.value(), options);
-    };
-    submodules.kv_layernorm = [](const TransformerConfig& c, const LayerOptions& options) {
-      return std::make_shared<Norm>(c, c.mla.kv_lora_rank, options);
-    };
-  }
-  return
-      [submodules](const TransformerConfig& c, int64_t layer_number, const LayerOptions& options) {
-        return std::make_shared<MLASelfAttention>(c, submodules, layer_number, options);
-      };
+TransformerBlockSubmodules repeated(const ModuleSpec& layer, int64_t layers,
+                                    const std::string& norm) {
+  return {.layer_specs = std::vector<ModuleSpec>(static_cast<size_t>(layers), layer),
+          .layer_norm = {.module = norm}};
 }
+
+// The layer that MTP layers wrap.
+ModuleSpec last_layer(const GPTModelConfig& config, const LayerSpec& spec) {
+  if (const auto* layer = std::get_if<ModuleSpec>(&spec)) return *layer;
+  const auto& layers = std::get<TransformerBlockSubmodules>(spec).layer_specs;
+  if (!layers.empty()) return layers.back();
+  const LayerSpec fallback = default_layer_spec(config);
+  if (const auto* layer = std::get_if<ModuleSpec>(&fallback)) return *layer;
+  return std::get<TransformerBlockSubmodules>(fallback).layer_specs.back();
+}
+
+const bool kRegistered = [] {
+  register_layer_spec("transformer_engine_layer_spec", &transformer_engine_layer_spec);
+  register_layer_spec("transformer_engine_full_layer_spec", &transformer_engine_full_layer_spec);
+  register_layer_spec("local_layer_spec", &local_layer_spec);
+  register_layer_spec_function(
+      "modelopt_transformer_layer_spec",
+      layer_spec_function([](const GPTModelConfig& config, std::optional<int64_t> vp_stage,
+                             std::optional<int64_t> pp_rank) {
+        return modelopt_transformer_layer_spec(config, vp_stage, pp_rank);
+      }),
+      reinterpret_cast<const void*>(&modelopt_transformer_layer_spec));
+  register_layer_spec("default_layer_spec", &default_layer_spec);
+  return true;
+}();
 
 }  // namespace
 
-TransformerLayerSubmodules gpt_layer_local_spec(const TransformerConfig& config) {
-  return {
-      .input_layernorm = hidden_norm,
-      .self_attention =
-          config.mla.multi_latent_attention ? latent_attention(config) : self_attention(config),
-      .pre_mlp_layernorm = hidden_norm,
-      .mlp = [](const TransformerConfig& c,
-                const LayerOptions& options) { return std::make_shared<MLP>(c, options); },
-  };
+ModuleSpec transformer_engine_layer_spec(const GPTModelConfig& config) {
+  ModuleSpec layer = transformer_layer_spec(config.transformer, transformer_engine_backend());
+  if (config.use_transformer_engine_op_fuser) layer.submodules["mlp"].module = "TEFusedMLP";
+  return layer;
 }
 
-std::optional<MultiTokenPredictionBlockSubmodules> gpt_mtp_block_local_spec(
-    const TransformerConfig& config) {
-  if (config.mtp.mtp_num_layers == 0) return std::nullopt;
-  const MultiTokenPredictionLayerSubmodules layer{.enorm = hidden_norm,
-                                                  .hnorm = hidden_norm,
-                                                  .mtp_model_layer = gpt_layer_local_spec(config),
-                                                  .final_layernorm = hidden_norm};
-  const size_t layers = config.mtp.mtp_use_repeated_layer ? 1 : config.mtp.mtp_num_layers;
-  return MultiTokenPredictionBlockSubmodules{
-      .layers = std::vector<MultiTokenPredictionLayerSubmodules>(layers, layer)};
+TransformerBlockSubmodules transformer_engine_full_layer_spec(const TransformerConfig& config,
+                                                              std::optional<int64_t> vp_stage,
+                                                              std::optional<int64_t> pp_rank) {
+  return repeated({.module = "TETransformerLayerAutocast"},
+                  layers_to_build(config, vp_stage, pp_rank), local_backend(config).norm);
+}
+
+ModuleSpec local_layer_spec(const TransformerConfig& config) {
+  return transformer_layer_spec(config, local_backend(config));
+}
+
+TransformerBlockSubmodules modelopt_transformer_layer_spec(const GPTModelConfig& config,
+                                                           std::optional<int64_t> vp_stage,
+                                                           std::optional<int64_t> pp_rank,
+                                                           const std::string& real_quant_cfg) {
+  check(real_quant_cfg == "None",
+        "Expected real_quant_cfg None, but got '{}'; weights of few bits are not supported in this "
+        "version",
+        real_quant_cfg);
+  const int64_t context_parallel_size = config.transformer.context_parallel_size;
+  const bool arbitrary = config.use_arbitrary_attention_mask.value_or(context_parallel_size == 1);
+  check(!arbitrary || context_parallel_size == 1,
+        "Expected context_parallel_size 1 with use_arbitrary_attention_mask, but got {}; split "
+        "sequences have causal masks: leave use_arbitrary_attention_mask out",
+        context_parallel_size);
+  return repeated(transformer_layer_spec(config.transformer, modelopt_backend(),
+                                         arbitrary ? "arbitrary" : "causal"),
+                  layers_to_build(config.transformer, vp_stage, pp_rank), modelopt_backend().norm);
+}
+
+LayerSpec default_layer_spec(const GPTModelConfig& config, std::optional<int64_t> vp_stage,
+                             std::optional<int64_t> pp_rank) {
+  if (config.restore_modelopt_state)
+    return modelopt_transformer_layer_spec(config, vp_stage, pp_rank);
+  if (config.use_transformer_engine_full_layer_spec)
+    return transformer_engine_full_layer_spec(config.transformer, vp_stage, pp_rank);
+  if (config.transformer.transformer_impl == TransformerImpl::local)
+    return local_layer_spec(config.transformer);
+  return transformer_engine_layer_spec(config);
+}
+
+std::optional<ModuleSpec> mtp_block_spec(const GPTModelConfig& config,
+                                         const LayerSpec& transformer_layer_spec,
+                                         std::optional<int64_t> vp_stage,
+                                         std::optional<int64_t> pp_rank) {
+  if (config.transformer.mtp.mtp_num_layers == 0) return std::nullopt;
+  const int64_t stages = config.transformer.pipeline_model_parallel_size;
+  check(pp_rank || stages == 1,
+        "Expected pp_rank for the MTP layers of a model with pipeline_model_parallel_size {}, but "
+        "got none",
+        stages);
+  return mtp_block_spec(config, transformer_layer_spec,
+                        stage_of(config.transformer, vp_stage, pp_rank.value_or(0)));
+}
+
+std::optional<ModuleSpec> mtp_block_spec(const GPTModelConfig& config,
+                                         const LayerSpec& transformer_layer_spec,
+                                         const PipelineStage& stage) {
+  if (!stage.has_mtp_layers(config.transformer)) return std::nullopt;
+  const SpecBackend backend = config.transformer.transformer_impl == TransformerImpl::local
+                                  ? local_backend(config.transformer)
+                                  : transformer_engine_backend();
+  const ModuleSpec layer =
+      multi_token_prediction_layer_spec(last_layer(config, transformer_layer_spec), backend);
+  const MultiTokenPredictionConfig& mtp = config.transformer.mtp;
+  ModuleSpec block{.module = kMultiTokenPredictionBlock};
+  for (int64_t i = 0; i < (mtp.mtp_use_repeated_layer ? 1 : mtp.mtp_num_layers); ++i)
+    block.submodules.emplace(mtp_layer_slot(i), layer);
+  return block;
+}
+
+LayerSpec resolve_layer_spec(const GPTModelConfig& config, const PipelineStage& stage) {
+  std::optional<int64_t> vp_stage;
+  if (PipelineLayout::of(config.transformer).chunks() > 1) vp_stage = stage.chunk;
+  return config.transformer_layer_spec.resolve(config, vp_stage, stage.rank);
 }
 
 }  // namespace megatron

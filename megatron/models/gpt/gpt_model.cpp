@@ -28,16 +28,17 @@ ParameterPtr detached(const Parameter& parameter) {
 
 }  // namespace
 
-GPTModel::GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
+GPTModel::GPTModel(const GPTModelConfig& config, const LayerSpec& layer_spec,
                    const PipelineStage& stage, const ProcessGroupCollection& groups,
                    at::TensorOptions tensor_options,
-                   const std::optional<MultiTokenPredictionBlockSubmodules>& mtp_block_spec)
+                   const std::optional<ModuleSpec>& mtp_block_spec)
     : LanguageModule(checked_config(config), stage, groups, tensor_options),
       rotary_embedding_(ModelRotaryEmbedding::make(config)) {
-  check(mtp_block_spec.has_value() == (config.transformer.mtp.mtp_num_layers > 0),
-        "Expected mtp_block_spec together with mtp_num_layers, but got {} with mtp_num_layers {}",
-        mtp_block_spec ? "a spec" : "none", config.transformer.mtp.mtp_num_layers);
   const bool has_mtp_layers = stage.has_mtp_layers(config.transformer);
+  check(mtp_block_spec.has_value() == has_mtp_layers,
+        "Expected mtp_block_spec on a chunk with MTP layers only, but got {} on one {} them; "
+        "mtp_block_spec() returns what a chunk needs",
+        mtp_block_spec ? "a spec" : "none", has_mtp_layers ? "with" : "without");
   if (stage.pre_process || has_mtp_layers) {
     embedding_ =
         register_module("embedding", std::make_shared<LanguageModelEmbedding>(config, options_));
@@ -77,8 +78,16 @@ std::vector<ModuleGroup> GPTModel::module_groups() const {
   return groups;
 }
 
+GPTModelInput GPTModel::checked(const GPTModelInput& input, const ForwardContext& context) const {
+  const auto takes_arbitrary_masks = [](const auto& layer) {
+    return layer->takes_arbitrary_masks();
+  };
+  return checked_input(input, config_, stage_, context,
+                       std::ranges::all_of(decoder_->layers(), takes_arbitrary_masks));
+}
+
 at::Tensor GPTModel::forward(const GPTModelInput& arguments, const ForwardContext& context) {
-  const GPTModelInput input = checked_input(arguments, config_, stage_, context);
+  const GPTModelInput input = checked(arguments, context);
   const at::Tensor decoder_input = preprocess(input, context);
   const LayerInput for_layers = layer_input(input, context);
   const at::Tensor hidden_states = decoder_->forward(decoder_input, for_layers, context);
@@ -193,7 +202,7 @@ at::Tensor GPTModel::attach_mtp_losses(const GPTModelInput& input,
 
 std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan(
     const GPTModelInput& arguments, const ForwardContext& context) {
-  const GPTModelInput input = checked_input(arguments, config_, stage_, context);
+  const GPTModelInput input = checked(arguments, context);
   check(input.inference_context == nullptr,
         "Expected a schedule plan without an inference context, but got one; use forward()");
   check(config_.transformer.recompute.recompute_granularity != RecomputeGranularity::full,

@@ -10,14 +10,13 @@
 
 namespace megatron {
 
-class GPTModel : public LanguageModule {
+class GPTModel : public LanguageModule, public GroupedModule {
  public:
-  // `mtp_block_spec` is required if mtp_num_layers is set; only the stage with MTP layers builds
-  // it.
-  GPTModel(const GPTModelConfig& config, const TransformerLayerSubmodules& layer_spec,
-           const PipelineStage& stage, const ProcessGroupCollection& groups,
-           at::TensorOptions tensor_options,
-           const std::optional<MultiTokenPredictionBlockSubmodules>& mtp_block_spec = {});
+  // `layer_spec` is the spec of every layer or a block spec (see block_submodules()).
+  // `mtp_block_spec` is required on a chunk with MTP layers, and only there.
+  GPTModel(const GPTModelConfig& config, const LayerSpec& layer_spec, const PipelineStage& stage,
+           const ProcessGroupCollection& groups, at::TensorOptions tensor_options,
+           const std::optional<ModuleSpec>& mtp_block_spec = {});
 
   // The previous stage's output: [s, b, h] ([s/tp, b, h] with sequence parallelism), or a list of
   // one such tensor. Not used on the first stage.
@@ -26,7 +25,7 @@ class GPTModel : public LanguageModule {
 
   // Module groups in forward order: the embedding, each layer, everything after the layers. With a
   // tied embedding or MTP layers the last group uses parameters of the first, too.
-  std::vector<ModuleGroup> module_groups() const;
+  std::vector<ModuleGroup> module_groups() const override;
   // Shape of the input tensor for s positions and b rows. With `runs_mtp`, and MTP layers on an
   // earlier virtual stage, it includes their hidden states.
   std::vector<int64_t> input_shape(int64_t s, int64_t b, bool runs_mtp) const;
@@ -54,6 +53,8 @@ class GPTModel : public LanguageModule {
       const GPTModelInput& input, const ForwardContext& context);
 
  private:
+  // checked_input() of this chunk.
+  GPTModelInput checked(const GPTModelInput& input, const ForwardContext& context) const;
   at::Tensor preprocess(const GPTModelInput& input, const ForwardContext& context);
   LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
   at::Tensor postprocess(const GPTModelInput& input, const LayerInput& layer_input,

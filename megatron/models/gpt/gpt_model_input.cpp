@@ -88,6 +88,16 @@ void check_attention_arguments(const GPTModelInput& input, const TransformerConf
   input.packed_seq_params->checked_offsets(s);
 }
 
+// A query has the position of its key from the right: query i of sq is at sk - sq + i.
+void check_hides_later_keys(const at::Tensor& mask) {
+  if (!mask.defined()) return;
+  const at::NoGradGuard no_grad;
+  const int64_t first_later = mask.size(-1) - mask.size(-2) + 1;
+  check(!mask.logical_not().triu(first_later).any().item<bool>(),
+        "Expected an attention mask that hides all later keys, but got one that shows some; layers "
+        "with attn_mask_type arbitrary, as those of modelopt_transformer_layer_spec, take any");
+}
+
 void check_inference(const GPTModelInput& input, const GPTModelConfig& config,
                      const PipelineStage& stage) {
   const InferenceContext* inference = input.inference_context;
@@ -113,7 +123,8 @@ void check_inference(const GPTModelInput& input, const GPTModelConfig& config,
 }  // namespace
 
 GPTModelInput checked_input(GPTModelInput input, const GPTModelConfig& config,
-                            const PipelineStage& stage, const ForwardContext& context) {
+                            const PipelineStage& stage, const ForwardContext& context,
+                            bool takes_arbitrary_masks) {
   check(input.inference_context == nullptr || input.inference_params == nullptr ||
             input.inference_context == input.inference_params,
         "Expected inference_context or its deprecated name inference_params, but got two different "
@@ -123,6 +134,7 @@ GPTModelInput checked_input(GPTModelInput input, const GPTModelConfig& config,
   check_tokens(input, config, b, s);
   check_decoder_input(input, config, stage, context);
   check_attention_arguments(input, config.transformer, context);
+  if (!takes_arbitrary_masks) check_hides_later_keys(input.attention_mask);
   check_inference(input, config, stage);
   return input;
 }

@@ -18,7 +18,8 @@ struct ExtraBlockArguments {
 };
 
 // input_ids, position_ids, labels and loss_mask are [b, s]; position_ids may be [3, b, s] with
-// mrope. attention_mask is bool [1 or b, 1, sq, sk], true = masked out; undefined: causal. With
+// mrope. attention_mask is bool [1 or b, 1, sq, sk], true = masked out; undefined: causal. Layers whose
+// attn_mask_type is causal take masks that hide all later keys; arbitrary: any. With
 // context parallelism the token tensors hold this rank's tokens (zigzag.h), [b, s/cp], while
 // attention_mask, attention_bias and packed_seq_params describe the full row on every rank.
 struct GPTModelInput {
@@ -39,8 +40,10 @@ struct GPTModelInput {
 };
 
 // Resolves inference_params and checks the arguments against each other, the model and the context.
-// Throws Error on a mismatch.
+// Throws Error on a mismatch. Unless the model takes arbitrary masks, a mask must hide all later
+// keys.
 GPTModelInput checked_input(GPTModelInput input, const GPTModelConfig& config,
-                            const PipelineStage& stage, const ForwardContext& context);
+                            const PipelineStage& stage, const ForwardContext& context,
+                            bool takes_arbitrary_masks);
 
 }  // namespace megatron

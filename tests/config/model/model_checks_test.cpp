@@ -18,6 +18,8 @@ using testing::ThrowsMessage;
 GPTModelConfig valid_config() {
   GPTModelConfig config;
   config.vocab_size = 128;
+  config.should_pad_vocab = true;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = 32;
   config.transformer.num_layers = 4;
   config.transformer.hidden_size = 64;
@@ -50,8 +52,12 @@ const InvalidModel kInvalidModels[] = {
      "Expected pipeline_dtype to equal params_dtype (fp32), but got bf16"},
     {"qk_clip_alpha", [](auto& c) { c.transformer.qk_clip_alpha = 0.25; },
      "Expected no qk_clip_alpha, but got 0.25"},
-    {"bf16_of_other_parameters", [](auto& c) { c.transformer.bf16 = true; },
-     "Expected params_dtype=bf16 with bf16=true, but got fp32"},
+    {"bf16_of_fp64_parameters",
+     [](auto& c) {
+       c.transformer.bf16 = true;
+       c.transformer.params_dtype = at::kDouble;
+     },
+     "Expected params_dtype bf16 or fp32 with bf16=true, but got fp64"},
     {"no_vocabulary", [](auto& c) { c.vocab_size = 0; }, "Expected vocab_size of at least 1"},
     {"no_layers", [](auto& c) { c.transformer.num_layers = 0; },
      "Expected num_layers of at least 1"},

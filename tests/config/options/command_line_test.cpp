@@ -166,8 +166,8 @@ TEST(CommandLine, UnknownFlagsNameTheNearest) {
   EXPECT_THAT(parsing_refusal({"--learning-rate", "1"}),
               EndsWith("got --learning-rate; megatron train --help lists them"));
   EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr("a flag of Megatron-LM; use --bf16"));
-  EXPECT_THAT(parsing_refusal({"--use-mcore-models"}),
-              HasSubstr("a flag of Megatron-LM; leave it out"));
+  EXPECT_THAT(parsing_refusal({"--tensor-parallel-size", "2"}),
+              EndsWith("the nearest is --tensor-model-parallel-size"));
   for (const char* flag :
        {"--num-experts", "--moe-grouped-gemm", "--fp8-format", "--moe-made-up-tomorrow"})
     EXPECT_THAT(parsing_refusal({flag}),
@@ -184,16 +184,14 @@ TEST(CommandLine, ReportsAllUnknownFlagsTogether) {
   const Arguments script = {"--use-mcore-models",
                             "--num-layers",
                             "x",
-                            "--transformer-impl",
-                            "local",
+                            "--lazy-mpu-init",
+                            "true",
                             "--fp16",
-                            "--rampup-batch-size",
-                            "16",
-                            "16",
-                            "300",
+                            "--step-batch-size-schedule",
+                            "0:16",
                             "--num-layer",
                             "3",
-                            "--override-opt_param-scheduler",
+                            "--create-attention-mask-in-dataloader",
                             "--prompt",
                             "hello"};
   try {
@@ -201,9 +199,9 @@ TEST(CommandLine, ReportsAllUnknownFlagsTogether) {
     FAIL() << "accepted";
   } catch (const UsageError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "Expected flags of megatron train, but got 7 others; leave out: --use-mcore-models, "
-              "--transformer-impl, --override-opt_param-scheduler; replace: --fp16 (use --bf16); "
-              "not supported in this version: --rampup-batch-size; of other subcommands: --prompt; "
+              "Expected flags of megatron train, but got 6 others; leave out: --lazy-mpu-init, "
+              "--create-attention-mask-in-dataloader; replace: --fp16 (use --bf16); not supported "
+              "in this version: --step-batch-size-schedule; of other subcommands: --prompt; "
               "unknown: --num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists "
               "those of Megatron-LM");
     EXPECT_THAT(error.details(), HasSubstr("leave out:\n"));
@@ -223,10 +221,16 @@ TEST(CommandLine, FlagsOfMegatronLmAreUniqueAndNotOptions) {
   }
   EXPECT_GT(names.size(), 700);
   // Advised flags exist.
-  for (const MegatronLmFlag& flag : replaced_megatron_lm_flags()) {
-    const std::string text(flag.text);
+  std::vector<MegatronLmFlag> advising = replaced_megatron_lm_flags();
+  for (const MegatronLmFlag& flag : effectless_megatron_lm_flags()) {
+    advising.push_back(flag);
+    if (flag.opposite.empty()) continue;
+    EXPECT_NE(option_table().find_flag(flag.opposite), nullptr) << flag.name;
+  }
+  for (const MegatronLmFlag& flag : advising) {
+    const std::string text = std::string(flag.text) + " " + std::string(flag.otherwise);
     for (size_t at = text.find("--"); at != std::string::npos; at = text.find("--", at + 2)) {
-      const size_t end = text.find_first_of(" ,:)", at);
+      const size_t end = text.find_first_of(" ,:;)", at);
       const std::string advised = text.substr(at, end == std::string::npos ? end : end - at);
       EXPECT_NE(option_table().find_flag(advised), nullptr) << flag.name << ": " << advised;
     }

@@ -149,5 +149,53 @@ TEST_F(YamlFile, MissingFileIsNamed) {
               HasSubstr("--config"));
 }
 
+// Fields of Megatron's DistributedDataParallelConfig (core/distributed/, August 2026): each is an
+// option here, or an error names it.
+TEST_F(YamlFile, KnowsEveryFieldOfDistributedDataParallelConfig) {
+  const auto section = [](const std::string& line) { return "ddp:\n  " + line + "\n"; };
+  for (const char* accepted :
+       {"grad_reduce_in_fp32: true", "overlap_grad_reduce: true", "use_distributed_optimizer: true",
+        "check_for_nan_in_grad: true", "bucket_size: 1000", "num_buckets: 3",
+        "pad_buckets_for_high_nccl_busbw: false", "use_megatron_fsdp: true",
+        "data_parallel_sharding_strategy: no_shard", "overlap_param_gather: false",
+        "use_torch_fsdp2: true", "torch_fsdp2_reshard_after_forward: true"}) {
+    EXPECT_NO_THROW(parse(section(accepted))) << accepted;
+  }
+  for (const char* refused : {"align_param_gather",
+                              "num_distributed_optimizer_instances",
+                              "check_for_large_grads",
+                              "reduce_scatter_with_fp32_accumulation",
+                              "param_name_patterns_for_fp32_local_accumulation",
+                              "average_in_collective",
+                              "fp8_param_gather",
+                              "fp4_param_gather",
+                              "reuse_grad_buf_for_mxfp8_param_ag",
+                              "megatron_fsdp_version",
+                              "use_custom_fsdp",
+                              "gradient_reduce_div_fusion",
+                              "suggested_communication_unit_size",
+                              "keep_fp8_transpose_cache",
+                              "nccl_ub",
+                              "fsdp_double_buffer",
+                              "fsdp_db_use_persist_buf_on_alloc_fail",
+                              "fsdp_all_gather_in_start_param_sync",
+                              "outer_dp_sharding_strategy",
+                              "disable_symmetric_registration",
+                              "fsdp_manual_registration",
+                              "delay_wgrad_compute",
+                              "megatron_fsdp_main_params_dtype",
+                              "megatron_fsdp_main_grads_dtype",
+                              "megatron_fsdp_grad_comm_dtype",
+                              "megatron_fsdp_use_decoupled_grad",
+                              "megatron_fsdp_cuda_graph_mode",
+                              "megatron_fsdp_enable_fine_grained_param_gather",
+                              "megatron_fsdp_max_pool_double_buffer"}) {
+    EXPECT_THAT(refusal(section(std::string(refused) + ": true")),
+                testing::AllOf(HasSubstr(fmt::format("got '{}'", refused)),
+                               HasSubstr("a flag of Megatron-LM")))
+        << refused;
+  }
+}
+
 }  // namespace
 }  // namespace megatron

@@ -210,7 +210,9 @@ const BadCase kBadCases[] = {
     {{"--global-batch-size", "6", "--micro-batch-size", "2"},
      2,
      {"--micro-batch-size 2 x data parallel 2), but got 6", "4 or 8"}},
-    {{"--sequence-parallel"}, 1, {"--tensor-model-parallel-size above 1 with --sequence-parallel"}},
+    {{"--sequence-parallel", "--tp-comm-overlap"},
+     1,
+     {"--tensor-model-parallel-size above 1 with --sequence-parallel"}},
     {{"--tp-comm-overlap", "--tensor-model-parallel-size", "2"},
      2,
      {"--sequence-parallel with --tp-comm-overlap, but got none"}},
@@ -335,9 +337,76 @@ const BadCase kBadCases[] = {
     {{"--lr-decay-style", "WSD", "--lr-wsd-decay-iters", "20"},
      1,
      {"(iteration 10), but got 20", "10 would work"}},
-    {{"--data-path", "x"}, 1, {"--data-path or --mock-data, but got both"}},
-    {{"--mock-data=false"}, 1, {"Expected --data-path, but got none; --mock-data"}},
-    {{"--vocab-size", "0"}, 1, {"--vocab-size of at least 1, or a tokenizer"}},
+    {{"--data-path", "x"}, 1, {"one source of data, but got --mock-data and --data-path"}},
+    {{"--mock-data=false", "--data-path", "x", "--data-args-path", "f"},
+     1,
+     {"but got --data-path and --data-args-path; leave all but one out"}},
+    {{"--mock-data=false", "--valid-data-path", "x"},
+     1,
+     {"Expected --train-data-path with --valid-data-path"}},
+    {{"--mock-data=false", "--train-data-path", "x", "--split", "1,1"},
+     1,
+     {"with --split, but got data by split", "leave --split out"}},
+    {{"--rampup-batch-size", "2"}, 1, {"three numbers for --rampup-batch-size", "but got 1"}},
+    {{"--rampup-batch-size", "2", "2", "10"}, 1, {"--global-batch-size with --rampup-batch-size"}},
+    {{"--rampup-batch-size", "0", "2", "10", "--global-batch-size", "8"},
+     1,
+     {"first batch size of --rampup-batch-size of at least 1, but got 0"}},
+    {{"--rampup-batch-size", "2", "0", "10", "--global-batch-size", "8"},
+     1,
+     {"increment of --rampup-batch-size of at least 1, but got 0"}},
+    {{"--rampup-batch-size", "2", "2", "0", "--global-batch-size", "8"},
+     1,
+     {"samples of --rampup-batch-size of at least 1, but got 0"}},
+    {{"--rampup-batch-size", "8", "2", "10", "--global-batch-size", "8"},
+     1,
+     {"begin below --global-batch-size (8), but got 8", "leave it out for a constant size"}},
+    {{"--rampup-batch-size", "2", "4", "10", "--global-batch-size", "8"},
+     1,
+     {"(6) divisible by its increment, but got 4", "3 or 6 would work"}},
+    {{"--rampup-batch-size", "2", "3", "10", "--global-batch-size", "8", "--micro-batch-size", "2"},
+     2,
+     {"divisible by 4 (--micro-batch-size 2 x data parallel 2), but got 2 and 3",
+      "4 and 4 would work, or --decrease-batch-size-if-needed"}},
+    {{"--decrease-batch-size-if-needed"},
+     1,
+     {"--global-batch-size with --decrease-batch-size-if-needed"}},
+    {{"--decrease-batch-size-if-needed", "--global-batch-size", "3", "--micro-batch-size", "2"},
+     2,
+     {"global batch sizes of at least 4", "but got 3; 4 would work"}},
+    {{"--num-layers", "8", "--pipeline-model-parallel-size", "2",
+      "--num-layers-per-virtual-pipeline-stage", "2", "--global-batch-size", "8",
+      "--rampup-batch-size", "2", "2", "10", "--microbatch-group-size-per-virtual-pipeline-stage",
+      "4"},
+     2,
+     {"the 2 micro-batches of a step, but got 4"}},
+    {{"--train-samples", "80"}, 1, {"--train-iters or --train-samples, but got both", "not 10"}},
+    {{"--train-iters", "0", "--train-samples", "0"}, 1, {"--train-samples of at least 1"}},
+    {{"--train-iters", "0", "--train-samples", "7", "--global-batch-size", "8"},
+     1,
+     {"at least one global batch (8), but got 7; 8 works"}},
+    {{"--train-iters", "0", "--train-samples", "80", "--lr-warmup-iters", "2"},
+     1,
+     {"Expected --lr-warmup-samples with --train-samples, but got --lr-warmup-iters"}},
+    {{"--train-iters", "0", "--train-samples", "80", "--lr-decay-iters", "2"},
+     1,
+     {"Expected --lr-decay-samples with --train-samples"}},
+    {{"--lr-warmup-samples", "2"}, 1, {"Expected --lr-warmup-iters with --train-iters"}},
+    {{"--lr-decay-samples", "2"}, 1, {"Expected --lr-decay-iters with --train-iters"}},
+    {{"--train-iters", "0", "--train-samples", "80", "--lr-warmup-samples", "80"},
+     1,
+     {"--lr-warmup-samples below", "(sample 80), but got 80", "79 would work"}},
+    {{"--decoupled-min-lr", "1e-5"}, 1, {"--decoupled-lr with --decoupled-min-lr"}},
+    {{"--decoupled-lr", "-1"}, 1, {"--decoupled-lr of at least 0, but got -1"}},
+    {{"--decoupled-lr", "1e-4", "--decoupled-min-lr", "1e-3"},
+     1,
+     {"--decoupled-min-lr between 0 and --decoupled-lr (0.0001), but got 0.001"}},
+    {{"--empty-unused-memory-level", "3"}, 1, {"--empty-unused-memory-level 0, 1 or 2"}},
+    {{"--exit-on-missing-checkpoint"}, 1, {"--load with --exit-on-missing-checkpoint"}},
+    {{"--mock-data=false"},
+     1,
+     {"Expected --data-path or --train-data-path, but got none; --mock-data"}},
+    {{"--vocab-size", "0"}, 1, {"--vocab-size of at least 1, but got 0"}},
     {{"--split", "a,b"}, 1, {"--split", "969,30,1"}},
     {{"--split", "1,2,3,4"}, 1, {"--split"}},
     {{"--split", "0,0"}, 1, {"--split"}},
@@ -348,6 +417,16 @@ const BadCase kBadCases[] = {
     {{"--tokenizer-type", "GPT2BPETokenizer"}, 1, {"--vocab-file and --merge-file with"}},
     {{"--tokenizer-type", "HuggingFaceTokenizer"}, 1, {"--tokenizer-model with"}},
     {{"--tokenizer-type", "ByteTokenizer", "--tokenizer-model", "t"}, 1, {"no tokenizer files"}},
+    {{"--tokenizer-type", "Llama2Tokenizer"}, 1, {"--tokenizer-model with"}},
+    {{"--tokenizer-type", "TikTokenizer"}, 1, {"--tokenizer-model with"}},
+    {{"--tokenizer-model", "t.json", "--tiktoken-pattern", "v1"}, 1, {"TikTokenizer with"}},
+    {{"--tiktoken-num-special-tokens", "20"}, 1, {"TikTokenizer with"}},
+    {{"--tokenizer-model", "t.model", "--tokenizer-special-tokens", "<x>"},
+     1,
+     {"TikTokenizer with"}},
+    {{"--tokenizer-model", "t.model", "--tokenizer-hf-include-special-tokens"},
+     1,
+     {"a HuggingFaceTokenizer with"}},
     {{"--save-interval", "5"}, 1, {"--save with --save-interval"}},
     {{"--finetune"}, 1, {"--load with --finetune"}},
     {{"--no-load-optim"}, 1, {"--load with --no-load-optim"}},
@@ -373,6 +452,21 @@ const BadCase kBadCases[] = {
      1,
      {"--use-megatron-fsdp with --data-parallel-sharding-strategy optim_grads"}},
     {{"--use-megatron-fsdp", "--use-distributed-optimizer"}, 1, {"but got no_shard"}},
+    {{"--use-megatron-fsdp", "--use-torch-fsdp2"},
+     1,
+     {"Expected --use-megatron-fsdp or --use-torch-fsdp2, but got both"}},
+    {{"--use-torch-fsdp2", "--use-distributed-optimizer"},
+     1,
+     {"Expected no --use-distributed-optimizer with --use-torch-fsdp2"}},
+    {{"--torch-fsdp2-no-reshard-after-forward"},
+     1,
+     {"--use-torch-fsdp2 with --torch-fsdp2-no-reshard-after-forward"}},
+    {{"--ddp-num-buckets", "2", "--ddp-bucket-size", "9"}, 1, {"but got both; leave one out"}},
+    {{"--ddp-pad-buckets-for-high-nccl-busbw"}, 1, {"but got no sharding"}},
+    {{"--use-torch-fsdp2", "--overlap-grad-reduce", "--overlap-param-gather",
+      "--overlap-param-gather-with-optimizer-step"},
+     1,
+     {"but got --use-torch-fsdp2, which gathers each layer before its forward pass"}},
     {{"--use-megatron-fsdp", "--data-parallel-sharding-strategy", "optim_grads_params",
       "--overlap-grad-reduce", "--overlap-param-gather",
       "--overlap-param-gather-with-optimizer-step"},
@@ -433,7 +527,6 @@ const BadCase kBadCases[] = {
     {{"--lr-warmup-init", "1e-5"}, 1, {"--lr-warmup-iters", "leave --lr-warmup-init out"}},
     {{"--lr-decay-style", "constant", "--min-lr", "1e-5"}, 1, {"--min-lr, but got constant"}},
     {{"--eval-interval", "0", "--eval-iters", "5"}, 1, {"--eval-interval above 0"}},
-    {{"--data-cache-path", "x"}, 1, {"--data-path with --data-cache-path"}},
     {{"--no-pad-vocab", "--make-vocab-size-divisible-by", "8"},
      1,
      {"--no-pad-vocab, but got both"}},
@@ -448,6 +541,34 @@ INSTANTIATE_TEST_SUITE_P(Table, InvalidOptions, ::testing::ValuesIn(kBadCases),
                              name += std::isalnum(c) != 0 ? c : '_';
                            return name;
                          });
+
+TEST(Validate, SetsIterationsFromSamples) {
+  const auto iterations = [](const Arguments& more, int world_size) {
+    Options options = parse_options(Command::train, good_arguments(more)).options;
+    validate(options, world_size);
+    validate(options, world_size);  // again, as plan does
+    return options.training.train_iters;
+  };
+  EXPECT_EQ(
+      iterations({"--train-iters", "0", "--train-samples", "83", "--global-batch-size", "8"}, 2),
+      10);
+  // 4, 4, 4, 6, 6, 8 and then 10 each.
+  EXPECT_EQ(iterations({"--train-iters", "0", "--train-samples", "75", "--global-batch-size", "10",
+                        "--rampup-batch-size", "4", "2", "30"},
+                       2),
+            10);
+  EXPECT_EQ(iterations({"--global-batch-size", "10", "--rampup-batch-size", "4", "2", "30"}, 2),
+            10);
+}
+
+TEST(Validate, AcceptsTheSplitOfQuotedScripts) {
+  Options options = parse_options(Command::train, good_arguments({"--split", "'99,1,0'"})).options;
+  validate(options, 1);
+  EXPECT_EQ(options.data.split, "99,1,0");
+  EXPECT_EQ(validation_refusal({"--split", "0.9,0.1"}), "accepted");
+  EXPECT_EQ(validation_refusal({"--split", "949,50,1"}), "accepted");
+  EXPECT_THAT(validation_refusal({"--split", "'99,1,0"}), HasSubstr("up to three weights"));
+}
 
 TEST(Validate, AcceptsValidOptions) {
   EXPECT_EQ(validation_refusal({}), "accepted");

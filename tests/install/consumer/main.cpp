@@ -11,6 +11,7 @@
 int main() {
   megatron::GPTModelConfig config;
   config.vocab_size = 50257;
+  config.should_pad_vocab = true;
   config.transformer.tensor_model_parallel_size = 2;
   if (config.padded_vocab_size() != 50432) {
     std::cerr << "Expected 50432 padded rows, but got " << config.padded_vocab_size() << '\n';

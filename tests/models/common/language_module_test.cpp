@@ -45,7 +45,8 @@ class BagOfWordsModel : public LanguageModule {
     if (!stage_.post_process) return bag;
     const ParameterPtr tied =
         output_layer_->weight() ? nullptr : shared_embedding_or_output_weight();
-    return compute_language_model_loss(labels, scale_logits(output_layer_->forward(bag, tied)));
+    return compute_language_model_loss(
+        labels, scale_logits(output_layer_->forward(bag, tied, /*gather_output=*/false)));
   }
 };
 
@@ -53,6 +54,8 @@ GPTModelConfig bag_config(int64_t tp, int64_t pp) {
   GPTModelConfig config;
   config.vocab_size = kBagVocabulary;
   config.make_vocab_size_divisible_by = 4;
+  config.should_pad_vocab = true;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = kBagTokens;
   config.position_embedding_type = PositionEmbeddingType::none;
   config.transformer.num_layers = 1;

@@ -204,7 +204,7 @@ TEST(GPTModelInput, LaterStageNeedsAnInputTensor) {
                            .post_process = true,
                            .first_layer = 1,
                            .num_layers = 1};
-  GPTModel model(config, gpt_layer_local_spec(config.transformer), last,
+  GPTModel model(config, local_layer_spec(config.transformer), last,
                  ProcessGroupCollection::single_rank(), at::TensorOptions().dtype(at::kFloat));
   initialize_weights(model, 1);
   const auto forward = [&](const GPTModelInput& input) {
@@ -263,7 +263,7 @@ TEST(GPTModelConfiguration, ExplicitBackendRefusesUnsupportedInput) {
   EXPECT_EQ(model->attention_backend(), AttentionBackend::flash);
   GPTModelInput input = token_input(2, 4);
   EXPECT_NO_THROW(model->forward(input, evaluation_context(2, 4)));
-  input.attention_mask = at::zeros({1, 1, 4, 4}, at::kBool);
+  input.attention_mask = at::ones({1, 1, 4, 4}, at::kBool).triu(1);
   EXPECT_THAT([&] { model->forward(input, evaluation_context(2, 4)); },
               testing::ThrowsMessage<Error>(HasSubstr("an attention mask, but got flash")));
 }

@@ -32,7 +32,11 @@ const RefusedField kRefusedFields[] = {
      [](GPTModelConfig& c) { c.transformer.expert_model_parallel_size = 2; }},
     {"pipeline_dtype", [](GPTModelConfig& c) { c.transformer.pipeline_dtype = at::kBFloat16; }},
     {"qk_clip_alpha", [](GPTModelConfig& c) { c.transformer.qk_clip_alpha = 1; }},
-    {"bf16", [](GPTModelConfig& c) { c.transformer.bf16 = true; }},
+    {"bf16",
+     [](GPTModelConfig& c) {
+       c.transformer.bf16 = true;
+       c.transformer.params_dtype = at::kDouble;
+     }},
 };
 
 TEST(ModelConstructors, RefuseUnsupportedFields) {
@@ -45,13 +49,13 @@ TEST(ModelConstructors, RefuseUnsupportedFields) {
     EXPECT_THAT([&] { build_gpt_model_chunks(config, groups, at::kCPU); }, names_it);
     EXPECT_THAT(
         [&] {
-          GPTModel(config, gpt_layer_local_spec(config.transformer), PipelineStage::even(2, 0, 1),
+          GPTModel(config, local_layer_spec(config.transformer), PipelineStage::even(2, 0, 1),
                    groups, at::kFloat);
         },
         names_it);
     EXPECT_THAT(
         [&] {
-          TransformerBlock(config.transformer, gpt_layer_local_spec(config.transformer),
+          TransformerBlock(config.transformer, local_layer_spec(config.transformer),
                            PipelineStage::even(2, 0, 1),
                            LayerOptions{.tensor = at::kFloat, .tp = groups.tp});
         },
@@ -61,7 +65,7 @@ TEST(ModelConstructors, RefuseUnsupportedFields) {
 
 TEST(ModelConstructors, RefuseAModelWithoutVocabulary) {
   GPTModelConfig config = small_gpt_config();
-  config.vocab_size = 0;
+  config.vocab_size.reset();
   EXPECT_THAT([&] { build_gpt(config); },
               ThrowsMessage<Error>(HasSubstr("vocab_size of at least 1")));
 }

@@ -11,8 +11,10 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/ops/op_test.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -117,7 +119,7 @@ constexpr int64_t kCpMicrobatches = 2, kCpRows = 2;
 MicroBatch cp_microbatch(const GPTModelConfig& config, int64_t step, int64_t index) {
   const int64_t first = (step * kCpMicrobatches + index) * kCpRows, s = config.seq_length;
   const at::Tensor text =
-      ((at::arange(kCpRows * (s + 1), at::kLong) + 97 * first) * 31 % 47 % config.vocab_size)
+      ((at::arange(kCpRows * (s + 1), at::kLong) + 97 * first) * 31 % 47 % *config.vocab_size)
           .view({kCpRows, s + 1});
   at::Tensor mask = (text.narrow(1, 1, s) % 5 != 0).to(at::kDouble);
   if (index == 0) mask.narrow(1, s / 2, s / 2).zero_();
@@ -140,7 +142,7 @@ CpNumbers cp_numbers(const Options& options, const RankContext& rank,
   const auto groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
-  TrainStep step(model, options);
+  TrainStep step(wrapped(model, options), options);
   CpNumbers numbers;
   const int64_t dp = groups.dp->size();
   std::vector<MicroBatch> microbatches;

@@ -41,7 +41,11 @@ TEST_F(ForwardArguments, DecoderInputReplacesTheEmbedding) {
   EXPECT_FALSE(logits.equal(forward(input_)));
 }
 
+// In layers that take arbitrary masks.
 TEST_F(ForwardArguments, AttentionMaskReplacesCausalMask) {
+  GPTModelConfig config = small_gpt_config();
+  config.transformer_layer_spec = "modelopt_transformer_layer_spec";
+  model_ = build_gpt(config);
   const at::Tensor causal = forward(input_);
   input_.attention_mask = causal_mask();
   EXPECT_TRUE(at::allclose(forward(input_), causal, 1e-5, 1e-6));

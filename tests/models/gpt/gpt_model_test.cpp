@@ -20,15 +20,16 @@ TEST(GPTModel, ParameterNamesMatchMegatron) {
     names.push_back(parameter->name);
   for (const char* name :
        {"embedding.word_embeddings.weight", "embedding.position_embeddings.weight",
-        "decoder.layers.0.input_layernorm.weight", "decoder.layers.0.input_layernorm.bias",
+        "decoder.layers.0.self_attention.linear_qkv.layer_norm_weight",
+        "decoder.layers.0.self_attention.linear_qkv.layer_norm_bias",
         "decoder.layers.0.self_attention.linear_proj.weight",
         "decoder.layers.0.self_attention.linear_proj.bias",
         "decoder.layers.0.self_attention.linear_qkv.weight",
         "decoder.layers.0.self_attention.linear_qkv.bias",
-        "decoder.layers.0.pre_mlp_layernorm.weight", "decoder.layers.0.mlp.linear_fc1.weight",
-        "decoder.layers.0.mlp.linear_fc1.bias", "decoder.layers.0.mlp.linear_fc2.weight",
-        "decoder.layers.1.mlp.linear_fc2.bias", "decoder.final_layernorm.weight",
-        "output_layer.weight"}) {
+        "decoder.layers.0.mlp.linear_fc1.layer_norm_weight",
+        "decoder.layers.0.mlp.linear_fc1.weight", "decoder.layers.0.mlp.linear_fc1.bias",
+        "decoder.layers.0.mlp.linear_fc2.weight", "decoder.layers.1.mlp.linear_fc2.bias",
+        "decoder.final_layernorm.weight", "output_layer.weight"}) {
     EXPECT_THAT(names, testing::Contains(name));
   }
   EXPECT_EQ(names.size(), 29);

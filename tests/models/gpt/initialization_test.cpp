@@ -58,10 +58,10 @@ TEST(InitialDistributions, MatchMegatron) {
   expect_normal(*model, layer + "self_attention.linear_proj.weight", 0.03 / 2);  // sqrt(2 layers)
   expect_normal(*model, layer + "mlp.linear_fc2.weight", 0.03 / 2);
   expect_normal(*model, "output_layer.weight", 0.03);
-  for (const char* name : {"input_layernorm", "pre_mlp_layernorm", "self_attention.q_layernorm",
-                           "self_attention.k_layernorm"}) {
-    expect_constant(*model, layer + name + ".weight", 1);
-    expect_constant(*model, layer + name + ".bias", 0);
+  for (const char* name : {"self_attention.linear_qkv.layer_norm_", "mlp.linear_fc1.layer_norm_",
+                           "self_attention.q_layernorm.", "self_attention.k_layernorm."}) {
+    expect_constant(*model, layer + name + "weight", 1);
+    expect_constant(*model, layer + name + "bias", 0);
   }
   expect_constant(*model, "decoder.final_layernorm.weight", 1);
   for (const char* name : {"self_attention.linear_qkv", "self_attention.linear_proj",
@@ -75,7 +75,7 @@ TEST(InitialDistributions, ZeroCenteredNormsStartAtZero) {
   config.transformer.layernorm_zero_centered_gamma = true;
   const auto model = build_gpt(config);
   expect_constant(*model, "decoder.final_layernorm.weight", 0);
-  expect_constant(*model, "decoder.layers.0.input_layernorm.weight", 0);
+  expect_constant(*model, "decoder.layers.0.self_attention.linear_qkv.layer_norm_weight", 0);
 }
 
 // MuP divides the std of hidden matrices by the square root of the width multiplier; embeddings

@@ -6,7 +6,9 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -71,7 +73,7 @@ constexpr int64_t kMicrobatches = 4, kRows = 2;
 MicroBatch make_microbatch(const GPTModelConfig& config, int64_t step, int64_t index) {
   const int64_t first = (step * kMicrobatches + index) * kRows, s = config.seq_length;
   const at::Tensor text =
-      ((at::arange(kRows * (s + 1), at::kLong) + 97 * first) * 31 % 47 % config.vocab_size)
+      ((at::arange(kRows * (s + 1), at::kLong) + 97 * first) * 31 % 47 % *config.vocab_size)
           .view({kRows, s + 1});
   return {.tokens = text.narrow(1, 0, s).contiguous(),
           .position_ids = at::arange(s, at::kLong).expand({kRows, s}).contiguous(),
@@ -86,7 +88,7 @@ std::vector<double> run_steps(const Options& options, const RankContext& rank) {
   const auto groups = make_model_groups(options.model.transformer, rank);
   const auto model = build_gpt_model(options.model, groups, rank.device);
   initialize_weights(*model, options.training.seed);
-  TrainStep step(model, options);
+  TrainStep step(wrapped(model, options), options);
   std::vector<double> numbers;
   const int64_t share = kMicrobatches / groups.dp->size();
   for (int64_t i = 0; i < 4; ++i) {

@@ -10,8 +10,10 @@
 #include "megatron/training/train_step.h"
 #include "megatron/transformer/roll_left.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/ops/op_test.h"
 #include "tests/parallel/thread_world.h"
+#include "tests/training/wrapped_models.h"
 
 namespace megatron {
 namespace {
@@ -83,7 +85,7 @@ MicroBatch mtp_microbatch(const GPTModelConfig& config, int64_t step, int64_t in
   const int64_t s = config.seq_length;
   std::vector<at::Tensor> text, mask;
   for (int64_t row = first; row < first + rows; ++row) {
-    text.push_back((at::arange(s + 1, at::kLong) + 97 * row) * 31 % 47 % config.vocab_size);
+    text.push_back((at::arange(s + 1, at::kLong) + 97 * row) * 31 % 47 % *config.vocab_size);
     mask.push_back(((at::arange(s, at::kLong) * 5 + row) % 4).ne(0).to(at::kDouble));
   }
   const at::Tensor tokens = at::stack(text);
@@ -107,7 +109,7 @@ std::vector<double> mtp_numbers(const MtpModel& model, const MtpLayout& layout,
                                 const RankContext& rank) {
   const Options options = mtp_options(model, layout);
   const auto groups = make_model_groups(options.model.transformer, rank);
-  TrainStep step(initialized(options.model, groups), options);
+  TrainStep step(wrapped(initialized(options.model, groups), options), options);
   const int64_t dp = groups.dp->size(), dp_rank = groups.dp->rank();
   std::vector<double> numbers;
   for (int64_t i = 0; i < 3; ++i) {
@@ -165,7 +167,7 @@ class MtpModelTest : public testing::Test {
                                                      const MicroBatch& microbatch,
                                                      TrainStep::Losses* losses = nullptr) {
     const auto groups = ProcessGroupCollection::single_rank();
-    TrainStep step(initialized(options.model, groups), options);
+    TrainStep step(wrapped(initialized(options.model, groups), options), options);
     const auto result = step.forward_backward({microbatch}, BatchSharing::whole_microbatches);
     if (losses != nullptr) *losses = result;
     std::map<std::string, at::Tensor> by_name;
@@ -219,7 +221,7 @@ TEST_F(MtpModelTest, GradientMatchesWeightedSumOfLosses) {
     options.model.transformer.calculate_per_token_loss = per_token;
     const MicroBatch microbatch = mtp_microbatch(options.model, 0, 0, 0, 2);
     const auto groups = ProcessGroupCollection::single_rank();
-    TrainStep step(initialized(options.model, groups), options);
+    TrainStep step(wrapped(initialized(options.model, groups), options), options);
     const auto total = [&] {
       const auto losses = step.forward_backward({microbatch}, BatchSharing::whole_microbatches);
       double sum = losses.loss;
@@ -351,10 +353,10 @@ TEST_F(MtpModelTest, SpecIsRequiredWithMtpLayers) {
   const Options options = options_without_dropout();
   test::expect_error(
       [&] {
-        GPTModel(options.model, gpt_layer_local_spec(options.model.transformer),
+        GPTModel(options.model, local_layer_spec(options.model.transformer),
                  PipelineStage::even(4, 0, 1), ProcessGroupCollection::single_rank(), at::kDouble);
       },
-      "mtp_block_spec together with mtp_num_layers");
+      "mtp_block_spec on a chunk with MTP layers only, but got none on one with them");
 }
 
 TEST_F(MtpModelTest, FlopsIncludeEachDepth) {
@@ -380,10 +382,11 @@ class OpenModel : public GPTModel {
 std::shared_ptr<OpenModel> open_model(const Options& options,
                                       const ProcessGroupCollection& groups) {
   const TransformerConfig& transformer = options.model.transformer;
-  auto model = std::make_shared<OpenModel>(
-      options.model, gpt_layer_local_spec(transformer),
-      PipelineStage::even(transformer.num_layers, groups.pp->rank(), groups.pp->size()), groups,
-      at::kDouble, gpt_mtp_block_local_spec(transformer));
+  const auto stage =
+      PipelineStage::even(transformer.num_layers, groups.pp->rank(), groups.pp->size());
+  const LayerSpec spec = transformer_engine_layer_spec(options.model);
+  auto model = std::make_shared<OpenModel>(options.model, spec, stage, groups, at::kDouble,
+                                           mtp_block_spec(options.model, spec, stage));
   initialize_weights(*model, 1234);
   return model;
 }

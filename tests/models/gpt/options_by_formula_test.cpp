@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
+#include "megatron/transformer/transformer_layer.h"
 
 #include "tests/models/gpt/small_gpt.h"
 
@@ -20,10 +21,10 @@ TEST(OptionsByFormula, Fp16CrossEntropyRoundsTheLogits) {
   GPTModelInput input = token_input(kFormulaRows, kFormulaTokens);
   const ForwardContext context = evaluation_context(kFormulaRows, kFormulaTokens);
   const at::Tensor logits = model->forward(input, context);
-  input.labels = (input.input_ids + 1) % config.vocab_size;
+  input.labels = (input.input_ids + 1) % *config.vocab_size;
   const at::Tensor losses = model->forward(input, context);
   const auto by_formula = [&](const at::Tensor& values) {
-    const at::Tensor valid = values.narrow(2, 0, config.vocab_size).to(at::kDouble);
+    const at::Tensor valid = values.narrow(2, 0, *config.vocab_size).to(at::kDouble);
     return valid.logsumexp(2) - valid.gather(2, input.labels.unsqueeze(2)).squeeze(2);
   };
   const at::Tensor in_half = by_formula(logits.to(at::kHalf)), in_full = by_formula(logits);
@@ -72,8 +73,8 @@ TEST(OptionsByFormula, ResidualStaysInFp32) {
   config.transformer.fp32_residual_connection = true;
   const LayerOptions options{at::TensorOptions().dtype(at::kBFloat16),
                              ProcessGroupCollection::single_rank().tp};
-  TransformerLayer layer(config.transformer, gpt_layer_local_spec(config.transformer),
-                         /*layer_number=*/1, options);
+  const ModuleSpec spec = transformer_engine_layer_spec(config);
+  TransformerLayer layer({spec, config.transformer, options});
   layer.assign_names("");
   initialize_weights(layer, /*seed=*/1234);
   const at::Tensor x =

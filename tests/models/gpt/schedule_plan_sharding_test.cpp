@@ -25,6 +25,7 @@ struct ShardedPlan {
   Strategy strategy;
   bool overlap;  // of gradient reductions and parameter gathers
   int64_t mtp_layers = 0;
+  bool torch_fsdp2 = false;
 };
 
 DistributedDataParallelConfig ddp_config(const ShardedPlan& plan) {
@@ -34,7 +35,8 @@ DistributedDataParallelConfig ddp_config(const ShardedPlan& plan) {
   config.overlap_grad_reduce = plan.overlap;
   config.overlap_param_gather = plan.overlap && is_sharded;
   config.use_distributed_optimizer = plan.strategy == Strategy::optim;
-  config.use_megatron_fsdp = is_sharded && !config.use_distributed_optimizer;
+  config.use_torch_fsdp2 = plan.torch_fsdp2;
+  config.use_megatron_fsdp = is_sharded && !config.use_distributed_optimizer && !plan.torch_fsdp2;
   if (config.use_megatron_fsdp) config.data_parallel_sharding_strategy = plan.strategy;
   return config;
 }
@@ -158,11 +160,14 @@ INSTANTIATE_TEST_SUITE_P(Strategies, ShardedSchedulePlans,
                                          ShardedPlan{Strategy::optim_grads, true},
                                          ShardedPlan{Strategy::optim_grads_params, false},
                                          ShardedPlan{Strategy::optim_grads_params, true},
-                                         ShardedPlan{Strategy::optim_grads_params, true, 2}),
+                                         ShardedPlan{Strategy::optim_grads_params, true, 2},
+                                         ShardedPlan{Strategy::optim_grads_params, false, 0, true},
+                                         ShardedPlan{Strategy::optim_grads_params, true, 2, true}),
                          [](const auto& info) {
-                           return fmt::format("{}{}{}", enum_name(info.param.strategy),
+                           return fmt::format("{}{}{}{}", enum_name(info.param.strategy),
                                               info.param.overlap ? "_overlapped" : "",
-                                              info.param.mtp_layers > 0 ? "_mtp" : "");
+                                              info.param.mtp_layers > 0 ? "_mtp" : "",
+                                              info.param.torch_fsdp2 ? "_by_rows" : "");
                          });
 
 }  // namespace

@@ -29,6 +29,8 @@ GPTModelConfig plan_config(const PlanCase& plan_case) {
   GPTModelConfig config;
   config.vocab_size = 50;
   config.make_vocab_size_divisible_by = 2;
+  config.should_pad_vocab = true;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = kPassTokens;
   TransformerConfig& transformer = config.transformer;
   transformer.num_layers = 4;
@@ -203,7 +205,7 @@ std::unique_ptr<Plan> plan_of(GPTModel& model) {
 
 TEST(SchedulePlan, IsLazy) {
   const GPTModelConfig config = small_gpt_config();
-  GPTModel last(config, gpt_layer_local_spec(config.transformer),
+  GPTModel last(config, local_layer_spec(config.transformer),
                 {.rank = 1,
                  .size = 2,
                  .pre_process = false,

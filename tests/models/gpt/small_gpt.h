@@ -9,6 +9,8 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/models/gpt/gpt_layer_specs.h"
 
+#include "tests/models/gpt/built_model.h"
+
 namespace megatron {
 
 // Megatron's own unit-test model: 2 layers, hidden 12, 4 heads, vocabulary 100, 4 positions.
@@ -53,6 +55,8 @@ inline GPTModelConfig attention_variant_config(const AttentionVariant& variant) 
   GPTModelConfig config;
   config.vocab_size = 61;
   config.make_vocab_size_divisible_by = 1;
+  config.should_pad_vocab = true;
+  config.share_embeddings_and_output_weights = true;
   config.seq_length = 16;
   config.transformer.num_layers = 2;
   config.transformer.hidden_size = 32;

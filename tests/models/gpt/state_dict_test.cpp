@@ -13,6 +13,7 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/parity/parity_case.h"
 
+#include "tests/models/gpt/built_model.h"
 #include "tests/models/gpt/small_gpt.h"
 #include "tests/parallel/thread_world.h"
 
@@ -54,12 +55,22 @@ constexpr const char* kGoldenCases[] = {"gpt2",
                                         "mtp1",
                                         "mtp2"};
 
-// Golden files use module names; Megatron's checkpoints keep an older name for MTP's inner layer.
-std::string checkpoint_key_of(std::string name) {
-  constexpr std::string_view inner = "mtp_model_layer";
-  const size_t position = name.find(inner);
-  return position == std::string::npos ? name
-                                       : name.replace(position, inner.size(), "transformer_layer");
+// Golden files come from megatron-core's local layers and use module names. Its checkpoints keep an
+// older name for MTP's inner layer, and name norms after the linear layers that consume them.
+std::string checkpoint_key_of(std::string name, bool latent_attention) {
+  const auto replace = [&](std::string_view from, std::string_view to) {
+    const size_t position = name.find(from);
+    if (position != std::string::npos) name.replace(position, from.size(), to);
+  };
+  replace("mtp_model_layer", "transformer_layer");
+  replace(".pre_mlp_layernorm.", ".mlp.linear_fc1.layer_norm_");
+  if (latent_attention) {
+    replace(".q_layernorm.", ".linear_q_up_proj.layer_norm_");
+    replace(".kv_layernorm.", ".linear_kv_up_proj.layer_norm_");
+  } else {
+    replace(".input_layernorm.", ".self_attention.linear_qkv.layer_norm_");
+  }
+  return name;
 }
 
 class ShardedStateNames : public testing::TestWithParam<const char*> {};
@@ -70,6 +81,9 @@ TEST_P(ShardedStateNames, MatchMegatron) {
   Options options;
   golden.configure(options, /*keep_params_dtype=*/false);
   validate(options, /*world_size=*/1, Command::parity);
+  const auto key_of = [&](const std::string& name) {
+    return checkpoint_key_of(name, options.model.transformer.mla.multi_latent_attention);
+  };
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const ShardedTensor& tensor :
        build_gpt_model(options.model, ProcessGroupCollection::single_rank(), at::kMeta)
@@ -79,19 +93,18 @@ TEST_P(ShardedStateNames, MatchMegatron) {
   std::vector<std::string> names, theirs;
   for (const auto& [name, shape] : shapes) names.push_back(name);
   for (const std::string& tensor : golden.tensor_names()) {
-    if (tensor.starts_with("grad/")) theirs.push_back(checkpoint_key_of(tensor.substr(5)));
+    if (tensor.starts_with("grad/")) theirs.push_back(key_of(tensor.substr(5)));
   }
   // Files without gradients list their parameters here.
   const auto statistics = golden.json().value("weight_after3", nlohmann::json::object());
   for (const auto& [name, numbers] : statistics.items()) {
-    if (std::ranges::find(theirs, checkpoint_key_of(name)) == theirs.end())
-      theirs.push_back(checkpoint_key_of(name));
+    if (std::ranges::find(theirs, key_of(name)) == theirs.end()) theirs.push_back(key_of(name));
   }
   std::ranges::sort(theirs);
   EXPECT_EQ(names, theirs);
   for (const std::string& tensor : golden.tensor_names()) {
     if (!tensor.starts_with("grad/")) continue;
-    const std::string name = checkpoint_key_of(tensor.substr(5));
+    const std::string name = key_of(tensor.substr(5));
     EXPECT_EQ(shapes[name], golden.tensor(tensor).sizes().vec()) << name;
   }
 }
@@ -250,7 +263,7 @@ TEST(SharedEmbedding, CopyWithoutEmbeddingGroupIsAnError) {
   const GPTModelConfig config = tied_config(1, 1);
   ProcessGroupCollection groups = ProcessGroupCollection::single_rank();
   groups.embd = nullptr;
-  GPTModel last(config, gpt_layer_local_spec(config.transformer),
+  GPTModel last(config, local_layer_spec(config.transformer),
                 {.rank = 1,
                  .size = 2,
                  .pre_process = false,

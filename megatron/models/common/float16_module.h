@@ -1,0 +1,21 @@
+// The default mixed-precision wrapper (Megatron's Float16Module).
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "megatron/base/megatron_module.h"
+#include "megatron/config/model/transformer_config.h"
+
+namespace megatron {
+
+// Takes a model chunk and returns the chunk to train: the same, changed, or another one.
+using MixedPrecisionWrapper = std::function<std::shared_ptr<MegatronModule>(
+    const TransformerConfig& config, std::shared_ptr<MegatronModule> module)>;
+
+// Converts the chunk's parameters to bf16, except those with keep_fp32. Activations follow the
+// parameters. Losses are computed in fp32 by the model itself.
+std::shared_ptr<MegatronModule> Float16Module(const TransformerConfig& config,
+                                              std::shared_ptr<MegatronModule> module);
+
+}  // namespace megatron
