@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
@@ -33,7 +34,7 @@ std::string make_header(const std::vector<NamedTensor>& tensors, const std::vect
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
   for (const size_t index : order) {
-    const auto& [name, data] = tensors[index];
+    const auto& [name, data, read] = tensors[index];
     check(name != "__metadata__" && !header.contains(name),
           "Expected unique tensor names in a safetensors file, but got '{}' twice", name);
     const auto bytes = static_cast<int64_t>(data.nbytes());
@@ -48,9 +49,14 @@ std::string make_header(const std::vector<NamedTensor>& tensors, const std::vect
 }
 
 // Computes the checksum and writes in chunks, so that the write reads the data from the cache.
-std::string write_data(FileWriter& writer, const at::Tensor& tensor) {
+std::string write_data(FileWriter& writer, const NamedTensor& tensor) {
   constexpr size_t kPiece = size_t{1} << 20;
-  const auto memory = tensor.detach().to(at::kCPU).contiguous();
+  const at::Tensor values = tensor.read ? tensor.read() : tensor.data;
+  check(values.sizes() == tensor.data.sizes() && values.scalar_type() == tensor.data.scalar_type(),
+        "Expected '{}' as it was announced, of {} and shape {}, but got {} and {}", tensor.name,
+        c10::toString(tensor.data.scalar_type()), tensor.data.sizes().vec(),
+        c10::toString(values.scalar_type()), values.sizes().vec());
+  const auto memory = values.detach().to(at::kCPU).contiguous();
   const auto* next = static_cast<const char*>(memory.const_data_ptr());
   Checksum checksum;
   for (size_t left = memory.nbytes(); left > 0;) {
@@ -78,7 +84,7 @@ WrittenSafetensors write_safetensors(const std::filesystem::path& path,
   written.bytes = static_cast<int64_t>(sizeof(header_bytes) + header.size());
   written.checksums.resize(tensors.size());
   for (const size_t index : order) {
-    written.checksums[index] = write_data(writer, tensors[index].data);
+    written.checksums[index] = write_data(writer, tensors[index]);
     written.bytes += static_cast<int64_t>(tensors[index].data.nbytes());
   }
   writer.finish();

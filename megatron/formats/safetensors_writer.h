@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,7 +14,10 @@ namespace megatron {
 
 struct NamedTensor {
   std::string name;
-  at::Tensor data;  // any device and strides; copied only if it is not contiguous CPU memory
+  // Any device and strides; copied only if it is not contiguous CPU memory. With `read`, a meta
+  // tensor of the same shape and type.
+  at::Tensor data;
+  std::function<at::Tensor()> read = {};  // returns the values when they are written
 };
 
 struct WrittenSafetensors {

@@ -117,7 +117,7 @@ at::Tensor composed_core_attention(const at::Tensor& q, const at::Tensor& k, con
   if (options.softmax_coefficient == 1) {
     const at::Tensor products =
         at::bmm(heads_first(q), heads_first(keys).transpose(1, 2)) * options.scale;
-    scores = products.view({b, n, sq, sk}).to(wide);
+    scores = soft_capped(products.view({b, n, sq, sk}).to(wide), options.soft_cap);
   } else {
     const at::Tensor products = at::baddbmm(at::zeros({b * n, sq, sk}, q.options()), heads_first(q),
                                             heads_first(keys).transpose(1, 2),
@@ -208,7 +208,8 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
   }
-  if (use_cpu_kernel(q) && !options.bias.defined() && options.softmax_coefficient == 1) {
+  if (use_cpu_kernel(q) && !options.bias.defined() && options.softmax_coefficient == 1 &&
+      options.soft_cap == 0) {
     const int64_t n = q.size(2);
     const at::Tensor& masked = options.mask.masked;
     const at::Tensor rows =

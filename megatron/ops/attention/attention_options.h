@@ -20,6 +20,9 @@ struct AttentionOptions {
   // Multiplies the rounded products in accumulation_dtype, before bias and softmax (Megatron's
   // apply_query_key_layer_scaling). core_attention only: other implementations do not round.
   double softmax_coefficient = 1.0;
+  // cap * tanh(score / cap) of the scaled scores, before bias and mask; 0: no cap. Not together with
+  // a softmax_coefficient.
+  double soft_cap = 0.0;
   AttentionMask mask;
   // [1 or b, 1 or n, sq, sk], added to the scaled scores; or undefined.
   at::Tensor bias;

@@ -1,6 +1,7 @@
 // Layouts and checks that the attention operators share.
 #pragma once
 
+#include <cmath>
 #include <string_view>
 
 #include <ATen/ATen.h>
@@ -27,6 +28,11 @@ inline at::Tensor expand_groups(const at::Tensor& x, int64_t n) {
   return x.unsqueeze(3)
       .expand({x.size(0), x.size(1), g, n / g, x.size(3)})
       .reshape({x.size(0), x.size(1), n, x.size(3)});
+}
+
+// Scores times their scale -> capped, if the options say so.
+inline at::Tensor soft_capped(const at::Tensor& scores, double cap) {
+  return cap == 0 ? scores : at::tanh(scores / cap) * cap;
 }
 
 inline void check_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -84,6 +90,11 @@ inline void check_attention(const at::Tensor& q, const at::Tensor& k, const at::
                             const AttentionOptions& options, std::string_view operation) {
   check_attention(q, k, v, operation);
   options.mask.validate(q, k, operation);
+  check(options.soft_cap >= 0 && std::isfinite(options.soft_cap),
+        "{}: Expected a finite soft cap of at least 0, but got {}", operation, options.soft_cap);
+  check(options.soft_cap == 0 || options.softmax_coefficient == 1,
+        "{}: Expected a softmax coefficient of 1 with a soft cap, but got {}", operation,
+        options.softmax_coefficient);
   check_bias(options.bias, q, k, operation);
   check_softmax_offset(options.softmax_offset, q, operation);
   check_dropout(options.dropout, q, operation);

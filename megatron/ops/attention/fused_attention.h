@@ -1,6 +1,6 @@
 // Fused attention (FlashAttention-2), forward and backward: one pass over blocks of keys, without
 // storing the sq x sk scores. Supports grouped-query attention, causal and sliding-window masks,
-// cached keys, packed sequences, attention sinks and dropout. core_attention also supports
+// cached keys, packed sequences, attention sinks, soft-capped scores and dropout. core_attention also supports
 // arbitrary masks and biases.
 #pragma once
 

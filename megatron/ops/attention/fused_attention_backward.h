@@ -101,6 +101,7 @@ struct RowOfScores {
   A lse, projection;
   int64_t first, last;    // visible columns
   const uint32_t* words;  // of dropout, or null
+  bool capped;            // scores are shares of the soft cap
 };
 
 // Returns dS of one vector of a row; `p` receives the probability after dropout.
@@ -108,15 +109,18 @@ template <typename T, typename A>
 MEGATRON_INLINE lanes::Vector<T> grad_score(const RowOfScores<A>& row, int64_t i, bool all, A scale,
                                             const DropoutRows* dropout, lanes::Vector<T>& p) {
   using V = lanes::Vector<T>;
-  p = lanes::exp2(lanes::load<A>(row.scores + i) * scale - row.lse);
+  const V score = lanes::load<A>(row.scores + i);
+  p = lanes::exp2(score * scale - row.lse);
   if (!all) p = inside<T>(i, row.first, row.last) ? p : V{};
+  // Of the product of query and key: the cap's derivative is 1 - share^2.
+  const V slope = row.capped ? 1 - score * score : lanes::broadcast<T>(1);
   V grad = lanes::load<A>(row.grad_probs + i);
-  if (row.words == nullptr) return p * (grad - row.projection);
+  if (row.words == nullptr) return p * slope * (grad - row.projection);
   const V kept = lanes::broadcast<T>(static_cast<A>(dropout->scale));
   grad = keep(row.words + i, dropout->threshold, grad, kept);
   const V before = p;
   p = keep(row.words + i, dropout->threshold, p, kept);
-  return before * (grad - row.projection);
+  return before * slope * (grad - row.projection);
 }
 
 // Handles two rows, since block_gemm's bf16 B interleaves pairs of rows.
@@ -156,7 +160,7 @@ void backward_block(const BackwardCall<T>& call, const AttentionTask& task,
   const int64_t token = sequence.first_query + first_query, batch = sequence.batch;
   const int64_t d = call.d, dv = call.dv;
   const auto& [q, k, v, sink] = call.in;
-  const A scale = static_cast<A>(shape.scale * kLog2E);
+  const A scale = exponent_scale<A>(shape);
   const int64_t line = (batch * shape.n + task.head) * shape.sq + token;
   const A* lse = call.lse + line;
 
@@ -206,13 +210,16 @@ void backward_block(const BackwardCall<T>& call, const AttentionTask& task,
                   scratch.grad_probs.data(), kKeyBlock, /*accumulate=*/false);
     const auto row_of = [&](int64_t i) {
       if (i >= rows) return RowOfScores<A>{scratch.scores.data(), scratch.grad_probs.data()};
+      cap_scores<T>(shape, scratch.scores.data() + i * kKeyBlock, columns);
       const KeyRange visible = visible_keys(shape, sequence, first_query + i);
       RowOfScores<A> row{.scores = scratch.scores.data() + i * kKeyBlock,
                          .grad_probs = scratch.grad_probs.data() + i * kKeyBlock,
                          .lse = lse[i],
                          .projection = scratch.projection[i],
                          .first = std::clamp<int64_t>(visible.first - key, 0, columns),
-                         .last = std::clamp<int64_t>(visible.last - key, 0, columns)};
+                         .last = std::clamp<int64_t>(visible.last - key, 0, columns),
+                         .words = nullptr,
+                         .capped = shape.soft_cap > 0};
       if (shape.dropout != nullptr) {
         row.words = draw_keys(shape, sequence, line + i, key, columns, scratch.words[i % 2]);
       }

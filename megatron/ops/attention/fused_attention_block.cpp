@@ -75,6 +75,7 @@ void with_shape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
       .d = q.size(3),
       .dv = v.size(3),
       .scale = options.scale,
+      .soft_cap = options.soft_cap,
       .visible = visible.data(),
       .dropout = nullptr,
       .columns = data_or_null<const int64_t>(mask.key_positions)};

@@ -137,7 +137,7 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
   const int64_t token = sequence.first_query + first_query, batch = sequence.batch;
   const int64_t d = call.d, dv = call.dv;
   const auto& [q, k, v, sink] = call.in;
-  const A scale = static_cast<A>(shape.scale * kLog2E);
+  const A scale = exponent_scale<A>(shape);
 
   copy_rows(q.at(token, batch, task.head), q.token, rows, shape.d, scratch.queries.data(),
             padded_rows, d);
@@ -172,6 +172,7 @@ void attend(const ForwardCall<T>& call, const AttentionTask& task, ForwardScratc
         std::fill_n(row, columns, T(0));
         continue;
       }
+      cap_scores<T>(shape, scores + i * kKeyBlock, columns);
       online_softmax<T, A>(scores + i * kKeyBlock, row, columns, first, last, scale,
                            scratch.maximum[i], scratch.total[i], sums + i * dv, started ? dv : 0);
       if (shape.dropout != nullptr) {

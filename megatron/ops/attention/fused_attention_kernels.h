@@ -23,6 +23,7 @@ struct FusedAttentionShape {
   int64_t sq, b;  // of the tensors
   int64_t n, g, d, dv;
   double scale;
+  double soft_cap;  // 0: none
   // [sq]: the keys that each query sees, all of its own sequence. Within a sequence neither bound
   // decreases from one query to the next.
   const KeyRange* visible;

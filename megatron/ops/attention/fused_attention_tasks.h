@@ -121,6 +121,24 @@ void for_each_task(int64_t count, const Call& call, const Body& body) {
   });
 }
 
+// The factor of scores in base-2 exponentials. With a soft cap it applies to what cap_scores
+// leaves.
+template <typename A>
+A exponent_scale(const FusedAttentionShape& shape) {
+  return static_cast<A>((shape.soft_cap > 0 ? shape.soft_cap : shape.scale) * kLog2E);
+}
+
+// With a soft cap: replaces products of queries and keys by tanh(scale * product / cap), which is
+// the share of the cap. `columns` is a multiple of a vector's width.
+template <typename T, typename A>
+void cap_scores(const FusedAttentionShape& shape, A* scores, int64_t columns) {
+  if (shape.soft_cap == 0) return;
+  const A factor = static_cast<A>(shape.scale / shape.soft_cap);
+  for (int64_t i = 0; i < columns; i += lanes::width<T>) {
+    lanes::store<A>(scores + i, lanes::tanh(lanes::load<A>(scores + i) * factor));
+  }
+}
+
 // A lane mask, set where the column is in [first, last); the first lane is `column`.
 template <typename T>
 MEGATRON_INLINE auto inside(int64_t column, int64_t first, int64_t last) {

@@ -23,6 +23,7 @@ at::Tensor composed_fused_attention(const at::Tensor& q, const at::Tensor& k, co
   const at::Tensor products = at::bmm(heads_first(q), heads_first(keys).transpose(1, 2));
   at::Tensor scores =
       products.view({b, n, sq, sk}).to(accumulation_dtype(q.scalar_type())) * options.scale;
+  scores = soft_capped(scores, options.soft_cap);
   const at::Tensor masked = options.mask.materialize(sq, sk, q.device());
   scores = at::where(masked, at::full({}, -INFINITY, scores.options()), scores);
   // Scores are taken relative to the row's maximum, a constant for the derivative; to 0 in rows

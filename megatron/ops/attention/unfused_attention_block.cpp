@@ -15,6 +15,7 @@ namespace {
 // Computed by both directions. The scores are [b, n, sq, sk], in the accumulation dtype.
 struct MaskedScores {
   at::Tensor masked, scores;
+  at::Tensor slope;  // derivative of the soft cap at each score; undefined without a cap
   at::Tensor queries, keys, values;  // [b * n, s, d]
 };
 
@@ -24,11 +25,17 @@ MaskedScores masked_scores(const at::Tensor& q, const at::Tensor& k, const at::T
   const at::ScalarType wide = accumulation_dtype(q.scalar_type());
   MaskedScores result{.masked = options.mask.materialize(sq, sk, q.device()),
                       .scores = {},
+                      .slope = {},
                       .queries = heads_first(q.to(wide)),
                       .keys = heads_first(expand_groups(k.to(wide), n)),
                       .values = heads_first(expand_groups(v.to(wide), n))};
   at::Tensor scores =
       (at::bmm(result.queries, result.keys.transpose(1, 2)) * options.scale).view({b, n, sq, sk});
+  if (options.soft_cap > 0) {
+    const at::Tensor share = at::tanh(scores / options.soft_cap);
+    result.slope = 1 - share * share;
+    scores = share * options.soft_cap;
+  }
   if (options.bias.defined()) scores = scores + options.bias.to(wide);
   result.scores = at::where(result.masked, at::full({}, kMaskedScore, scores.options()), scores);
   return result;
@@ -92,8 +99,10 @@ AttentionBlockGradients unfused_attention_block_backward(const at::Tensor& q, co
   const at::Tensor dropped = drop_at_positions(probs, options).view({b * n, sq, sk});
   const at::Tensor grad_probs =
       drop_at_positions(at::bmm(grad, full.values.transpose(1, 2)).view({b, n, sq, sk}), options);
+  // Of the capped scores, then of the products of queries and keys.
+  const at::Tensor grad_capped = (probs * (grad_probs - projection)).masked_fill(full.masked, 0);
   const at::Tensor grad_scores =
-      (probs * (grad_probs - projection)).masked_fill(full.masked, 0).view({b * n, sq, sk});
+      (full.slope.defined() ? grad_capped * full.slope : grad_capped).view({b * n, sq, sk});
 
   const auto rows = [&](const at::Tensor& x) {  // [b * n, s, d] -> [s, b, n, d]
     return x.transpose(0, 1).reshape({x.size(1), b, n, x.size(2)});
@@ -108,7 +117,7 @@ AttentionBlockGradients unfused_attention_block_backward(const at::Tensor& q, co
                .to(k.scalar_type()),
       .v = by_group(at::bmm(dropped.transpose(1, 2), grad)).to(v.scalar_type())};
   if (options.bias.defined()) {
-    gradients.bias = summed_like(grad_scores.view({b, n, sq, sk}), options.bias);
+    gradients.bias = summed_like(grad_capped, options.bias);
   }
   if (options.softmax_offset.defined()) {
     const at::Tensor sink = options.softmax_offset.to(at::kDouble).view({1, n, 1});

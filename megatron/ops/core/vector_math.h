@@ -241,6 +241,22 @@ MEGATRON_INLINE Doubles sqrt(Doubles x) {
   return x;
 }
 
+// tanh to about 2 ulp: its Taylor polynomial of degree 9 where |x| < 0.3, else 1 - 2 / (1 + e^2x).
+MEGATRON_INLINE Floats tanh(Floats x) {
+  const Floats square = x * x;
+  Floats p = square * 2.18694885e-2f - 5.39682540e-2f;
+  p = p * square + 1.33333333e-1f;
+  p = p * square - 3.33333333e-1f;
+  const Floats near = x + x * square * p;
+  const Floats far = 1.0f - 2.0f / (1.0f + exp(x + x));
+  return square < 0.09f ? near : far;
+}
+
+MEGATRON_INLINE Doubles tanh(Doubles x) {
+  for (int i = 0; i < 8; ++i) x[i] = std::tanh(x[i]);
+  return x;
+}
+
 template <typename V>
 MEGATRON_INLINE V sigmoid(V x) {
   return 1 / (1 + exp(-x));
