@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 
 #include "megatron/base/megatron_module.h"
 
@@ -15,20 +16,30 @@ struct ForwardHooks {
 
 class HookedModule : public MegatronModule {
  public:
-  void set_forward_hooks(ForwardHooks hooks) { hooks_ = std::move(hooks); }
+  // Hooks run in the order in which they were added. Returns a number for remove_forward_hooks().
+  int add_forward_hooks(ForwardHooks hooks) {
+    hooks_.emplace(next_hooks_, std::move(hooks));
+    return next_hooks_++;
+  }
+  void remove_forward_hooks(int number) { hooks_.erase(number); }
 
  protected:
   // Runs the hooks around `forward` and returns its output.
   template <typename Forward>
   at::Tensor with_hooks(const Forward& forward) const {
-    if (hooks_.before) hooks_.before();
+    for (const auto& [number, hooks] : hooks_) {
+      if (hooks.before) hooks.before();
+    }
     const at::Tensor output = forward();
-    if (hooks_.after) hooks_.after(output);
+    for (const auto& [number, hooks] : hooks_) {
+      if (hooks.after) hooks.after(output);
+    }
     return output;
   }
 
  private:
-  ForwardHooks hooks_;
+  std::map<int, ForwardHooks> hooks_;
+  int next_hooks_ = 0;
 };
 
 }  // namespace megatron

@@ -1,8 +1,11 @@
 #include "megatron/base/megatron_module.h"
 
 #include <algorithm>
+#include <set>
 
 #include <ATen/ATen.h>
+
+#include "megatron/base/error.h"
 
 namespace megatron {
 
@@ -12,12 +15,19 @@ MegatronModule::NamedParameters MegatronModule::named_parameters() const {
     for (auto& [inner, parameter] : module->named_parameters())
       all.emplace_back(name + "." + inner, std::move(parameter));
   }
+  if (keys_map_.empty()) return all;
+  std::set<std::string> names;
   for (auto& entry : all) {
     for (const auto& [from, to] : keys_map_) {
       if (!entry.first.starts_with(from)) continue;
       entry.first.replace(0, from.size(), to);
       break;
     }
+    check(
+        names.insert(entry.first).second,
+        "Expected different names of a module's parameters, but sharded_state_dict_keys_map gives "
+        "two of them the name {}",
+        entry.first);
   }
   return all;
 }
@@ -46,6 +56,15 @@ void MegatronModule::notify_of_conversion(at::ScalarType dtype) {
 
 void MegatronModule::assign_names(const std::string& prefix) {
   for (const auto& [name, parameter] : named_parameters()) parameter->name = prefix + name;
+}
+
+std::vector<std::shared_ptr<MegatronModule>> MegatronModule::descendants() const {
+  std::vector<std::shared_ptr<MegatronModule>> all;
+  for (const auto& [name, module] : modules_) {
+    all.push_back(module);
+    for (auto& inner : module->descendants()) all.push_back(std::move(inner));
+  }
+  return all;
 }
 
 std::shared_ptr<MegatronModule> MegatronModule::find_module(std::string_view path) const {

@@ -35,6 +35,9 @@ class MegatronModule {
     keys_map_ = std::move(map);
   }
 
+  // All submodules, each before its own submodules.
+  std::vector<std::shared_ptr<MegatronModule>> descendants() const;
+
   // The module at a path of registered names, such as decoder.layers.0.mlp; null if there is none.
   std::shared_ptr<MegatronModule> find_module(std::string_view path) const;
 

@@ -29,6 +29,13 @@ struct TensorParallelSharding {
   int size = 1;
 };
 
+// How a stack of experts is sharded over the expert-parallel group: dimension 0 counts the experts,
+// and each rank holds a contiguous run of them.
+struct ExpertParallelSharding {
+  int rank = 0;
+  int size = 1;
+};
+
 // Gradients are clipped by the norm over all parameters of the same group.
 enum class GradientNormGroup {
   model,                  // the reported gradient norm
@@ -66,12 +73,21 @@ class Parameter {
   bool is_embedding_or_output_parameter = false;
   bool is_embedding_parameter = false;  // embeddings and output layer: MuP keeps their lr
   bool allow_shape_mismatch = false;    // vocabulary padding depends on the layout
-  bool expert = false;                  // reduced over the expert-data-parallel group
-  bool keep_fp32 = false;               // Float16Module does not convert it
-  bool gradient_is_deferred = false;    // complete only after the step's last backward pass
+  // A stack of experts: dimension 0 counts them. Its sharding.rank and size are of the experts'
+  // tensor-parallel group, and its gradient is reduced over the expert-data-parallel group.
+  bool expert = false;
+  ExpertParallelSharding expert_sharding;
+  bool is_buffer = false;             // state that is not trained, such as a router's bias
+  bool keep_fp32 = false;             // Float16Module does not convert it
+  bool gradient_is_deferred = false;  // complete only after the step's last backward pass
   GradientNormGroup gradient_norm_group = GradientNormGroup::model;
 
   std::vector<int64_t> global_shape() const;
+  // Dimensions of the tensor of one expert, or of the parameter where it is no stack.
+  int64_t matrix_dim() const { return data.dim() - (expert ? 1 : 0); }
+  // The parameter of the i-th expert of this rank: a view of the stack, under the name
+  // <...>.experts.local_experts.<global number>.<...>, which Megatron's sequential experts have.
+  Parameter expert_part(int64_t i) const;
   // Sorted by local_start. A replicated parameter has one fragment.
   std::vector<ShardFragment> fragments() const;
   // View of the fragment in `local`, a tensor of this parameter's local shape.

@@ -14,6 +14,8 @@ struct Fingerprint {
   int pipeline_model_parallel_size = 1;
   int context_parallel_size = 1;
   int data_parallel_size = 1;
+  int expert_model_parallel_size = 1;
+  int expert_tensor_parallel_size = 0;  // 0: no experts
   bool sequence_parallel = false;
   int world_size = 1;
   int threads_per_rank = 1;

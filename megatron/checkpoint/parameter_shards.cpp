@@ -40,6 +40,8 @@ ShardedStateDict parameter_slice_shards(const Parameter& parameter, int64_t begi
                           .replica_id = replica_id,
                           .allow_shape_mismatch = parameter.allow_shape_mismatch,
                           .parameter = &parameter};
+      if (parameter.expert)
+        shard.global_offset[0] += parameter.expert_sharding.rank * parameter.data.size(0);
       if (split >= 0) {
         const int64_t first = std::max(rectangle.offset[split], fragment.local_start);
         const int64_t last = std::min(rectangle.offset[split] + rectangle.shape[split],

@@ -88,7 +88,7 @@ ShardPlan plan_shard(const ShardedStateDict& state, const std::string& file) {
     // A rank's shard may be empty; an empty global tensor still needs one chunk.
     if (part.data.numel() == 0 && shape_volume(part.global_shape) != 0) continue;
     auto name = chunk_name(part.key, region, part.global_shape);
-    plan.tensors.push_back({name, part.data});
+    plan.tensors.push_back({name, part.data, part.read});
     entry->second.chunks.push_back({file, std::move(name), std::move(region), /*checksum=*/""});
   }
   return plan;
@@ -207,6 +207,7 @@ class CheckpointSaver {
   void finish(CheckpointIndex& index, const std::vector<json>& written) {
     announce(SaveStage::index);
     fill_checksums(index, written, world_);
+    if (options_.add_files) options_.add_files(temporary_);
     write_file_durably(temporary_ / kIndexFile, index_to_text(index));
     announce(SaveStage::publish);
     publish_directory(root_, iteration_, temporary_);

@@ -21,6 +21,9 @@ struct SaveOptions {
   // Called before each stage, on every rank (index, publish and tracker: on the first rank only).
   // An exception makes the save fail.
   std::function<void(SaveStage)> on_stage;
+  // Called on the first rank with the temporary directory, before the index is written: adds files
+  // beside those of the checkpoint, which must be synced.
+  std::function<void(const std::filesystem::path& directory)> add_files = {};
 };
 
 struct SavedCheckpoint {

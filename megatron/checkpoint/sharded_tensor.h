@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ class Parameter;
 // The rectangle [global_offset, global_offset + data.sizes()) of the global tensor `key`.
 struct ShardedTensor {
   std::string key;
-  at::Tensor data;  // view of the live tensor, loaded in place; may be non-contiguous
+  // View of the live tensor, loaded in place; may be non-contiguous. With `read`, a meta tensor.
+  at::Tensor data;
   std::vector<int64_t> global_shape;
   std::vector<int64_t> global_offset;
   int64_t replica_id = 0;  // only replica 0 is saved
@@ -23,6 +25,8 @@ struct ShardedTensor {
   // other rows keep their values.
   bool allow_shape_mismatch = false;
   const Parameter* parameter = nullptr;  // owner of the values or optimizer state, if any
+  // To save values that are not in memory: returns them when they are written.
+  std::function<at::Tensor()> read = {};
 };
 
 using ShardedStateDict = std::vector<ShardedTensor>;

@@ -7,9 +7,11 @@
 namespace megatron {
 
 // Sets Parameter::data on every rank to the values of the group's rank 0, frozen parameters
-// included. Call it before DistributedDataParallel shards them: a rank's values outside of its own
+// included. Parameters on the meta device have no values and stay. Call it before DistributedDataParallel shards them: a rank's values outside of its own
 // shard are gone then. Collective over `data_parallel`, the ranks with copies (dp_cp).
+// Experts have copies on the ranks of `expert_data_parallel` (expt_dp) instead.
 void broadcast_parameters(const std::vector<ParameterPtr>& parameters,
-                          const ProcessGroup& data_parallel);
+                          const ProcessGroup& data_parallel,
+                          const ProcessGroup& expert_data_parallel);
 
 }  // namespace megatron

@@ -4,7 +4,9 @@
 
 #include <ATen/ATen.h>
 
+#include "megatron/base/error.h"
 #include "megatron/base/integer_math.h"
+#include "megatron/data_parallel/combined_strategy.h"
 
 namespace megatron {
 namespace {
@@ -24,15 +26,37 @@ DistributedDataParallelConfig chunk_config(const std::vector<ModuleGroup>& group
   return config;
 }
 
+// The groups with only their experts, or without them.
+std::vector<ModuleGroup> part_of(std::vector<ModuleGroup> groups, bool experts) {
+  for (ModuleGroup& group : groups) {
+    std::erase_if(group.parameters,
+                  [&](const ParameterPtr& parameter) { return parameter->expert != experts; });
+  }
+  return groups;
+}
+
 }  // namespace
 
 DistributedDataParallel::DistributedDataParallel(const std::vector<ModuleGroup>& groups,
                                                  const DistributedDataParallelConfig& config,
                                                  ProcessGroupPtr data_parallel,
-                                                 bool disable_bucketing)
-    : group_(std::move(data_parallel)),
-      strategy_(make_data_parallel_strategy(groups, chunk_config(groups, config, disable_bucketing),
-                                            group_)) {}
+                                                 bool disable_bucketing,
+                                                 ProcessGroupPtr expert_data_parallel)
+    : group_(std::move(data_parallel)), config_(config), parameters_(parameters_of(groups)) {
+  const auto make = [&](const std::vector<ModuleGroup>& part, const ProcessGroupPtr& ranks) {
+    return make_data_parallel_strategy(part, chunk_config(part, config, disable_bucketing), ranks);
+  };
+  const std::vector<ModuleGroup> experts = part_of(groups, /*experts=*/true);
+  if (parameters_of(experts).empty()) {
+    strategy_ = make(groups, group_);
+    return;
+  }
+  check(expert_data_parallel != nullptr,
+        "Expected the expert-data-parallel group of a model with experts, but got none");
+  expert_group_ = std::move(expert_data_parallel);
+  strategy_ = std::make_unique<CombinedStrategy>(make(part_of(groups, /*experts=*/false), group_),
+                                                 make(experts, expert_group_));
+}
 
 void DistributedDataParallel::reduce_with_backward_of(const at::Tensor& output) {
   if (!output.requires_grad()) return;

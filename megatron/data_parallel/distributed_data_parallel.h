@@ -12,12 +12,14 @@ namespace megatron {
 class DistributedDataParallel {
  public:
   // The parameters must be on their device, and `groups` in forward order. `data_parallel` holds
-  // the ranks with copies of the parameters (ProcessGroupCollection::dp_cp). `disable_bucketing`:
-  // one bucket for each dtype, whatever the bucket size; see disables_bucketing. Throws Error for a
-  // `config` that check_data_parallel refuses.
+  // the ranks with copies of the parameters (ProcessGroupCollection::dp_cp), and
+  // `expert_data_parallel` those with copies of its experts (expt_dp). `disable_bucketing`: one
+  // bucket for each dtype, whatever the bucket size; see disables_bucketing. Throws Error for a
+  // `config` that check_data_parallel refuses, and for experts without their group.
   DistributedDataParallel(const std::vector<ModuleGroup>& groups,
                           const DistributedDataParallelConfig& config,
-                          ProcessGroupPtr data_parallel, bool disable_bucketing = false);
+                          ProcessGroupPtr data_parallel, bool disable_bucketing = false,
+                          ProcessGroupPtr expert_data_parallel = nullptr);
 
   void zero_gradients() { strategy_->zero_gradients(); }
   // The backward pass of `output` will be the last of this step.
@@ -26,10 +28,21 @@ class DistributedDataParallel {
   void finish_gradients() { strategy_->finish_gradients(); }
   void scale_gradients(double factor);
 
+  // What it was constructed with: the configuration, and the parameters, each once in forward order.
+  const DistributedDataParallelConfig& config() const { return config_; }
+  const std::vector<ParameterPtr>& parameters() const { return parameters_; }
+
+  // Whether the optimizer announces updated slices during its step, so that their gathers start
+  // then (overlap_param_gather_with_optimizer_step). The builder says it; TrainStep compares.
+  void gather_with_optimizer_step(bool with_step) { gathers_with_step_ = with_step; }
+  bool gathers_with_optimizer_step() const { return gathers_with_step_; }
+
   // What this rank updates, in forward order: every parameter, or this rank's slices.
   const std::vector<ParameterSlice>& owned_slices() const { return strategy_->owned_slices(); }
   bool is_sharded() const { return strategy_->is_sharded(); }
   const ProcessGroup& group() const { return *group_; }
+  // Of the experts; null for a model without them.
+  const ProcessGroup* expert_group() const { return expert_group_.get(); }
 
   void begin_update() { wait_for_parameters(); }
   // The first `count` of owned_slices have their new values: their gathers may start.
@@ -46,8 +59,11 @@ class DistributedDataParallel {
   void reshard_parameters() { strategy_->reshard_parameters(); }
 
  private:
-  ProcessGroupPtr group_;
+  ProcessGroupPtr group_, expert_group_;
   std::unique_ptr<DataParallelStrategy> strategy_;
+  DistributedDataParallelConfig config_;
+  std::vector<ParameterPtr> parameters_;
+  bool gathers_with_step_ = false;
 };
 
 // Whether a rank's model chunk should not be divided into buckets. Megatron's rule: only the

@@ -15,13 +15,12 @@ ModuleHooks::ModuleHooks(const std::vector<ModuleGroup>& groups,
   for (size_t group = 0; group < groups.size(); ++group) {
     const std::shared_ptr<HookedModule>& module = groups[group].module;
     if (!module) continue;
-    module->set_forward_hooks(hooks_of(group));
-    modules_.push_back(module);
+    hooks_.emplace_back(module, module->add_forward_hooks(hooks_of(group)));
   }
 }
 
 ModuleHooks::~ModuleHooks() {
-  for (const auto& module : modules_) module->set_forward_hooks({});
+  for (const auto& [module, number] : hooks_) module->remove_forward_hooks(number);
 }
 
 }  // namespace megatron

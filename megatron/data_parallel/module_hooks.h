@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 
 #include "megatron/data_parallel/module_group.h"
 
@@ -18,7 +19,8 @@ class ModuleHooks {
   ModuleHooks& operator=(const ModuleHooks&) = delete;
 
  private:
-  std::vector<std::shared_ptr<HookedModule>> modules_;
+  // The modules and the numbers of their hooks.
+  std::vector<std::pair<std::shared_ptr<HookedModule>, int>> hooks_;
 };
 
 }  // namespace megatron

@@ -13,6 +13,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, std::vector<DistributedDataP
                      const ProcessGroupCollection& groups, double mup_width_mult)
     : config_(config), groups_(groups), chunks_(std::move(chunks)) {
   for (const DistributedDataParallel* chunk : chunks_) {
+    has_experts_ |= chunk->expert_group() != nullptr;
     for (const ParameterSlice& slice : chunk->owned_slices()) add_state(slice, mup_width_mult);
   }
 }
@@ -24,12 +25,13 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<ParameterP
 }
 
 void Optimizer::add_state(const ParameterSlice& slice, double mup_width_mult) {
+  has_experts_ |= slice.parameter->expert;
   const Parameter& parameter = *slice.parameter;
   const at::Tensor data = slice.data.detach();
   const at::ScalarType dtype = accumulation_dtype(data.scalar_type());
   OptimizerState state;
   state.slice = slice;
-  const bool is_vector = parameter.data.dim() <= 1;
+  const bool is_vector = parameter.matrix_dim() <= 1;
   state.decays = !is_vector || config_.apply_wd_to_1d_parameters;
   state.decoupled = parameter.is_embedding_or_output_parameter;
   const bool is_vector_like = is_vector || parameter.is_embedding_parameter;
@@ -56,14 +58,23 @@ void Optimizer::gather_parameters() {
 
 // Each element of the model counts once, so copies are skipped (Megatron clip_grads.py).
 Optimizer::GradNorms Optimizer::global_grad_norms() const {
-  GradNorms sums = {};
+  GradNorms sums = {}, of_experts = {};
   for (const OptimizerState& state : states_) {
     const Parameter& parameter = *state.slice.parameter;
     if (!parameter.is_main_copy()) continue;
-    sums[static_cast<size_t>(parameter.gradient_norm_group)] += squared_norm(state.slice.main_grad);
+    GradNorms& norms = parameter.expert ? of_experts : sums;
+    norms[static_cast<size_t>(parameter.gradient_norm_group)] +=
+        squared_norm(state.slice.main_grad);
   }
   const at::Tensor total = at::tensor({sums[0], sums[1]}, at::kDouble);
   if (is_sharded()) chunks_[0]->group().all_reduce(total);
+  if (has_experts_) {
+    const at::Tensor experts = at::tensor({of_experts[0], of_experts[1]}, at::kDouble);
+    if (is_sharded()) groups_.expt_dp->all_reduce(experts);
+    groups_.tp_ep->all_reduce(experts);
+    // All experts of this stage: they count once in the sum over the tensor-parallel ranks.
+    if (groups_.tp->rank() == 0) total.add_(experts);
+  }
   groups_.mp->all_reduce(total);
   return {std::sqrt(total[0].item<double>()), std::sqrt(total[1].item<double>())};
 }

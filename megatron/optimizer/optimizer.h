@@ -69,6 +69,7 @@ class Optimizer {
   ProcessGroupCollection groups_;
   std::vector<DistributedDataParallel*> chunks_;
   std::vector<OptimizerState> states_;  // by chunk
+  bool has_experts_ = false;            // on this pipeline stage
   int64_t num_steps_ = 0;
 };
 

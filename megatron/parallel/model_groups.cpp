@@ -13,6 +13,8 @@ ParallelSizes parallel_sizes(const TransformerConfig& config, int world_size) {
   sizes.tp = static_cast<int>(config.tensor_model_parallel_size);
   sizes.pp = static_cast<int>(config.pipeline_model_parallel_size);
   sizes.cp = static_cast<int>(config.context_parallel_size);
+  sizes.ep = static_cast<int>(config.expert_model_parallel_size);
+  sizes.expt_tp = static_cast<int>(config.expert_tensor_parallel());
   return with_data_parallel(sizes, world_size);
 }
 
@@ -41,11 +43,17 @@ std::string describe_world(const TransformerConfig& config,
                            const DistributedDataParallelConfig& ddp, const RankContext& rank) {
   const ParallelSizes sizes = parallel_sizes(config, rank.world_size);
   const int chunks = PipelineLayout::of(config).chunks();
-  return fmt::format("TP={}{} x PP={}{}{} x DP={}{}, {} rank{} ({}), {} thread{} each", sizes.tp,
+  std::string experts;
+  if (config.moe.has_experts()) {
+    experts = fmt::format(", experts EP={} x ETP={} x DP={}", sizes.ep, sizes.expt_tp,
+                          RankGrid(sizes).expert_data_parallel_size());
+  }
+  return fmt::format("TP={}{} x PP={}{}{} x DP={}{}{}, {} rank{} ({}), {} thread{} each", sizes.tp,
                      config.sequence_parallel ? "+SP" : "", sizes.pp,
                      chunks > 1 ? fmt::format(" (x{} virtual)", chunks) : "",
                      sizes.cp == 1 ? "" : fmt::format(" x CP={}", sizes.cp), sizes.dp,
-                     describe_sharing(ddp), rank.world_size, rank.world_size == 1 ? "" : "s",
+                     describe_sharing(ddp), experts, rank.world_size,
+                     rank.world_size == 1 ? "" : "s",
                      rank.transport ? rank.transport->kind() : "one process", rank.threads,
                      rank.threads == 1 ? "" : "s");
 }

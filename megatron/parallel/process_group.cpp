@@ -256,28 +256,47 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& tensor, std::vector<int64_
     output_splits.assign(ranks_.size(), rows / size());
     input_splits = output_splits;
   }
+  check_splits(tensor, output_splits, input_splits);
+  if (size() == 1) return tensor;
+  std::vector<int64_t> shape = tensor.sizes().vec();
+  shape[0] = std::accumulate(output_splits.begin(), output_splits.end(), int64_t{0});
+  at::Tensor output = at::empty(shape, tensor.options());
+  iall_to_all(output, tensor.detach().contiguous(), std::move(output_splits),
+              std::move(input_splits))
+      ->wait();
+  return output;
+}
+
+void ProcessGroup::check_splits(const at::Tensor& tensor, const std::vector<int64_t>& output_splits,
+                                const std::vector<int64_t>& input_splits) const {
+  const int64_t rows = tensor.size(0);
   check(output_splits.size() == ranks_.size() && input_splits.size() == ranks_.size(),
         "Expected {} output and input splits for all_to_all {}, but got {} and {}", size(),
         description(), output_splits.size(), input_splits.size());
   const int64_t sent = std::accumulate(input_splits.begin(), input_splits.end(), int64_t{0});
-  const int64_t received = std::accumulate(output_splits.begin(), output_splits.end(), int64_t{0});
   const auto negative = [](int64_t split) { return split < 0; };
   check(sent == rows && std::none_of(input_splits.begin(), input_splits.end(), negative) &&
             std::none_of(output_splits.begin(), output_splits.end(), negative),
         "Expected input splits that sum to the {} rows of all_to_all {} and no negative split, but "
         "got [{}] to send and [{}] to receive",
         rows, description(), fmt::join(input_splits, ", "), fmt::join(output_splits, ", "));
-  if (size() == 1) return tensor;
-  at::Tensor input = tensor.detach().contiguous();
-  std::vector<int64_t> shape = input.sizes().vec();
-  shape[0] = received;
-  at::Tensor output = at::empty(shape, input.options());
+}
+
+std::shared_ptr<Work> ProcessGroup::iall_to_all(at::Tensor output, const at::Tensor& input,
+                                                std::vector<int64_t> output_splits,
+                                                std::vector<int64_t> input_splits) const {
+  check_splits(input, output_splits, input_splits);
+  if (size() == 1) {
+    const at::NoGradGuard no_grad;
+    output.copy_(input);
+    return std::make_shared<CompletedWork>();
+  }
+  at::Tensor from = input.detach(), to = output.detach();
   c10d::AllToAllOptions options;
   options.timeout = timeout_;
-  begin("all_to_all", {output, input}, [&] {
-    return backend_->alltoall_base(output, input, output_splits, input_splits, options);
-  })->wait();
-  return output;
+  return begin("all_to_all", {to, from}, [&] {
+    return backend_->alltoall_base(to, from, output_splits, input_splits, options);
+  });
 }
 
 void ProcessGroup::barrier() const {

@@ -70,6 +70,9 @@ class ProcessGroup {
   std::shared_ptr<Work> iall_reduce(at::Tensor tensor, ReduceOp op = ReduceOp::sum) const;
   std::shared_ptr<Work> iall_gather(at::Tensor output, const at::Tensor& input) const;
   std::shared_ptr<Work> ireduce_scatter(at::Tensor output, const at::Tensor& input) const;
+  std::shared_ptr<Work> iall_to_all(at::Tensor output, const at::Tensor& input,
+                                    std::vector<int64_t> output_splits,
+                                    std::vector<int64_t> input_splits) const;
 
   // Point to point, by group rank. Messages between two ranks with the same tag arrive in the order
   // in which they were sent. NCCL ignores tags: all messages between two ranks must start in the
@@ -83,6 +86,8 @@ class ProcessGroup {
   std::string description() const;
   void check_tensor(const at::Tensor& tensor, std::string_view operation) const;
   void check_member(int member, std::string_view operation) const;
+  void check_splits(const at::Tensor& tensor, const std::vector<int64_t>& output_splits,
+                    const std::vector<int64_t>& input_splits) const;
   // The backend of a message, and the other rank's position in it.
   struct Route {
     c10d::Backend* backend;

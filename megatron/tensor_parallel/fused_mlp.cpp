@@ -229,6 +229,12 @@ void check_mlp_tensors(const at::Tensor& x, const FusedMlpTensors& tensors, bool
   check_shape(fc2, {x.size(2), f}, operation, "fc2_weight");
 }
 
+// A LayerNorm without bias shifts by zeros.
+at::Tensor norm_shift(const FusedMlpParameters& parameters, const NormLinearOptions& norm) {
+  if (parameters.norm_bias) return parameters.norm_bias->data;
+  return norm.rms ? at::Tensor() : at::zeros_like(parameters.norm_weight->data.detach());
+}
+
 at::Tensor data_or_undefined(const ParameterPtr& parameter) {
   return parameter ? parameter->data : at::Tensor();
 }
@@ -237,8 +243,7 @@ at::Tensor data_or_undefined(const ParameterPtr& parameter) {
 
 at::Tensor fused_mlp(const at::Tensor& x, const FusedMlpParameters& parameters,
                      const FusedMlpOptions& options) {
-  const FusedMlpTensors tensors{parameters.norm_weight->data,
-                                data_or_undefined(parameters.norm_bias),
+  const FusedMlpTensors tensors{parameters.norm_weight->data, norm_shift(parameters, options.norm),
                                 parameters.fc1_weight->data, data_or_undefined(parameters.fc1_bias),
                                 parameters.fc2_weight->data};
   check_mlp_tensors(x, tensors, options.activation.glu.has_value());

@@ -16,7 +16,7 @@
 namespace megatron {
 
 struct FusedMlpParameters {
-  ParameterPtr norm_weight, norm_bias;  // [h]; norm_bias is null for RMSNorm
+  ParameterPtr norm_weight, norm_bias;  // [h]; norm_bias may be null
   ParameterPtr fc1_weight, fc1_bias;    // [f_p, h] ([2 f_p, h] if gated), [f_p]; may have no bias
   ParameterPtr fc2_weight;              // [h, f_p]
 };

@@ -24,6 +24,8 @@ struct LayerOptions {
   bool tp_comm_overlap = false;
   std::shared_ptr<const TpOverlaps> tp_overlaps = nullptr;  // which; null: those without names
   ProcessGroupPtr cp = nullptr;  // ranks that share a sequence; null without context parallelism
+  // All groups of the rank, for experts; null: one rank.
+  std::shared_ptr<const ProcessGroupCollection> groups = nullptr;
   // Autocast: modules compute in this dtype, whatever the parameters' dtype.
   std::optional<at::ScalarType> compute_dtype = {};
 

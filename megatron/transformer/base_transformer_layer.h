@@ -14,7 +14,8 @@ class BaseTransformerLayer : public HookedModule {
                              const ForwardContext& context) const = 0;
 
   // The two halves of forward. Schedule plans call them separately, each between the module's
-  // forward hooks.
+  // forward hooks. What the first returns is the second's input: [s, b, h], or [2, s, b, h] with
+  // use_parallel_residual, where the MLP reads the layer's input besides.
   virtual at::Tensor forward_attention(const at::Tensor& hidden_states, const LayerInput& input,
                                        const ForwardContext& context) const = 0;
   virtual at::Tensor forward_mlp(const at::Tensor& hidden_states,

@@ -44,6 +44,7 @@ DotProductAttention::DotProductAttention(const TransformerConfig& config, int64_
       backend_(config.attention_backend),
       demands_(AttentionDemands::of_layer(config, layer_number)),
       softmax_scale_(softmax_scale.value_or(softmax_scale_of(config))),
+      soft_cap_(config.attn_logit_softcapping.value_or(0.0)),
       layer_scaling_(config.apply_query_key_layer_scaling ? double(layer_number) : 1.0),
       attention_dropout_(config.attention_dropout),
       softmax_type_(config.softmax_type),
@@ -129,6 +130,7 @@ at::Tensor DotProductAttention::attend(const at::Tensor& q, const at::Tensor& k,
                                        const HeadInputs& heads) const {
   const auto& packed = input.packed_seq_params;
   AttentionOptions options{.scale = softmax_scale_,
+                           .soft_cap = soft_cap_,
                            .mask = attention_mask(input),
                            .bias = input.attention_bias,
                            .softmax_offset = heads.sinks,

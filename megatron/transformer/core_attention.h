@@ -72,6 +72,7 @@ class DotProductAttention : public CoreAttention {
   AttentionBackend backend_;  // as configured
   AttentionDemands demands_;  // of every call in training
   double softmax_scale_;
+  double soft_cap_;  // attn_logit_softcapping; 0: none
   // apply_query_key_layer_scaling: stored scores are divided by it before they are rounded, and
   // multiplied by it in the softmax.
   double layer_scaling_;

@@ -59,6 +59,7 @@ at::Tensor DotProductAttention::attend_context_parallel(const at::Tensor& q, con
        .split = split,
        .exchange = cp_comm_type_ == CpCommType::p2p ? KeyExchange::p2p : KeyExchange::all_gather,
        .attention = {.scale = softmax_scale_,
+                     .soft_cap = soft_cap_,
                      .mask = mask,
                      .bias = rows_of(input.attention_bias, context.positions),
                      .softmax_offset = heads.sinks,

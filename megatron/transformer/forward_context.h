@@ -3,6 +3,8 @@
 // masks do not depend on the layout.
 #pragma once
 
+#include <memory>
+
 #include "megatron/ops/random/dropout.h"
 
 namespace megatron {
@@ -12,8 +14,11 @@ enum class DropoutSite : int32_t {
   embedding = 0,
   attention = 1,
   self_attention_output = 2,
-  mlp_output = 3
+  mlp_output = 3,
+  router_input = 4
 };
+
+class MoePass;
 
 struct ForwardContext {
   bool training = false;  // enables dropout
@@ -23,6 +28,16 @@ struct ForwardContext {
   // Global positions of this rank's tokens in the residual stream: [s], or [s/tp] with sequence
   // parallelism.
   at::Tensor residual_positions;
+
+  // Experts: tokens that are no input, [b, s_p] bool, true = padding; undefined: none. They are not
+  // routed and count in no loss.
+  at::Tensor padding_mask;
+  // The number of the packed sequence of each token, [s_p] int64; undefined: a row is one sequence.
+  at::Tensor sequence_numbers;
+  // The micro-batch's rows are shared out over the data-parallel ranks.
+  bool shares_rows = false;
+  // What routers know and record of this pass (transformer/moe/moe_pass.h); null: nothing.
+  std::shared_ptr<MoePass> moe;
 
   // Added to layer numbers in dropout keys. MTP layers are numbered from 1 again, at every depth.
   int64_t layer_offset = 0;

@@ -11,6 +11,7 @@ struct LayerInput {
   at::Tensor attention_mask;  // bool [1 or b, 1, sq, sk], true = masked out; undefined: causal
   at::Tensor attention_bias;  // [1 or b, 1 or n_p, sq, sk], added to the scores; may be undefined
   RotaryTable rotary;
+  RotaryTable rotary_local;  // of layers with a window; undefined: `rotary`
   std::optional<PackedSeqParams> packed_seq_params;
   InferenceContext* inference = nullptr;
 };

@@ -12,7 +12,7 @@ LayerNormColumnParallelLinear::LayerNormColumnParallelLinear(
       overlap_(
           options.overlap_of(arguments.tp_comm_buffer_name, LinearOverlap::of_column_parallel())),
       skip_bias_add_(arguments.skip_bias_add),
-      norm_(config, arguments.input_size, options) {
+      norm_(config, {arguments.input_size}, options) {
   check(!arguments.gather_output && arguments.allocate_weight &&
             !arguments.weight_gradient_deferral_limit,
         "Expected a sharded output, an own weight and no deferred weight gradients with "
@@ -28,7 +28,7 @@ ColumnLinear::Output LayerNormColumnParallelLinear::run(const at::Tensor& input,
                                                         bool returns_normed) const {
   // Under autocast the input stays as it is where it is wider: the norm reads it in full.
   const at::Tensor norm_weight = options_.cast(norm_.weight->data);
-  const at::Tensor norm_bias = norm_.bias ? options_.cast(norm_.bias->data) : at::Tensor();
+  const at::Tensor norm_bias = options_.cast(norm_.shift());
   const NormColumnParallelOutput result = norm_column_parallel_linear(
       input, norm_weight, norm_bias, options_.cast(*weight_),
       skip_bias_add_ ? at::Tensor() : bias(), norm_.options,

@@ -9,7 +9,7 @@ namespace megatron {
 
 class LayerNormColumnParallelLinear : public ColumnLinear {
  public:
-  // Parameters layer_norm_weight, layer_norm_bias (not with RMSNorm), weight, bias. Throws Error
+  // Parameters layer_norm_weight, layer_norm_bias (if the norm has one), weight, bias. Throws Error
   // for gather_output, and unless the layer allocates its weight.
   LayerNormColumnParallelLinear(const TransformerConfig& config,
                                 const ColumnParallelLinearArguments& arguments,

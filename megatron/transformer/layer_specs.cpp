@@ -10,10 +10,29 @@ ModuleSpec module_of(const std::string& name) {
   return {.module = name};
 }
 
-// Of queries and keys by head.
+// Of queries and keys.
 ModuleSpec head_norm(const TransformerConfig& config, const SpecBackend& backend) {
   if (config.qk_l2_norm) return module_of("L2Norm");
-  return config.qk_layernorm ? module_of(backend.norm) : ModuleSpec{};
+  if (!config.qk_layernorm) return {};
+  return module_of(config.qk_layernorm_scope == QkNormScope::head ? backend.norm : "HeadsNorm");
+}
+
+// Whether the norms of the branches' inputs are fused into the linear layers that consume them.
+// Two layers consume a shared norm.
+bool fuses_branch_norms(const TransformerConfig& config, const SpecBackend& backend) {
+  return !backend.norm_column_linear.empty() && config.has_norms_before() &&
+         !config.share_parallel_layernorm;
+}
+
+// The first linear layer of a branch, and the norm before it if it is not fused.
+ModuleSpec branch_linear(const TransformerConfig& config, const SpecBackend& backend) {
+  return module_of(fuses_branch_norms(config, backend) ? backend.norm_column_linear
+                                                       : backend.column_linear);
+}
+
+ModuleSpec branch_norm(const TransformerConfig& config, const SpecBackend& backend) {
+  const bool standalone = config.has_norms_before() && !fuses_branch_norms(config, backend);
+  return standalone ? module_of(backend.norm) : ModuleSpec{};
 }
 
 // The linear layer after a norm: with the norm fused where the backend can.
@@ -30,7 +49,7 @@ ModuleSpec self_attention_spec(const TransformerConfig& config, const SpecBacken
                                const std::string& attn_mask_type) {
   return {.module = "SelfAttention",
           .params = {{"attn_mask_type", attn_mask_type}},
-          .submodules = {{"linear_qkv", linear_after_norm(backend)},
+          .submodules = {{"linear_qkv", branch_linear(config, backend)},
                          {"core_attention", module_of(backend.core_attention)},
                          {"linear_proj", module_of(backend.row_linear)},
                          {"q_layernorm", head_norm(config, backend)},
@@ -54,6 +73,28 @@ ModuleSpec latent_attention_spec(const TransformerConfig& config, const SpecBack
                          {"linear_proj", module_of(backend.row_linear)},
                          {"q_layernorm", latent_norm},
                          {"kv_layernorm", latent_norm}}};
+}
+
+// Router, experts and shared experts in the MLP slot. The experts' linears are part of their operator.
+ModuleSpec moe_spec(const TransformerConfig& config, const SpecBackend& backend) {
+  const MoeConfig& moe = config.moe;
+  ModuleSpec spec{.module = "MoELayer",
+                  .submodules = {{"router", module_of("TopKRouter")},
+                                 {"experts", module_of(moe.moe_grouped_gemm ? "TEGroupedMLP"
+                                                                            : "SequentialMLP")}}};
+  if (moe.moe_shared_expert_intermediate_size) {
+    spec.submodules["shared_experts"] = {
+        .module = "SharedExpertMLP",
+        .submodules = {{"linear_fc1", module_of(backend.column_linear)},
+                       {"linear_fc2", module_of(backend.row_linear)}}};
+  }
+  return spec;
+}
+
+ModuleSpec mlp_spec(const TransformerConfig& config, const SpecBackend& backend) {
+  return {.module = "MLP",
+          .submodules = {{"linear_fc1", branch_linear(config, backend)},
+                         {"linear_fc2", module_of(backend.row_linear)}}};
 }
 
 }  // namespace
@@ -87,24 +128,41 @@ SpecBackend modelopt_backend() {
 }
 
 ModuleSpec transformer_layer_spec(const TransformerConfig& config, const SpecBackend& backend,
-                                  const std::string& attn_mask_type) {
+                                  const std::string& attn_mask_type, bool has_experts) {
   const bool latent = config.mla.multi_latent_attention;
+  const ModuleSpec dense_norm =
+      config.share_parallel_layernorm ? ModuleSpec{} : branch_norm(config, backend);
+  // Router, experts and shared experts read the normalized input.
+  const ModuleSpec mlp_norm =
+      has_experts && config.has_norms_before() && !config.share_parallel_layernorm
+          ? module_of(backend.norm)
+          : dense_norm;
+  // MLA has two projections of the normalized input.
+  const ModuleSpec input_norm =
+      latent && config.has_norms_before() ? module_of(backend.norm) : branch_norm(config, backend);
   ModuleSpec layer{
       .module = "TransformerLayer",
       .submodules = {
-          // MLA has two projections of the normalized input.
-          {"input_layernorm", latent ? module_of(backend.norm) : norm_before_linear(backend)},
+          {"input_layernorm", input_norm},
           {"self_attention", latent ? latent_attention_spec(config, backend, attn_mask_type)
                                     : self_attention_spec(config, backend, attn_mask_type)},
           {"self_attn_bda", module_of(kBiasDropoutAdd)},
-          {"pre_mlp_layernorm", norm_before_linear(backend)},
-          {"mlp",
-           {.module = "MLP",
-            .submodules = {{"linear_fc1", linear_after_norm(backend)},
-                           {"linear_fc2", module_of(backend.row_linear)}}}},
+          {"pre_mlp_layernorm", mlp_norm},
+          {"mlp", has_experts ? moe_spec(config, backend) : mlp_spec(config, backend)},
           {"mlp_bda", module_of(kBiasDropoutAdd)}}};
   if (backend.norm_column_linear.empty())
-    layer.sharded_state_dict_keys_map = fused_norm_keys_map(latent);
+    layer.sharded_state_dict_keys_map = fused_norm_keys_map(latent, has_experts);
+  // A shared norm belongs to no linear layer, with either backend.
+  if (config.share_parallel_layernorm) layer.sharded_state_dict_keys_map.erase("input_layernorm.");
+  // Layers with norms after the branches only have none to rename before them.
+  std::erase_if(layer.sharded_state_dict_keys_map, [&](const auto& entry) {
+    return layer.at(entry.first.substr(0, entry.first.size() - 1)).is_identity();
+  });
+  if (config.has_norms_after()) {
+    for (const char* slot : {"post_self_attn_layernorm", "post_mlp_layernorm"})
+      layer.submodules[slot] = module_of(backend.norm);
+    layer.sharded_state_dict_keys_map.merge(branch_norm_keys_map());
+  }
   return layer;
 }
 

@@ -21,9 +21,10 @@ SpecBackend transformer_engine_backend();
 // Separate norms and linears, for a quantizer.
 SpecBackend modelopt_backend();
 
-// A dense layer. attn_mask_type: causal or arbitrary.
+// A dense layer, or one with experts. attn_mask_type: causal or arbitrary.
 ModuleSpec transformer_layer_spec(const TransformerConfig& config, const SpecBackend& backend,
-                                  const std::string& attn_mask_type = "causal");
+                                  const std::string& attn_mask_type = "causal",
+                                  bool has_experts = false);
 
 // An MTP layer around a decoder layer of `layer`.
 ModuleSpec multi_token_prediction_layer_spec(const ModuleSpec& layer, const SpecBackend& backend);

@@ -15,7 +15,7 @@ MLP::MLP(const BuildArguments& arguments)
       column_linear_modules().build(arguments.at("linear_fc1"),
                                     {.input_size = config.hidden_size,
                                      .output_size = (gated ? 2 : 1) * config.ffn_size(),
-                                     .bias = config.add_bias_linear,
+                                     .bias = config.has_mlp_bias(),
                                      .init_std = config.hidden_std(),
                                      .stride = gated ? 2 : 1,
                                      .skip_bias_add = true,
@@ -24,7 +24,7 @@ MLP::MLP(const BuildArguments& arguments)
       "linear_fc2",
       row_linear_modules().build(arguments.at("linear_fc2"), {.input_size = config.ffn_size(),
                                                               .output_size = config.hidden_size,
-                                                              .bias = config.add_bias_linear,
+                                                              .bias = config.has_mlp_bias(),
                                                               .init_std = config.output_layer_std(),
                                                               .tp_comm_buffer_name = "fc2"}));
 }

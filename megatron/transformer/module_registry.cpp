@@ -43,6 +43,14 @@ std::shared_ptr<Norm> make_l2_norm(const BuildArguments& arguments, const int64_
   return std::make_shared<L2Norm>(arguments.config);
 }
 
+// Of queries or keys; the configuration says what it normalizes.
+std::shared_ptr<Norm> make_heads_norm(const BuildArguments& arguments, const int64_t& size) {
+  check(arguments.config.qk_layernorm_scope != QkNormScope::head,
+        "Expected qk_layernorm_scope=per_head or projection with HeadsNorm, but got head; TENorm "
+        "and WrappedTorchNorm have it");
+  return std::make_shared<HeadsNorm>(arguments.config, size, arguments.options);
+}
+
 std::shared_ptr<ColumnLinear> make_column_linear(const BuildArguments& arguments,
                                                  const ColumnParallelLinearArguments& sizes) {
   return std::make_shared<ColumnParallelLinear>(sizes, arguments.options);
@@ -104,6 +112,7 @@ ModuleRegistry<Norm, int64_t>& norm_modules() {
                                                  {"FusedLayerNorm", {make_fused_layer_norm}},
                                                  {"WrappedTorchNorm", {make_weighted_norm}},
                                                  {"Norm", {make_weighted_norm}},
+                                                 {"HeadsNorm", {make_heads_norm}},
                                                  {"L2Norm", {make_l2_norm}}});
   return registry;
 }
@@ -163,11 +172,12 @@ ModuleRegistry<FeedForward>& feed_forward_modules() {
 ModuleRegistry<BaseTransformerLayer>& layer_modules() {
   static ModuleRegistry<BaseTransformerLayer> registry(
       "a transformer layer",
-      {{"TransformerLayer", entry_of<TransformerLayer, BaseTransformerLayer>(
-                                {"input_layernorm", "self_attention", "self_attn_bda",
-                                 "pre_mlp_layernorm", "mlp", "mlp_bda"})},
+      {{"TransformerLayer",
+        entry_of<TransformerLayer, BaseTransformerLayer>(
+            {"input_layernorm", "self_attention", "post_self_attn_layernorm", "self_attn_bda",
+             "pre_mlp_layernorm", "mlp", "post_mlp_layernorm", "mlp_bda"})},
        {"TETransformerLayerAutocast",
-        entry_of<TETransformerLayerAutocast, BaseTransformerLayer>({})}});
+        entry_of<TETransformerLayerAutocast, BaseTransformerLayer>({}, {"has_experts"})}});
   return registry;
 }
 

@@ -65,12 +65,18 @@ std::vector<at::Tensor> MultiTokenPredictionBlock::forward(
   };
   if (detach_heads_) hidden_states = hidden_states.detach();
   std::vector<at::Tensor> by_depth;
+  at::Tensor padding_mask = context.padding_mask;
   for (int64_t depth = 0; depth < num_depths_; ++depth) {
     ForwardContext at_depth = context;
     at_depth.layer_offset = num_decoder_layers_ + depth;
     input_ids = roll_left(input_ids, input.packed_seq_params, cp_.get());
     if (position_ids.defined())
       position_ids = roll_left(position_ids, input.packed_seq_params, cp_.get());
+    if (padding_mask.defined()) {
+      padding_mask =
+          roll_left(padding_mask.to(at::kByte), input.packed_seq_params, cp_.get()).to(at::kBool);
+      at_depth.padding_mask = padding_mask;
+    }
     hidden_states = run_layer(depth, hidden_states, embedded(at_depth), input, at_depth);
     by_depth.push_back(hidden_states);
   }

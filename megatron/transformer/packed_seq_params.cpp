@@ -58,6 +58,11 @@ at::Tensor checked_padded_offsets(const PackedSeqParams& params, int64_t tokens)
   return padded;
 }
 
+at::Tensor padded_offsets(const PackedSeqParams& params) {
+  const bool padded = params.cu_seqlens_q_padded.defined();
+  return (padded ? params.cu_seqlens_q_padded : params.cu_seqlens_q).cpu().to(at::kLong);
+}
+
 }  // namespace
 
 at::Tensor PackedSeqParams::checked_offsets(int64_t tokens) const {
@@ -71,12 +76,13 @@ at::Tensor PackedSeqParams::checked_offsets(int64_t tokens) const {
   return queries;
 }
 
+at::Tensor PackedSeqParams::sequence_numbers(const at::Tensor& positions) const {
+  return at::searchsorted(padded_offsets(*this), positions, /*out_int32=*/false, /*right=*/true) -
+         1;
+}
+
 at::Tensor PackedSeqParams::positions_in_sequence(const at::Tensor& positions) const {
-  const at::Tensor offsets =
-      (cu_seqlens_q_padded.defined() ? cu_seqlens_q_padded : cu_seqlens_q).cpu().to(at::kLong);
-  const at::Tensor sequence =
-      at::searchsorted(offsets, positions, /*out_int32=*/false, /*right=*/true) - 1;
-  return positions - offsets.index_select(0, sequence);
+  return positions - padded_offsets(*this).index_select(0, sequence_numbers(positions));
 }
 
 }  // namespace megatron

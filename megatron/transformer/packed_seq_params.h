@@ -21,6 +21,8 @@ struct PackedSeqParams {
   // increasing, do not end at `tokens`, differ between queries and keys, or leave a sequence too
   // little space.
   at::Tensor checked_offsets(int64_t tokens) const;
+  // The number of the sequence of each token at `positions` of the row, from 0: [s] int64.
+  at::Tensor sequence_numbers(const at::Tensor& positions) const;
   // Position within its sequence of each token at `positions` of the row: [s] int64.
   at::Tensor positions_in_sequence(const at::Tensor& positions) const;
 };

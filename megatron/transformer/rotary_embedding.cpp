@@ -53,15 +53,24 @@ std::vector<double> rope_frequencies(int64_t dim, double base) {
   return frequencies;
 }
 
-std::vector<double> llama3_rescaled(std::vector<double> frequencies, double factor) {
-  // Megatron hard-codes these.
-  constexpr double low = 1, high = 4, original_length = 8192;
+std::vector<double> llama3_rescaled(std::vector<double> frequencies, const Llama3Scaling& scaling) {
+  const double low = scaling.low_freq_factor, high = scaling.high_freq_factor;
+  const auto original_length = static_cast<double>(scaling.original_length);
   for (double& frequency : frequencies) {
     const double wavelength = 2 * std::numbers::pi / frequency;
     const double smooth = std::clamp((original_length / wavelength - low) / (high - low), 0.0, 1.0);
-    frequency = (1 - smooth) * frequency / factor + smooth * frequency;
+    frequency = (1 - smooth) * frequency / scaling.factor + smooth * frequency;
   }
   return frequencies;
+}
+
+double dynamic_rope_base(int64_t dim, double base, double factor, int64_t length,
+                         int64_t original_length) {
+  if (length <= original_length || dim <= 2) return base;
+  const auto features = static_cast<double>(dim);
+  const double growth =
+      factor * static_cast<double>(length) / static_cast<double>(original_length) - (factor - 1);
+  return base * std::pow(growth, features / (features - 2));
 }
 
 std::vector<double> yarn_frequencies(int64_t dim, double base, const YarnConfig& yarn) {

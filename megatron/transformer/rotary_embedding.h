@@ -44,9 +44,18 @@ class RotaryEmbedding {
 // base^(-2i / dim), i < dim / 2.
 std::vector<double> rope_frequencies(int64_t dim, double base);
 
-// Llama 3.1 scaling: low frequencies are divided by `factor`, high ones kept, with a smooth ramp
-// between.
-std::vector<double> llama3_rescaled(std::vector<double> frequencies, double factor);
+// Llama 3.1's scaling: wavelengths above original_length / low_freq_factor are scaled by `factor`,
+// those below original_length / high_freq_factor kept, with a smooth ramp between.
+struct Llama3Scaling {
+  double factor = 8, low_freq_factor = 1, high_freq_factor = 4;
+  int64_t original_length = 8192;
+};
+std::vector<double> llama3_rescaled(std::vector<double> frequencies, const Llama3Scaling& scaling);
+
+// NTK-aware scaling of the base for sequences of `length` positions, so that the lowest frequency
+// spans `factor` times the length beyond the original one (transformers' "dynamic").
+double dynamic_rope_base(int64_t dim, double base, double factor, int64_t length,
+                         int64_t original_length);
 
 // YaRN (Peng et al., 2023): frequencies with fewer than beta_slow rotations over the original
 // context are divided by the scaling factor, those above beta_fast kept, with a linear ramp

@@ -15,6 +15,7 @@ SelfAttention::SelfAttention(const BuildArguments& arguments)
       options_(arguments.options),
       layer_number_(arguments.layer_number),
       has_rope_(config_.has_rope(layer_number_)),
+      has_window_(config_.has_window(layer_number_)),
       takes_arbitrary_masks_(has_arbitrary_masks(arguments.spec)) {
   const int64_t d = config_.head_dim(), n = config_.num_attention_heads, g = config_.query_groups();
   divide(n, options_.tp->size(), "num_attention_heads");
@@ -26,23 +27,24 @@ SelfAttention::SelfAttention(const BuildArguments& arguments)
                                  row_linear_modules().build(arguments.at("linear_proj"),
                                                             {.input_size = n * d,
                                                              .output_size = config_.hidden_size,
-                                                             .bias = config_.add_bias_linear,
+                                                             .bias = config_.has_proj_bias(),
                                                              .init_std = config_.output_layer_std(),
                                                              .tp_comm_buffer_name = "proj"}));
   const int64_t gates = config_.attention_output_gate ? n : 0;
   linear_qkv_ = register_module(
-      "linear_qkv",
-      column_linear_modules().build(arguments.at("linear_qkv"),
-                                    {.input_size = config_.hidden_size,
-                                     .output_size = (n + gates + 2 * g) * d,
-                                     .bias = config_.add_bias_linear || config_.add_qkv_bias,
-                                     .init_std = config_.hidden_std(),
-                                     .tp_comm_buffer_name = "qkv"}));
-  // Each rank normalizes its own heads, so the gradients of the weights are summed over TP.
+      "linear_qkv", column_linear_modules().build(arguments.at("linear_qkv"),
+                                                  {.input_size = config_.hidden_size,
+                                                   .output_size = (n + gates + 2 * g) * d,
+                                                   .bias = config_.has_qkv_bias(),
+                                                   .init_std = config_.hidden_std(),
+                                                   .tp_comm_buffer_name = "qkv"}));
+  // Each rank normalizes its own heads, so the gradients of the weights are summed over TP. Norms
+  // of the scope `head` have the features of one head, others those of all heads.
   LayerOptions per_head = options_;
   per_head.sequence_parallel = options_.tp->size() > 1;
-  q_layernorm_ = build_norm(arguments.at("q_layernorm").with(per_head), d);
-  k_layernorm_ = build_norm(arguments.at("k_layernorm").with(per_head), d);
+  const bool all_heads = config_.qk_layernorm_scope != QkNormScope::head;
+  q_layernorm_ = build_norm(arguments.at("q_layernorm").with(per_head), all_heads ? n * d : d);
+  k_layernorm_ = build_norm(arguments.at("k_layernorm").with(per_head), all_heads ? g * d : d);
   if (q_layernorm_) register_module("q_layernorm", q_layernorm_);
   if (k_layernorm_) register_module("k_layernorm", k_layernorm_);
 }
@@ -85,9 +87,11 @@ OutputAndBias SelfAttention::forward(const at::Tensor& hidden_states, const Laye
   auto [query, gate, key, value] = split(mixed.output);
   if (q_layernorm_) query = q_layernorm_->forward(query);
   if (k_layernorm_) key = k_layernorm_->forward(key);
-  if (input.rotary.defined() && has_rope_) {
-    query = apply_rotary(query, input.rotary.cos, input.rotary.sin, config_.rotary_interleaved);
-    key = apply_rotary(key, input.rotary.cos, input.rotary.sin, config_.rotary_interleaved);
+  const RotaryTable& rotary =
+      has_window_ && input.rotary_local.defined() ? input.rotary_local : input.rotary;
+  if (rotary.defined() && has_rope_) {
+    query = apply_rotary(query, rotary.cos, rotary.sin, config_.rotary_interleaved);
+    key = apply_rotary(key, rotary.cos, rotary.sin, config_.rotary_interleaved);
   }
   if (input.inference != nullptr)
     std::tie(key, value) = input.inference->append(layer_number_, key, value);

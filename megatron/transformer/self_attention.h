@@ -12,8 +12,8 @@ namespace megatron {
 
 class SelfAttention : public Attention {
  public:
-  // Slots: linear_qkv, core_attention, linear_proj; q_layernorm and k_layernorm over head_dim
-  // features, which may be empty. Parameter: attn_mask_type.
+  // Slots: linear_qkv, core_attention, linear_proj; q_layernorm and k_layernorm, which may be empty,
+  // over the features of a head, or of all heads (HeadsNorm). Parameter: attn_mask_type.
   explicit SelfAttention(const BuildArguments& arguments);
 
   OutputAndBias forward(const at::Tensor& hidden_states, const LayerInput& input,
@@ -31,7 +31,7 @@ class SelfAttention : public Attention {
   TransformerConfig config_;
   LayerOptions options_;
   int64_t layer_number_;
-  bool has_rope_, takes_arbitrary_masks_;
+  bool has_rope_, has_window_, takes_arbitrary_masks_;
   std::shared_ptr<CoreAttention> core_attention_;
   std::shared_ptr<RowLinear> linear_proj_;
   std::shared_ptr<ColumnLinear> linear_qkv_;

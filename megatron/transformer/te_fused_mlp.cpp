@@ -20,7 +20,7 @@ TEFusedMLP::TEFusedMLP(const BuildArguments& arguments)
       std::dynamic_pointer_cast<LayerNormColumnParallelLinear>(column_linear_modules().build(
           arguments.at("linear_fc1"), {.input_size = config.hidden_size,
                                        .output_size = (gated ? 2 : 1) * config.ffn_size(),
-                                       .bias = config.add_bias_linear,
+                                       .bias = config.has_mlp_bias(),
                                        .init_std = config.hidden_std(),
                                        .stride = gated ? 2 : 1,
                                        .skip_bias_add = true,
@@ -32,7 +32,7 @@ TEFusedMLP::TEFusedMLP(const BuildArguments& arguments)
   linear_fc2_ = std::dynamic_pointer_cast<RowParallelLinear>(
       row_linear_modules().build(arguments.at("linear_fc2"), {.input_size = config.ffn_size(),
                                                               .output_size = config.hidden_size,
-                                                              .bias = config.add_bias_linear,
+                                                              .bias = config.has_mlp_bias(),
                                                               .init_std = config.output_layer_std(),
                                                               .tp_comm_buffer_name = "fc2"}));
   check(linear_fc2_ != nullptr,

@@ -9,8 +9,8 @@ namespace megatron {
 
 class TETransformerLayerAutocast : public TransformerLayer {
  public:
-  // No slots: the layer consists of the modules of the Transformer Engine backend
-  // (layer_specs.h).
+  // No slots: the layer consists of the modules of the Transformer Engine backend (layer_specs.h).
+  // Parameter has_experts: whether it is a layer with experts.
   explicit TETransformerLayerAutocast(const BuildArguments& arguments);
 
  private:

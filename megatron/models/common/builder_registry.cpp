@@ -3,10 +3,8 @@
 #include <map>
 #include <mutex>
 
-#include <fmt/ranges.h>
-
 #include "megatron/base/error.h"
-#include "megatron/base/nearest_name.h"
+#include "megatron/config/model/builder_names.h"
 
 namespace megatron {
 namespace {
@@ -24,23 +22,14 @@ struct BuilderRegistry {
 }  // namespace
 
 const BuilderEntry& get_builder(const std::string& name) {
+  check_builder_name(name);
   BuilderRegistry& registry = BuilderRegistry::instance();
-  {
-    const std::lock_guard lock(registry.mutex);
-    const auto found = registry.entries.find(name);
-    if (found != registry.entries.end()) return found->second;
-  }
-  const std::vector<std::string> known = registered_builders();
-  fail("Expected a registered builder ({}), but got '{}'; the nearest is {}",
-       fmt::join(known, ", "), name, nearest_name(name, known));
+  const std::lock_guard lock(registry.mutex);
+  return registry.entries.at(name);
 }
 
 std::vector<std::string> registered_builders() {
-  BuilderRegistry& registry = BuilderRegistry::instance();
-  const std::lock_guard lock(registry.mutex);
-  std::vector<std::string> names;
-  for (const auto& [name, entry] : registry.entries) names.push_back(name);
-  return names;
+  return builder_names();
 }
 
 void register_builder(BuilderEntry entry) {
@@ -49,6 +38,7 @@ void register_builder(BuilderEntry entry) {
   const std::string name = entry.name;
   check(registry.entries.try_emplace(name, std::move(entry)).second,
         "Expected a new name for a builder, but got '{}', which is registered", name);
+  add_builder_name(name);
 }
 
 }  // namespace megatron

@@ -1,5 +1,7 @@
 #include "megatron/models/common/distributed_models.h"
 
+#include <set>
+
 #include "megatron/base/error.h"
 #include "megatron/base/human_bytes.h"
 #include "megatron/data_parallel/broadcast_parameters.h"
@@ -21,9 +23,13 @@ void warn(const Logger& logger, const ProcessGroupCollection& groups, const std:
 void check_chunks(const ModelChunks& chunks, size_t expected, const std::string& source) {
   check(chunks.size() == expected, "Expected {} model chunk{} from {}, but got {}", expected,
         expected == 1 ? "" : "s", source, chunks.size());
-  for (const ModelChunk& chunk : chunks)
+  std::set<const MegatronModule*> modules;
+  for (const ModelChunk& chunk : chunks) {
     check(chunk.module != nullptr, "Expected a module in every chunk from {}, but got null",
           source);
+    check(modules.insert(chunk.module.get()).second,
+          "Expected different modules in the chunks from {}, but got one of them twice", source);
+  }
 }
 
 ModelChunks run_hooks(const std::vector<ModelHook>& hooks, const char* name, ModelChunks chunks,
@@ -79,7 +85,7 @@ void wrap(ModelChunks& chunks, const ProcessGroupCollection& groups,
           const DistributedModelArguments& arguments) {
   const DistributedDataParallelConfig config = resolved_ddp_config(arguments);
   if (arguments.data_parallel_random_init)
-    broadcast_parameters(parameters_of(chunks), *groups.dp_cp);
+    broadcast_parameters(parameters_of(chunks), *groups.dp_cp, *groups.expt_dp);
   check_frozen_parameters(parameters_of(chunks), groups);
   for (size_t i = 0; i < chunks.size(); ++i) {
     const auto* grouped = dynamic_cast<const GroupedModule*>(chunks[i].module.get());
@@ -89,19 +95,58 @@ void wrap(ModelChunks& chunks, const ProcessGroupCollection& groups,
           i);
     chunks[i].data_parallel = std::make_shared<DistributedDataParallel>(
         grouped->module_groups(), config, groups.dp_cp,
-        disables_bucketing(i, chunks.size(), arguments.overlap_param_gather_with_optimizer_step));
+        disables_bucketing(i, chunks.size(), arguments.overlap_param_gather_with_optimizer_step),
+        groups.expt_dp);
+    chunks[i].data_parallel->gather_with_optimizer_step(
+        arguments.overlap_param_gather_with_optimizer_step);
   }
+}
+
+void check_step_overlap(const DistributedModelArguments& arguments) {
+  if (!arguments.overlap_param_gather_with_optimizer_step) return;
+  const DistributedDataParallelConfig config = resolved_ddp_config(arguments);
+  check(
+      arguments.wrap_with_ddp,
+      "Expected wrap_with_ddp with overlap_param_gather_with_optimizer_step, but got false; leave "
+      "one out");
+  check(config.overlap_param_gather,
+        "Expected overlap_param_gather=true of ddp_config with "
+        "overlap_param_gather_with_optimizer_step, but got false; give both or neither");
+  const bool gathers_before_use =
+      config.use_torch_fsdp2 ||
+      (config.use_megatron_fsdp &&
+       config.data_parallel_sharding_strategy == DataParallelShardingStrategy::optim_grads_params);
+  check(!gathers_before_use,
+        "Expected data_parallel_sharding_strategy optim or optim_grads with "
+        "overlap_param_gather_with_optimizer_step, but got {}, which gathers each layer before its "
+        "forward pass; leave one out",
+        config.use_torch_fsdp2 ? "use_torch_fsdp2" : "optim_grads_params");
 }
 
 }  // namespace
 
+void check_groups(const ProcessGroupCollection& groups) {
+  const std::pair<const char*, bool> needed[] = {
+      {"world", groups.world != nullptr}, {"tp", groups.tp != nullptr},
+      {"pp", groups.pp != nullptr},       {"cp", groups.cp != nullptr},
+      {"mp", groups.mp != nullptr},       {"dp_cp", groups.dp_cp != nullptr}};
+  for (const auto& [name, given] : needed)
+    check(
+        given,
+        "Expected the group {} in pg_collection, but got none; make_model_groups gives all groups "
+        "of a rank, and ProcessGroupCollection::single_rank those of one",
+        name);
+}
+
 void check_arguments(const DistributedModelArguments& arguments) {
   check(arguments.model_type == ModelType::encoder_or_decoder,
         "Expected model_type encoder_or_decoder, but got another; leave it out (it is deprecated)");
-  check_data_parallel(resolved_ddp_config(arguments));
-  check(arguments.wrap_with_ddp || !(arguments.use_megatron_fsdp || arguments.use_torch_fsdp2),
+  const DistributedDataParallelConfig config = resolved_ddp_config(arguments);
+  check_data_parallel(config);
+  check(arguments.wrap_with_ddp || !(config.use_megatron_fsdp || config.use_torch_fsdp2),
         "Expected wrap_with_ddp with {}, but got false; leave one out",
-        arguments.use_megatron_fsdp ? "use_megatron_fsdp" : "use_torch_fsdp2");
+        config.use_megatron_fsdp ? "use_megatron_fsdp" : "use_torch_fsdp2");
+  check_step_overlap(arguments);
 }
 
 ModelChunks make_distributed(ModelChunks chunks, const ModelConfig& config,

@@ -20,7 +20,9 @@ using Logger = std::function<void(const std::string& line)>;
 
 struct DistributedModelArguments {
   std::optional<DistributedDataParallelConfig> ddp_config = {};  // default: its defaults
-  // Gathers updated parameters chunk by chunk: of several chunks none is divided into buckets.
+  // Gathers updated parameters chunk by chunk, during the optimizer's step: of several chunks none
+  // is divided into buckets. Requires overlap_param_gather of ddp_config, and the same field of the
+  // optimizer's configuration.
   bool overlap_param_gather_with_optimizer_step = false;
   bool use_megatron_fsdp = false;  // sets the field of ddp_config
   bool use_torch_fsdp2 = false;    // sets the field of ddp_config
@@ -35,9 +37,12 @@ struct DistributedModelArguments {
 // Throws Error for contradictions, before anything is built.
 void check_arguments(const DistributedModelArguments& arguments);
 
+// Throws Error for groups that a builder needs and that are null.
+void check_groups(const ProcessGroupCollection& groups);
+
 // Runs pre_wrap_hooks, converts, wraps, and runs post_wrap_hooks. `chunks` are all of this rank.
 // Collective over the world. A module that is wrapped must be a GroupedModule. Throws Error if a
-// hook or the mixed-precision wrapper returns another number of chunks, or null ones.
+// hook or the mixed-precision wrapper returns another number of chunks, null ones or one twice.
 ModelChunks make_distributed(ModelChunks chunks, const ModelConfig& config,
                              const TransformerConfig& transformer,
                              const ProcessGroupCollection& groups,

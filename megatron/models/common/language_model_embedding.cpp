@@ -28,7 +28,7 @@ LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config,
                                                const LayerOptions& options)
     : options_(options),
       hidden_dropout_(config.transformer.hidden_dropout),
-      multiplier_(config.transformer.mup.use_mup ? config.transformer.mup.mup_embedding_mult : 1.0),
+      multiplier_(config.transformer.embedding_mult()),
       fp32_residual_(config.transformer.fp32_residual_connection),
       scatter_(options.sequence_parallel && config.scatter_embedding_sequence_parallel) {
   const double std = config.transformer.embedding_std();

@@ -39,7 +39,7 @@ class LanguageModelEmbedding : public HookedModule {
 
   LayerOptions options_;
   double hidden_dropout_;
-  double multiplier_;   // MuP's
+  double multiplier_;
   bool fp32_residual_;  // returns fp32
   bool scatter_;        // returns this rank's sequence shard
   std::shared_ptr<VocabParallelEmbedding> word_embeddings_;

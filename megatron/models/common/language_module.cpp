@@ -25,7 +25,8 @@ LanguageModule::LanguageModule(const GPTModelConfig& config, const PipelineStage
                    config.tp_comm_overlap_cfg.is_set()
                        ? std::make_shared<const TpOverlaps>(tp_overlaps(config.tp_comm_overlap_cfg))
                        : nullptr,
-               .cp = groups_.cp} {
+               .cp = groups_.cp,
+               .groups = std::make_shared<const ProcessGroupCollection>(groups_)} {
   check_supported(config.transformer);
   check(config.transformer.tensor_model_parallel_size == groups_.tp->size(),
         "Expected tensor_model_parallel_size to be the size of its process group ({}), but got {}",
@@ -100,6 +101,8 @@ ParameterPtr LanguageModule::output_weight() const {
 
 at::Tensor LanguageModule::scale_logits(const at::Tensor& logits) const {
   const double factor = config_.transformer.output_mult();
+  const std::optional<double>& cap = config_.transformer.final_logit_softcapping;
+  if (cap) return at::tanh(logits * (factor / *cap)) * *cap;
   return factor == 1.0 ? logits : logits * factor;
 }
 
@@ -122,7 +125,7 @@ std::shared_ptr<ColumnParallelLinear> LanguageModule::make_output_layer() const 
   return std::make_shared<ColumnParallelLinear>(
       ColumnParallelLinearArguments{.input_size = transformer.hidden_size,
                                     .output_size = config_.padded_vocab_size(),
-                                    .bias = false,
+                                    .bias = config_.add_output_layer_bias,
                                     .init_std = transformer.mup.use_mup && !tied
                                                     ? transformer.embedding_std()
                                                     : transformer.hidden_std(),
@@ -137,6 +140,11 @@ void LanguageModule::setup_embeddings_and_output_layer() {
     Parameter& weight = *output_layer_->weight();
     weight.is_embedding_or_output_parameter = weight.is_embedding_parameter = true;
     weight.allow_shape_mismatch = true;
+  }
+  // The bias of the output layer has an entry per padded token, too.
+  if (output_layer_) {
+    for (const ParameterPtr& parameter : output_layer_->parameters())
+      parameter->allow_shape_mismatch = true;
   }
   if (output_layer_ && config_.transformer.defer_embedding_wgrad_compute)
     output_weight()->gradient_is_deferred = true;

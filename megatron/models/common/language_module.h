@@ -35,7 +35,8 @@ class LanguageModule : public MegatronModule {
   // overwrites the logits with their gradient.
   at::Tensor compute_language_model_loss(const at::Tensor& labels, const at::Tensor& logits) const;
 
-  // Logits times MuP's output multiplier; returns the same tensor if that is 1 (Megatron's
+  // Logits times logit_multiplier and MuP's output multiplier, then capped as
+  // final_logit_softcapping says; returns the same tensor if that changes nothing (Megatron's
   // _scale_logits).
   at::Tensor scale_logits(const at::Tensor& logits) const;
 
@@ -43,6 +44,11 @@ class LanguageModule : public MegatronModule {
   // parallelism), or [s, b, v] with `gather_output`. `weight` replaces output_weight().
   at::Tensor compute_logits(const at::Tensor& hidden_states, bool gather_output = false,
                             const ParameterPtr& weight = nullptr) const;
+
+  // Logits of lower precision are returned in fp32 from now on (Megatron's Float16Module, fp32_output).
+  // Losses are always computed in fp32.
+  void return_fp32_logits() { returns_fp32_logits_ = true; }
+  bool returns_fp32_logits() const { return returns_fp32_logits_; }
 
   // Loss [b, s] of hidden states [s, b, h]. With linear cross-entropy fusion the logits are never
   // materialized.
@@ -147,6 +153,7 @@ class LanguageModule : public MegatronModule {
   int64_t replica_id(const Parameter& parameter, const ShardedStateDictMetadata& metadata) const;
 
   AttentionBackend attention_backend_ = AttentionBackend::automatic;
+  bool returns_fp32_logits_ = false;
 };
 
 }  // namespace megatron

@@ -12,12 +12,16 @@ void append(ShardedStateDict& state, ShardedStateDict&& more) {
   std::move(more.begin(), more.end(), std::back_inserter(state));
 }
 
-// Megatron's checkpoints keep an older name for the transformer layer inside an MTP layer.
-std::string checkpoint_key(const std::string& name) {
-  constexpr std::string_view inner = ".mtp_model_layer.";
-  const size_t position = name.find(inner);
-  if (position == std::string::npos) return name;
-  return std::string(name).replace(position, inner.size(), ".transformer_layer.");
+// Megatron's checkpoints keep an older name for the transformer layer inside an MTP layer, and have
+// one for the stack of a layer's experts.
+std::string checkpoint_key(std::string name) {
+  const auto rename = [&](std::string_view from, std::string_view to) {
+    const size_t position = name.find(from);
+    if (position != std::string::npos) name.replace(position, from.size(), to);
+  };
+  rename(".mtp_model_layer.", ".transformer_layer.");
+  rename(".mlp.experts.", ".mlp.experts.experts.");
+  return name;
 }
 
 }  // namespace
@@ -25,7 +29,8 @@ std::string checkpoint_key(const std::string& name) {
 int64_t LanguageModule::replica_id(const Parameter& parameter,
                                    const ShardedStateDictMetadata& metadata) const {
   const ProcessGroupPtr& dp_cp = metadata.dp_cp_group ? metadata.dp_cp_group : groups_.dp_cp;
-  return parameter.is_main_copy() && dp_cp->is_first() ? 0 : 1;
+  const ProcessGroupPtr& copies = parameter.expert ? groups_.expt_dp : dp_cp;
+  return parameter.is_main_copy() && copies->is_first() ? 0 : 1;
 }
 
 ShardedStateDict LanguageModule::sharded_state_dict(

@@ -63,11 +63,14 @@ class ModelBuilder {
       const ProcessGroupCollection& pg_collection,
       const DistributedModelArguments& arguments = {}) const {
     check_arguments(arguments);
+    check_groups(pg_collection);
+    if (options_.logger && pg_collection.world->rank() == 0) {
+      for (const std::string& line : description()) options_.logger(line);
+    }
     ModelChunks chunks;
     const int count = num_chunks();
     for (int i = 0; i < count; ++i) {
       const std::optional<int> vp_stage = count > 1 ? std::optional(i) : std::nullopt;
-      log_chunk(pg_collection, vp_stage);
       chunks.push_back({.module = build_model(pg_collection, {}, {}, vp_stage)});
     }
     chunks = make_distributed(std::move(chunks), config_, config_.transformer, pg_collection,
@@ -77,10 +80,14 @@ class ModelBuilder {
       auto model = std::dynamic_pointer_cast<Model>(chunk.module);
       check(model != nullptr,
             "Expected hooks and wrappers to return the builder's type of model, but got another");
+      check_chunk(*model, pg_collection, static_cast<int>(models.size()));
       models.push_back({std::move(model), chunk.data_parallel});
     }
     return models;
   }
+
+  // Lines for the log: the chunks of every pipeline stage and their layers.
+  virtual std::vector<std::string> description() const { return {}; }
 
   const Config& config() const { return config_; }
   const BuildOptions& options() const { return options_; }
@@ -88,21 +95,14 @@ class ModelBuilder {
  protected:
   // Chunks of each rank.
   virtual int num_chunks() const { return 1; }
-  // Lines for the log about a chunk of this rank.
-  virtual std::vector<std::string> describe_chunk(const ProcessGroupCollection& /*groups*/,
-                                                  std::optional<int> /*vp_stage*/) const {
-    return {};
-  }
+  // Throws Error unless `model`, which hooks may have replaced, is chunk `chunk` of this rank.
+  virtual void check_chunk(const Model& /*model*/, const ProcessGroupCollection& /*groups*/,
+                           int /*chunk*/) const {}
   at::Device device(const ProcessGroupCollection& groups) const {
     return options_.device.value_or(groups.world->device());
   }
 
  private:
-  void log_chunk(const ProcessGroupCollection& groups, std::optional<int> vp_stage) const {
-    if (!options_.logger || groups.world->rank() != 0) return;
-    for (const std::string& line : describe_chunk(groups, vp_stage)) options_.logger(line);
-  }
-
   const Config config_;
   const BuildOptions options_;
 };

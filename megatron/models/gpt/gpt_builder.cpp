@@ -29,6 +29,24 @@ int chunk_of(std::optional<int> vp_stage, int chunks) {
   return chunk;
 }
 
+// "building GPTModel, stage 1 of 2, chunk 1 of 2: layers 1-2, embedding"
+std::string describe_chunk(const PipelineStage& held, const TransformerConfig& config,
+                           const PipelineLayout& layout) {
+  std::string text = "building GPTModel, ";
+  if (layout.stages() > 1) text += fmt::format("stage {} of {}, ", held.rank + 1, layout.stages());
+  text += fmt::format("chunk {} of {}: ", held.chunk + 1, layout.chunks());
+  if (held.num_layers == 0) {
+    text += "no layers";
+  } else {
+    text += fmt::format("layers {}-{}", held.first_layer + 1, held.first_layer + held.num_layers);
+  }
+  if (held.pre_process) text += ", embedding";
+  if (held.has_mtp_layers(config))
+    text += fmt::format(", {} MTP layer(s)", config.mtp.mtp_num_layers);
+  if (held.post_process) text += ", output layer";
+  return text;
+}
+
 GPTModelConfig finalized(GPTModelConfig config) {
   config.finalize();
   return config;
@@ -53,6 +71,7 @@ std::shared_ptr<GPTModel> GPTModelBuilder::build_model(const ProcessGroupCollect
                                                        std::optional<int> vp_stage) const {
   const TransformerConfig& transformer = config().transformer;
   config().required_vocab_size();
+  check_groups(pg_collection);
   check_group_size("tensor_model_parallel_size", transformer.tensor_model_parallel_size,
                    pg_collection.tp);
   check_group_size("pipeline_model_parallel_size", transformer.pipeline_model_parallel_size,
@@ -73,24 +92,31 @@ std::shared_ptr<GPTModel> GPTModelBuilder::build_model(const ProcessGroupCollect
   return model;
 }
 
-std::vector<std::string> GPTModelBuilder::describe_chunk(const ProcessGroupCollection& groups,
-                                                         std::optional<int> vp_stage) const {
-  const int stage = groups.pp->rank(), chunk = vp_stage.value_or(0);
-  const PipelineStage held = PipelineStage::of(layout_, stage, chunk);
-  std::string text = fmt::format("building GPTModel, chunk {} of {}: ", chunk + 1, num_chunks());
-  if (held.num_layers == 0) {
-    text += "no layers";
-  } else {
-    text += fmt::format("layers {}-{}", held.first_layer + 1, held.first_layer + held.num_layers);
+std::vector<std::string> GPTModelBuilder::description() const {
+  std::vector<std::string> lines;
+  std::string spec;  // of the chunk before
+  for (int stage = 0; stage < layout_.stages(); ++stage) {
+    for (int chunk = 0; chunk < layout_.chunks(); ++chunk) {
+      const PipelineStage held = PipelineStage::of(layout_, stage, chunk);
+      lines.push_back(describe_chunk(held, config().transformer, layout_));
+      const std::string own = to_string(resolve_layer_spec(config(), held));
+      if (own == spec) continue;
+      std::istringstream text(own);
+      for (std::string line; std::getline(text, line);) lines.push_back("  " + line);
+      spec = own;
+    }
   }
-  if (held.pre_process) text += ", embedding";
-  if (held.has_mtp_layers(config().transformer))
-    text += fmt::format(", {} MTP layer(s)", config().transformer.mtp.mtp_num_layers);
-  if (held.post_process) text += ", output layer";
-  std::vector<std::string> lines = {std::move(text)};
-  std::istringstream spec(to_string(resolve_layer_spec(config(), held)));
-  for (std::string line; std::getline(spec, line);) lines.push_back("  " + line);
   return lines;
+}
+
+void GPTModelBuilder::check_chunk(const GPTModel& model, const ProcessGroupCollection& groups,
+                                  int chunk) const {
+  const PipelineStage& stage = model.stage();
+  check(
+      stage.rank == groups.pp->rank() && stage.chunk == chunk,
+      "Expected hooks and wrappers to leave the order of the chunks, but got chunk {} of pipeline "
+      "rank {} as chunk {} of rank {}",
+      stage.chunk, stage.rank, chunk, groups.pp->rank());
 }
 
 std::vector<ParameterPtr> parameters_of(const GPTModelChunks& chunks) {
@@ -120,8 +146,27 @@ int64_t count_parameters(const GPTModelConfig& config) {
   const auto model = GPTModelBuilder(std::move(unsharded), {.device = at::kMeta})
                          .build_model(ProcessGroupCollection::single_rank());
   int64_t count = 0;
-  for (const auto& parameter : model->parameters()) count += parameter->data.numel();
+  for (const auto& parameter : model->parameters())
+    if (!parameter->is_buffer) count += parameter->data.numel();
   return count;
+}
+
+int64_t count_active_parameters(const GPTModelConfig& config) {
+  const MoeConfig& moe = config.transformer.moe;
+  if (!moe.has_experts()) return count_parameters(config);
+  GPTModelConfig active = config;
+  active.transformer.moe.num_moe_experts = moe.moe_router_topk;
+  active.transformer.moe.moe_router_num_groups = active.transformer.moe.moe_router_group_topk = {};
+  // The router is as large as before.
+  int64_t layers = 0;
+  for (int64_t number = 1; number <= config.transformer.num_layers; ++number)
+    layers += moe.is_moe_layer(number);
+  if (moe.is_moe_layer(config.transformer.num_layers)) {
+    const MultiTokenPredictionConfig& mtp = config.transformer.mtp;
+    layers += mtp.mtp_use_repeated_layer ? 1 : mtp.mtp_num_layers;
+  }
+  const int64_t row = config.transformer.hidden_size + (config.transformer.add_bias_linear ? 1 : 0);
+  return count_parameters(active) + layers * row * (*moe.num_moe_experts - moe.moe_router_topk);
 }
 
 }  // namespace megatron

@@ -26,10 +26,12 @@ class GPTModelBuilder : public ModelBuilder<GPTModel, GPTModelConfig> {
                                         std::optional<bool> post_process = {},
                                         std::optional<int> vp_stage = {}) const override;
 
+  std::vector<std::string> description() const override;
+
  protected:
   int num_chunks() const override { return layout_.chunks(); }
-  std::vector<std::string> describe_chunk(const ProcessGroupCollection& groups,
-                                          std::optional<int> vp_stage) const override;
+  void check_chunk(const GPTModel& model, const ProcessGroupCollection& groups,
+                   int chunk) const override;
 
  private:
   PipelineLayout layout_;
@@ -44,5 +46,7 @@ void initialize_weights(const GPTModelChunks& chunks, uint64_t seed);
 
 // Number of parameters of the full model, including vocabulary padding.
 int64_t count_parameters(const GPTModelConfig& config);
+// Those that one token passes: of the experts, the chosen ones.
+int64_t count_active_parameters(const GPTModelConfig& config);
 
 }  // namespace megatron

@@ -1,5 +1,7 @@
 #include "megatron/models/gpt/gpt_layer_specs.h"
 
+#include <fmt/ranges.h>
+
 #include "megatron/base/error.h"
 #include "megatron/transformer/layer_specs.h"
 #include "megatron/transformer/multi_token_prediction.h"
@@ -18,16 +20,87 @@ PipelineStage stage_of(const TransformerConfig& config, std::optional<int64_t> v
   return PipelineStage::of(layout, static_cast<int>(pp_rank), static_cast<int>(chunk));
 }
 
-// Of the chunk, or of the model if the rank is not known.
-int64_t layers_to_build(const TransformerConfig& config, std::optional<int64_t> vp_stage,
-                        std::optional<int64_t> pp_rank) {
-  return pp_rank ? stage_of(config, vp_stage, *pp_rank).num_layers : config.num_layers;
+// The layers of the chunk, or of the model if the rank is not known. layer(has_experts) gives the
+// spec of a dense layer or of one with experts.
+template <typename Layer>
+TransformerBlockSubmodules block_of(const TransformerConfig& config,
+                                    std::optional<int64_t> vp_stage, std::optional<int64_t> pp_rank,
+                                    const std::string& norm, const Layer& layer) {
+  int64_t first = 0, count = config.num_layers;
+  if (pp_rank) {
+    const PipelineStage stage = stage_of(config, vp_stage, *pp_rank);
+    first = stage.first_layer;
+    count = stage.num_layers;
+  }
+  TransformerBlockSubmodules block{.layer_specs = {}, .layer_norm = {.module = norm}};
+  for (int64_t i = first; i < first + count; ++i)
+    block.layer_specs.push_back(layer(config.moe.is_moe_layer(i + 1)));
+  return block;
 }
 
-TransformerBlockSubmodules repeated(const ModuleSpec& layer, int64_t layers,
-                                    const std::string& norm) {
-  return {.layer_specs = std::vector<ModuleSpec>(static_cast<size_t>(layers), layer),
-          .layer_norm = {.module = norm}};
+// Whether all layers are alike: dense, or with experts.
+bool has_one_kind_of_layer(const TransformerConfig& config) {
+  for (int64_t number = 2; number <= config.num_layers; ++number) {
+    if (config.moe.is_moe_layer(number) != config.moe.is_moe_layer(1)) return false;
+  }
+  return true;
+}
+
+// For functions that give one spec for all layers.
+bool all_layers_have_experts(const TransformerConfig& config, const char* function) {
+  check(
+      has_one_kind_of_layer(config),
+      "Expected the same kind of layer everywhere for {}, which gives one spec, but got dense "
+      "layers and layers with experts (moe_layer_freq {}); its name, or default_layer_spec, gives "
+      "a spec for each layer",
+      function, fmt::join(config.moe.moe_layer_freq, ","));
+  return config.moe.is_moe_layer(1);
+}
+
+ModuleSpec transformer_engine_layer(const GPTModelConfig& config, bool has_experts) {
+  ModuleSpec layer = transformer_layer_spec(config.transformer, transformer_engine_backend(),
+                                            "causal", has_experts);
+  if (config.use_transformer_engine_op_fuser && !has_experts)
+    layer.submodules["mlp"].module = "TEFusedMLP";
+  return layer;
+}
+
+ModuleSpec local_layer(const TransformerConfig& config, bool has_experts) {
+  return transformer_layer_spec(config, local_backend(config), "causal", has_experts);
+}
+
+// One spec where all layers are alike, else one for each.
+LayerSpec transformer_engine_layers(const GPTModelConfig& config, std::optional<int64_t> vp_stage,
+                                    std::optional<int64_t> pp_rank) {
+  if (has_one_kind_of_layer(config.transformer)) return transformer_engine_layer_spec(config);
+  return block_of(config.transformer, vp_stage, pp_rank, transformer_engine_backend().norm,
+                  [&](bool has_experts) { return transformer_engine_layer(config, has_experts); });
+}
+
+LayerSpec local_layers(const TransformerConfig& config, std::optional<int64_t> vp_stage,
+                       std::optional<int64_t> pp_rank) {
+  if (has_one_kind_of_layer(config)) return local_layer_spec(config);
+  return block_of(config, vp_stage, pp_rank, local_backend(config).norm,
+                  [&](bool has_experts) { return local_layer(config, has_experts); });
+}
+
+// Throws Error for an entry of a key map that begins with no slot: it would rename nothing.
+void check_keys_map(const ModuleSpec& layer) {
+  for (const auto& [from, to] : layer.sharded_state_dict_keys_map) {
+    const ModuleSpec* at = &layer;
+    for (std::string rest = from; !at->submodules.empty() && !rest.empty();) {
+      const std::string slot = rest.substr(0, rest.find('.'));
+      const auto found = at->submodules.find(slot);
+      std::vector<std::string> slots;
+      for (const auto& entry : at->submodules) slots.push_back(entry.first);
+      check(found != at->submodules.end(),
+            "Expected the entries of sharded_state_dict_keys_map to begin with slots of their "
+            "module, but '{}' has '{}', which is none of {}",
+            from, slot, fmt::join(slots, ", "));
+      rest.erase(0, slot.size() + 1);
+      at = &found->second;
+    }
+  }
 }
 
 // The layer that MTP layers wrap.
@@ -41,9 +114,12 @@ ModuleSpec last_layer(const GPTModelConfig& config, const LayerSpec& spec) {
 }
 
 const bool kRegistered = [] {
-  register_layer_spec("transformer_engine_layer_spec", &transformer_engine_layer_spec);
+  register_layer_spec_function("transformer_engine_layer_spec",
+                               layer_spec_function(&transformer_engine_layers),
+                               reinterpret_cast<const void*>(&transformer_engine_layer_spec));
   register_layer_spec("transformer_engine_full_layer_spec", &transformer_engine_full_layer_spec);
-  register_layer_spec("local_layer_spec", &local_layer_spec);
+  register_layer_spec_function("local_layer_spec", layer_spec_function(&local_layers),
+                               reinterpret_cast<const void*>(&local_layer_spec));
   register_layer_spec_function(
       "modelopt_transformer_layer_spec",
       layer_spec_function([](const GPTModelConfig& config, std::optional<int64_t> vp_stage,
@@ -58,20 +134,22 @@ const bool kRegistered = [] {
 }  // namespace
 
 ModuleSpec transformer_engine_layer_spec(const GPTModelConfig& config) {
-  ModuleSpec layer = transformer_layer_spec(config.transformer, transformer_engine_backend());
-  if (config.use_transformer_engine_op_fuser) layer.submodules["mlp"].module = "TEFusedMLP";
-  return layer;
+  return transformer_engine_layer(
+      config, all_layers_have_experts(config.transformer, "transformer_engine_layer_spec"));
 }
 
 TransformerBlockSubmodules transformer_engine_full_layer_spec(const TransformerConfig& config,
                                                               std::optional<int64_t> vp_stage,
                                                               std::optional<int64_t> pp_rank) {
-  return repeated({.module = "TETransformerLayerAutocast"},
-                  layers_to_build(config, vp_stage, pp_rank), local_backend(config).norm);
+  return block_of(config, vp_stage, pp_rank, local_backend(config).norm, [](bool has_experts) {
+    ModuleSpec layer{.module = "TETransformerLayerAutocast"};
+    if (has_experts) layer.params = {{"has_experts", true}};
+    return layer;
+  });
 }
 
 ModuleSpec local_layer_spec(const TransformerConfig& config) {
-  return transformer_layer_spec(config, local_backend(config));
+  return local_layer(config, all_layers_have_experts(config, "local_layer_spec"));
 }
 
 TransformerBlockSubmodules modelopt_transformer_layer_spec(const GPTModelConfig& config,
@@ -88,9 +166,11 @@ TransformerBlockSubmodules modelopt_transformer_layer_spec(const GPTModelConfig&
         "Expected context_parallel_size 1 with use_arbitrary_attention_mask, but got {}; split "
         "sequences have causal masks: leave use_arbitrary_attention_mask out",
         context_parallel_size);
-  return repeated(transformer_layer_spec(config.transformer, modelopt_backend(),
-                                         arbitrary ? "arbitrary" : "causal"),
-                  layers_to_build(config.transformer, vp_stage, pp_rank), modelopt_backend().norm);
+  return block_of(config.transformer, vp_stage, pp_rank, modelopt_backend().norm,
+                  [&](bool has_experts) {
+                    return transformer_layer_spec(config.transformer, modelopt_backend(),
+                                                  arbitrary ? "arbitrary" : "causal", has_experts);
+                  });
 }
 
 LayerSpec default_layer_spec(const GPTModelConfig& config, std::optional<int64_t> vp_stage,
@@ -100,8 +180,8 @@ LayerSpec default_layer_spec(const GPTModelConfig& config, std::optional<int64_t
   if (config.use_transformer_engine_full_layer_spec)
     return transformer_engine_full_layer_spec(config.transformer, vp_stage, pp_rank);
   if (config.transformer.transformer_impl == TransformerImpl::local)
-    return local_layer_spec(config.transformer);
-  return transformer_engine_layer_spec(config);
+    return local_layers(config.transformer, vp_stage, pp_rank);
+  return transformer_engine_layers(config, vp_stage, pp_rank);
 }
 
 std::optional<ModuleSpec> mtp_block_spec(const GPTModelConfig& config,
@@ -137,7 +217,22 @@ std::optional<ModuleSpec> mtp_block_spec(const GPTModelConfig& config,
 LayerSpec resolve_layer_spec(const GPTModelConfig& config, const PipelineStage& stage) {
   std::optional<int64_t> vp_stage;
   if (PipelineLayout::of(config.transformer).chunks() > 1) vp_stage = stage.chunk;
-  return config.transformer_layer_spec.resolve(config, vp_stage, stage.rank);
+  LayerSpec spec = config.transformer_layer_spec.resolve(config, vp_stage, stage.rank);
+  if (const auto* block = std::get_if<TransformerBlockSubmodules>(&spec)) {
+    for (const ModuleSpec& each : block->layer_specs) check_keys_map(each);
+  } else {
+    check_keys_map(std::get<ModuleSpec>(spec));
+  }
+  // As in Megatron: the backend replaces the core attention of one spec for all layers, not of a
+  // block spec.
+  auto* layer = std::get_if<ModuleSpec>(&spec);
+  if (layer == nullptr || config.transformer.attention_backend != AttentionBackend::local)
+    return spec;
+  const auto attention = layer->submodules.find("self_attention");
+  if (attention != layer->submodules.end() &&
+      attention->second.submodules.contains("core_attention"))
+    attention->second.submodules["core_attention"].module = "DotProductAttention";
+  return spec;
 }
 
 }  // namespace megatron

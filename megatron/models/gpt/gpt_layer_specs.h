@@ -9,6 +9,9 @@
 
 namespace megatron {
 
+// All functions give layers with experts where moe_layer_freq has them. The two that give one spec for
+// all layers throw Error where some layers are dense; under their names they give one for each then.
+
 // A layer whose norms are fused into the linear layers that consume them.
 // use_transformer_engine_op_fuser gives an MLP of one operator.
 ModuleSpec transformer_engine_layer_spec(const GPTModelConfig& config);
@@ -47,7 +50,8 @@ std::optional<ModuleSpec> mtp_block_spec(const GPTModelConfig& config,
                                          const LayerSpec& transformer_layer_spec,
                                          const PipelineStage& stage);
 
-// transformer_layer_spec of the configuration for a chunk.
+// transformer_layer_spec of the configuration for a chunk. With attention_backend local, the core
+// attention of a spec for all layers is DotProductAttention, another name of the same module.
 LayerSpec resolve_layer_spec(const GPTModelConfig& config, const PipelineStage& stage);
 
 }  // namespace megatron

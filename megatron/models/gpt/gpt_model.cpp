@@ -86,8 +86,16 @@ GPTModelInput GPTModel::checked(const GPTModelInput& input, const ForwardContext
                        std::ranges::all_of(decoder_->layers(), takes_arbitrary_masks));
 }
 
-at::Tensor GPTModel::forward(const GPTModelInput& arguments, const ForwardContext& context) {
-  const GPTModelInput input = checked(arguments, context);
+ForwardContext GPTModel::context_of(const GPTModelInput& input, ForwardContext context) const {
+  if (input.padding_mask.defined()) context.padding_mask = input.padding_mask;
+  if (config_.transformer.moe.has_experts() && input.packed_seq_params)
+    context.sequence_numbers = input.packed_seq_params->sequence_numbers(context.positions);
+  return context;
+}
+
+at::Tensor GPTModel::forward(const GPTModelInput& arguments, const ForwardContext& given) {
+  const GPTModelInput input = checked(arguments, given);
+  const ForwardContext context = context_of(input, given);
   const at::Tensor decoder_input = preprocess(input, context);
   const LayerInput for_layers = layer_input(input, context);
   const at::Tensor hidden_states = decoder_->forward(decoder_input, for_layers, context);
@@ -134,15 +142,22 @@ LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContex
   LayerInput result{.attention_mask = input.attention_mask,
                     .attention_bias = input.extra_block_arguments.attention_bias,
                     .rotary = {},
+                    .rotary_local = {},
                     .packed_seq_params = input.packed_seq_params,
                     .inference = input.inference_context};
   if (input.extra_block_arguments.rotary) {
     result.rotary = *input.extra_block_arguments.rotary;
   } else if (rotary_embedding_) {
-    result.rotary = rotary_embedding_->table(
-        context.positions, input.position_ids, input.packed_seq_params,
-        accumulation_dtype(c10::typeMetaToScalarType(options_.tensor.dtype())),
-        options_.tensor.device());
+    int64_t length = context.positions.size(0) * groups_.cp->size();
+    if (input.inference_context) length += input.inference_context->sequence_length_offset();
+    const ModelRotaryEmbedding::Tokens tokens{.positions = context.positions,
+                                              .position_ids = input.position_ids,
+                                              .row_length = length,
+                                              .packed_seq_params = input.packed_seq_params};
+    const at::ScalarType dtype =
+        accumulation_dtype(c10::typeMetaToScalarType(options_.tensor.dtype()));
+    result.rotary = rotary_embedding_->table(tokens, dtype, options_.tensor.device());
+    result.rotary_local = rotary_embedding_->local_table(tokens, dtype, options_.tensor.device());
   }
   return result;
 }
@@ -166,7 +181,10 @@ at::Tensor GPTModel::postprocess(const GPTModelInput& input, const LayerInput& l
   }
   // The loss uses sharded logits even if gathered ones are requested.
   if (input.labels.defined()) return compute_output_loss(input.labels, hidden_states);
-  return compute_logits(hidden_states, gather).transpose(0, 1).contiguous();
+  const at::Tensor logits = compute_logits(hidden_states, gather).transpose(0, 1);
+  if (!returns_fp32_logits()) return logits.contiguous();
+  return logits.to(accumulation_dtype(logits.scalar_type()), /*non_blocking=*/false, /*copy=*/false,
+                   at::MemoryFormat::Contiguous);
 }
 
 std::vector<at::Tensor> GPTModel::mtp_hidden_states(const GPTModelInput& input,
@@ -201,8 +219,9 @@ at::Tensor GPTModel::attach_mtp_losses(const GPTModelInput& input,
 }
 
 std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan(
-    const GPTModelInput& arguments, const ForwardContext& context) {
-  const GPTModelInput input = checked(arguments, context);
+    const GPTModelInput& arguments, const ForwardContext& given) {
+  const GPTModelInput input = checked(arguments, given);
+  const ForwardContext context = context_of(input, given);
   check(input.inference_context == nullptr,
         "Expected a schedule plan without an inference context, but got one; use forward()");
   check(config_.transformer.recompute.recompute_granularity != RecomputeGranularity::full,

@@ -59,6 +59,8 @@ class GPTModel : public LanguageModule, public GroupedModule {
   LayerInput layer_input(const GPTModelInput& input, const ForwardContext& context) const;
   at::Tensor postprocess(const GPTModelInput& input, const LayerInput& layer_input,
                          at::Tensor hidden_states, const ForwardContext& context) const;
+  // The context with what experts know of the tokens: padding and packed sequences.
+  ForwardContext context_of(const GPTModelInput& input, ForwardContext context) const;
   // Whether this pass runs MTP.
   bool runs_mtp(const GPTModelInput& input) const;
   // Hidden states of the MTP layers, by depth.

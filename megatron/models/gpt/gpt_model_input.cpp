@@ -26,6 +26,10 @@ void check_tokens(const GPTModelInput& input, const GPTModelConfig& config, int6
   const std::vector<int64_t> shape = {b, s};
   expect_shape(input.labels, shape, "labels");
   expect_shape(input.loss_mask, shape, "loss_mask");
+  expect_shape(input.padding_mask, shape, "padding_mask");
+  check(!input.padding_mask.defined() || input.padding_mask.scalar_type() == at::kBool,
+        "Expected a padding_mask of dtype bool (true = padding), but got {}",
+        input.padding_mask.defined() ? c10::toString(input.padding_mask.scalar_type()) : "");
   const bool has_axes = config.position_embedding_type == PositionEmbeddingType::mrope &&
                         input.position_ids.defined() && input.position_ids.dim() == 3;
   if (has_axes) {

@@ -36,7 +36,9 @@ struct GPTModelInput {
   std::optional<bool> runtime_gather_output;     // overrides parallel_output
   InferenceContext* inference_params = nullptr;  // deprecated name of inference_context
   at::Tensor loss_mask;                          // of the MTP losses
-  MtpLossRecord* mtp_record = nullptr;           // weights and statistics of the MTP losses
+  // [b, s] bool, true = padding: tokens that experts ignore. They still attend.
+  at::Tensor padding_mask;
+  MtpLossRecord* mtp_record = nullptr;  // weights and statistics of the MTP losses
 };
 
 // Resolves inference_params and checks the arguments against each other, the model and the context.
