@@ -3,6 +3,8 @@
 #include <filesystem>
 
 #include "megatron/base/error.h"
+#include "megatron/formats/gguf_file.h"
+#include "megatron/tokenizers/gguf_tokenizer.h"
 #include "megatron/tokenizers/post_processor.h"
 #include "megatron/tokenizers/sentencepiece_tokenizer.h"
 #include "megatron/tokenizers/tokenizer_json.h"
@@ -29,6 +31,7 @@ std::unique_ptr<Tokenizer> load_hugging_face_tokenizer(const std::string& path,
                                                        bool special_tokens) {
   const std::filesystem::path folder = path;
   if (!std::filesystem::is_directory(folder)) {
+    if (GgufFile::is_gguf(folder)) return load_gguf_tokenizer(path, special_tokens);
     return load_tokenizer_json(path, {.special_tokens = special_tokens});
   }
   const auto has = [&](const char* file) { return std::filesystem::exists(folder / file); };

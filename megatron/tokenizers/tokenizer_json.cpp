@@ -54,10 +54,9 @@ AddedTokens read_added_tokens(const JsonNode& list, const Vocabulary& vocabulary
   return result;
 }
 
-std::optional<int64_t> find_eod(const std::string& file, const AddedTokens& added,
+std::optional<int64_t> find_eod(const std::string& eos_token, const AddedTokens& added,
                                 const Vocabulary& vocabulary) {
-  const std::string names[] = {text_of_tokenizer_config(file, "eos_token"), "<|endoftext|>",
-                               "<|end_of_text|>", "</s>", "<eos>"};
+  const std::string names[] = {eos_token, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
   for (const auto& name : names) {
     if (name.empty()) continue;
     for (const auto* tokens : {&added.plain, &added.normalized}) {
@@ -80,7 +79,7 @@ bool is_plain_byte_level(const JsonNode& root) {
   return root["decoder"].is_null() || root["decoder"].type() == "ByteLevel";
 }
 
-std::unique_ptr<Tokenizer> load_byte_level(const JsonNode& root,
+std::unique_ptr<Tokenizer> load_byte_level(const JsonNode& root, const std::string& eos_token,
                                            std::vector<PreTokenizerStep> steps) {
   BpeTokenizerParts parts;
   parts.kind = "HuggingFaceTokenizer";
@@ -97,13 +96,13 @@ std::unique_ptr<Tokenizer> load_byte_level(const JsonNode& root,
   }
   parts.merges = read_merges(model["merges"]);
   AddedTokens added = read_added_tokens(root["added_tokens"], parts.vocabulary);
-  parts.eod = find_eod(root.file(), added, parts.vocabulary);
+  parts.eod = find_eod(eos_token, added, parts.vocabulary);
   parts.added = std::move(added.plain);
   parts.added_normalized = std::move(added.normalized);
   return std::make_unique<BpeTokenizer>(std::move(parts));
 }
 
-std::unique_ptr<Tokenizer> load_pipeline(const JsonNode& root) {
+std::unique_ptr<Tokenizer> load_pipeline(const JsonNode& root, const std::string& eos_token) {
   PipelineTokenizerParts parts;
   parts.kind = "HuggingFaceTokenizer";
   parts.path = root.file();
@@ -114,7 +113,7 @@ std::unique_ptr<Tokenizer> load_pipeline(const JsonNode& root) {
   parts.model = std::move(model.model);
   parts.vocabulary = std::move(model.vocabulary);
   AddedTokens added = read_added_tokens(root["added_tokens"], parts.vocabulary);
-  parts.eod = find_eod(root.file(), added, parts.vocabulary);
+  parts.eod = find_eod(eos_token, added, parts.vocabulary);
   parts.added = std::move(added.plain);
   parts.added_normalized = std::move(added.normalized);
   return std::make_unique<PipelineTokenizer>(std::move(parts));
@@ -131,17 +130,25 @@ nlohmann::json read_tokenizer_config(const std::string& file) {
 
 std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& path,
                                                TokenizerJsonOptions options) {
-  const nlohmann::json content = read_json_file(path, "a tokenizer.json");
+  return make_tokenizer_json(read_json_file(path, "a tokenizer.json"), path,
+                             text_of_tokenizer_config(path, "eos_token"), options);
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer_json(const nlohmann::json& content,
+                                               const std::string& source,
+                                               const std::string& eos_token,
+                                               TokenizerJsonOptions options) {
   check(content.is_object() && content.contains("model"),
         "Expected a tokenizer.json with a model, but {} has none: it is not a tokenizer file",
-        path);
-  const JsonNode root(content, path);
+        source);
+  const JsonNode root(content, source);
   if (root.text("version", "1.0") != "1.0") root["version"].refuse("1.0");
   std::optional<std::vector<PreTokenizerStep>> steps;
   if (options.fast_path && is_plain_byte_level(root)) {
     steps = byte_level_steps(root["pre_tokenizer"]);
   }
-  auto tokenizer = steps ? load_byte_level(root, std::move(*steps)) : load_pipeline(root);
+  auto tokenizer =
+      steps ? load_byte_level(root, eos_token, std::move(*steps)) : load_pipeline(root, eos_token);
   if (!options.special_tokens) return tokenizer;
   return with_special_tokens(std::move(tokenizer), read_post_processor(root["post_processor"]));
 }

@@ -4,6 +4,8 @@
 #include <memory>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "megatron/tokenizers/tokenizer.h"
 
 namespace megatron {
@@ -19,6 +21,13 @@ struct TokenizerJsonOptions {
 // end-of-document token is the eos_token of a tokenizer_config.json in the same folder, else the
 // first that exists of <|endoftext|>, <|end_of_text|>, </s> and <eos>.
 std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& path,
+                                               TokenizerJsonOptions options = {});
+
+// The same from the content of a file; `source` names it in messages. `eos_token` is the text of the
+// end-of-document token, "" for the first of those above.
+std::unique_ptr<Tokenizer> make_tokenizer_json(const nlohmann::json& content,
+                                               const std::string& source,
+                                               const std::string& eos_token,
                                                TokenizerJsonOptions options = {});
 
 // A text of the tokenizer_config.json in the folder of `file`, which may be the content of an added

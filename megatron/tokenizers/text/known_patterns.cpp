@@ -139,21 +139,9 @@ constexpr size_t kAnyNumber = std::string_view::npos;
 
 constexpr KnownPattern kKnownPatterns[] = {
     {kGpt2Words, scan_gpt2, WordBoundaries::at_spaces},
-    // Llama 3
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
-     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     scan_llama3<3>, WordBoundaries::at_spaces},
-    // Qwen 2 and 3
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-     R"(\s*[\r\n]+|\s+(?!\S)|\s+)",
-     scan_llama3<1>, WordBoundaries::at_spaces},
-    // o200k: gpt-oss, Llama 4
-    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
-     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
-     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     nullptr, WordBoundaries::at_spaces},
+    {kLlama3Words, scan_llama3<3>, WordBoundaries::at_spaces},
+    {kQwen2Words, scan_llama3<1>, WordBoundaries::at_spaces},
+    {kO200kWords, nullptr, WordBoundaries::at_spaces},
     {kTikTokenV1Words, nullptr, WordBoundaries::at_spaces},
     {kTikTokenV2Words, nullptr, WordBoundaries::at_spaces},
     {R"(\p{N})", scan_numbers<1>, WordBoundaries::none},
