@@ -18,6 +18,7 @@ RunCommand run_plan;
 RunCommand run_verify_layout;
 RunCommand run_bench;
 RunCommand run_inspect;
+RunCommand run_convert;
 RunCommand run_options;
 
 // Columns of the terminal on standard output, else of COLUMNS, else 100.

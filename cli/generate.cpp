@@ -1,4 +1,4 @@
-// megatron generate: text from a checkpoint.
+// megatron generate: text from a checkpoint, or from a model of another library.
 #include "megatron/inference/generate.h"
 
 #include <iostream>
@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
+#include "megatron/config/model/model_checks.h"
 #include "megatron/config/options/fields_as_flags.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/config/validate/validate.h"
@@ -13,19 +14,19 @@
 #include "megatron/parallel/launch.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/tokenizers/build_tokenizer.h"
+#include "megatron/training/loaded_model.h"
 #include "megatron/training/same_options.h"
 #include "megatron/training/training_models.h"
-#include "megatron/training/training_state.h"
 
 #include "cli/command.h"
 
 namespace megatron {
 namespace {
 
-// The checkpoint's model with the layout, dtype and sampling of the command line.
-Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCommand& command) {
+// The loaded model with the layout, dtype and sampling of the command line.
+Options options_of_model(const LoadedModel& model, const ParsedCommand& command) {
   Options options = command.options;
-  const Options stored = from_json(checkpoint.common().at("options"));
+  const Options& stored = model.options();
   options.model = stored.model;
   TransformerConfig& transformer = options.model.transformer;
   const TransformerConfig& asked = command.options.model.transformer;
@@ -35,6 +36,7 @@ Options options_of_checkpoint(const CheckpointReader& checkpoint, const ParsedCo
   if (command.is_given("params_dtype") || command.is_given("bf16")) {
     transformer.params_dtype = asked.params_dtype;
     transformer.bf16 = asked.bf16;
+    drop_unused_fields(options.model);  // those of bf16
   }
   const nlohmann::json flags = to_json(command.options, commands(Command::generate));
   for (const auto& [field, value] : flags.items()) {
@@ -77,17 +79,16 @@ void check_flags_of_request(const GPTModelConfig& config, const GenerateRequest&
 
 int run_generate(const ParsedCommand& command) {
   if (const auto ranks = ranks_to_start(command.options.launch)) {
-    Options options =
-        options_of_checkpoint(CheckpointReader::open(command.options.checkpoint.load), command);
+    Options options = options_of_model(LoadedModel::open(command.options.checkpoint.load), command);
     validate(options, *ranks, Command::generate);
   }
   return launch(command.options.launch, [&](RankContext& rank) {
     check_same_options(command.options, rank);
-    auto checkpoint = CheckpointReader::open(command.options.checkpoint.load);
-    Options options = options_of_checkpoint(checkpoint, command);
+    LoadedModel model = LoadedModel::open(command.options.checkpoint.load);
+    Options options = options_of_model(model, command);
     validate(options, rank.world_size, Command::generate);
     const auto tokenizer = build_model_tokenizer(options);
-    const std::string trained_with = checkpoint.common().value("tokenizer_fingerprint", "");
+    const std::string& trained_with = model.tokenizer_fingerprint();
     check(trained_with.empty() || trained_with == tokenizer->fingerprint(),
           "Expected the tokenizer that the checkpoint was trained with ({}), but got another ({})",
           trained_with, tokenizer->fingerprint());
@@ -97,7 +98,7 @@ int run_generate(const ParsedCommand& command) {
 
     const ProcessGroupCollection groups = make_model_groups(options.model, rank);
     const GPTModelChunks chunks = build_inference_models(options, groups, rank);
-    load_weights(checkpoint, options, chunks);
+    model.load_weights(options, chunks);
 
     GenerateRequest request{.prompt = tokenizer->encode(options.generation.prompt),
                             .num_samples = options.generation.num_samples,

@@ -16,6 +16,7 @@
 
 #include "megatron/config/options/option_table.h"
 #include "megatron/config/options/options_help.h"
+#include "megatron/config/options/recipes.h"
 
 #include "cli/command.h"
 
@@ -74,6 +75,10 @@ int run(std::vector<std::string> arguments) {
     return 0;
   }
   const ParsedCommand parsed = parse_options(command, arguments);
+  if (parsed.options.recipe == kListRecipes) {
+    std::cout << recipe_list();
+    return 0;
+  }
   RunCommand* const runner = find_runner(command);
   check(runner != nullptr,
         "Expected a build with megatron {}, but got one without it; build all folders", first);

@@ -11,6 +11,7 @@
 #include "megatron/config/validate/validate.h"
 #include "megatron/planner/layout_plan.h"
 #include "megatron/tokenizers/build_tokenizer.h"
+#include "megatron/training/adopted_model.h"
 
 #include "cli/command.h"
 
@@ -42,6 +43,7 @@ int planned_ranks(const Options& options) {
 
 int run_plan(const ParsedCommand& command) {
   Options options = command.options;
+  adopt_loaded_model(options, command.given);
   const std::string& file = options.plan.draw_schedule;
   check(file.empty() || std::filesystem::path(file).extension() == ".svg",
         "Expected a file that ends with .svg for --draw-schedule, but got '{}'; {} works", file,

@@ -5,12 +5,15 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <utility>
 
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
 #include "megatron/config/options/accepted_flags.h"
 #include "megatron/config/options/options_json.h"
+#include "megatron/models/common/builder_registry.h"
+#include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/reporting/terminal.h"
 #include "megatron/verify/random_draws.h"
 #include "megatron/verify/verification_model.h"
@@ -120,6 +123,13 @@ int verify_model(const ParsedCommand& command) {
   terminal.line("       " + describe_verification(options) + "\n");
   if (!command.without_effect.empty())
     terminal.line(flags_without_effect_line(command.without_effect) + "\n");
+  // Before the table, and once: each layout builds the same layers.
+  if (std::exchange(options.logging.verbose, false)) {
+    const Options one_rank = options_in_layout(options, layout_from_name("dp1"));
+    for (const std::string& line : make_builder<GPTModel>(one_rank.model)->description())
+      terminal.line(line);
+    terminal.line("");
+  }
   const VerificationReport report(wanted.bound, width_of(layouts));
   terminal.line(report.head());
   nlohmann::json json = {{"model", describe_model(options) + ", " + describe_verification(options)},

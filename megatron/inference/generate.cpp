@@ -1,5 +1,7 @@
 #include "megatron/inference/generate.h"
 
+#include <memory>
+
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
@@ -46,6 +48,13 @@ class Decoder {
   InferenceContext cache_;
 };
 
+// Whether longrope rotates the sequence with `tokens` more by other frequencies than its `cached`
+// keys, which then have to be computed again.
+bool changes_frequencies(const GPTModelConfig& config, int64_t cached, int64_t tokens) {
+  const int64_t original = config.rope_scaling_original_max_position_embeddings;
+  return config.has_longrope() && cached > 0 && cached <= original && cached + tokens > original;
+}
+
 }  // namespace
 
 void check_request(const GPTModelConfig& config, const GenerateRequest& request) {
@@ -75,19 +84,25 @@ std::vector<std::vector<int64_t>> generate(
   const auto prompt_length = static_cast<int64_t>(request.prompt.size());
   const int64_t batch = request.num_samples;
   const ProcessGroup& pp = *model.groups().pp;
-  Decoder decoder(chunks, batch, prompt_length + request.max_new_tokens);
+  const int64_t most = prompt_length + request.max_new_tokens;
+  auto decoder = std::make_unique<Decoder>(chunks, batch, most);
   std::vector<std::vector<int64_t>> continuations(batch);
   std::vector<bool> ended(batch, false);
   at::Tensor next = at::tensor(request.prompt, at::kLong)
                         .unsqueeze(0)
                         .expand({batch, prompt_length})
                         .contiguous();
+  at::Tensor sequence = next;
   for (int64_t step = 0; step < request.max_new_tokens; ++step) {
-    const at::Tensor logits = decoder.feed(next);
+    if (changes_frequencies(model.config(), decoder->length(), next.size(1))) {
+      decoder = std::make_unique<Decoder>(chunks, batch, most);
+      next = sequence;
+    }
+    const at::Tensor logits = decoder->feed(next);
     next = at::zeros({batch}, at::kLong);
     if (logits.defined()) {
       next.copy_(sample_tokens(logits, *model.config().vocab_size, request.sampling,
-                               decoder.length(), request.known_ids));
+                               decoder->length(), request.known_ids));
     }
     pp.broadcast(next, pp.size() - 1);
     std::vector<int64_t> tokens(next.data_ptr<int64_t>(), next.data_ptr<int64_t>() + batch);
@@ -99,6 +114,7 @@ std::vector<std::vector<int64_t>> generate(
     if (on_token) on_token(tokens);
     if (std::ranges::all_of(ended, [](bool row_ended) { return row_ended; })) break;
     next = next.unsqueeze(1);
+    sequence = at::cat({sequence, next}, /*dim=*/1);
   }
   return continuations;
 }

@@ -11,7 +11,9 @@ const std::map<ParityKind, double> kBf16Bounds = {
     {ParityKind::mean_loss, 5e-3},     {ParityKind::mtp_loss, 2e-2},
     {ParityKind::gradient, 1e-2},      {ParityKind::gradient_norm_of_difference, 4e-2},
     {ParityKind::step_loss, 2e-2},     {ParityKind::step_grad_norm, 5e-3},
-    {ParityKind::weight_after3, 4e-2}, {ParityKind::buffer, 4e-3}};
+    {ParityKind::weight_after3, 4e-2}, {ParityKind::buffer, 4e-3},
+    {ParityKind::router_probs, 4e-2},  {ParityKind::router_map, 4e-2},
+    {ParityKind::moe_loss, 2e-2}};
 
 // The gradient of a logit is at most 1, and bf16 rounds it by up to 1/512 of itself.
 const std::map<ParityKind, double> kBf16LogitGradientBounds = {

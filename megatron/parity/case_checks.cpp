@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
+#include "megatron/config/model/model_checks.h"
 #include "megatron/config/options/option_table.h"
 #include "megatron/config/options/options_json.h"
 
@@ -249,6 +250,7 @@ void set_case_options(Options& options, const nlohmann::json& json) {
   for (const auto& [field, value] : resolved.items()) {
     if (field != "mup_width_mult") set("resolved", field, value);
   }
+  drop_unused_fields(options.model);  // the peer ignores them
 }
 
 }  // namespace megatron

@@ -14,16 +14,29 @@
 namespace megatron {
 
 enum class ParityKind {
-  buffer,  // rotary tables that the peer stores beside its weights
+  buffer,  // what the peer stores beside its weights: rotary tables, expert biases
+  router_probs,
+  router_map,  // the share of a router's entries that differ
   logits,
   per_token_loss,
   mean_loss,
   gradient,                     // largest difference of an element
   gradient_norm_of_difference,  // per tensor: |ours - theirs| / |theirs|, where |theirs| > 1e-6
   step_loss,
+  moe_loss,  // reported losses of routers, by layer
   mtp_loss,  // reported losses of multi-token prediction, by depth
   step_grad_norm,
-  weight_after3
+  weight_after3,
+  // Of a folder of another library (source_parity.h). Counts of differences have a bound below 1.
+  source_config,  // fields in which the two spellings of a configuration differ
+  source_logits,
+  source_loss,
+  source_gradient,
+  source_grad_norm,  // relative where it is above 1
+  greedy_tokens,     // tokens that differ
+  token_ids,         // texts whose ids or decoded text differ
+  round_trip,        // tensors that differ in a bit
+  decoded_values     // tensors of a GGUF file whose values differ in a bit
 };
 
 // Name and bound of a kind at tolerance 1.

@@ -25,6 +25,9 @@ at::Tensor closed_form_integers(const std::string& name, at::IntArrayRef shape, 
 // Whether the name is that of a rotary table that the peer stores as a buffer (YaRN), before the
 // first step or after the last: [positions, 1, 1, rotary dimension].
 bool is_rotary_table(std::string_view tensor);
+// Whether it is state of a router, before the first step or after the last: its expert bias, or a
+// counter that each step starts from 0.
+bool is_router_state(std::string_view tensor);
 
 class ParityCase {
  public:

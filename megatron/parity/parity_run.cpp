@@ -15,6 +15,7 @@
 #include "megatron/training/same_options.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_models.h"
+#include "megatron/transformer/moe/moe_pass.h"
 
 namespace megatron {
 namespace {
@@ -45,8 +46,12 @@ class ParityRun {
       const auto stepped = step_->optimizer().step(case_.learning_rate());
       compare_scalar(ParityKind::step_loss, "step_loss", step, losses.objective);
       compare_mtp_losses(step, losses.mtp_microbatch_means);
+      compare_moe_losses(step, losses.moe);
       compare_scalar(ParityKind::step_grad_norm, "step_grad_norm", step, stepped.grad_norm);
-      if (step == 2) compare_weights();
+      if (step == 2) {
+        compare_weights();
+        compare_router_state();
+      }
     }
     comparison_.merge(*groups_.world);
     check_everything_was_compared();
@@ -59,9 +64,16 @@ class ParityRun {
     at::NoGradGuard no_grad;
     for (const ParameterPtr& parameter : parameters_of(chunks_)) {
       if (parameter->shared) continue;
-      parameter->data.copy_(parameter->local_part(
-          case_.weight(case_.name_of(parameter->name), parameter->global_shape())));
-      initial_weights_[parameter->name] = parameter->data.detach().clone();
+      if (parameter->is_buffer) {
+        const std::string key = "buffer0/" + parameter->name;
+        if (case_.contains(key)) parameter->data.copy_(case_.tensor(key));
+        continue;
+      }
+      for (Parameter& part : parts_of(*parameter)) {
+        part.data.detach().copy_(
+            part.local_part(case_.weight(case_.name_of(part.name), part.global_shape())));
+        initial_weights_[part.name] = part.data.detach().clone();
+      }
     }
     for (const auto& chunk : chunks_) chunk->synchronize_shared_embedding();
   }
@@ -95,7 +107,7 @@ class ParityRun {
     std::vector<MicroBatch> share;
     for (int64_t i = 0; i < share_.microbatches; ++i) {
       share.push_back(share_.sharing == BatchSharing::whole_microbatches
-                          ? full_microbatch(step, rank * share_.microbatches + i)
+                          ? full_microbatch(step, i * groups_.dp->size() + rank)
                           : make_microbatch(case_.input(step, i), rank * share_.rows, share_.rows));
     }
     return share;
@@ -103,7 +115,12 @@ class ParityRun {
 
   // The model's output on the last pipeline stage, for this context-parallel rank's tokens of a
   // micro-batch of step 0: token losses, or logits without labels. Undefined on other stages.
-  at::Tensor forward(int64_t index, bool with_labels) const {
+  // `as_in_training`: routers choose as in a training step.
+  at::Tensor forward(int64_t index, bool with_labels, bool as_in_training = false) {
+    // The first micro-batch is also that of the routers' numbers; MTP runs where its losses are
+    // recorded.
+    const bool compares_routers = with_labels && index == 0 && !as_in_training;
+    MtpLossRecord mtp;
     const MicroBatch microbatch = context_parallel_slice(full_microbatch(0, index), *groups_.cp);
     at::Tensor result;
     run_pipeline_forward(
@@ -112,13 +129,47 @@ class ParityRun {
                     .position_ids = microbatch.position_ids,
                     .attention_mask = microbatch.attention_mask,
                     .labels = with_labels ? microbatch.labels : at::Tensor(),
-                    .runtime_gather_output = !with_labels},
-          .context =
-              ForwardContext::make(/*training=*/false, 0, microbatch.sample_ordinals,
-                                   local_positions(), options_.model.transformer.sequence_parallel,
-                                   groups_.tp->rank(), groups_.tp->size())}},
+                    .runtime_gather_output = !with_labels,
+                    .mtp_record = compares_routers ? &mtp : nullptr},
+          .context = forward_context(microbatch, compares_routers, as_in_training)}},
         {.on_output = [&](int64_t, const at::Tensor& output) { return result = output; }});
     return result;
+  }
+
+  ForwardContext forward_context(const MicroBatch& microbatch, bool compares_routers,
+                                 bool as_in_training) {
+    ForwardContext context = ForwardContext::make(
+        as_in_training, 0, microbatch.sample_ordinals, local_positions(),
+        options_.model.transformer.sequence_parallel, groups_.tp->rank(), groups_.tp->size());
+    if (!options_.model.transformer.moe.has_experts()) return context;
+    if (compares_routers || as_in_training)
+      context.moe = std::make_shared<MoePass>(std::make_shared<MoeStep>(), /*loss_weight=*/0);
+    if (!compares_routers) return context;
+    context.moe->on_routing = [this, positions = context.residual_positions](
+                                  const std::string& router, const at::Tensor& probs,
+                                  const at::Tensor& map) {
+      compare_routing(router, positions, probs, map);
+    };
+    return context;
+  }
+
+  // The probabilities and the choice of a router for this rank's tokens.
+  void compare_routing(const std::string& router, const at::Tensor& positions,
+                       const at::Tensor& probs, const at::Tensor& map) {
+    const auto local = [&](const std::string& tensor) {
+      return case_.tensor(tensor)
+          .unflatten(0, {-1, case_.micro_batch_size()})
+          .index_select(0, positions)
+          .flatten(0, 1)
+          .to(at::kDouble);
+    };
+    if (!case_.contains("router_probs/" + router)) return;
+    const at::Tensor theirs = local("router_probs/" + router);
+    compare_elements(ParityKind::router_probs, router, probs, theirs);
+    if (!case_.contains("router_map/" + router)) return;
+    // Experts are padded to their capacity by tokens of probability 0.
+    const at::Tensor chosen = local("router_map/" + router) * theirs.ne(0);
+    compare_elements(ParityKind::router_map, router, map.to(at::kDouble), chosen);
   }
 
   // Global positions of this context-parallel rank's tokens: [s/cp].
@@ -136,13 +187,16 @@ class ParityRun {
                        case_.tensor("logits").index_select(1, positions));
     }
     for (int64_t i = 0; i < case_.num_microbatches(); ++i) {
-      const at::Tensor losses = forward(i, /*with_labels=*/true);
-      if (!chunks_.back()->stage().post_process) continue;
-      if (i == 0 && case_.contains("per_token_loss")) {
+      at::Tensor losses = forward(i, /*with_labels=*/true);
+      const bool is_last_stage = chunks_.back()->stage().post_process;
+      if (is_last_stage && i == 0 && case_.contains("per_token_loss")) {
         compare_elements(ParityKind::per_token_loss, "per_token_loss", losses,
                          case_.tensor("per_token_loss").index_select(1, positions));
       }
-      if (case_.contains("mean_loss")) {
+      // The peer's means come from its training steps, in which sinkhorn chooses the experts.
+      if (options_.model.transformer.moe.balances_by("sinkhorn"))
+        losses = forward(i, /*with_labels=*/true, /*as_in_training=*/true);
+      if (is_last_stage && case_.contains("mean_loss")) {
         const at::Tensor mask = case_.input(0, i).loss_mask;
         const at::Tensor slice = mask.index_select(1, positions);
         const at::Tensor sum = (losses.cpu().to(at::kDouble) * slice).sum().view({1});
@@ -162,8 +216,9 @@ class ParityRun {
       check(rotary != nullptr, "Expected no {} in case {}: this model has no rotary tables", name,
             case_.name());
       const at::Tensor theirs = case_.tensor(name).flatten(0, 2);
-      const RotaryTable table = rotary->table(at::arange(theirs.size(0), at::kLong), {},
-                                              std::nullopt, at::kDouble, at::kCPU);
+      const RotaryTable table = rotary->table(
+          {.positions = at::arange(theirs.size(0), at::kLong), .row_length = theirs.size(0)},
+          at::kDouble, at::kCPU);
       at::Tensor ours = name.ends_with("cos_cached") ? table.cos : table.sin;
       // Ours has the two features of a pair next to each other, theirs half a head apart.
       if (options_.model.transformer.mla.multi_latent_attention)
@@ -205,36 +260,86 @@ class ParityRun {
     }
   }
 
+  // The peer's metrics are sums over the micro-batches of one rank.
+  void compare_moe_losses(int64_t step, const std::vector<MoeLayerRecord>& ours) {
+    const nlohmann::json all = case_.json().value("moe_metrics_per_step", nlohmann::json::array());
+    if (all.empty()) return;
+    check(int64_t(all.size()) > step && all[step].is_object(),
+          "Expected an object for step {} in 'moe_metrics_per_step', but got {}", step, all.dump());
+    const int64_t layers = options_.model.transformer.num_layers;
+    for (const auto& [name, values] : all[step].items()) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        const bool is_mtp = int64_t(i) >= layers;
+        const std::string layer = is_mtp ? fmt::format("mtp.layers.{}.mtp_model_layer", i - layers)
+                                         : fmt::format("decoder.layers.{}", i);
+        double mine = 0;
+        for (const MoeLayerRecord& record : ours) {
+          if (record.layer != layer) continue;
+          for (const auto& [loss, value] : record.losses) {
+            if (loss == name) mine = value * double(case_.num_microbatches());
+          }
+        }
+        const double theirs = values[i].get<double>(), difference = std::abs(mine - theirs);
+        comparison_.record(ParityKind::moe_loss, fmt::format("{} of {}[{}]", name, layer, step),
+                           theirs == 0 ? difference : difference / std::abs(theirs));
+      }
+    }
+  }
+
+  void compare_router_state() {
+    for (const ParameterPtr& parameter : parameters_of(chunks_)) {
+      const std::string key = "buffer_after3/" + parameter->name;
+      if (parameter->is_buffer && case_.contains(key))
+        compare_elements(ParityKind::buffer, key, parameter->data, case_.tensor(key));
+    }
+    // Here counters live in the step.
+    for (const std::string& name : case_.tensor_names()) {
+      if (!is_router_state(name) || name.ends_with(".expert_bias")) continue;
+      const at::Tensor theirs = case_.tensor(name);
+      compare_elements(ParityKind::buffer, name, at::zeros_like(theirs), theirs);
+    }
+  }
+
+  // A stack of experts is one parameter here and one for each expert in the case.
+  static std::vector<Parameter> parts_of(const Parameter& parameter) {
+    if (!parameter.expert) return {parameter};
+    std::vector<Parameter> parts;
+    for (int64_t i = 0; i < parameter.data.size(0); ++i) parts.push_back(parameter.expert_part(i));
+    return parts;
+  }
+
   // Sums a statistic of a parameter over the ranks that hold its shards.
   double sum_over_shards(const Parameter& parameter, double value) const {
     if (parameter.sharding.partition_dim < 0) return value;
     at::Tensor sum = at::full({1}, value, at::kDouble);
-    groups_.tp->all_reduce(sum);
+    const bool is_expert = parameter.name.find(".experts.local_experts.") != std::string::npos;
+    (is_expert ? groups_.expt_tp : groups_.tp)->all_reduce(sum);
     return sum.item<double>();
   }
 
   static double squared(const at::Tensor& tensor) { return tensor.square().sum().item<double>(); }
 
   // The parameters that this rank compares: all but copies of another stage's parameters.
-  std::vector<ParameterPtr> compared_parameters() const {
-    std::vector<ParameterPtr> compared;
+  std::vector<Parameter> compared_parameters() const {
+    std::vector<Parameter> compared;
     for (const ParameterPtr& parameter : parameters_of(chunks_)) {
-      if (!parameter->shared) compared.push_back(parameter);
+      if (parameter->shared || parameter->is_buffer) continue;
+      for (Parameter& part : parts_of(*parameter)) compared.push_back(std::move(part));
     }
     return compared;
   }
 
   void compare_gradients() {
     step_->unshard_gradients();
-    for (const ParameterPtr& parameter : compared_parameters()) {
-      const std::string name = case_.name_of(parameter->name), key = "grad/" + name;
+    for (const Parameter& parameter : compared_parameters()) {
+      const std::string name = case_.name_of(parameter.name), key = "grad/" + name;
       if (!case_.contains(key)) continue;
       const at::Tensor theirs =
-          parameter->local_part(case_.tensor(key, parameter->global_shape()).to(at::kDouble));
-      const at::Tensor difference = parameter->main_grad.cpu().to(at::kDouble) - theirs;
+          parameter.local_part(case_.tensor(key, parameter.global_shape()).to(at::kDouble));
+      const at::Tensor difference = parameter.main_grad.cpu().to(at::kDouble) - theirs;
       comparison_.record(ParityKind::gradient, name, difference.abs().max().item<double>());
-      const double norm = std::sqrt(sum_over_shards(*parameter, squared(theirs)));
-      const double distance = std::sqrt(sum_over_shards(*parameter, squared(difference)));
+      const double norm = std::sqrt(sum_over_shards(parameter, squared(theirs)));
+      const double distance = std::sqrt(sum_over_shards(parameter, squared(difference)));
       if (norm > 1e-6) {
         comparison_.record(ParityKind::gradient_norm_of_difference, name, distance / norm);
       }
@@ -246,18 +351,17 @@ class ParityRun {
   void compare_weights() {
     step_->unshard_parameters();
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());
-    for (const ParameterPtr& parameter : compared_parameters()) {
-      const std::string name = case_.name_of(parameter->name);
-      const at::Tensor ours = parameter->data.detach().cpu().to(at::kDouble);
+    for (const Parameter& parameter : compared_parameters()) {
+      const std::string name = case_.name_of(parameter.name);
+      const at::Tensor ours = parameter.data.detach().cpu().to(at::kDouble);
       if (statistics.contains(name)) {
         const nlohmann::json& theirs = statistics[name];
-        const double sum = sum_over_shards(*parameter, ours.sum().item<double>());
-        const double norm = std::sqrt(sum_over_shards(*parameter, squared(ours)));
+        const double sum = sum_over_shards(parameter, ours.sum().item<double>());
+        const double norm = std::sqrt(sum_over_shards(parameter, squared(ours)));
         const double moved = std::sqrt(sum_over_shards(
-            *parameter,
-            squared(ours - initial_weights_.at(parameter->name).cpu().to(at::kDouble))));
+            parameter, squared(ours - initial_weights_.at(parameter.name).cpu().to(at::kDouble))));
         int64_t elements = 1;
-        for (const int64_t size : parameter->global_shape()) elements *= size;
+        for (const int64_t size : parameter.global_shape()) elements *= size;
         const double their_norm = theirs.at("l2").get<double>(),
                      their_moved = theirs.at("moved_l2").get<double>();
         record_weight(name + " (sum)", std::abs(sum - theirs.at("sum").get<double>()),
@@ -267,9 +371,9 @@ class ParityRun {
       }
       if (const std::string key = "weight_after3/" + name; case_.contains(key)) {
         const at::Tensor theirs =
-            parameter->local_part(case_.tensor(key, parameter->global_shape()).to(at::kDouble));
-        record_weight(name, std::sqrt(sum_over_shards(*parameter, squared(ours - theirs))),
-                      std::sqrt(sum_over_shards(*parameter, squared(theirs))));
+            parameter.local_part(case_.tensor(key, parameter.global_shape()).to(at::kDouble));
+        record_weight(name, std::sqrt(sum_over_shards(parameter, squared(ours - theirs))),
+                      std::sqrt(sum_over_shards(parameter, squared(theirs))));
       }
     }
   }
@@ -282,8 +386,8 @@ class ParityRun {
   // Refuses names of the case that the model does not have: they would not be compared.
   void check_everything_was_compared() {
     nlohmann::json names = nlohmann::json::array();
-    for (const ParameterPtr& parameter : compared_parameters())
-      names.push_back(case_.name_of(parameter->name));
+    for (const Parameter& parameter : compared_parameters())
+      names.push_back(case_.name_of(parameter.name));
     std::vector<std::string>& ours = parameter_names_;
     for (const std::string& text : all_gather_strings(names.dump(), *groups_.world)) {
       for (const auto& name : nlohmann::json::parse(text)) ours.push_back(name.get<std::string>());
@@ -298,6 +402,12 @@ class ParityRun {
       for (const char* kind : {"weight/", "grad/", "weight_after3/"}) {
         if (tensor.starts_with(kind))
           check_known(tensor, tensor.substr(std::string_view(kind).size()));
+      }
+      if (tensor.starts_with("router_probs/")) {
+        check(comparison_.contains(ParityKind::router_probs,
+                                   tensor.substr(std::string_view("router_probs/").size())),
+              "Expected a router of the model for '{}' of case {}, but there is none", tensor,
+              case_.name());
       }
     }
     const nlohmann::json statistics = case_.json().value("weight_after3", nlohmann::json::object());

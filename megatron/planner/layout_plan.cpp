@@ -40,31 +40,46 @@ ProcessGroupCollection planned_groups(const ParallelSizes& sizes, int stage) {
   groups.tp = planned_group("tp", sizes.tp, 0);
   groups.pp = planned_group("pp", sizes.pp, stage);
   groups.cp = planned_group("cp", sizes.cp, 0);
+  groups.ep = planned_group("ep", sizes.ep, 0);
+  groups.expt_tp = planned_group("expt_tp", sizes.expt_tp, 0);
+  groups.tp_ep = planned_group("tp_ep", sizes.expt_tp * sizes.ep, 0);
   return groups;
 }
 
 // FLOPs per sequence of the modules that a pipeline layout places, as differences of model_flops().
 struct ModuleFlops {
-  explicit ModuleFlops(GPTModelConfig config) {
+  explicit ModuleFlops(const GPTModelConfig& model) : moe(model.transformer.moe) {
+    GPTModelConfig config = model;
     TransformerConfig& t = config.transformer;
     const int64_t depths = std::exchange(t.mtp.mtp_num_layers, 0);
+    const bool last_has_experts = moe.is_moe_layer(t.num_layers);
+    t.moe.moe_layer_freq = {1};
     t.num_layers = 1;
-    const double one = model_flops(config, 1);
+    const auto layer_and_output = [&](bool has_experts) {
+      t.moe.num_moe_experts = has_experts ? moe.num_moe_experts : std::nullopt;
+      return model_flops(config, 1);
+    };
+    const double one = layer_and_output(false);
     t.num_layers = 2;
-    layer = model_flops(config, 1) - one;
-    output = one - layer;
+    dense_layer = layer_and_output(false) - one;
+    output = one - dense_layer;
     t.num_layers = 1;
+    moe_layer = layer_and_output(moe.has_experts()) - output;
     t.mtp.mtp_num_layers = depths;
-    mtp = model_flops(config, 1) - one;
+    mtp =
+        layer_and_output(last_has_experts) - (last_has_experts ? moe_layer : dense_layer) - output;
     // The stage of the loss runs the output layer for every depth.
     mtp_output = output * double(depths);
     mtp -= mtp_output;
   }
   double of(const PipelineChunk& chunk) const {
-    return layer * double(chunk.num_layers) + (chunk.mtp ? mtp : 0) +
-           (chunk.loss ? output + mtp_output : 0);
+    double layers = 0;
+    for (int64_t i = chunk.first_layer; i < chunk.first_layer + chunk.num_layers; ++i)
+      layers += moe.is_moe_layer(i + 1) ? moe_layer : dense_layer;
+    return layers + (chunk.mtp ? mtp : 0) + (chunk.loss ? output + mtp_output : 0);
   }
-  double layer, output;    // one transformer layer; the output layer
+  const MoeConfig& moe;
+  double dense_layer, moe_layer, output;  // a layer of each kind; the output layer
   double mtp, mtp_output;  // all MTP depths: their layers; their passes through the output layer
 };
 
@@ -127,6 +142,7 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
 
   const ModuleFlops flops(options.model);
   const auto builder = make_builder<GPTModel>(options.model, BuildOptions{.device = at::kMeta});
+  if (options.logging.verbose) plan.description = builder->description();
   double all_flops = 0;
   for (const PipelineChunk& chunk : layout.virtual_stages()) all_flops += flops.of(chunk);
   const int ranks_of_stage = world_size / layout.stages();
@@ -135,16 +151,23 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
                       .last_rank = (stage + 1) * ranks_of_stage - 1,
                       .holds = describe_stage(layout, stage, config.mtp.mtp_num_layers)};
     const ProcessGroupCollection groups = planned_groups(plan.sizes, stage);
+    int64_t dense = 0, experts = 0;
     for (int chunk = 0; chunk < layout.chunks(); ++chunk) {
       const auto model = builder->build_model(groups, {}, {}, chunk);
-      for (const ParameterPtr& parameter : model->parameters())
-        planned.parameters += parameter->data.numel();
+      for (const ParameterPtr& parameter : model->parameters()) {
+        if (parameter->is_buffer) continue;
+        (parameter->expert ? experts : dense) += parameter->data.numel();
+      }
       planned.flops_share += flops.of(layout.chunk(stage, chunk)) / all_flops;
     }
     // Data- and context-parallel ranks hold the same parameters and may shard them.
-    planned.memory = planned_training_memory(planned.parameters, config.params_dtype, options.ddp,
-                                             options.optimizer.optimizer,
-                                             int64_t{plan.sizes.dp} * plan.sizes.cp);
+    const auto memory = [&](int64_t numel, int64_t ranks) {
+      return planned_training_memory(numel, config.params_dtype, options.ddp,
+                                     options.optimizer.optimizer, ranks);
+    };
+    planned.parameters = dense + experts;
+    planned.memory = memory(dense, int64_t{plan.sizes.dp} * plan.sizes.cp);
+    planned.memory += memory(experts, RankGrid(plan.sizes).expert_data_parallel_size());
     plan.stages.push_back(std::move(planned));
   }
 
@@ -163,13 +186,22 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
 std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
   const TransformerConfig& config = options.model.transformer;
   std::string text = fmt::format(
-      "GPT, {} layers x {}, {} parameters, {}\nTP={}{} x PP={} x CP={} x DP={}{}, {} rank{}; {} "
+      "GPT, {} layers x {}, {} parameters{}, {}\nTP={}{} x PP={} x CP={} x DP={}{}{}, {} rank{}; {} "
       "micro-batch{} of {} x {} per step\n\n",
       config.num_layers, config.hidden_size, human_parameters(count_parameters(options.model)),
+      config.moe.has_experts()
+          ? fmt::format(" ({} active, {} of {} experts)",
+                        human_parameters(count_active_parameters(options.model)),
+                        config.moe.moe_router_topk, *config.moe.num_moe_experts)
+          : "",
       dtype_name(config.params_dtype), plan.sizes.tp, config.sequence_parallel ? "+SP" : "",
-      plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, describe_sharing(options.ddp), plan.world_size,
-      plan.world_size == 1 ? "" : "s", plan.microbatches, plan.microbatches == 1 ? "" : "es",
-      options.batch.micro_batch_size, options.model.seq_length);
+      plan.sizes.pp, plan.sizes.cp, plan.sizes.dp, describe_sharing(options.ddp),
+      config.moe.has_experts()
+          ? fmt::format(", experts EP={} x ETP={} x DP={}", plan.sizes.ep, plan.sizes.expt_tp,
+                        RankGrid(plan.sizes).expert_data_parallel_size())
+          : "",
+      plan.world_size, plan.world_size == 1 ? "" : "s", plan.microbatches,
+      plan.microbatches == 1 ? "" : "es", options.batch.micro_batch_size, options.model.seq_length);
   size_t widest = 5;
   for (const StagePlan& stage : plan.stages) widest = std::max(widest, stage.holds.size());
   text += fmt::format("{:<6} {:<9} {:<{}} {:>12} {:>11}\n", "stage", "ranks", "holds", widest,
@@ -183,6 +215,8 @@ std::string format_layout_plan(const LayoutPlan& plan, const Options& options) {
                         human_parameters(stage.parameters), percent(stage.flops_share));
   }
   text += "\n" + memory_table(plan);
+  if (!plan.description.empty()) text += "\n";
+  for (const std::string& line : plan.description) text += line + "\n";
   const auto& largest = *std::ranges::max_element(plan.stages, {}, &StagePlan::flops_share);
   return text +
          fmt::format(

@@ -30,8 +30,9 @@ struct LayoutPlan {
   int64_t ramp_steps = 0;            // steps before the last size is reached
   int64_t group = 1;                 // consecutive micro-batches through one model chunk
   std::vector<StagePlan> stages;
-  ScheduleTimeline timeline;        // all model chunks take equally long
-  ScheduleTimeline split_timeline;  // time in proportion to each chunk's FLOPs
+  std::vector<std::string> description;  // with --verbose: the builder's lines about all chunks
+  ScheduleTimeline timeline;             // all model chunks take equally long
+  ScheduleTimeline split_timeline;       // time in proportion to each chunk's FLOPs
 };
 
 // `options` must have been validated for `world_size` ranks.

@@ -13,6 +13,12 @@ namespace megatron {
 struct TrainingMemory {  // bytes
   int64_t parameters = 0, gradients = 0, optimizer_state = 0;
   int64_t total() const { return parameters + gradients + optimizer_state; }
+  TrainingMemory& operator+=(const TrainingMemory& other) {
+    parameters += other.parameters;
+    gradients += other.gradients;
+    optimizer_state += other.optimizer_state;
+    return *this;
+  }
 };
 
 // By formula (Rajbhandari et al., 2020), without padding, for `numel` parameters of `dtype` that

@@ -85,9 +85,19 @@ std::string_view bytes_field(std::string_view message, uint64_t number) {
 }
 
 bool is_our_tag(std::string_view tag) {
-  constexpr std::array<std::string_view, 8> kPrefixes = {
-      "lm loss",    "learning-rate",           "batch-size",     "grad-norm",
-      "throughput", "mem-max-allocated-bytes", "iteration-time", "mtp_"};
+  constexpr std::array<std::string_view, 13> kPrefixes = {"lm loss",
+                                                          "learning-rate",
+                                                          "batch-size",
+                                                          "grad-norm",
+                                                          "throughput",
+                                                          "mem-max-allocated-bytes",
+                                                          "iteration-time",
+                                                          "mtp_",
+                                                          "moe/",
+                                                          "load_balancing_loss",
+                                                          "seq_load_balancing_loss",
+                                                          "global_load_balancing_loss",
+                                                          "z_loss"};
   return std::ranges::any_of(kPrefixes,
                              [&](std::string_view prefix) { return tag.starts_with(prefix); });
 }

@@ -77,6 +77,11 @@ std::string step_to_line(const StepRecord& record) {
     object[mtp_key(depth, "tokens")] = number(record.mtp[depth].tokens);
     object[mtp_key(depth, "acceptance_rate")] = number(record.mtp[depth].acceptance_rate);
   }
+  for (const MoeLayerRecord& layer : record.moe) {
+    Json& entry = object["moe"].emplace_back(
+        Json{{"layer", layer.layer}, {"load", number(layer.load)}, {"dropped", layer.dropped}});
+    for (const auto& [name, value] : layer.losses) entry["losses"][name] = number(value);
+  }
   return to_line(object);
 }
 
@@ -98,6 +103,14 @@ StepRecord step_from_json(const Json& object) {
         {.loss = to_double(object.at(mtp_key(depth, "loss"))),
          .tokens = double_or(object, mtp_key(depth, "tokens").c_str(), 0),
          .acceptance_rate = double_or(object, mtp_key(depth, "acceptance_rate").c_str(), 0)});
+  }
+  for (const Json& entry : object.value("moe", Json::array())) {
+    MoeLayerRecord& layer = record.moe.emplace_back();
+    layer.layer = entry.value("layer", "");
+    layer.load = double_or(entry, "load", 0);
+    layer.dropped = double_or(entry, "dropped", 0);
+    for (const auto& [name, value] : entry.value("losses", Json::object()).items())
+      layer.losses.emplace_back(name, to_double(value));
   }
   return record;
 }

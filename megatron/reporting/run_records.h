@@ -16,13 +16,24 @@ struct MtpRecord {
   double acceptance_rate = 0;  // percent of these whose label was the most likely token
 };
 
+// The experts of one layer in a step.
+struct MoeLayerRecord {
+  std::string layer;  // such as decoder.layers.3
+  // Losses by name (load_balancing_loss, seq_load_balancing_loss, global_load_balancing_loss,
+  // z_loss), without their coefficients: means over micro-batches.
+  std::vector<std::pair<std::string, double>> losses;
+  double load = 0;     // tokens of the busiest expert over the mean of all
+  double dropped = 0;  // copies of tokens that exceeded an expert's capacity
+};
+
 // One optimizer step. Times and rates are those of this step; the log averages them.
 struct StepRecord {
   int64_t iteration = 0;  // 1-based
   int64_t consumed_samples = 0;
   double loss = 0, grad_norm = 0, learning_rate = 0;
-  std::vector<MtpRecord> mtp;  // by depth
-  double step_ms = 0;          // wall time
+  std::vector<MtpRecord> mtp;       // by depth
+  std::vector<MoeLayerRecord> moe;  // layers with experts, in order
+  double step_ms = 0;               // wall time
   double tokens_per_s = 0;
   double model_tflops = 0;        // model TFLOP/s of all ranks; 0: not measured
   double gemm_peak_fraction = 0;  // model_tflops over the measured GEMM rate; 0: unknown

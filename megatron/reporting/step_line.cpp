@@ -34,6 +34,26 @@ std::string mtp_text(const std::vector<MtpRecord>& depths) {
   return text;
 }
 
+// Losses and loads, as means over the layers with experts.
+std::string moe_text(const std::vector<MoeLayerRecord>& layers) {
+  std::vector<std::pair<std::string, double>> losses;
+  double load = 0, dropped = 0;
+  for (const MoeLayerRecord& layer : layers) {
+    losses.resize(std::max(losses.size(), layer.losses.size()));
+    for (size_t i = 0; i < layer.losses.size(); ++i) {
+      losses[i].first = layer.losses[i].first;
+      losses[i].second += layer.losses[i].second / double(layers.size());
+    }
+    load += layer.load / double(layers.size());
+    dropped += layer.dropped;
+  }
+  std::string text = fmt::format("load {:.2f}", load);
+  for (const auto& [name, value] : losses)
+    text += fmt::format(" {} {}", name.starts_with("z_") ? "z" : "aux", fitted_number(value, 6, 4));
+  if (dropped > 0) text += fmt::format(" dropped {}", format_quantity(dropped));
+  return text;
+}
+
 std::string step_counter(int64_t iteration, int64_t train_iters) {
   const auto last = std::to_string(train_iters);
   return fmt::format("step {:>{}}/{}", iteration, last.size(), last);
@@ -96,6 +116,7 @@ std::string StepLine::format(const StepRecord& record, double smoothed_step_ms, 
       {fmt::format("{:>5} tok/s", format_quantity(record.tokens_per_s)), 4},
   };
   if (!record.mtp.empty()) fields.insert(fields.begin() + 2, {mtp_text(record.mtp), 2});
+  if (!record.moe.empty()) fields.insert(fields.begin() + 2, {moe_text(record.moe), 4});
   if (shows_batch_size_)
     fields.insert(fields.begin() + 1, {fmt::format("batch {:>5}", record.batch_size), 1});
   if (columns_->tflops) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -155,6 +156,16 @@ bool TensorBoardWriter::step(const StepRecord& record, int64_t world_size) {
     add(fmt::format("mtp_{}_acceptance_rate", i + 1), depth.acceptance_rate);
     add(fmt::format("mtp_{}_cumulative_acceptance_rate", i + 1), so_far.acceptance_rate);
   }
+  std::map<std::string, double> means;
+  for (const MoeLayerRecord& layer : record.moe) {
+    for (const auto& [name, value] : layer.losses) {
+      means[name] += value / static_cast<double>(record.moe.size());
+      add(fmt::format("moe/{}_{}", name, layer.layer), value);
+    }
+    add(fmt::format("moe/load_{}", layer.layer), layer.load);
+    add(fmt::format("moe/dropped_{}", layer.layer), layer.dropped);
+  }
+  for (const auto& [name, value] : means) add(name, value);
   return write(scalars);
 }
 

@@ -20,7 +20,10 @@ at::Tensor masked_loss_sum(const at::Tensor& token_losses, const at::Tensor& los
 LossNormalizer::LossNormalizer(const TransformerConfig& config,
                                const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
                                const ProcessGroupCollection& groups)
-    : config_(config), groups_(groups), sums_(at::zeros({3}, cpu_double())) {
+    : config_(config),
+      groups_(groups),
+      shares_rows_(sharing == BatchSharing::rows),
+      sums_(at::zeros({3}, cpu_double())) {
   const int64_t count = std::ssize(microbatches), depths = config.mtp.mtp_num_layers;
   const bool share_rows = sharing == BatchSharing::rows;
   microbatches_of_all_ranks_ = double(share_rows ? count : count * groups.dp->size());
@@ -44,6 +47,13 @@ LossNormalizer::LossNormalizer(const TransformerConfig& config,
 
 MtpLossRecord* LossNormalizer::mtp_record(int64_t microbatch) {
   return mtp_.empty() ? nullptr : &mtp_[microbatch];
+}
+
+double LossNormalizer::tokens_of_step() const {
+  const at::Tensor tokens = tokens_.select(1, 0).sum().view({1});
+  if (!shares_rows_) groups_.dp->all_reduce(tokens);
+  groups_.pp->broadcast(tokens, groups_.pp->size() - 1);
+  return tokens.item<double>();
 }
 
 double LossNormalizer::divisor(int64_t microbatch) const {

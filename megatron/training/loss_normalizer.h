@@ -27,6 +27,7 @@ struct StepLosses {
   double objective = 0;
   // The mean over micro-batches of their masked means, as megatron-core's MTP metrics have it.
   std::vector<double> mtp_microbatch_means;
+  std::vector<MoeLayerRecord> moe;  // layers with experts, in order
 };
 
 class LossNormalizer {
@@ -45,6 +46,11 @@ class LossNormalizer {
   // [b, s_p]. Returns the scalar that backward starts from.
   at::Tensor add(int64_t microbatch, const at::Tensor& token_losses, const at::Tensor& loss_mask);
 
+  // The micro-batches of all data-parallel ranks.
+  double microbatches_of_all_ranks() const { return microbatches_of_all_ranks_; }
+  // The tokens of the main loss in the step. Collective over dp and the pipeline.
+  double tokens_of_step() const;
+
   // The losses of all micro-batches of all ranks, after the last add(). Collective over dp_cp and
   // the pipeline.
   StepLosses reduce();
@@ -59,6 +65,7 @@ class LossNormalizer {
 
   const TransformerConfig& config_;
   const ProcessGroupCollection& groups_;
+  bool shares_rows_;
   double microbatches_of_all_ranks_;
   at::Tensor tokens_;  // [micro-batches, 1 + D] fp64 on the CPU: N_i, then M_di
   std::vector<MtpLossRecord> mtp_;

@@ -18,6 +18,9 @@ MicroBatch context_parallel_slice(const MicroBatch& whole, const ProcessGroup& c
   for (at::Tensor* tensor : {&slice.tokens, &slice.position_ids, &slice.labels, &slice.loss_mask}) {
     if (tensor->defined()) *tensor = tensor->index_select(-1, positions.to(tensor->device()));
   }
+  if (slice.padding_mask.defined())
+    slice.padding_mask =
+        slice.padding_mask.index_select(-1, positions.to(slice.padding_mask.device()));
   slice.sequence_length = positions.size(0);
   return slice;
 }

@@ -11,11 +11,12 @@
 namespace megatron {
 
 struct MicroBatch {
-  at::Tensor tokens;            // [b, s] int64
-  at::Tensor position_ids;      // [b, s] int64; [3, b, s] with mrope
-  at::Tensor labels;            // [b, s] int64
-  at::Tensor loss_mask;         // [b, s] floating point: 0 where a token does not count
-  at::Tensor attention_mask;    // [1 or b, 1, s, s] bool, true = masked out; undefined: causal
+  at::Tensor tokens;          // [b, s] int64
+  at::Tensor position_ids;    // [b, s] int64; [3, b, s] with mrope
+  at::Tensor labels;          // [b, s] int64
+  at::Tensor loss_mask;       // [b, s] floating point: 0 where a token does not count
+  at::Tensor attention_mask;  // [1 or b, 1, s, s] bool, true = masked out; undefined: causal
+  at::Tensor padding_mask;    // [b, s] bool, true = padding, which experts ignore; may be undefined
   at::Tensor sample_ordinals;   // [b] int64: index of each row among the samples of the run
   int64_t sequence_length = 0;  // s, read where the tokens are undefined
 

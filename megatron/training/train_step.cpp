@@ -1,26 +1,101 @@
 #include "megatron/training/train_step.h"
 
 #include <algorithm>
+#include <set>
+#include <tuple>
 
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
 
 #include "megatron/base/error.h"
+#include "megatron/config/model/config_fields.h"
 #include "megatron/data_parallel/shared_gradients.h"
+#include "megatron/training/moe_training.h"
 
 namespace megatron {
 namespace {
 
 using ChunkDataParallel = std::shared_ptr<DistributedDataParallel>;
 
-std::vector<ChunkDataParallel> data_parallel_of(const DistributedGPTModels& models) {
-  std::vector<ChunkDataParallel> result;
+// What was frozen or added after the chunk was wrapped would be trained, or left out, silently.
+void check_parameters(const GPTModel& model, const DistributedDataParallel& data_parallel) {
+  const std::set<ParameterPtr> wrapped(data_parallel.parameters().begin(),
+                                       data_parallel.parameters().end());
+  for (const ParameterPtr& parameter : model.parameters()) {
+    const bool trains = parameter->data.requires_grad();
+    check(trains == wrapped.contains(parameter),
+          "Expected the trained parameters that the chunks were wrapped with, but {} was {} after "
+          "that; freeze, unfreeze and add parameters in pre_wrap_hooks, which run before",
+          parameter->name, trains ? "added or unfrozen" : "frozen");
+  }
+}
+
+DistributedGPTModels checked(DistributedGPTModels models, const OptimizerConfig& optimizer) {
+  check(!models.empty(),
+        "Expected the chunks of this rank, but got none; build_distributed_models returns them");
   for (const auto& model : models) {
+    check(model.module != nullptr, "Expected a module in every chunk, but got null");
     check(model.data_parallel != nullptr,
           "Expected models wrapped for data parallelism, but got one that is not; "
           "build_distributed_models with wrap_with_ddp = true works");
-    result.push_back(model.data_parallel);
+    const bool built_for = model.data_parallel->gathers_with_optimizer_step();
+    check(built_for == optimizer.overlap_param_gather_with_optimizer_step,
+          "Expected overlap_param_gather_with_optimizer_step of the optimizer to be {}, as the "
+          "models were built, but got {}; the argument of build_distributed_models and the field "
+          "must agree",
+          built_for, optimizer.overlap_param_gather_with_optimizer_step);
+    check_parameters(*model.module, *model.data_parallel);
   }
+  return models;
+}
+
+// The fields by which two configurations differ, apart from the parameters' initialization and what
+// finalize() derives.
+std::vector<std::string> differing_fields(const GPTModelConfig& left, const GPTModelConfig& right) {
+  const auto fields = [](const GPTModelConfig& config) {
+    return fields_of(const_cast<GPTModelConfig&>(config));  // only read
+  };
+  const ConfigFields of_left = fields(left), of_right = fields(right);
+  std::vector<std::string> differing;
+  for (const std::string& name : of_left.names()) {
+    if (name == "transformer_layer_spec" || name == "perform_initialization" ||
+        name == "pipeline_dtype" || name == "sequence_parallel")
+      continue;
+    if (to_json(of_left.at(name)) != to_json(of_right.at(name))) differing.push_back(name);
+  }
+  if (!(left.transformer_layer_spec == right.transformer_layer_spec) &&
+      !left.transformer_layer_spec.name().empty())
+    differing.emplace_back("transformer_layer_spec");
+  return differing;
+}
+
+auto values_of(const DistributedDataParallelConfig& config) {
+  const auto& [fp32, bucket, buckets, pad, reduce, gather, nan, optimizer, megatron, strategy,
+               torch, reshard] = config;
+  return std::tie(fp32, bucket, buckets, pad, reduce, gather, nan, optimizer, megatron, strategy,
+                  torch, reshard);
+}
+
+DistributedGPTModels checked(DistributedGPTModels models, const Options& options) {
+  for (const auto& model : models) {
+    if (model.module == nullptr || model.data_parallel == nullptr) break;  // refused later
+    const std::vector<std::string> fields = differing_fields(model.module->config(), options.model);
+    check(fields.empty(),
+          "Expected options.model to be what the models were built from, but got {} "
+          "of another value; builder.config() is that of the models",
+          fmt::join(fields, ", "));
+    check(values_of(model.data_parallel->config()) == values_of(options.ddp),
+          "Expected options.ddp to be what the models were wrapped with, but got another; the "
+          "ddp_config of build_distributed_models works");
+  }
+  return models;
+}
+
+std::vector<ChunkDataParallel> data_parallel_of(const DistributedGPTModels& models) {
+  std::vector<ChunkDataParallel> result;
+  for (const auto& model : models) result.push_back(model.data_parallel);
   return result;
 }
 
@@ -33,12 +108,17 @@ std::vector<DistributedDataParallel*> pointers(const std::vector<ChunkDataParall
 }  // namespace
 
 TrainStep::TrainStep(DistributedGPTModels models, const Options& options)
-    : chunks_(modules_of(models)),
-      seed_(options.training.seed),
+    : TrainStep(checked(std::move(models), options), options.optimizer,
+                static_cast<uint64_t>(options.training.seed)) {}
+
+TrainStep::TrainStep(DistributedGPTModels models, const OptimizerConfig& optimizer, uint64_t seed)
+    : chunks_(modules_of(checked(models, optimizer))),
+      seed_(seed),
+      router_replay_(chunks_.front()->config().transformer, groups()),
       parameters_(trainable(parameters_of(chunks_))),
       data_parallel_(data_parallel_of(models)),
-      optimizer_(options.optimizer, pointers(data_parallel_), groups(),
-                 options.model.transformer.mup_width_mult()) {}
+      optimizer_(optimizer, pointers(data_parallel_), groups(),
+                 chunks_.front()->config().transformer.mup_width_mult()) {}
 
 std::vector<int64_t> TrainStep::row_lengths(const std::vector<MicroBatch>& microbatches) const {
   std::vector<int64_t> lengths;
@@ -74,7 +154,8 @@ std::vector<PipelineMicroBatch> TrainStep::pipeline_microbatches(
                                 .position_ids = microbatch.position_ids,
                                 .attention_mask = microbatch.attention_mask,
                                 .labels = microbatch.labels,
-                                .loss_mask = microbatch.loss_mask},
+                                .loss_mask = microbatch.loss_mask,
+                                .padding_mask = microbatch.padding_mask},
                       .context = ForwardContext::make(training, seed_, microbatch.sample_ordinals,
                                                       token_positions(lengths[i] * cp.size(), cp),
                                                       sequence_parallel, tp.rank(), tp.size())});
@@ -90,6 +171,21 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
   std::vector<PipelineMicroBatch> inputs = pipeline_microbatches(slices, /*training=*/true);
   for (size_t i = 0; i < inputs.size(); ++i)
     inputs[i].input.mtp_record = normalizer.mtp_record(int64_t(i));
+  const TransformerConfig& config = chunks_.front()->config().transformer;
+  const auto experts = std::make_shared<MoeStep>();
+  if (config.moe.has_experts()) {
+    // The objective has the mean of the micro-batches' router losses. With one mean over all tokens,
+    // gradients are divided by the tokens at the end.
+    double weight = 1 / normalizer.microbatches_of_all_ranks();
+    if (config.calculate_per_token_loss) weight *= std::max(normalizer.tokens_of_step(), 1.0);
+    for (PipelineMicroBatch& input : inputs) {
+      input.context.moe = std::make_shared<MoePass>(experts, weight);
+      input.context.shares_rows = sharing == BatchSharing::rows;
+    }
+    std::vector<ForwardContext*> contexts;
+    for (PipelineMicroBatch& input : inputs) contexts.push_back(&input.context);
+    if (router_replay_.is_used()) router_replay_.begin(iteration_, contexts);
+  }
   run_pipeline_forward(chunks_, inputs,
                        {.with_backward = true,
                         .on_output =
@@ -113,6 +209,12 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
   Losses losses = normalizer.reduce();
   if (const double scale = normalizer.gradient_scale(); scale != 1.0) {
     for (const auto& chunk : data_parallel_) chunk->scale_gradients(scale);
+  }
+  if (config.moe.has_experts()) {
+    if (router_replay_.is_used()) router_replay_.end();
+    update_expert_biases(chunks_);
+    losses.moe = moe_layer_records(*experts, groups(), config.sequence_parallel,
+                                   normalizer.microbatches_of_all_ranks());
   }
   return losses;
 }

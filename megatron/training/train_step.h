@@ -12,6 +12,7 @@
 #include "megatron/pipeline/pipeline_forward.h"
 #include "megatron/training/loss_normalizer.h"
 #include "megatron/training/micro_batch.h"
+#include "megatron/training/router_replay.h"
 
 namespace megatron {
 
@@ -20,8 +21,13 @@ class TrainStep {
   // The wrapped chunks of this rank's pipeline stage, from a builder's build_distributed_models.
   // Weights may be changed until the first step: in optimizer().states(), or in the parameters
   // where these are not sharded; then call optimizer().reload_masters() and gather_parameters().
-  // Parameters that do not require a gradient are frozen: they have no main gradient and no
-  // optimizer state. Throws Error for a chunk that is not wrapped.
+  // Parameters that require no gradient when the chunks are wrapped are frozen: they have no main
+  // gradient and no optimizer state. `seed` is that of dropout. Throws Error if there is no chunk,
+  // for a chunk that is not wrapped, for parameters frozen, unfrozen or added since, and for an
+  // overlap_param_gather_with_optimizer_step that the chunks were not built for.
+  TrainStep(DistributedGPTModels models, const OptimizerConfig& optimizer, uint64_t seed);
+  // With `optimizer` and `training.seed` of the options. Throws Error, too, if their `model` or
+  // `ddp` is not what the chunks were built from.
   TrainStep(DistributedGPTModels models, const Options& options);
 
   using Losses = StepLosses;
@@ -35,6 +41,9 @@ class TrainStep {
   // which each uses its slice.
   Result run(const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
              double learning_rate);
+
+  // The number of the next step in the run, for records of the routers' choices.
+  void set_iteration(int64_t iteration) { iteration_ = iteration; }
 
   // The first half of run(): complete main gradients and the losses.
   Losses forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
@@ -76,6 +85,8 @@ class TrainStep {
 
   GPTModelChunks chunks_;
   uint64_t seed_;
+  int64_t iteration_ = 1;
+  RouterReplay router_replay_;
   std::vector<ParameterPtr> parameters_;
   std::vector<std::shared_ptr<DistributedDataParallel>> data_parallel_;  // by chunk
   Optimizer optimizer_;

@@ -13,6 +13,7 @@
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/model/batch_size.h"
 #include "megatron/config/options/options_json.h"
+#include "megatron/convert/source_model.h"
 #include "megatron/data/split.h"
 #include "megatron/optimizer/learning_rate_schedule.h"
 #include "megatron/parallel/model_groups.h"
@@ -23,6 +24,7 @@
 #include "megatron/reporting/step_profiler.h"
 #include "megatron/training/checkpoint_folders.h"
 #include "megatron/training/evaluator.h"
+#include "megatron/training/hf_export.h"
 #include "megatron/training/shutdown_signal.h"
 #include "megatron/training/train_step.h"
 #include "megatron/training/training_data.h"
@@ -48,20 +50,32 @@ class TrainingLoop {
         schedule_(options.optimizer, options.training, options.batch,
                   global_batch_size(options.batch, groups_.dp->size())),
         profiler_(options.profile, rank, groups_.world),
-        resumes_(loads_checkpoint(options.checkpoint)),
+        resumes_(loads_checkpoint(options.checkpoint) && !is_source_model(options.checkpoint.load)),
         evaluator_(options, tokenizer) {
     check_finetune_folders(options.checkpoint);
     if (!options.checkpoint.save.empty()) check_can_save(options.checkpoint.save, *groups_.world);
     // A checkpoint replaces the initial weights. The optimizer copies its masters from them.
     Options built = options;
     built.model.transformer.perform_initialization &= !resumes_;
-    step_.emplace(build_training_models(built, groups_, rank), options);
+    std::function<void(const GPTModelChunks&)> load;
+    std::optional<SourceModel> source;
+    if (is_source_model(options.checkpoint.load)) {
+      source = open_source_model(options.checkpoint.load);
+      progress_.source = source->record;
+      load = [&](const GPTModelChunks& chunks) {
+        load_source_model(*source, sharded_state_dict(chunks));
+      };
+    }
+    step_.emplace(build_training_models(built, groups_, rank, load), options);
     chunks_ = step_->chunks();
   }
 
   int run(std::vector<std::string> notes) {
     const auto remember = [&](const std::string& line) { notes.push_back(line); };
-    if (!resumes_ && !options_.checkpoint.load.empty()) {
+    if (progress_.source) {
+      remember(fmt::format("fine-tuning the {} model of {}{}", progress_.source->model_type,
+                           options_.checkpoint.load, padding_note()));
+    } else if (!resumes_ && !options_.checkpoint.load.empty()) {
       remember(fmt::format("no checkpoint in {} yet: training begins from scratch",
                            options_.checkpoint.load));
     }
@@ -69,6 +83,7 @@ class TrainingLoop {
       progress_ = load_training_state(options_, rank_, chunks_, step_->optimizer(),
                                       tokenizer_fingerprint(), remember);
     }
+    if (!options_.checkpoint.save_hf.empty()) hf_export_.emplace(options_, progress_.source);
     if (const auto line = checkpoints_to_replace(options_.checkpoint, progress_.iteration))
       remember(*line);
     const bool reads =
@@ -127,6 +142,20 @@ class TrainingLoop {
   }
 
  private:
+  // What tensor parallelism added to a model of another library.
+  std::string padding_note() const {
+    const SourceRecord& source = *progress_.source;
+    const GPTModelConfig before =
+        read_hf_config(hf_family(source.model_type), source.config, "config.json");
+    const int64_t groups = options_.model.transformer.query_groups();
+    const int64_t added = groups - before.transformer.query_groups();
+    if (added == 0) return "";
+    return fmt::format(
+        "; {} query group{} of zeros added to its {}, so that the tensor-parallel ranks share them "
+        "evenly",
+        added, added == 1 ? "" : "s", groups - added);
+  }
+
   // Samples that are left make up whole steps, whatever the batch sizes so far were.
   void set_last_iteration(const BatchSizeSchedule& batch_sizes) {
     const TrainingConfig& training = options_.training;
@@ -205,6 +234,14 @@ class TrainingLoop {
     for (const auto& [split, name] :
          {std::pair{Split::valid, "validation"}, std::pair{Split::test, "test"}}) {
       if (data.has(split)) continue;
+      const DataConfig& given = options_.data;
+      if (!given.train_data_path.empty() || !given.per_split_data_args_path.empty()) {
+        log_->note(fmt::format("no {} loss: {} names no data for it", name,
+                               given.train_data_path.empty() ? "--per-split-data-args-path"
+                               : split == Split::valid       ? "--valid-data-path"
+                                                             : "--test-data-path"));
+        continue;
+      }
       const bool too_few = parse_split(options_.data.split)[static_cast<size_t>(split)].has_value();
       log_->note(fmt::format(
           "no {} loss: the split {} leaves no documents for it{}", name, options_.data.split,
@@ -232,6 +269,7 @@ class TrainingLoop {
     const double learning_rate = schedule_.learning_rate(schedule_position());
     const double decoupled_rate = schedule_.decoupled_learning_rate(schedule_position());
     const int64_t batch_size = data.batch_sizes().batch_size(progress_.consumed_samples);
+    step_->set_iteration(progress_.iteration + 1);
     const TrainStep::Losses losses = step_->forward_backward(
         data.global_batch(Split::train, progress_.consumed_samples, batch_size),
         BatchSharing::whole_microbatches);
@@ -255,6 +293,7 @@ class TrainingLoop {
                 .grad_norm = stepped.grad_norm,
                 .learning_rate = learning_rate,
                 .mtp = losses.mtp,
+                .moe = losses.moe,
                 .step_ms = ms,
                 .tokens_per_s = samples * double(options_.model.seq_length) / (ms / 1e3),
                 .model_tflops = tflops,
@@ -315,6 +354,7 @@ class TrainingLoop {
   }
 
   void save() {
+    if (hf_export_) save_hf();
     if (options_.checkpoint.save.empty()) return;
     save_training_state(options_, rank_, chunks_, step_->optimizer(), progress_,
                         tokenizer_fingerprint());
@@ -322,6 +362,15 @@ class TrainingLoop {
       log_->note(
           fmt::format("saved iteration {} in {}", progress_.iteration, options_.checkpoint.save));
     }
+  }
+
+  // Parameters of sharded models are complete for a moment.
+  void save_hf() {
+    step_->wait_for_parameters();
+    step_->unshard_parameters();
+    const std::filesystem::path folder = hf_export_->write(progress_.iteration, chunks_);
+    step_->reshard_parameters();
+    if (log_) log_->note(fmt::format("wrote the Hugging Face folder {}", folder.string()));
   }
 
   std::string tokenizer_fingerprint() const {
@@ -341,6 +390,7 @@ class TrainingLoop {
   ShutdownSignal shutdown_signal_;  // constructed after the ranks have met: before, signals kill
   GPTModelChunks chunks_;
   std::optional<TrainStep> step_;
+  std::optional<HfExport> hf_export_;
   LearningRateSchedule schedule_;
   StepProfiler profiler_;
   bool resumes_;

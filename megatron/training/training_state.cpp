@@ -5,11 +5,13 @@
 #include <map>
 
 #include "megatron/base/error.h"
+#include "megatron/checkpoint/expert_layout.h"
 #include "megatron/checkpoint/parameter_shards.h"
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/model/enum_names.h"
 #include "megatron/config/options/options_json.h"
 #include "megatron/parallel/model_groups.h"
+#include "megatron/training/upcycling.h"
 
 namespace megatron {
 namespace {
@@ -48,7 +50,9 @@ void load_weights(CheckpointReader& checkpoint, const Options& options,
   const Options stored = from_json(checkpoint.common().at("options"));
   std::string extended, refused;
   bool finetune_would_work = true;
-  for (const ArchitectureDifference& difference : architecture_differences(stored, options)) {
+  const bool upcycles = is_upcycling(stored, options);
+  for (const ArchitectureDifference& difference :
+       architecture_differences(stored, upcycles ? dense_options(options) : options)) {
     const bool accepted = difference.extends_context && options.checkpoint.finetune;
     finetune_would_work &= difference.extends_context;
     std::string& list = accepted ? extended : refused;
@@ -59,7 +63,12 @@ void load_weights(CheckpointReader& checkpoint, const Options& options,
         checkpoint.directory().string(), refused,
         finetune_would_work ? "; --finetune accepts these changes" : "");
   if (!extended.empty()) note("fine-tuning with another context: " + extended);
-  checkpoint.load(weights, {.allow_lossy_conversion = true});
+  if (upcycles) {
+    note("upcycling a dense checkpoint into experts");
+    load_upcycled(checkpoint, options, weights);
+    return;
+  }
+  checkpoint.load(in_layout_of(checkpoint, weights), {.allow_lossy_conversion = true});
 }
 
 }  // namespace
@@ -97,6 +106,10 @@ Fingerprint run_fingerprint(const Options& options, const RankContext& rank) {
   fingerprint.pipeline_model_parallel_size = sizes.pp;
   fingerprint.context_parallel_size = sizes.cp;
   fingerprint.data_parallel_size = sizes.dp;
+  if (options.model.transformer.moe.has_experts()) {
+    fingerprint.expert_model_parallel_size = sizes.ep;
+    fingerprint.expert_tensor_parallel_size = sizes.expt_tp;
+  }
   fingerprint.sequence_parallel = options.model.transformer.sequence_parallel;
   fingerprint.world_size = rank.world_size;
   fingerprint.threads_per_rank = rank.threads;
@@ -114,6 +127,7 @@ void save_training_state(const Options& options, const RankContext& rank,
     for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights))
       state.push_back(std::move(tensor));
   }
+  if (!options.model.transformer.moe.moe_grouped_gemm) state = with_sequential_experts(state);
   const nlohmann::json& metadata = options.model.extra_checkpoint_metadata;
   const nlohmann::json common = {
       {"options", to_json(options)},
@@ -127,8 +141,14 @@ void save_training_state(const Options& options, const RankContext& rank,
       {"extra_checkpoint_metadata",
        metadata.is_null() ? progress.extra_checkpoint_metadata : metadata},
       {"fingerprint", to_json(run_fingerprint(options, rank))}};
+  SaveOptions save_options;
+  if (progress.source) {
+    save_options.add_files = [&](const std::filesystem::path& directory) {
+      write_source_record(*progress.source, directory);
+    };
+  }
   save_checkpoint(options.checkpoint.save, progress.iteration, state, common,
-                  *chunks.front()->groups().world);
+                  *chunks.front()->groups().world, save_options);
 }
 
 void load_weights(CheckpointReader& checkpoint, const Options& options,
@@ -150,7 +170,8 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   load_weights(checkpoint, options, owned_weights(optimizer, weights), note);
   optimizer.gather_parameters();
   const Options stored = from_json(common.at("options"));
-  if (options.checkpoint.finetune || options.checkpoint.no_load_optim) {
+  const bool upcycles = is_upcycling(stored, options);
+  if (options.checkpoint.finetune || options.checkpoint.no_load_optim || upcycles) {
     optimizer.reload_masters();
   } else {
     check(stored.optimizer.optimizer == options.optimizer.optimizer,
@@ -159,16 +180,17 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
           enum_name(stored.optimizer.optimizer), checkpoint.directory().string(),
           enum_name(options.optimizer.optimizer));
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
-    ShardedStateDict wanted;
-    for (ShardedTensor& tensor : sharded_state_dict(optimizer, weights)) {
+    ShardedStateDict wanted = in_layout_of(checkpoint, sharded_state_dict(optimizer, weights));
+    std::erase_if(wanted, [&](const ShardedTensor& tensor) {
       // Masters are stored only for bf16: in an fp32 run the weights are the masters.
-      if (checkpoint.contains(tensor.key)) wanted.push_back(std::move(tensor));
-    }
+      return !checkpoint.contains(tensor.key);
+    });
     optimizer.reload_masters();
     checkpoint.load(wanted, {.allow_lossy_conversion = true});
     optimizer.set_num_steps(common.at("optimizer_steps").get<int64_t>());
   }
-  if (options.checkpoint.finetune) return {};
+  std::optional<SourceRecord> source = read_source_record(checkpoint.directory());
+  if (options.checkpoint.finetune || upcycles) return {.source = std::move(source)};
   std::string changed = explain_difference(fingerprint_from_json(common.at("fingerprint")),
                                            run_fingerprint(options, rank))
                             .value_or("");
@@ -187,7 +209,8 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
                                    ? 0
                                    : common.value("scheduled_samples", consumed_samples),
           .data = data_identity_from_json(common.value("data", nlohmann::json::object())),
-          .extra_checkpoint_metadata = common.value("extra_checkpoint_metadata", nlohmann::json())};
+          .extra_checkpoint_metadata = common.value("extra_checkpoint_metadata", nlohmann::json()),
+          .source = std::move(source)};
 }
 
 }  // namespace megatron

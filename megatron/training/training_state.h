@@ -8,6 +8,7 @@
 #include "megatron/checkpoint/fingerprint.h"
 #include "megatron/checkpoint/sharded_tensor.h"
 #include "megatron/config/options/options.h"
+#include "megatron/convert/source_record.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/parallel/rank_context.h"
@@ -22,6 +23,8 @@ struct TrainingProgress {
   DataIdentity data = {};         // the training samples of the run, on the first rank
   // Of the checkpoint; a configuration with its own replaces it.
   nlohmann::json extra_checkpoint_metadata = nullptr;
+  // Of a model that came from another library; every checkpoint keeps it.
+  std::optional<SourceRecord> source = {};
 };
 
 // Optimizer state under the keys of the model's state `weights`: masters

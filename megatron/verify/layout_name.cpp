@@ -47,6 +47,8 @@ constexpr LayoutWord kLayoutWords[] = {
     {"defer", "--defer-embedding-wgrad-compute"},
     {"cp", "--context-parallel-size {}", number},
     {"dp", "", number},
+    {"ep", "--expert-model-parallel-size {}", number, true},
+    {"etp", "--expert-tensor-parallel-size {}", number},
     {"overlap", "--overlap-grad-reduce", none, true},
     {"zero1", "--use-distributed-optimizer", none, true, "sharding"},
     {"zero2", "--use-megatron-fsdp --data-parallel-sharding-strategy optim_grads", none, true,
@@ -65,6 +67,9 @@ constexpr LayoutWord kLayoutWords[] = {
     {"full", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
      none, false, "recomputation"},
     {"selective", "--recompute-granularity selective", none, false, "recomputation"},
+    {"recompute-moe",
+     "--recompute-granularity selective --recompute-modules core_attn moe layernorm", none, false,
+     "recomputation"},
     {"local", "--transformer-impl local", none, false, "spec"},
     {"full-layer", "--use-transformer-engine-full-layer-spec", none, false, "spec"},
     {"op-fuser", "--use-transformer-engine-op-fuser", none, false, "spec"},
@@ -221,6 +226,9 @@ std::string layout_name_of(const Options& options, int world_size) {
                                     ? std::string()
                                     : fmt::format(":{}", enum_name(t.cp_comm_type))));
   }
+  sized("ep", t.expert_model_parallel_size);
+  if (t.moe.expert_tensor_parallel_size)
+    words.push_back(fmt::format("etp{}", *t.moe.expert_tensor_parallel_size));
   const auto& ddp = options.ddp;
   if (ddp.use_megatron_fsdp) {
     add(shards_data_parallel_state(ddp),
@@ -240,6 +248,8 @@ void clear_layout(Options& options) {
   const TransformerConfig defaults;
   TransformerConfig& t = options.model.transformer;
   t.tensor_model_parallel_size = t.pipeline_model_parallel_size = t.context_parallel_size = 1;
+  t.expert_model_parallel_size = 1;
+  t.moe.expert_tensor_parallel_size.reset();
   t.sequence_parallel = t.tp_comm_overlap = t.defer_embedding_wgrad_compute = false;
   t.wgrad_deferral_limit = defaults.wgrad_deferral_limit;
   t.cp_comm_type = defaults.cp_comm_type;

@@ -138,8 +138,7 @@ TraceInputs LayoutVerification::inputs(int64_t microbatches) const {
           .microbatches =
               [this, microbatches](int64_t step, int rank, int size) {
                 std::vector<MicroBatch> share;
-                const int64_t count = microbatches / size;
-                for (int64_t i = rank * count; i < (rank + 1) * count; ++i)
+                for (int64_t i = rank; i < microbatches; i += size)
                   share.push_back(microbatch(microbatches, step, i));
                 return share;
               },

@@ -52,6 +52,7 @@ const std::set<std::string> kSections = {"Model",
                                          "Positions",
                                          "Multi-token prediction",
                                          "MuP",
+                                         "Mixture of experts",
                                          "Regularization and initial weights",
                                          "Loss",
                                          "Recomputation of activations",
@@ -65,6 +66,19 @@ const std::map<std::string, std::vector<std::string>> kValues = {
     {"glu-linear-offset", {"1"}},
     {"activation-func-clamp-value", {"0.05", "7"}},
     {"softmax-scale", {"0.1", "0.5"}},
+    {"add-proj-bias", {"true", "false"}},
+    {"add-mlp-bias", {"true", "false"}},
+    {"embedding-multiplier", {"6"}},
+    {"residual-multiplier", {"0.5"}},
+    {"logit-multiplier", {"0.25", "2"}},
+    {"final-logit-softcapping", {"0.5", "30"}},
+    {"attn-logit-softcapping", {"0.5", "5"}},
+    {"rotary-base-local", {"100"}},
+    {"rope-scaling-low-freq-factor", {"2"}},
+    {"rope-scaling-high-freq-factor", {"8"}},
+    {"rope-scaling-original-max-position-embeddings", {"16"}},
+    {"rope-dynamic-scaling-factor", {"4"}},
+    {"longrope-mscale", {"1.2"}},
     {"window-size", {"3,0", "7,0", "15,-1", "-1,0"}},
     {"window-attn-skip-freq", {"2", "3"}},
     {"max-position-embeddings", {"64", "100"}},
@@ -102,7 +116,23 @@ const std::map<std::string, std::vector<std::string>> kValues = {
     {"init-method-std", {"0.05", "0.1"}},
     {"embedding-init-method-std", {"0.1"}},
     {"label-smoothing", {"0.1", "0.3"}},
-    {"recompute-modules", {"core_attn", "layernorm", "mlp", "mla_up_proj"}},
+    {"recompute-modules",
+     {"core_attn", "layernorm", "mlp", "mla_up_proj", "moe", "moe_act", "shared_experts"}},
+    {"moe-layer-freq", {"1", "2"}},
+    {"moe-ffn-hidden-size", {"8", "24", "40"}},
+    {"moe-shared-expert-intermediate-size", {"8", "24"}},
+    {"moe-router-topk", {"1", "2", "3"}},
+    {"moe-router-topk-scaling-factor", {"2.5"}},
+    {"moe-router-num-groups", {"2"}},
+    {"moe-router-group-topk", {"1", "2"}},
+    {"moe-router-bias-update-rate", {"0.01"}},
+    {"moe-router-dtype", {"fp64"}},
+    {"moe-input-jitter-eps", {"0.05"}},
+    {"moe-router-padding-for-quantization", {"16", "32"}},
+    {"moe-router-load-balancing-type", {"aux_loss", "seq_aux_loss", "global_aux_loss", "none"}},
+    {"moe-aux-loss-coeff", {"0.01", "0.5"}},
+    {"moe-z-loss-coeff", {"0.01"}},
+    {"moe-expert-capacity-factor", {"0.5", "1", "1.5"}},
     {"weight-decay", {"0", "0.1"}},
     {"adam-beta1", {"0.8"}},
     {"adam-beta2", {"0.95"}},
@@ -119,6 +149,14 @@ const std::map<std::string, std::string> kNotDrawn = {
     {"vocab-size", "drawn with the model's sizes"},
     {"make-vocab-size-divisible-by", "drawn with the model's sizes"},
     {"mrope-section", "drawn with mrope"},
+    {"longrope-short-factor", "drawn with longrope"},
+    {"longrope-long-factor", "drawn with longrope"},
+    {"num-experts", "drawn first, because the other options of experts need it"},
+    {"moe-router-record", "writes files"},
+    {"moe-router-replay", "reads files"},
+    {"moe-use-upcycling", "reads a checkpoint"},
+    {"moe-upcycling-granularity", "reads a checkpoint"},
+    {"moe-shared-expert-overlap", "drawn with the shared experts"},
     {"recompute-granularity", "drawn with its companions"},
     {"recompute-method", "drawn with --recompute-granularity full"},
     {"recompute-num-layers", "drawn with --recompute-granularity full"},
@@ -128,6 +166,21 @@ const std::map<std::string, std::string> kNotDrawn = {
     {"qk-clip-threshold", "stops training on purpose"},
     {"qk-clip-alpha", "only its default works"},
 };
+
+// Experts, which other options of this kind need.
+const std::vector<std::string> kExperts = {
+    "--num-experts 4 --moe-token-dispatcher-type alltoall --moe-aux-loss-coeff 0.1",
+    "--num-experts 8 --moe-router-topk 4 --moe-router-num-groups 4 --moe-router-group-topk 2 "
+    "--moe-router-score-function sigmoid --moe-router-enable-expert-bias "
+    "--moe-router-load-balancing-type seq_aux_loss --moe-aux-loss-coeff 0.1",
+    "--num-experts 4 --moe-router-topk 1 --moe-router-pre-softmax --moe-expert-capacity-factor 1",
+    "--num-experts 4 --moe-router-load-balancing-type sinkhorn --moe-router-topk 1",
+    "--num-experts 6 --moe-router-topk 3 --moe-router-load-balancing-type aux_loss global_aux_loss "
+    "--moe-aux-loss-coeff 0.1 0.2 --moe-z-loss-coeff 0.1",
+    "--num-experts 4 --moe-expert-capacity-factor 0.75 --moe-token-drop-policy position "
+    "--moe-shared-expert-intermediate-size 24 --moe-shared-expert-gate",
+};
+constexpr double kShareOfExperts = 0.4;
 
 // Options that require each other.
 const std::vector<std::string> kCombinations = {
@@ -140,6 +193,17 @@ const std::vector<std::string> kCombinations = {
     "--multi-latent-attention --position-embedding-type rope --kv-lora-rank 8 --qk-head-dim 8 "
     "--qk-pos-emb-head-dim 4 --v-head-dim 8 --rope-type yarn --rotary-scaling-factor 4 "
     "--mscale-all-dim 1",
+    "--position-embedding-type yarn --yarn-rotary-scaling-factor 4 --rotary-percent 0.5 "
+    "--rotary-interleaved",
+    "--use-rotary-position-embeddings --use-rope-scaling --rope-scaling-low-freq-factor 2 "
+    "--rope-scaling-high-freq-factor 8 --rope-scaling-original-max-position-embeddings 16",
+    "--use-rotary-position-embeddings --rope-dynamic-scaling-factor 4 "
+    "--rope-scaling-original-max-position-embeddings 12",
+    "--use-rotary-position-embeddings --window-size 5,0 --window-attn-skip-freq 2 "
+    "--rotary-base-local 100",
+    "--use-parallel-residual --share-parallel-layernorm --no-layernorm-bias",
+    "--qk-layernorm --qk-layernorm-scope per_head",
+    "--qk-layernorm --qk-layernorm-scope projection --normalization RMSNorm",
     "--swiglu --glu-linear-offset 1 --activation-func-clamp-value 0.05",
     "--mtp-num-layers 2 --mtp-use-repeated-layer",
     "--mtp-num-layers 2 --mtp-detach-heads",
@@ -226,7 +290,21 @@ void draw_model_options(Dice& dice, Draft& draft) {
         split_flags(fmt::format("--position-embedding-type mrope --mrope-section {},{},{}",
                                 half - half / 3 * 2, half / 3, half / 3)));
   }
+  if (dice.chance(kShareOfOptions / 2)) {
+    std::vector<double> short_factor, long_factor;
+    for (int64_t i = 0; i < half; ++i) {
+      short_factor.push_back(1 + 0.1 * double(i));
+      long_factor.push_back(1 + double(i));
+    }
+    groups.push_back(
+        split_flags(fmt::format("--use-rotary-position-embeddings --longrope-short-factor {} "
+                                "--longrope-long-factor {} --longrope-mscale 1.2 "
+                                "--rope-scaling-original-max-position-embeddings 12",
+                                fmt::join(short_factor, ","), fmt::join(long_factor, ","))));
+  }
   dice.shuffle(groups);
+  if (dice.chance(kShareOfExperts))
+    groups.insert(groups.begin(), split_flags(dice.one_of(kExperts)));
   for (const auto& group : groups) draft.try_flags(group);
 }
 
@@ -270,7 +348,11 @@ NamedLayout draw_layout(Dice& dice, const Options& model) {
     if (size == 1) continue;
     std::string word = kind + std::to_string(size);
     if (kind == "cp") word += dice.one_of<std::string>({"", ":a2a", ":allgather"});
-    if (try_words({word}) && kind == "pp") stages = size;
+    // Training experts with tensor parallelism needs sequence parallelism.
+    const bool needs_sp = kind == "tp" && model.model.transformer.moe.has_experts();
+    if (try_words(needs_sp ? std::vector<std::string>{word, "sp"} : std::vector{word}) &&
+        kind == "pp")
+      stages = size;
   }
   if (words.empty()) try_words({"dp2"});
   if (stages > 1 && dice.chance(0.25)) {
@@ -304,6 +386,19 @@ NamedLayout draw_layout(Dice& dice, const Options& model) {
                                                 {"torch-fsdp2", "no-reshard"},
                                                 {"full"},
                                                 {"selective"}};
+  if (model.model.transformer.moe.has_experts()) {
+    for (const std::vector<std::string>& of_experts :
+         std::vector<std::vector<std::string>>{{"ep2"},
+                                               {"ep4"},
+                                               {"ep2", "etp1"},
+                                               {"ep4", "etp1"},
+                                               {"ep2", "etp2"},
+                                               {"etp1"},
+                                               {"etp2"},
+                                               {"recompute-moe"}}) {
+      if (dice.chance(0.5)) try_words(of_experts);
+    }
+  }
   dice.shuffle(more);
   for (const auto& group : more)
     if (dice.chance(kShareOfWords)) try_words(group);

@@ -8,35 +8,23 @@ const std::vector<MegatronLmTheme>& absent_megatron_lm_themes() {
   static const std::vector<MegatronLmTheme> themes = {
       {"mixture of experts",
        R"(
-ep-overlap-early-attn-memory-release expert-tensor-parallel-num-weight-shards=
-expert-tensor-parallel-size= gtp-expert-remat-nccl-ub high-priority-a2a-comm-stream
-inference-grouped-gemm-backend= moe-apply-probs-on-input moe-aux-loss-coeff=*
+delay-wgrad-compute ep-overlap-early-attn-memory-release expert-tensor-parallel-num-weight-shards=
+gtp-expert-remat-nccl-ub high-priority-a2a-comm-stream inference-grouped-gemm-backend=
 moe-combine-bwd-dtype= moe-deepep-num-sms= moe-dispatch-fwd-dtype= moe-enable-deepep
-moe-enable-routing-replay moe-expert-capacity-factor= moe-expert-rank-capacity-factor=
-moe-extended-tp moe-ffn-hidden-size= moe-flex-dispatcher-backend= moe-flex-dispatcher-num-sms=
-moe-grouped-gemm moe-hybridep-num-blocks-permute= moe-hybridep-num-blocks-unpermute=
-moe-hybridep-num-sms= moe-hybridep-num-sms-preprocessing=
-moe-hybridep-pad-uneven-dispatch-inputs moe-input-jitter-eps= moe-latent-size= moe-layer-freq=
-moe-layer-recompute moe-mlp-glu-interleave-size= moe-ncclep-static-shape moe-ncclep-zero-copy
-moe-pad-expert-input-to-capacity moe-pad-experts-for-cuda-graph-inference moe-paged-stash
-moe-paged-stash-buffer-size-factor-cpu= moe-paged-stash-buffer-size-factor-cuda=
-moe-paged-stash-page-size= moe-per-layer-logging moe-permute-fusion
-moe-permute-fusion-into-hybridep moe-router-bias-update-rate= moe-router-dtype=
-moe-router-enable-expert-bias moe-router-force-biased= moe-router-force-load-balancing
-moe-router-fusion moe-router-group-topk= moe-router-load-balancing-type=* moe-router-num-groups=
-moe-router-padding-for-fp8 moe-router-padding-for-quantization moe-router-pre-softmax
-moe-router-quantile-balancing-ema= moe-router-score-function= moe-router-topk=
-moe-router-topk-limited-devices= moe-router-topk-scaling-factor=
+moe-enable-routing-replay moe-expert-rank-capacity-factor= moe-flex-dispatcher-backend=
+moe-flex-dispatcher-num-sms= moe-hybridep-num-blocks-permute= moe-hybridep-num-blocks-unpermute=
+moe-hybridep-num-sms-preprocessing= moe-hybridep-num-sms= moe-hybridep-pad-uneven-dispatch-inputs
+moe-latent-size= moe-mlp-glu-interleave-size= moe-ncclep-static-shape moe-ncclep-zero-copy
+moe-pad-experts-for-cuda-graph-inference moe-paged-stash moe-paged-stash-buffer-size-factor-cpu=
+moe-paged-stash-buffer-size-factor-cuda= moe-paged-stash-page-size=
+moe-permute-fusion-into-hybridep moe-router-force-biased= moe-router-quantile-balancing-ema=
 moe-routing-trace-capture-hidden-states moe-routing-trace-capture-logits
 moe-routing-trace-dump-weights moe-routing-trace-max-training-iters= moe-routing-trace-path=
-moe-shared-expert-gate moe-shared-expert-glu-interleave-size=
-moe-shared-expert-intermediate-size= moe-shared-expert-overlap moe-single-grouped-bias
-moe-single-grouped-weight moe-token-dispatcher-type= moe-token-drop-policy= moe-token-dropping
-moe-upcycling-granularity= moe-use-grouped-tensor moe-use-legacy-grouped-gemm moe-use-upcycling
-moe-z-loss-coeff= num-experts= overlap-dispatch-backward-with-experts-wgrad
-overlap-moe-expert-parallel-comm rl-inference-expert-model-parallel-size=
-rl-inference-expert-tensor-model-parallel-size= save-tokens-per-expert-interval=
-use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
+moe-shared-expert-glu-interleave-size= moe-single-grouped-bias moe-single-grouped-weight
+moe-token-dropping moe-use-grouped-tensor moe-use-legacy-grouped-gemm
+overlap-dispatch-backward-with-experts-wgrad overlap-moe-expert-parallel-comm
+rl-inference-expert-model-parallel-size= rl-inference-expert-tensor-model-parallel-size=
+save-tokens-per-expert-interval= use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
 )"},
       {"FP8 and FP4",
        R"(
@@ -265,7 +253,7 @@ no-use-layer-wise-param-layout no-weight-decay-cond-type= use-precision-aware-op
        R"(
 align-param-gather create-all-gather-group data-parallel-random-init ddp-average-in-collective
 ddp-param-name-patterns-for-fp32-local-accumulation=*
-ddp-reduce-scatter-with-fp32-accumulation delay-wgrad-compute disable-align-grad-reduce
+ddp-reduce-scatter-with-fp32-accumulation  disable-align-grad-reduce
 disable-async-tensor-model-parallel-allreduce disable-clone-scatter-output-in-embedding
 disable-gloo-process-groups disable-symmetric-registration disable-tp-comm-bulk-dgrad
 disable-tp-comm-bulk-wgrad disable-tp-comm-overlap-ag disable-tp-comm-overlap-rs

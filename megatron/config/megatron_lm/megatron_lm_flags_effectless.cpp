@@ -37,6 +37,9 @@ MegatronLmFlag unless(std::string_view opposite, MegatronLmFlag flag) {
 
 const std::vector<MegatronLmFlag>& effectless_megatron_lm_flags() {
   static const std::vector<MegatronLmFlag> flags = {
+      effectless("moe-permute-fusion", "tokens are permuted by one operator"),
+      effectless("moe-router-fusion", "the router's operators need no fusion here"),
+      effectless("moe-per-layer-logging", "losses and loads of routers are logged by layer"),
       effectless("use-mcore-models", "models are always megatron-core's"),
       effectless("attention-softmax-in-fp32", "the softmax of attention is computed in fp32"),
       effectless("no-load-rng", kNoGeneratorState),

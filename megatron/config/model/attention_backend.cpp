@@ -28,6 +28,7 @@ AttentionDemands abilities(AttentionBackend backend, bool cuda) {
       return {.dropout = true,
               .window = true,
               .sinks = true,
+              .soft_cap = true,
               .packed = true,
               .cached = true,
               .split_keys = true};
@@ -39,6 +40,7 @@ AttentionDemands abilities(AttentionBackend backend, bool cuda) {
   return {.dropout = true,
           .window = true,
           .sinks = true,
+          .soft_cap = true,
           .packed = true,
           .mask = true,
           .bias = true,
@@ -85,13 +87,15 @@ std::vector<AttentionBackend> backends_where(const auto& holds) {
 AttentionDemands AttentionDemands::of_layer(const TransformerConfig& config, int64_t layer_number) {
   return {.dropout = config.attention_dropout > 0,
           .window = config.has_window(layer_number),
-          .sinks = config.softmax_type != SoftmaxType::vanilla};
+          .sinks = config.softmax_type != SoftmaxType::vanilla,
+          .soft_cap = config.attn_logit_softcapping.has_value()};
 }
 
 AttentionDemands AttentionDemands::of_model(const TransformerConfig& config) {
   return {.dropout = config.attention_dropout > 0,
           .window = !config.window_size.empty(),
           .sinks = config.softmax_type != SoftmaxType::vanilla,
+          .soft_cap = config.attn_logit_softcapping.has_value(),
           .split_keys = config.context_parallel_size > 1 && config.cp_comm_type != CpCommType::a2a};
 }
 
@@ -104,6 +108,7 @@ std::string unmet_demands(AttentionBackend backend, const AttentionDemands& dema
   compare(&AttentionDemands::dropout, "attention_dropout above 0");
   compare(&AttentionDemands::window, "window_size");
   compare(&AttentionDemands::sinks, "softmax_type other than vanilla");
+  compare(&AttentionDemands::soft_cap, "attn_logit_softcapping");
   compare(&AttentionDemands::packed, "packed sequences");
   compare(&AttentionDemands::mask, "an attention mask");
   compare(&AttentionDemands::bias, "an attention bias");

@@ -13,6 +13,7 @@ struct AttentionDemands {
   bool dropout = false;
   bool window = false;
   bool sinks = false;
+  bool soft_cap = false;
   bool packed = false;
   bool mask = false;  // arbitrary mask
   bool bias = false;

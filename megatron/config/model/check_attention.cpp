@@ -84,6 +84,9 @@ void check_latent_attention(const GPTModelConfig& config, Problems& problems) {
   excludes(t.qk_l2_norm, "qk_l2_norm");
   excludes(t.query_groups() != t.num_attention_heads, "num_query_groups");
   excludes(t.rotary_interleaved, "rotary_interleaved");
+  excludes(t.qk_layernorm_scope != QkNormScope::head, "qk_layernorm_scope");
+  excludes(t.add_proj_bias.has_value(), "add_proj_bias");
+  excludes(t.share_parallel_layernorm, "share_parallel_layernorm");
   excludes(t.qk_clip, "qk_clip");
   excludes(t.add_qkv_bias, "add_qkv_bias");
   excludes(t.softmax_scale.has_value(), "softmax_scale");
@@ -129,6 +132,20 @@ void check_attention(const GPTModelConfig& config, Problems& problems) {
   problems.expect(t.softmax_scale.value_or(1) > 0,
                   "Expected softmax_scale above 0, but got {}; 1 / sqrt(head dimension) is usual",
                   t.softmax_scale.value_or(1));
+  problems.expect(t.attn_logit_softcapping.value_or(1) > 0,
+                  "Expected attn_logit_softcapping above 0, but got {}; 50 is Gemma 2's",
+                  t.attn_logit_softcapping.value_or(1));
+  problems.expect(!t.attn_logit_softcapping || !t.apply_query_key_layer_scaling,
+                  "Expected attn_logit_softcapping or apply_query_key_layer_scaling, but got both; "
+                  "leave one out");
+  problems.expect(t.qk_layernorm || t.qk_layernorm_scope == QkNormScope::head,
+                  "Expected qk_layernorm with qk_layernorm_scope={}, but got none; give both or "
+                  "neither",
+                  enum_name(t.qk_layernorm_scope));
+  problems.expect(
+      t.qk_layernorm_scope != QkNormScope::projection || t.normalization == Normalization::RMSNorm,
+      "Expected normalization=RMSNorm with qk_layernorm_scope=projection, but got "
+      "LayerNorm; head and per_head work");
   problems.expect(!t.qk_layernorm || !t.qk_l2_norm,
                   "Expected qk_layernorm or qk_l2_norm, but got both; leave one out");
   problems.expect(t.qk_clip_threshold > 0,

@@ -1,37 +1,10 @@
-// Checks of the fused MLP and of the overlaps of single linear layers.
+// Checks of the overlaps of single linear layers.
 #include "megatron/base/problems.h"
 #include "megatron/config/model/model_checks.h"
+#include "megatron/config/model/tp_comm_overlap_entries.h"
 
 namespace megatron {
 namespace {
-
-// The layer spec function that the configuration selects; empty for one that is not built in.
-std::string selected_layer_spec(const GPTModelConfig& config) {
-  const std::string name = config.transformer_layer_spec.name();
-  if (name != "default_layer_spec") return name;
-  if (config.restore_modelopt_state) return "modelopt_transformer_layer_spec";
-  if (config.use_transformer_engine_full_layer_spec) return "transformer_engine_full_layer_spec";
-  return config.transformer.transformer_impl == TransformerImpl::local
-             ? "local_layer_spec"
-             : "transformer_engine_layer_spec";
-}
-
-void check_op_fuser(const GPTModelConfig& config, Problems& problems) {
-  if (!config.use_transformer_engine_op_fuser) return;
-  const std::string spec = selected_layer_spec(config);
-  const bool has_no_op_fuser = spec == "local_layer_spec" ||
-                               spec == "modelopt_transformer_layer_spec" ||
-                               spec == "transformer_engine_full_layer_spec";
-  problems.expect(!has_no_op_fuser,
-                  "Expected transformer_engine_layer_spec (transformer_impl=transformer_engine) "
-                  "with use_transformer_engine_op_fuser, but got {}, whose MLP is no single "
-                  "operator; leave use_transformer_engine_op_fuser out",
-                  spec);
-  problems.expect(!config.transformer.apply_residual_connection_post_layernorm,
-                  "Expected use_transformer_engine_op_fuser or "
-                  "apply_residual_connection_post_layernorm, but got both; the fused MLP keeps no "
-                  "normalized input: leave one out");
-}
 
 void check_tp_comm_overlap_cfg(const GPTModelConfig& config, Problems& problems) {
   if (!config.tp_comm_overlap_cfg.is_set()) return;
@@ -40,15 +13,18 @@ void check_tp_comm_overlap_cfg(const GPTModelConfig& config, Problems& problems)
                   "Expected tp_comm_overlap with tp_comm_overlap_cfg, but got none; give both or "
                   "neither");
   problems.collect([&] {
+    const TpOverlaps overlaps = tp_overlaps(config.tp_comm_overlap_cfg);
+    problems.expect(
+        !t.mla.multi_latent_attention || overlaps.at("qkv") == LinearOverlap::of_column_parallel(),
+        "Expected proj, fc1 or fc2 in tp_comm_overlap_cfg with multi_latent_attention, "
+        "but got qkv; it has no linear_qkv, and its projections keep the defaults");
     const int64_t ranks = t.tensor_model_parallel_size * t.context_parallel_size;
     const int64_t most = ranks > 0 ? config.seq_length / ranks : config.seq_length;
-    for (const auto& [linear, overlap] : tp_overlaps(config.tp_comm_overlap_cfg)) {
-      const int64_t splits = std::max(overlap.fprop.num_splits, overlap.dgrad.num_splits);
-      const int64_t initial = std::max(LinearOverlap::of_row_parallel().fprop.num_splits, most);
-      problems.expect(splits <= initial,
+    for (const auto& [name, entry] : tp_overlap_entries(config.tp_comm_overlap_cfg)) {
+      problems.expect(entry.num_splits.value_or(1) <= most,
                       "Expected num_splits of at most {} for {} in tp_comm_overlap_cfg, the tokens "
                       "of a rank's shard of the sequence, but got {}",
-                      most, linear, splits);
+                      most, name, entry.num_splits.value_or(1));
     }
   });
 }
@@ -56,7 +32,6 @@ void check_tp_comm_overlap_cfg(const GPTModelConfig& config, Problems& problems)
 }  // namespace
 
 void check_fused_layers(const GPTModelConfig& config, Problems& problems) {
-  check_op_fuser(config, problems);
   check_tp_comm_overlap_cfg(config, problems);
 }
 

@@ -32,6 +32,30 @@ void check_activation(const TransformerConfig& t, Problems& problems) {
                   "or gelu, openai_gelu, quick_gelu or squared_relu");
 }
 
+void check_norms_and_residual(const TransformerConfig& t, Problems& problems) {
+  const TransformerConfig defaults;
+  problems.expect(t.layernorm_bias || t.normalization == Normalization::LayerNorm,
+                  "Expected normalization=LayerNorm with layernorm_bias=false, but got RMSNorm, "
+                  "which has no bias; leave one out");
+  problems.expect(t.use_parallel_residual || !t.share_parallel_layernorm,
+                  "Expected use_parallel_residual with share_parallel_layernorm, but got none; "
+                  "give both or neither");
+  problems.expect(!t.use_parallel_residual || t.norm_placement == defaults.norm_placement,
+                  "Expected norm_placement=before with use_parallel_residual, but got {}; leave "
+                  "one out",
+                  enum_name(t.norm_placement));
+  const bool after_norm = t.apply_residual_connection_post_layernorm;
+  problems.expect(!after_norm || (!t.use_parallel_residual && !t.has_norms_after()),
+                  "Expected apply_residual_connection_post_layernorm without use_parallel_residual "
+                  "and with norm_placement=before, but got another; leave one out");
+  const auto is_multiplier = [&](const char* field, double value) {
+    problems.expect(value > 0, "Expected {} above 0, but got {}; 1 changes nothing", field, value);
+  };
+  is_multiplier("embedding_multiplier", t.embedding_multiplier);
+  is_multiplier("residual_multiplier", t.residual_multiplier);
+  is_multiplier("logit_multiplier", t.logit_multiplier);
+}
+
 void check_recomputation(const TransformerConfig& t, Problems& problems) {
   const RecomputeConfig& r = t.recompute;
   const bool full = r.recompute_granularity == RecomputeGranularity::full;
@@ -51,10 +75,18 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
   for (const std::string& module : r.recompute_modules) {
     const bool known = module == "core_attn" || module == "layernorm" || module == "mlp" ||
                        module == "mla_up_proj";
-    problems.expect(known,
-                    "Expected core_attn, layernorm, mlp or mla_up_proj for recompute_modules, but "
-                    "got '{}'",
+    const bool of_experts = module == "moe" || module == "moe_act" || module == "shared_experts";
+    problems.expect(known || of_experts,
+                    "Expected core_attn, layernorm, mla_up_proj, mlp, moe, moe_act or "
+                    "shared_experts for recompute_modules, but got '{}'",
                     module);
+    problems.expect(
+        !of_experts || t.moe.has_experts(),
+        "Expected num_moe_experts with recompute_modules {}, but got none; leave {} out", module,
+        module);
+    problems.expect(module != "shared_experts" || t.moe.moe_shared_expert_intermediate_size,
+                    "Expected moe_shared_expert_intermediate_size with recompute_modules "
+                    "shared_experts, but got none; leave shared_experts out");
     problems.expect(module != "mla_up_proj" || t.mla.multi_latent_attention,
                     "Expected multi_latent_attention with recompute_modules mla_up_proj, but got "
                     "none; leave mla_up_proj out");
@@ -72,6 +104,9 @@ void check_multi_token_prediction(const GPTModelConfig& config, Problems& proble
   problems.expect(mtp.mtp_num_layers > 0 || (!mtp.mtp_use_repeated_layer && !mtp.mtp_detach_heads),
                   "Expected mtp_num_layers of at least 1 with mtp_use_repeated_layer or "
                   "mtp_detach_heads, but got 0; 1 works");
+  problems.expect(!mtp.mtp_detach_heads || !config.add_output_layer_bias,
+                  "Expected mtp_detach_heads or add_output_layer_bias, but got both; the MTP loss "
+                  "would train the bias: leave one out");
   const bool per_layer = t.no_rope_freq.size() > 1 || t.window_attn_skip_freq.size() > 1;
   problems.expect(!per_layer || mtp.mtp_num_layers <= t.num_layers,
                   "Expected mtp_num_layers of at most num_layers ({}) with one entry per layer in "
@@ -104,6 +139,15 @@ void check_loss(const GPTModelConfig& config, Problems& problems) {
                   t.label_smoothing);
   const bool linear =
       t.cross_entropy_loss_fusion && t.cross_entropy_fusion_impl == CrossEntropyFusion::linear;
+  problems.expect(t.final_logit_softcapping.value_or(1) > 0,
+                  "Expected final_logit_softcapping above 0, but got {}; 30 is Gemma 2's",
+                  t.final_logit_softcapping.value_or(1));
+  problems.expect(!linear || !t.final_logit_softcapping,
+                  "Expected final_logit_softcapping or cross_entropy_fusion_impl=linear, but got "
+                  "both; the linear fusion has no logits to cap: leave one out");
+  problems.expect(!linear || !config.add_output_layer_bias,
+                  "Expected add_output_layer_bias or cross_entropy_fusion_impl=linear, but got "
+                  "both; the linear fusion has no bias: leave one out");
   problems.expect(!linear || !config.fp16_lm_cross_entropy,
                   "Expected fp16_lm_cross_entropy or cross_entropy_fusion_impl=linear, but got "
                   "both; the linear fusion has no logits to round");

@@ -1,6 +1,10 @@
 // Entry points of the model checks, and the checks of sizes, heads and vocabulary.
+#include <cmath>
+
 #include "megatron/base/dtype.h"
 #include "megatron/base/problems.h"
+#include "megatron/config/model/builder_names.h"
+#include "megatron/config/model/config_fields.h"
 #include "megatron/config/model/model_checks.h"
 
 namespace megatron {
@@ -46,6 +50,20 @@ void check_padding(const GPTModelConfig& config, Problems& problems) {
                   "leave one out");
 }
 
+void check_finite(const ConfigFields& fields, Problems& problems) {
+  for (const ConfigField& field : fields.fields) {
+    std::vector<double> numbers;
+    if (const auto* number = std::get_if<double*>(&field.value)) numbers = {**number};
+    if (const auto* number = std::get_if<std::optional<double>*>(&field.value))
+      numbers = {(*number)->value_or(0)};
+    if (const auto* list = std::get_if<std::vector<double>*>(&field.value)) numbers = **list;
+    for (const double number : numbers)
+      problems.expect(std::isfinite(number), "Expected a finite number for {}, but got {}",
+                      field.name, number);
+  }
+  for (const auto& [member, inner] : fields.nested) check_finite(inner, problems);
+}
+
 void check_heads(const TransformerConfig& t, Problems& problems) {
   const int64_t heads = t.num_attention_heads;
   problems.expect(t.mla.multi_latent_attention || t.kv_channels || t.hidden_size % heads == 0,
@@ -63,6 +81,16 @@ void check_heads(const TransformerConfig& t, Problems& problems) {
 }  // namespace
 
 void check_supported(const TransformerConfig& t, Problems& problems) {
+  problems.expect(
+      t.params_dtype != at::kHalf,
+      "Expected params_dtype fp32, bf16 or fp64, but got fp16; fp16 is not supported in "
+      "this version; bf16 works");
+  if (t.params_dtype == at::kHalf) return;
+  const bool is_known = t.params_dtype == at::kFloat || t.params_dtype == at::kBFloat16 ||
+                        t.params_dtype == at::kDouble;
+  problems.expect(is_known, "Expected params_dtype fp32, bf16 or fp64, but got {}; bf16 works",
+                  c10::toString(t.params_dtype));
+  if (!is_known) return;
   problems.expect(!t.bf16 || t.params_dtype == at::kBFloat16 || t.params_dtype == at::kFloat,
                   "Expected params_dtype bf16 or fp32 with bf16=true, but got {}; leave one out",
                   dtype_name(t.params_dtype));
@@ -71,10 +99,6 @@ void check_supported(const TransformerConfig& t, Problems& problems) {
                   "Expected pipeline_dtype to equal {} ({}), but got {}; leave it out",
                   t.bf16 ? "that of bf16=true" : "params_dtype", dtype_name(dtype),
                   dtype_name(t.pipeline_dtype.value_or(dtype)));
-  problems.expect(t.expert_model_parallel_size == 1,
-                  "Expected expert_model_parallel_size 1, but got {}; experts are not supported in "
-                  "this version",
-                  t.expert_model_parallel_size);
   problems.expect(t.cuda_graph_impl == CudaGraphImpl::none,
                   "Expected cuda_graph_impl none, but got local; CUDA graphs are not supported in "
                   "this version");
@@ -105,6 +129,7 @@ void check_model(const GPTModelConfig& config, Problems& problems) {
     check_attention(config, problems);
     check_multi_token_prediction(config, problems);
     check_mup(t, problems);
+    check_experts(config, problems);
   }
   if (sizes && parallel_sizes) {
     check_tensor_parallel(config, problems);
@@ -116,9 +141,12 @@ void check_model(const GPTModelConfig& config, Problems& problems) {
       "Expected an object for extra_checkpoint_metadata, but got {}",
       config.extra_checkpoint_metadata.type_name());
   check_activation(t, problems);
+  check_norms_and_residual(t, problems);
   check_recomputation(t, problems);
   check_tensor_parallel_overlap(t, problems);
-  check_fused_layers(config, problems);
+  check_unused_fields(config, problems);
+  check_finite(fields_of(const_cast<GPTModelConfig&>(config)), problems);  // only read
+  problems.collect([&] { check_builder_name(config.builder); });
   check_supported(t, problems);
   check_loss(config, problems);
   expect_probability("hidden_dropout", t.hidden_dropout, problems);
@@ -130,6 +158,8 @@ void check_model(const GPTModelConfig& config, Problems& problems) {
                   "Expected init_method_std and embedding_init_method_std of at least 0, but got "
                   "{} and {}; 0.02 is usual",
                   t.init_method_std, t.embedding_std());
+  check_layer_spec(config, problems);
+  check_fused_layers(config, problems);
 }
 
 void check_model(const GPTModelConfig& config) {

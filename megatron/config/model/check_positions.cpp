@@ -1,4 +1,7 @@
 // Checks of position embeddings: learned, rotary, YaRN and mrope.
+#include <algorithm>
+#include <string>
+
 #include <fmt/ranges.h>
 
 #include "megatron/base/problems.h"
@@ -19,6 +22,9 @@ void check_no_rotary(const GPTModelConfig& config, Problems& problems) {
   unused(config.rotary_base == defaults.rotary_base, "rotary_base");
   unused(!config.rope_scaling, "rope_scaling");
   unused(config.rope_scaling_factor == defaults.rope_scaling_factor, "rope_scaling_factor");
+  unused(!config.rotary_base_local, "rotary_base_local");
+  unused(!config.rope_dynamic_scaling_factor, "rope_dynamic_scaling_factor");
+  unused(!config.has_longrope(), "longrope_short_factor and longrope_long_factor");
   unused(!config.seq_len_interpolation_factor, "seq_len_interpolation_factor");
   unused(!config.transformer.rotary_interleaved, "rotary_interleaved");
   unused(config.transformer.no_rope_freq.empty(), "no_rope_freq");
@@ -48,7 +54,101 @@ void check_rotary_percent(const GPTModelConfig& config, Problems& problems) {
                   dim, percent, rotated, static_cast<double>(even) / static_cast<double>(dim));
 }
 
+// The ways to scale frequencies exclude each other, and belong to position_embedding_type rope.
+void check_one_scaling(const GPTModelConfig& config, Problems& problems) {
+  std::vector<std::string> given;
+  if (config.rope_scaling) given.emplace_back("rope_scaling");
+  if (config.rope_dynamic_scaling_factor) given.emplace_back("rope_dynamic_scaling_factor");
+  if (config.has_longrope()) given.emplace_back("longrope_short_factor");
+  problems.expect(
+      given.size() <= 1,
+      "Expected one scaling of the rotary frequencies, but got {}; leave all but one out",
+      fmt::join(given, " and "));
+  const bool scales = config.rope_dynamic_scaling_factor || config.has_longrope();
+  const bool plain = config.position_embedding_type == PositionEmbeddingType::rope &&
+                     !config.transformer.mla.multi_latent_attention;
+  problems.expect(!scales || plain,
+                  "Expected position_embedding_type=rope without multi_latent_attention with {}, "
+                  "but got another; leave it out",
+                  fmt::join(given, " and "));
+  problems.expect(!scales || !config.seq_len_interpolation_factor,
+                  "Expected seq_len_interpolation_factor or {}, but got both; leave one out",
+                  fmt::join(given, " and "));
+}
+
+void check_dynamic_scaling(const GPTModelConfig& config, Problems& problems) {
+  problems.expect(config.rope_scaling_original_max_position_embeddings >= 1,
+                  "Expected rope_scaling_original_max_position_embeddings of at least 1, but got "
+                  "{}; 8192 is Llama 3.1's",
+                  config.rope_scaling_original_max_position_embeddings);
+  problems.expect(config.rope_dynamic_scaling_factor.value_or(1) >= 1,
+                  "Expected rope_dynamic_scaling_factor of at least 1, but got {}; 2 is usual",
+                  config.rope_dynamic_scaling_factor.value_or(1));
+}
+
+void check_llama3_scaling(const GPTModelConfig& config, Problems& problems) {
+  const GPTModelConfig defaults;
+  const double low = config.rope_scaling_low_freq_factor,
+               high = config.rope_scaling_high_freq_factor;
+  problems.expect(config.rope_scaling || (low == defaults.rope_scaling_low_freq_factor &&
+                                          high == defaults.rope_scaling_high_freq_factor),
+                  "Expected rope_scaling with rope_scaling_low_freq_factor and "
+                  "rope_scaling_high_freq_factor, but got none; leave them out");
+  problems.expect(low > 0 && high > low,
+                  "Expected rope_scaling_high_freq_factor above rope_scaling_low_freq_factor above "
+                  "0, but got {} and {}; 4 and 1 are Llama 3.1's",
+                  high, low);
+  const bool has_length =
+      config.rope_scaling || config.rope_dynamic_scaling_factor || config.has_longrope();
+  problems.expect(has_length || config.rope_scaling_original_max_position_embeddings ==
+                                    defaults.rope_scaling_original_max_position_embeddings,
+                  "Expected rope_scaling, rope_dynamic_scaling_factor or longrope_short_factor "
+                  "with rope_scaling_original_max_position_embeddings, but got none; leave it out");
+}
+
+void check_longrope(const GPTModelConfig& config, Problems& problems) {
+  problems.expect(config.has_longrope() || config.longrope_mscale == 1,
+                  "Expected longrope_short_factor and longrope_long_factor with longrope_mscale, "
+                  "but got none; leave it out");
+  problems.expect(config.longrope_mscale > 0,
+                  "Expected longrope_mscale above 0, but got {}; 1 changes nothing",
+                  config.longrope_mscale);
+  if (!config.has_longrope()) return;
+  const auto pairs = static_cast<int64_t>(static_cast<double>(config.transformer.head_dim()) *
+                                          config.rotary_percent) /
+                     2;
+  const auto check_list = [&](const char* field, const std::vector<double>& factors) {
+    problems.expect(std::ssize(factors) == pairs &&
+                        std::ranges::all_of(factors, [](double factor) { return factor > 0; }),
+                    "Expected {} numbers above 0 (half the rotated features of a head) for {}, but "
+                    "got {}; give both lists",
+                    pairs, field,
+                    factors.empty() ? "none" : fmt::format("{}", fmt::join(factors, ",")));
+  };
+  check_list("longrope_short_factor", config.longrope_short_factor);
+  check_list("longrope_long_factor", config.longrope_long_factor);
+}
+
+void check_local_rotary(const GPTModelConfig& config, Problems& problems) {
+  if (!config.rotary_base_local) return;
+  problems.expect(*config.rotary_base_local > 0,
+                  "Expected rotary_base_local above 0, but got {}; 10000 is usual",
+                  *config.rotary_base_local);
+  problems.expect(
+      !config.transformer.window_size.empty(),
+      "Expected window_size with rotary_base_local, but got none; give both or neither");
+  problems.expect(config.position_embedding_type != PositionEmbeddingType::mrope &&
+                      !config.transformer.mla.multi_latent_attention,
+                  "Expected position_embedding_type rope or yarn without multi_latent_attention "
+                  "with rotary_base_local, but got another; leave it out");
+}
+
 void check_rotary(const GPTModelConfig& config, Problems& problems) {
+  check_one_scaling(config, problems);
+  check_llama3_scaling(config, problems);
+  check_dynamic_scaling(config, problems);
+  check_longrope(config, problems);
+  check_local_rotary(config, problems);
   problems.expect(config.rotary_base > 0,
                   "Expected rotary_base above 0, but got {}; 10000 is usual", config.rotary_base);
   problems.expect(config.seq_len_interpolation_factor.value_or(1) >= 1,
@@ -121,9 +221,6 @@ void check_positions(const GPTModelConfig& config, Problems& problems) {
       return;
     case PositionEmbeddingType::yarn:
       check_yarn("yarn_", t.yarn, problems);
-      problems.expect(!t.rotary_interleaved,
-                      "Expected rotary_interleaved or position_embedding_type=yarn, but got both; "
-                      "leave one out");
       problems.expect(config.rotary_base > 1,
                       "Expected rotary_base above 1 with position_embedding_type=yarn, but got {}; "
                       "10000 is usual",

@@ -46,6 +46,21 @@ inline constexpr std::array<std::string_view, 2> enum_names<CudaGraphImpl>{"none
 template <>
 inline constexpr std::array<std::string_view, 3> enum_names<CpCommType>{"p2p", "a2a", "allgather"};
 template <>
+inline constexpr std::array<std::string_view, 3> enum_names<NormPlacement>{"before", "after",
+                                                                           "around"};
+template <>
+inline constexpr std::array<std::string_view, 3> enum_names<QkNormScope>{"head", "per_head",
+                                                                         "projection"};
+template <>
+inline constexpr std::array<std::string_view, 3> enum_names<MoeRouterScoreFunction>{
+    "softmax", "sigmoid", "sqrtsoftplus"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<MoeTokenDispatcherType>{"allgather",
+                                                                                    "alltoall"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<MoeTokenDropPolicy>{"probs",
+                                                                                "position"};
+template <>
 inline constexpr std::array<std::string_view, 4> enum_names<DataParallelShardingStrategy>{
     "no_shard", "optim", "optim_grads", "optim_grads_params"};
 template <>

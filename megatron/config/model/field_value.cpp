@@ -124,18 +124,9 @@ T read_json(const nlohmann::json& json, std::string_view subject) {
   }
 }
 
-template <typename T>
-std::vector<T> read_json_list(const nlohmann::json& json, std::string_view subject) {
-  std::vector<T> items;
-  if (json.is_null()) return items;
-  if (std::is_same_v<T, int64_t> && json.is_number()) return {read_json<T>(json, subject)};
-  if (!json.is_array()) fail_value("a list", subject, json.dump());
-  for (const auto& item : json) items.push_back(read_json<T>(item, subject));
-  return items;
-}
-
 // "7,0", "[7, 0]", Megatron's "(7,0)" or "7".
-void append_numbers(std::vector<int64_t>& list, std::string_view text, std::string_view subject) {
+template <typename Number>
+void append_numbers(std::vector<Number>& list, std::string_view text, std::string_view subject) {
   const auto ends_number = [](char c) {
     return std::string_view(", []()").find(c) != std::string_view::npos;
   };
@@ -143,10 +134,58 @@ void append_numbers(std::vector<int64_t>& list, std::string_view text, std::stri
   for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
     for (end = begin; end < text.size() && !ends_number(text[end]);) ++end;
     if (end == begin) continue;
-    list.push_back(parse_number<int64_t>(text.substr(begin, end - begin), subject));
+    list.push_back(parse_number<Number>(text.substr(begin, end - begin), subject));
     ++found;
   }
-  if (found == 0) fail_value("integers, as in 7,0", subject, text);
+  if (found > 0) return;
+  fail_value(std::is_same_v<Number, int64_t> ? "integers, as in 7,0" : "numbers, as in 1,1.5",
+             subject, text);
+}
+
+// The integers of append_numbers, or lists that are repeated and joined as in Python:
+// "([0]*3+[1]*58)".
+void append_integers(std::vector<int64_t>& list, std::string_view text, std::string_view subject) {
+  if (text.find_first_of("*+") == std::string_view::npos)
+    return append_numbers(list, text, subject);
+  const auto without = [](std::string_view part) {
+    constexpr std::string_view kBlank = " ()";
+    const size_t first = part.find_first_not_of(kBlank);
+    if (first == std::string_view::npos) return std::string_view();
+    return part.substr(first, part.find_last_not_of(kBlank) - first + 1);
+  };
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t plus = rest.find('+');
+    const std::string_view term = without(rest.substr(0, plus));
+    rest = plus == std::string_view::npos ? std::string_view() : rest.substr(plus + 1);
+    const size_t star = term.find('*');
+    const std::string_view repeated = without(term.substr(0, star));
+    if (!repeated.starts_with('[') || !repeated.ends_with(']'))
+      fail_value("a list such as ([0]*3+[1]*58)", subject, text);
+    std::vector<int64_t> once;
+    append_numbers(once, repeated, subject);
+    const int64_t times = star == std::string_view::npos
+                              ? 1
+                              : parse_number<int64_t>(without(term.substr(star + 1)), subject);
+    if (times < 0 || times > 100'000)
+      fail_value("at most 100000 repetitions of a list", subject, text);
+    for (int64_t i = 0; i < times; ++i) list.insert(list.end(), once.begin(), once.end());
+  }
+}
+
+template <typename T>
+std::vector<T> read_json_list(const nlohmann::json& json, std::string_view subject) {
+  std::vector<T> items;
+  if (json.is_null()) return items;
+  if (std::is_same_v<T, int64_t> && json.is_string()) {
+    if constexpr (std::is_same_v<T, int64_t>)
+      append_integers(items, json.get_ref<const std::string&>(), subject);
+    return items;
+  }
+  const bool is_item = std::is_same_v<T, std::string> ? json.is_string() : json.is_number();
+  if (is_item) return {read_json<T>(json, subject)};
+  if (!json.is_array()) fail_value("a list", subject, json.dump());
+  for (const auto& item : json) items.push_back(read_json<T>(item, subject));
+  return items;
 }
 
 template <typename T>
@@ -169,7 +208,8 @@ void set_from_text(const FieldValue& value, std::string_view text, std::string_v
                                         subject);
                         },
                         [&](std::vector<std::string>* list) { list->emplace_back(text); },
-                        [&](std::vector<int64_t>* list) { append_numbers(*list, text, subject); },
+                        [&](std::vector<int64_t>* list) { append_integers(*list, text, subject); },
+                        [&](std::vector<double>* list) { append_numbers(*list, text, subject); },
                         [&]<typename T>(T* field) {
                           *field = parse<typename Unwrapped<T>::type>(text, subject);
                         }},
@@ -223,9 +263,9 @@ std::string to_text(const FieldValue& value) {
   }
   if (json.is_array()) {
     if (json.empty()) return "-";
-    return json[0].is_string()
-               ? fmt::format("{}", fmt::join(json.get<std::vector<std::string>>(), " "))
-               : fmt::format("{}", fmt::join(json.get<std::vector<int64_t>>(), ","));
+    if (json[0].is_string())
+      return fmt::format("{}", fmt::join(json.get<std::vector<std::string>>(), " "));
+    return fmt::format("{}", fmt::join(json.get<std::vector<double>>(), ","));
   }
   return json.dump();
 }
@@ -233,6 +273,7 @@ std::string to_text(const FieldValue& value) {
 void clear_list(const FieldValue& value) {
   if (const auto* texts = std::get_if<std::vector<std::string>*>(&value)) (*texts)->clear();
   if (const auto* numbers = std::get_if<std::vector<int64_t>*>(&value)) (*numbers)->clear();
+  if (const auto* numbers = std::get_if<std::vector<double>*>(&value)) (*numbers)->clear();
 }
 
 bool is_bool(const FieldValue& value) {
@@ -247,7 +288,8 @@ bool is_number(const FieldValue& value) {
 
 bool is_list(const FieldValue& value) {
   return std::holds_alternative<std::vector<std::string>*>(value) ||
-         std::holds_alternative<std::vector<int64_t>*>(value);
+         std::holds_alternative<std::vector<int64_t>*>(value) ||
+         std::holds_alternative<std::vector<double>*>(value);
 }
 
 std::string type_hint(const FieldValue& value) {
@@ -258,6 +300,7 @@ std::string type_hint(const FieldValue& value) {
                                [](bool*) -> std::string { return ""; },
                                [](std::vector<std::string>*) -> std::string { return "TEXT ..."; },
                                [](std::vector<int64_t>*) -> std::string { return "N,..."; },
+                               [](std::vector<double>*) -> std::string { return "X,..."; },
                                []<typename T>(T*) -> std::string {
                                  using Type = typename Unwrapped<T>::type;
                                  if constexpr (std::is_same_v<Type, bool>) return "true|false";

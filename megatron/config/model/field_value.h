@@ -36,7 +36,8 @@ struct JsonReference {
 using FieldValue =
     std::variant<bool*, int64_t*, double*, std::string*, at::ScalarType*, std::optional<bool>*,
                  std::optional<int64_t>*, std::optional<double>*, std::optional<at::ScalarType>*,
-                 std::vector<std::string>*, std::vector<int64_t>*, EnumReference, JsonReference>;
+                 std::vector<std::string>*, std::vector<int64_t>*, std::vector<double>*,
+                 EnumReference, JsonReference>;
 
 template <typename T>
 struct IsOptionalEnum : std::false_type {};
@@ -72,15 +73,16 @@ FieldValue field_value(T& field) {
 }
 
 // Assigns the field from the text of a flag or a YAML scalar; appends to a list. A list of numbers
-// may be one text: "7,0" or "7 0". `subject` names the field in messages. Throws UsageError if the
+// may be one text: "7,0" or "7 0". A list of integers may repeat and join lists as in Python:
+// "([0]*3+[1]*58)". `subject` names the field in messages. Throws UsageError if the
 // text is not valid.
 void set_from_text(const FieldValue& value, std::string_view text, std::string_view subject);
 
 // Empties a list.
 void clear_list(const FieldValue& value);
 
-// Assigns the field from JSON. Only optional fields and lists accept null. A list of numbers may be
-// one number.
+// Assigns the field from JSON. Only optional fields and lists accept null. A list may be its only
+// entry, and a list of integers a text as above.
 void set_from_json(const FieldValue& value, const nlohmann::json& json, std::string_view subject);
 
 nlohmann::json to_json(const FieldValue& value);

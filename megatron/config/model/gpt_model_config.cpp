@@ -1,5 +1,6 @@
 #include "megatron/config/model/gpt_model_config.h"
 
+#include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/base/integer_math.h"
 #include "megatron/base/problems.h"
@@ -32,18 +33,40 @@ int64_t GPTModelConfig::padded_vocab_size() const {
 void GPTModelConfig::finalize() {
   TransformerConfig& t = transformer;
   if (t.tensor_model_parallel_size <= 1) t.sequence_parallel = false;
-  if (t.pipeline_model_parallel_size > 1 && !t.pipeline_dtype) t.pipeline_dtype = t.compute_dtype();
   Problems problems;
   check_model(*this, problems);
   problems.throw_if_any();
 }
 
+namespace {
+
+// Members without a value that JSON could hold.
+void check_has_value(std::string_view name) {
+  check(name != "pre_wrap_hooks" && name != "post_wrap_hooks",
+        "Expected a field with a value, but got '{}', which holds functions; the member of the "
+        "configuration works",
+        name);
+  check(
+      name != "transformer",
+      "Expected a field with a value, but got 'transformer', which holds fields; each of them has "
+      "its own name, such as hidden_size");
+}
+
+}  // namespace
+
 nlohmann::json GPTModelConfig::get(std::string_view name) const {
+  check_has_value(name);
+  if (name == "builder") return builder;
+  const TransformerConfig& t = transformer;
+  if (name == "pipeline_dtype" && !t.pipeline_dtype && t.pipeline_model_parallel_size > 1)
+    return dtype_name(t.compute_dtype());
   if (const FixedField* field = find_fixed_field(name, nullptr)) return field->value;
   return to_json(fields_of(const_cast<GPTModelConfig&>(*this)).at(name));  // only read
 }
 
 void GPTModelConfig::set(std::string_view name, const nlohmann::json& value) {
+  check_has_value(name);
+  if (name == "builder") return set_from_json(&builder, value, name);
   if (find_fixed_field(name, value) != nullptr) return;
   set_from_json(fields_of(*this).at(name), value, name);
 }

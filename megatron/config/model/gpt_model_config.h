@@ -35,12 +35,26 @@ struct GPTModelConfig : ModelConfig {
   bool fp16_lm_cross_entropy = false;                   // rounds the logits to half precision
   bool parallel_output = true;  // logits stay sharded over the tensor-parallel ranks
   bool share_embeddings_and_output_weights = false;
+  bool add_output_layer_bias = false;  // a bias of the logits, [v]
 
   PositionEmbeddingType position_embedding_type = PositionEmbeddingType::learned_absolute;
   double rotary_percent = 1.0;
   double rotary_base = 10000;
+  // Base of the layers with a window (Gemma 3), whose frequencies no scaling below and no YaRN
+  // changes; not set: they rotate as the others.
+  std::optional<double> rotary_base_local = {};
   bool rope_scaling = false;  // Llama 3.1's frequency scaling
   double rope_scaling_factor = 8.0;
+  double rope_scaling_low_freq_factor = 1, rope_scaling_high_freq_factor = 4;
+  // The context length before scaling, for Llama 3.1's, dynamic and longrope scaling.
+  int64_t rope_scaling_original_max_position_embeddings = 8192;
+  // Dynamic (NTK-aware) scaling by this factor: sequences longer than the original length have a
+  // larger base.
+  std::optional<double> rope_dynamic_scaling_factor = {};
+  // longrope (Phi-3): divisors of the frequencies, one per rotated pair, of sequences up to the
+  // original length, and of longer ones; and a factor of cosine and sine.
+  std::vector<double> longrope_short_factor = {}, longrope_long_factor = {};
+  double longrope_mscale = 1;
   // With sequence parallelism: true: the embedding scatters its output; false: the model does.
   bool scatter_embedding_sequence_parallel = true;
   std::optional<double> seq_len_interpolation_factor = {};  // above 1: divides the positions
@@ -59,10 +73,13 @@ struct GPTModelConfig : ModelConfig {
   // The vocabulary sizes of the built model. Throw Error if vocab_size is not set.
   int64_t required_vocab_size() const;
   int64_t padded_vocab_size() const;
+  bool has_longrope() const {
+    return !longrope_short_factor.empty() || !longrope_long_factor.empty();
+  }
   int64_t max_sequence_length() const { return max_position_embeddings.value_or(seq_length); }
 
   // Sets the fields that follow from others, then checks all of them: sequence_parallel is off
-  // with one tensor-parallel rank, and pipeline_dtype is set with several stages. Throws Error
+  // with one tensor-parallel rank. An unset pipeline_dtype follows compute_dtype(). Throws Error
   // that lists every problem. May be called again after a change. vocab_size may be unset.
   void finalize();
 

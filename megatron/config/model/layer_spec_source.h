@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "megatron/base/error.h"
 #include "megatron/config/model/module_spec.h"
 
 namespace megatron {
@@ -47,9 +48,15 @@ concept LayerSpecCallable = layer_spec_detail::OfRank<F> || layer_spec_detail::O
     layer_spec_detail::OfConfig<F> || layer_spec_detail::OfTransformerRank<F> ||
     layer_spec_detail::OfTransformer<F>;
 
+// Throws Error for a null pointer or an empty std::function.
 template <LayerSpecCallable F>
 LayerSpecFunction layer_spec_function(F function) {
   using namespace layer_spec_detail;
+  if constexpr (std::is_pointer_v<F> || requires { function.target_type(); }) {
+    check(static_cast<bool>(function),
+          "Expected a function for transformer_layer_spec, but got an empty one; "
+          "default_layer_spec works");
+  }
   return [function](const GPTModelConfig& config, [[maybe_unused]] Stage vp_stage,
                     [[maybe_unused]] Stage pp_rank) -> LayerSpec {
     if constexpr (OfRank<F>) {

@@ -21,11 +21,14 @@ void check_model(const GPTModelConfig& config);
 void check_supported(const TransformerConfig& config, Problems& problems);
 void check_supported(const TransformerConfig& config);  // throws Error
 
-// Adds fields that have no effect in combination with the others, although Megatron accepts them.
+// The part of check_model() about fields that have no effect in combination with the others.
 void check_unused_fields(const GPTModelConfig& config, Problems& problems);
+// Sets those fields to their defaults: for configurations of Megatron, which ignores them.
+void drop_unused_fields(GPTModelConfig& config);
 
 // Parts of check_model(). They expect valid sizes.
 void check_activation(const TransformerConfig& config, Problems& problems);
+void check_norms_and_residual(const TransformerConfig& config, Problems& problems);
 void check_recomputation(const TransformerConfig& config, Problems& problems);
 void check_multi_token_prediction(const GPTModelConfig& config, Problems& problems);
 void check_mup(const TransformerConfig& config, Problems& problems);
@@ -36,8 +39,11 @@ void check_yarn(const char* prefix, const YarnConfig& yarn, Problems& problems);
 // {N} or one entry per layer; see TransformerConfig::no_rope_freq.
 void check_layer_pattern(const char* field, const std::vector<int64_t>& pattern, int64_t num_layers,
                          Problems& problems);
+void check_experts(const GPTModelConfig& config, Problems& problems);
 void check_tensor_parallel(const GPTModelConfig& config, Problems& problems);
 void check_tensor_parallel_overlap(const TransformerConfig& config, Problems& problems);
+// The fields that select layer specs or change them: what they ask for, the selected spec must have.
+void check_layer_spec(const GPTModelConfig& config, Problems& problems);
 void check_fused_layers(const GPTModelConfig& config, Problems& problems);
 void check_context_parallel(const GPTModelConfig& config, Problems& problems);
 void check_pipeline(const GPTModelConfig& config, Problems& problems);

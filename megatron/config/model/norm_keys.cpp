@@ -20,12 +20,21 @@ constexpr std::array<NormKey, 4> kNormKeys = {{
 
 }  // namespace
 
-std::map<std::string, std::string> fused_norm_keys_map(bool multi_latent_attention) {
+std::map<std::string, std::string> fused_norm_keys_map(bool multi_latent_attention,
+                                                       bool has_experts) {
   std::map<std::string, std::string> map;
   for (const NormKey& key : kNormKeys) {
-    if (multi_latent_attention ? key.latent : key.grouped) map.emplace(key.standalone, key.fused);
+    const bool is_of_layer = multi_latent_attention ? key.latent : key.grouped;
+    const bool is_before_experts =
+        has_experts && key.standalone == std::string("pre_mlp_layernorm.");
+    if (is_of_layer && !is_before_experts) map.emplace(key.standalone, key.fused);
   }
   return map;
+}
+
+std::map<std::string, std::string> branch_norm_keys_map() {
+  return {{"post_self_attn_layernorm.", "self_attention.linear_proj.post_layernorm."},
+          {"post_mlp_layernorm.", "mlp.linear_fc2.post_layernorm."}};
 }
 
 std::optional<std::string> standalone_norm_name(const std::string& name) {

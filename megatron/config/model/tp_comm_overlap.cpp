@@ -10,6 +10,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/base/nearest_name.h"
+#include "megatron/config/model/tp_comm_overlap_entries.h"
 
 namespace megatron {
 namespace {
@@ -188,11 +189,16 @@ std::map<std::string, TpOverlapEntry> read_overlap_entries(const std::string& fi
 
 }  // namespace
 
-TpOverlaps tp_overlaps(const TpCommOverlapConfig& config) {
-  if (config.file.empty()) return overlaps_of(config.entries);
+std::map<std::string, TpOverlapEntry> tp_overlap_entries(const TpCommOverlapConfig& config) {
+  if (config.file.empty()) return config.entries;
   check(config.entries.empty(),
         "Expected a file or a map as tp_comm_overlap_cfg, but got both; leave one out");
-  const auto entries = read_overlap_entries(config.file);
+  return read_overlap_entries(config.file);
+}
+
+TpOverlaps tp_overlaps(const TpCommOverlapConfig& config) {
+  const auto entries = tp_overlap_entries(config);
+  if (config.file.empty()) return overlaps_of(entries);
   try {
     return overlaps_of(entries);
   } catch (const Error& error) {

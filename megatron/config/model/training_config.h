@@ -68,6 +68,7 @@ struct TrainingConfig {
 struct CheckpointConfig {
   std::string save;
   std::string load;
+  std::string save_hf;        // Hugging Face folders of the saved iterations
   int64_t save_interval = 0;  // iterations; 0: save at the end only
   bool exit_on_missing_checkpoint = false;
   bool finetune = false;  // load weights only; start at iteration 0

@@ -20,6 +20,25 @@ bool RecomputeConfig::selects(std::string_view module) const {
   return std::ranges::find(recompute_modules, module) != recompute_modules.end();
 }
 
+bool MoeConfig::is_moe_layer(int64_t layer_number) const {
+  if (!has_experts()) return false;
+  if (moe_layer_freq.size() != 1) return moe_layer_freq.at(layer_number - 1) != 0;
+  return moe_layer_freq[0] > 0 && (layer_number - 1) % moe_layer_freq[0] == 0;
+}
+
+bool MoeConfig::balances_by(std::string_view type) const {
+  return std::ranges::find(moe_router_load_balancing_type, type) !=
+         moe_router_load_balancing_type.end();
+}
+
+double MoeConfig::aux_loss_coeff(std::string_view type) const {
+  for (size_t i = 0; i < moe_router_load_balancing_type.size(); ++i) {
+    if (moe_router_load_balancing_type[i] == type)
+      return moe_aux_loss_coeff.size() == 1 ? moe_aux_loss_coeff[0] : moe_aux_loss_coeff.at(i);
+  }
+  return 0;
+}
+
 bool TransformerConfig::has_rope(int64_t layer_number) const {
   return !selects_layer(no_rope_freq, layer_number);
 }
@@ -37,6 +56,7 @@ void TransformerConfig::reset_layout() {
   pipeline_model_parallel_size = defaults.pipeline_model_parallel_size;
   context_parallel_size = defaults.context_parallel_size;
   expert_model_parallel_size = defaults.expert_model_parallel_size;
+  moe.expert_tensor_parallel_size = defaults.moe.expert_tensor_parallel_size;
   sequence_parallel = defaults.sequence_parallel;
   tp_comm_overlap = defaults.tp_comm_overlap;
   pipeline = defaults.pipeline;

@@ -11,6 +11,8 @@
 
 #include <c10/core/ScalarType.h>
 
+#include "megatron/config/model/moe_config.h"
+
 namespace megatron {
 
 enum class Normalization { LayerNorm, RMSNorm };
@@ -25,6 +27,12 @@ enum class RecomputeMethod { uniform, block };
 enum class TransformerImpl { local, transformer_engine };
 enum class CudaGraphImpl { none, local };
 enum class CpCommType { p2p, a2a, allgather };
+// Norms of the attention and MLP branches: of their input (before), of their output, ahead of the
+// residual addition (after: OLMo 2, EXAONE 4), or both (around: Gemma 2, GLM-4).
+enum class NormPlacement { before, after, around };
+// What qk_layernorm normalizes: each head with weights that all heads share (head), each head with
+// its own weights (per_head: Cohere), or all heads of all ranks as one vector (projection: OLMo 2).
+enum class QkNormScope { head, per_head, projection };
 
 // YaRN context extension (Peng et al., 2023).
 struct YarnConfig {
@@ -107,7 +115,7 @@ struct TransformerConfig {
   int64_t tensor_model_parallel_size = 1;
   int64_t pipeline_model_parallel_size = 1;
   int64_t context_parallel_size = 1;
-  int64_t expert_model_parallel_size = 1;  // only 1 works
+  int64_t expert_model_parallel_size = 1;  // EP
   bool sequence_parallel = false;
   bool tp_comm_overlap = false;  // splits sequence-parallel collectives to overlap them with GEMMs
   PipelineConfig pipeline;
@@ -140,12 +148,26 @@ struct TransformerConfig {
   bool gated_linear_unit = false;
   bool bias_activation_fusion = false;  // with gelu: the tanh form, as Megatron's fused kernel
   bool add_bias_linear = true;
-  bool layernorm_zero_centered_gamma = false;         // norms scale by 1 + weight
-  double glu_linear_offset = 0;                       // added to the linear half of a gated unit
+  std::optional<bool> add_proj_bias;           // of linear_proj; default add_bias_linear
+  std::optional<bool> add_mlp_bias;            // of the MLP; default add_bias_linear
+  bool layernorm_zero_centered_gamma = false;  // norms scale by 1 + weight
+  bool layernorm_bias = true;                  // false: LayerNorm without bias
+  NormPlacement norm_placement = NormPlacement::before;
+  // x + attention(norm(x)) + mlp(norm(x)): both branches read the layer's input (GPT-NeoX).
+  bool use_parallel_residual = false;
+  bool share_parallel_layernorm = false;  // with use_parallel_residual: one norm for both (Cohere)
+  double glu_linear_offset = 0;           // added to the linear half of a gated unit
   std::optional<double> activation_func_clamp_value;  // clamps the inputs of a gated unit
   bool apply_residual_connection_post_layernorm = false;
   bool fp32_residual_connection = false;
   double hidden_dropout = 0.1;
+  // Multipliers of the embedding's output (Gemma: sqrt(h)), of both branches of a layer before the
+  // residual addition, and of the logits (Granite, Cohere).
+  double embedding_multiplier = 1;
+  double residual_multiplier = 1;
+  double logit_multiplier = 1;
+  // cap * tanh(x / cap) of the attention scores, before masks, and of the logits (Gemma 2).
+  std::optional<double> attn_logit_softcapping, final_logit_softcapping;
 
   // Attention.
   AttentionBackend attention_backend = AttentionBackend::automatic;
@@ -162,6 +184,7 @@ struct TransformerConfig {
   // Layers with full attention: {N} every Nth layer, or per layer 1 (window) or 0 (full).
   std::vector<int64_t> window_attn_skip_freq;
   bool qk_layernorm = false;
+  QkNormScope qk_layernorm_scope = QkNormScope::head;
   bool qk_l2_norm = false;
   bool attention_output_gate = false;
   bool qk_clip = false;
@@ -171,6 +194,7 @@ struct TransformerConfig {
   MultiLatentAttentionConfig mla;
   YarnConfig yarn;  // with position_embedding_type yarn
 
+  MoeConfig moe;
   MultiTokenPredictionConfig mtp;
   RecomputeConfig recompute;
   MupConfig mup;
@@ -194,6 +218,15 @@ struct TransformerConfig {
   int64_t query_groups() const { return num_query_groups.value_or(num_attention_heads); }
   int64_t head_dim() const { return kv_channels.value_or(hidden_size / num_attention_heads); }
   int64_t ffn_size() const { return ffn_hidden_size.value_or(4 * hidden_size); }
+  bool has_qkv_bias() const { return add_bias_linear || add_qkv_bias; }
+  bool has_proj_bias() const { return add_proj_bias.value_or(add_bias_linear); }
+  bool has_mlp_bias() const { return add_mlp_bias.value_or(add_bias_linear); }
+  bool has_norms_before() const { return norm_placement != NormPlacement::after; }
+  bool has_norms_after() const { return norm_placement != NormPlacement::before; }
+  int64_t moe_ffn_size() const { return moe.moe_ffn_hidden_size.value_or(ffn_size()); }
+  int64_t expert_tensor_parallel() const {
+    return moe.expert_tensor_parallel_size.value_or(tensor_model_parallel_size);
+  }
   // `layer_number` counts from 1.
   bool has_rope(int64_t layer_number) const;
   bool has_window(int64_t layer_number) const;
@@ -201,10 +234,15 @@ struct TransformerConfig {
   double mup_width_mult() const {
     return mup.use_mup ? double(hidden_size) / mup.mup_base_hidden_size.value_or(hidden_size) : 1.0;
   }
-  // Factor of the logits.
+  // Factor of the logits: logit_multiplier, and MuP's.
   double output_mult() const {
-    if (!mup.use_mup) return 1.0;
-    return mup.mup_output_mult != 1.0 ? mup.mup_output_mult : 1.0 / mup_width_mult();
+    if (!mup.use_mup) return logit_multiplier;
+    return logit_multiplier *
+           (mup.mup_output_mult != 1.0 ? mup.mup_output_mult : 1.0 / mup_width_mult());
+  }
+  // Factor of the embedding's output: embedding_multiplier, and MuP's.
+  double embedding_mult() const {
+    return embedding_multiplier * (mup.use_mup ? mup.mup_embedding_mult : 1.0);
   }
   // Standard deviation of hidden matrices.
   double hidden_std() const { return init_method_std / std::sqrt(mup_width_mult()); }

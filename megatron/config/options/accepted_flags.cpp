@@ -90,10 +90,16 @@ void check_accepted_flags(const AcceptedFlags& accepted, const Options& options,
   }
 }
 
-std::vector<std::string> flags_without_effect(const AcceptedFlags& accepted) {
+std::vector<std::string> flags_without_effect(const AcceptedFlags& accepted,
+                                              const Options& options) {
   std::vector<std::string> flags;
-  for (const auto& [name, value] : accepted)
-    flags.push_back(fmt::format("--{}{}{}", name, value.empty() ? "" : " ", value));
+  for (const auto& [name, value] : accepted) {
+    const bool logs_nothing =
+        name.ends_with("-to-tensorboard") && options.logging.tensorboard_dir.empty();
+    flags.push_back(
+        fmt::format("--{}{}{}{}", name, value.empty() ? "" : " ", value,
+                    logs_nothing ? " (with --tensorboard-dir, which is not given)" : ""));
+  }
   return flags;
 }
 

@@ -29,8 +29,9 @@ void check_accepted_value(const MegatronLmFlag& flag, std::string_view value,
 void check_accepted_flags(const AcceptedFlags& accepted, const Options& options,
                           const std::set<std::string>& given);
 
-// "--num-workers 2" of each.
-std::vector<std::string> flags_without_effect(const AcceptedFlags& accepted);
+// "--num-workers 2" of each. Those that log to TensorBoard say if the options give no folder for it.
+std::vector<std::string> flags_without_effect(const AcceptedFlags& accepted,
+                                              const Options& options);
 
 // The line that a run prints at its start; empty for no flags.
 std::string flags_without_effect_line(const std::vector<std::string>& flags);

@@ -23,6 +23,11 @@ void add_attention(OptionTable& table) {
                                 .help = "Scale of the attention scores",
                                 .unit = "factor",
                                 .otherwise = "1 / sqrt(head dimension)"});
+  group.add(&T::attn_logit_softcapping,
+            {.flag = "attn-logit-softcapping",
+             .help = "Soft cap of the attention scores: cap * tanh(score / cap)",
+             .unit = "absolute",
+             .otherwise = "not capped"});
   group.add(
       &T::apply_query_key_layer_scaling,
       {.flag = "apply-query-key-layer-scaling",
@@ -53,7 +58,12 @@ void add_attention(OptionTable& table) {
        .otherwise = "all layers have the window",
        .extends_context = true});
   group.add(&T::qk_layernorm,
-            {.flag = "qk-layernorm", .help = "Normalize queries and keys per head, with weights"});
+            {.flag = "qk-layernorm", .help = "Normalize queries and keys, with weights"});
+  group.add(&T::qk_layernorm_scope,
+            {.flag = "qk-layernorm-scope",
+             .help = "What --qk-layernorm normalizes: each head, with weights that all heads share "
+                     "(head) or with its own (per_head, as Cohere); or all heads as one vector "
+                     "(projection, as OLMo 2)"});
   group.add(&T::qk_l2_norm,
             {.flag = "qk-l2-norm", .help = "Normalize queries and keys per head, without weights"});
   group.add(&T::attention_output_gate,

@@ -29,6 +29,8 @@ std::string_view command_name(Command command) {
       return "options";
     case Command::verify_layout:
       return "verify-layout";
+    case Command::convert:
+      return "convert";
   }
   return "";
 }
@@ -56,6 +58,8 @@ std::string_view command_summary(Command command) {
       return "List all options, as text or as docs/options.md";
     case Command::verify_layout:
       return "Compare parallel layouts of a model with one rank";
+    case Command::convert:
+      return "Convert models between Hugging Face folders and checkpoints";
   }
   return "";
 }

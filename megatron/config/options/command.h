@@ -21,12 +21,14 @@ enum class Command {
   bench,
   inspect,
   options,
-  verify_layout
+  verify_layout,
+  convert
 };
 
 inline constexpr Command kCommands[] = {
-    Command::train, Command::generate, Command::preprocess,    Command::tokenize, Command::plan,
-    Command::bench, Command::parity,   Command::verify_layout, Command::inspect,  Command::options};
+    Command::train,         Command::generate, Command::convert, Command::preprocess,
+    Command::tokenize,      Command::plan,     Command::bench,   Command::parity,
+    Command::verify_layout, Command::inspect,  Command::options};
 
 // A set of subcommands as a bit mask.
 using CommandSet = uint32_t;

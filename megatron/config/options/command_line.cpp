@@ -10,6 +10,7 @@
 #include "megatron/base/nearest_name.h"
 #include "megatron/config/megatron_lm/megatron_lm_flags.h"
 #include "megatron/config/options/assignments.h"
+#include "megatron/config/options/recipes.h"
 #include "megatron/config/options/unknown_options.h"
 #include "megatron/config/options/yaml_file.h"
 
@@ -148,9 +149,11 @@ void check_contradictions(const ParsedCommand& parsed) {
         "Expected stages after --pipeline-model-parallel-layout, as in Et*3|t*3L, but got an empty "
         "string; leave it out for an even split");
   }
-  for (const auto& [name, folder] : {std::pair{"save", &parsed.options.checkpoint.save},
-                                     std::pair{"load", &parsed.options.checkpoint.load}}) {
-    if (parsed.is_given(name) && folder->empty()) {
+  const CheckpointConfig& checkpoint = parsed.options.checkpoint;
+  for (const auto& [name, folder] :
+       {std::pair{"save", &checkpoint.save}, std::pair{"save-hf", &checkpoint.save_hf},
+        std::pair{"load", &checkpoint.load}}) {
+    if (parsed.is_given(with_underscores(name)) && folder->empty()) {
       throw UsageError(fmt::format(
           "Expected a directory after --{}, but got an empty string; leave --{} out", name, name));
     }
@@ -197,16 +200,24 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
 
   ParsedCommand result;
   result.command = command;
-  std::set<std::string> in_flags, in_file;
+  std::set<std::string> in_flags, in_file, in_recipe;
   Assignments from_flags(result.options, in_flags);
   Assignments from_file(result.options, in_file);
+  Assignments from_recipe(result.options, in_recipe);
+  for (const auto& [option, parsed] : flags) {
+    if (option->name() != "recipe" || parsed->count() == 0) continue;
+    from_flags.assign(*option, /*inverted=*/false, parsed->results(), option->display());
+    const std::string& name = result.options.recipe;
+    if (name == kListRecipes) return result;
+    read_yaml_text(std::string(find_recipe(name).text), "recipe " + name, command, from_recipe);
+  }
   for (const auto& [option, parsed] : flags) {
     if (option->name() != "config_file" || parsed->count() == 0) continue;
     from_flags.assign(*option, /*inverted=*/false, parsed->results(), option->display());
     read_yaml_file(result.options.config_file, command, from_file);
   }
   for (const auto& [option, parsed] : flags) {
-    if (parsed->count() == 0) continue;
+    if (parsed->count() == 0 || option->name() == "recipe") continue;
     from_flags.assign(*option, option->inverted, parsed->results(), option->display());
   }
   accept_effectless_flags(extra.accepted, from_flags);
@@ -214,12 +225,14 @@ ParsedCommand parse_options(Command command, const std::vector<std::string>& arg
   drop_disabled_file_options(result.options, in_flags, in_file);
   result.given = in_flags;
   result.given.merge(in_file);
+  result.given.merge(in_recipe);
   derive_from_shorthands(result.options, result.given);
   check_contradictions(result);
   AcceptedFlags accepted = from_flags.accepted();
   accepted.insert(from_file.accepted().begin(), from_file.accepted().end());
+  accepted.insert(from_recipe.accepted().begin(), from_recipe.accepted().end());
   check_accepted_flags(accepted, result.options, result.given);
-  result.without_effect = flags_without_effect(accepted);
+  result.without_effect = flags_without_effect(accepted, result.options);
   drop_sequence_parallel_of_one_rank(result);
   check_required(command, result.given);
   return result;

@@ -21,8 +21,11 @@ struct ParsedCommand {
   bool is_given(std::string_view name) const { return given.contains(std::string(name)); }
 };
 
-// Parses the arguments after the subcommand: first the file of --config, then the flags, which
-// override it. Syntax: "--flag value" or "--flag=value"; switches also accept "=true" and "=false".
+// The value of --recipe that asks for the list of recipes; other options are then not read.
+inline constexpr char kListRecipes[] = "list";
+
+// Parses the arguments after the subcommand: first the recipe, then the file of --config, which
+// overrides it, then the flags, which override both. Syntax: "--flag value" or "--flag=value"; switches also accept "=true" and "=false".
 // Sequence parallelism over one tensor-parallel rank is switched off, as in Megatron-LM, and listed
 // in `without_effect`.
 // Throws UsageError for unknown flags (with the nearest name), flags of other subcommands, values

@@ -35,9 +35,10 @@ void add_parallelism(OptionTable& table) {
        .help =
            "Communication of context parallel attention: keys and values in a ring (p2p), "
            "all-to-all of heads and sequence (a2a), or all-gather of keys and values (allgather)"});
-  group.add(&T::expert_model_parallel_size, {.flag = "expert-model-parallel-size",
-                                             .help = "Expert parallel (EP) size; only 1 works",
-                                             .unit = "ranks"});
+  group.add(&T::expert_model_parallel_size,
+            {.flag = "expert-model-parallel-size",
+             .help = "Expert parallel (EP) size: ranks that share the experts of a layer",
+             .unit = "ranks"});
   group.add(
       &T::sequence_parallel,
       {.flag = "sequence-parallel",
@@ -50,8 +51,9 @@ void add_precision(OptionTable& table) {
   const auto group = table.group("Precision", kLayoutCommands, &parallel_of);
   group.add(&T::bf16,
             {.flag = "bf16", .help = "Train in bf16, with fp32 master weights and main gradients"});
-  group.add(&T::params_dtype, {.flag = "params-dtype",
-                               .help = "Data type of the parameters; bf16 is the same as --bf16"});
+  table.group("Precision", kLayoutCommands | commands(Command::convert), &parallel_of)
+      .add(&T::params_dtype, {.flag = "params-dtype",
+                              .help = "Data type of the parameters; bf16 is the same as --bf16"});
   group.add(
       &T::pipeline_dtype,
       {.flag = "pipeline-dtype",
@@ -85,10 +87,12 @@ void add_recomputation(OptionTable& table) {
                                        .help = "Number of layers for --recompute-method",
                                        .unit = "layers",
                                        .otherwise = "none"});
-  group.add(&R::recompute_modules,
-            {.flag = "recompute-modules",
-             .help = "With selective, any of: core_attn, layernorm, mlp, mla_up_proj",
-             .otherwise = "core_attn"});
+  group.add(
+      &R::recompute_modules,
+      {.flag = "recompute-modules",
+       .help = "With selective, any of: core_attn, layernorm, mlp, mla_up_proj, moe, moe_act, "
+               "shared_experts",
+       .otherwise = "core_attn"});
 }
 
 void add_launch(OptionTable& table) {

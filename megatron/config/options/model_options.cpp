@@ -104,11 +104,50 @@ void add_architecture(OptionTable& table) {
                                   .help = "No biases in linear layers",
                                   .field = "add_bias_linear",
                                   .inverted = true});
+  model.add(&T::add_proj_bias, {.flag = "add-proj-bias",
+                                .help = "Bias in the output projection of attention",
+                                .otherwise = "as the other linear layers"});
+  model.add(&T::add_mlp_bias, {.flag = "add-mlp-bias",
+                               .help = "Biases in the MLP",
+                               .otherwise = "as the other linear layers"});
   model.add(
       &T::layernorm_zero_centered_gamma,
       {.flag = "apply-layernorm-1p",
        .help = "Zero-centered norm weights: scale by 1 + weight, with weight initialized to 0",
        .field = "layernorm_zero_centered_gamma"});
+  model.add(&T::layernorm_bias, {.flag = "no-layernorm-bias",
+                                 .help = "LayerNorm without bias",
+                                 .field = "layernorm_bias",
+                                 .inverted = true});
+  model.add(&T::norm_placement,
+            {.flag = "norm-placement",
+             .help = "Norms of the attention and MLP branches: of their input (before), of their "
+                     "output before it is added to the residual (after, as OLMo 2), or both "
+                     "(around, as Gemma 2)"});
+  model.add(&T::use_parallel_residual,
+            {.flag = "use-parallel-residual",
+             .help = "Attention and MLP both read the layer's input, and both are added to it "
+                     "(GPT-NeoX)"});
+  model.add(&T::share_parallel_layernorm,
+            {.flag = "share-parallel-layernorm",
+             .help = "With --use-parallel-residual: one norm for attention and MLP (Cohere)"});
+  model.add(&T::embedding_multiplier, {.flag = "embedding-multiplier",
+                                       .help = "Multiplier of the embedding's output (Gemma: "
+                                               "square root of the hidden size)",
+                                       .unit = "factor"});
+  model.add(&T::residual_multiplier,
+            {.flag = "residual-multiplier",
+             .help = "Multiplier of the attention and MLP outputs before they are added to the "
+                     "residual (Granite)",
+             .unit = "factor"});
+  model.add(&T::logit_multiplier, {.flag = "logit-multiplier",
+                                   .help = "Multiplier of the logits (Cohere, Granite)",
+                                   .unit = "factor"});
+  model.add(&T::final_logit_softcapping,
+            {.flag = "final-logit-softcapping",
+             .help = "Soft cap of the logits, after their multiplier: cap * tanh(logit / cap)",
+             .unit = "absolute",
+             .otherwise = "not capped"});
   model.add(&T::glu_linear_offset,
             {.flag = "glu-linear-offset",
              .help = "Offset of the linear half of a gated linear unit (GPT-OSS: 1)",
@@ -133,6 +172,8 @@ void add_architecture(OptionTable& table) {
            .help = "Separate weights for embedding and output layer",
            .field = "share_embeddings_and_output_weights",
            .inverted = true});
+  gpt.add(&GPTModelConfig::add_output_layer_bias,
+          {.flag = "add-output-layer-bias", .help = "Bias in the output layer"});
   gpt.add(&GPTModelConfig::vocab_size, {.flag = "vocab-size",
                                         .help = "Vocabulary size before padding",
                                         .unit = "tokens",
@@ -145,10 +186,11 @@ void add_architecture(OptionTable& table) {
                .help = "Modules of the layers: separate norms and linears (local), or each norm "
                        "fused into the linear that consumes it"});
   const auto layers = table.group("Model", kModelCommands | commands(Command::parity), &model_of);
-  layers.add(&GPTModelConfig::use_transformer_engine_full_layer_spec,
-             {.flag = "use-transformer-engine-full-layer-spec",
-              .help = "Build each layer as one fused module; where bf16 is set and parameters are "
-                      "fp32, it computes in bf16"});
+  layers.add(
+      &GPTModelConfig::use_transformer_engine_full_layer_spec,
+      {.flag = "use-transformer-engine-full-layer-spec",
+       .help = "Build each layer as one fused module. Parameters are bf16 with --bf16; only C++ "
+               "callers can keep fp32 ones, with layers under autocast to bf16"});
   layers.add(&GPTModelConfig::use_transformer_engine_op_fuser,
              {.flag = "use-transformer-engine-op-fuser",
               .help = "Run each MLP with its norm as one operator, which keeps neither the "

@@ -23,6 +23,7 @@ OptionTable::OptionTable() {
   add_layout_options(*this);
   add_tensor_parallel_options(*this);
   add_pipeline_options(*this);
+  add_moe_options(*this);
   add_optimizer_options(*this);
   add_training_options(*this);
   add_profile_options(*this);

@@ -148,6 +148,7 @@ void add_yarn_options(OptionTable& table, const std::string& section,
 void add_layout_options(OptionTable& table);
 void add_tensor_parallel_options(OptionTable& table);
 void add_data_parallel_options(OptionTable& table);
+void add_moe_options(OptionTable& table);
 void add_pipeline_options(OptionTable& table);
 void add_optimizer_options(OptionTable& table);
 void add_training_options(OptionTable& table);

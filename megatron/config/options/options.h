@@ -28,6 +28,8 @@ struct BenchConfig {
 
 struct ParityConfig {
   std::string case_file;   // <case>.json, with <case>.safetensors beside it
+  std::string hf;          // instead: a Hugging Face folder with expected.safetensors
+  std::string gguf;        // instead: a folder with model.gguf and expected.safetensors
   double tolerance = 1.0;  // factor on every bound
   std::string json;        // output file of the comparison
 };
@@ -58,6 +60,16 @@ struct VerifyLayoutConfig {
   int64_t random = 0;   // models and layouts to draw; 0: the given model
 };
 
+// Between our checkpoints and the folders of other libraries.
+struct ConvertConfig {
+  std::string from_hf;    // Hugging Face folder to read
+  std::string to_hf;      // Hugging Face folder to write
+  std::string from_gguf;  // GGUF file to read
+  std::string to_gguf;    // GGUF file to write
+  std::string gguf_type;  // of its matrices: f32, f16, bf16 or q8_0; empty: that of the weights
+  bool verify = false;    // converts back and compares
+};
+
 struct InspectConfig {
   std::string checkpoint;
 };
@@ -78,6 +90,7 @@ inline GPTModelConfig command_line_model_defaults() {
 
 struct Options {
   std::string config_file;  // YAML file
+  std::string recipe;       // a file of the same kind that ships with the program, by name
   GPTModelConfig model = command_line_model_defaults();
   OptimizerConfig optimizer;
   DistributedDataParallelConfig ddp{.grad_reduce_in_fp32 = true};  // as Megatron-LM with --bf16
@@ -96,6 +109,7 @@ struct Options {
   TokenizeConfig tokenize;
   PlanConfig plan;
   VerifyLayoutConfig verify_layout;
+  ConvertConfig convert;
   InspectConfig inspect;
   OptionListConfig option_list;
 };

@@ -37,6 +37,13 @@ void add_rotary(OptionTable& table) {
                                   .help = "Base of the rotary frequencies (theta)",
                                   .unit = "factor",
                                   .extends_context = true});
+  positions.add(&M::rotary_base_local,
+                {.flag = "rotary-base-local",
+                 .help = "Base of the rotary frequencies in layers with a window, where no scaling "
+                         "and no YaRN applies (Gemma 3)",
+                 .unit = "factor",
+                 .otherwise = "as in the other layers",
+                 .extends_context = true});
   positions.add(&M::seq_len_interpolation_factor,
                 {.flag = "rotary-seq-len-interpolation-factor",
                  .help = "Divide positions by this factor to extend the context",
@@ -52,6 +59,45 @@ void add_rotary(OptionTable& table) {
                                           .help = "Factor of --use-rope-scaling",
                                           .unit = "factor",
                                           .extends_context = true});
+  positions.add(&M::rope_scaling_low_freq_factor,
+                {.flag = "rope-scaling-low-freq-factor",
+                 .help = "With --use-rope-scaling: wavelengths above the original length divided "
+                         "by this are scaled in full",
+                 .unit = "factor",
+                 .extends_context = true});
+  positions.add(&M::rope_scaling_high_freq_factor,
+                {.flag = "rope-scaling-high-freq-factor",
+                 .help = "With --use-rope-scaling: wavelengths below the original length divided "
+                         "by this are kept",
+                 .unit = "factor",
+                 .extends_context = true});
+  positions.add(&M::rope_scaling_original_max_position_embeddings,
+                {.flag = "rope-scaling-original-max-position-embeddings",
+                 .help = "Context length before --use-rope-scaling, dynamic scaling or longrope",
+                 .unit = "positions",
+                 .extends_context = true});
+  positions.add(&M::rope_dynamic_scaling_factor,
+                {.flag = "rope-dynamic-scaling-factor",
+                 .help = "Dynamic NTK scaling: sequences longer than the original length have a "
+                         "larger base",
+                 .unit = "factor",
+                 .otherwise = "not scaled",
+                 .extends_context = true});
+  positions.add(&M::longrope_short_factor,
+                {.flag = "longrope-short-factor",
+                 .help = "longrope: divisor of each frequency, for sequences up to the original "
+                         "length",
+                 .unit = "factors",
+                 .extends_context = true});
+  positions.add(&M::longrope_long_factor,
+                {.flag = "longrope-long-factor",
+                 .help = "longrope: divisor of each frequency, for longer sequences",
+                 .unit = "factors",
+                 .extends_context = true});
+  positions.add(&M::longrope_mscale, {.flag = "longrope-mscale",
+                                      .help = "longrope: factor of cosine and sine",
+                                      .unit = "factor",
+                                      .extends_context = true});
   const auto rotary = table.group("Positions", kModelCommands, &rotary_of, {.architecture = true});
   rotary.add(&TransformerConfig::rotary_interleaved,
              {.flag = "rotary-interleaved",

@@ -9,6 +9,7 @@ constexpr CommandSet kGenerate = commands(Command::generate);
 constexpr CommandSet kBench = commands(Command::bench);
 constexpr CommandSet kParity = commands(Command::parity);
 constexpr CommandSet kPreprocess = commands(Command::preprocess);
+constexpr CommandSet kConvert = commands(Command::convert);
 constexpr CommandSet kInspect = commands(Command::inspect);
 constexpr CommandSet kVerifyLayout = commands(Command::verify_layout);
 
@@ -32,6 +33,9 @@ TokenizeConfig& tokenize_of(Options& options) {
 }
 VerifyLayoutConfig& verify_layout_of(Options& options) {
   return options.verify_layout;
+}
+ConvertConfig& convert_of(Options& options) {
+  return options.convert;
 }
 InspectConfig& inspect_of(Options& options) {
   return options.inspect;
@@ -110,8 +114,17 @@ void add_checks(OptionTable& table) {
   parity.add(&P::case_file,
              {.flag = "case-file",
               .help = "Case to compare with: a JSON file with a .safetensors file of the same name",
-              .positional = true,
-              .required_by = kParity});
+              .otherwise = "none",
+              .positional = true});
+  parity.add(&P::hf, {.flag = "hf",
+                      .help = "Hugging Face folder to compare with instead, with the results of "
+                              "transformers in expected.safetensors",
+                      .otherwise = "none"});
+  parity.add(&P::gguf,
+             {.flag = "gguf",
+              .help = "Folder with a model.gguf to compare with instead, with the results "
+                      "of transformers in expected.safetensors",
+              .otherwise = "none"});
   parity.add(&P::tolerance,
              {.flag = "tolerance", .help = "Factor on every bound", .unit = "factor"});
   const auto output = table.group(
@@ -139,6 +152,33 @@ void add_checks(OptionTable& table) {
                                   "given model; drawn from --seed",
                           .unit = "draws",
                           .otherwise = "none"});
+
+  using C = ConvertConfig;
+  const auto convert = table.group("Conversion", kConvert, &convert_of);
+  convert.add(&C::from_hf, {.flag = "from-hf",
+                            .help = "Hugging Face folder to convert; --save names the checkpoint",
+                            .otherwise = "none"});
+  convert.add(&C::to_hf,
+              {.flag = "to-hf",
+               .help = "Hugging Face folder to write; --load names the checkpoint to convert",
+               .otherwise = "none"});
+  convert.add(&C::from_gguf,
+              {.flag = "from-gguf",
+               .help = "GGUF file to convert; --save names the checkpoint, and --params-dtype the "
+                       "type of its weights",
+               .otherwise = "none"});
+  convert.add(&C::to_gguf, {.flag = "to-gguf",
+                            .help = "GGUF file to write; --load names the checkpoint to convert",
+                            .otherwise = "none"});
+  convert.add(&C::gguf_type, {.flag = "gguf-type",
+                              .help = "Type of the matrices of --to-gguf: f32, f16, bf16 or q8_0; "
+                                      "vectors are always f32",
+                              .otherwise = "that of the weights"});
+  convert.add(
+      &C::verify,
+      {.flag = "verify",
+       .help = "Convert back and compare all tensors bit for bit, and the logits of a fixed "
+               "prompt"});
 
   const auto inspect = table.group("Inspection", kInspect, &inspect_of);
   inspect.add(
@@ -176,6 +216,15 @@ void add_tool_options(OptionTable& table) {
                                    .field = "config_file",
                                    .otherwise = "none",
                                    .flag_aliases = {"yaml-cfg"}});
+  const auto recipe =
+      table.group("Configuration file",
+                  commands(Command::train, Command::bench, Command::plan, Command::verify_layout),
+                  &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
+  recipe.add(&Options::recipe,
+             {.flag = "recipe",
+              .help = "Options of a known model that ship with the program, such as llama3-8b; "
+                      "--config and flags override them. list shows all",
+              .otherwise = "none"});
 }
 
 }  // namespace megatron

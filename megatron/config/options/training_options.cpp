@@ -220,7 +220,14 @@ void add_checkpoints(OptionTable& table) {
                        .help = "Directory to save checkpoints in",
                        .otherwise = "do not save",
                        .differs_between_runs = true,
-                       .between_ranks = RankAgreement::given});
+                       .between_ranks = RankAgreement::given,
+                       .taken_by = commands(Command::train, Command::convert)});
+  group.add(&C::save_hf, {.flag = "save-hf",
+                          .help = "Directory for a Hugging Face folder of each saved iteration, "
+                                  "named iter_0000123 as the checkpoint",
+                          .otherwise = "none",
+                          .differs_between_runs = true,
+                          .between_ranks = RankAgreement::given});
   group.add(&C::save_interval, {.flag = "save-interval",
                                 .help = "Iterations between checkpoints",
                                 .unit = "iterations",
@@ -228,11 +235,12 @@ void add_checkpoints(OptionTable& table) {
                                 .differs_between_runs = true});
   group.add(&C::load,
             {.flag = "load",
-             .help = "Directory to load a checkpoint from, saved with any parallel layout",
+             .help = "Directory to load a checkpoint from, saved with any parallel layout; train "
+                     "and generate also take a Hugging Face folder",
              .otherwise = "none",
              .differs_between_runs = true,
              .between_ranks = RankAgreement::given,
-             .taken_by = commands(Command::train, Command::generate),
+             .taken_by = commands(Command::train, Command::generate, Command::convert),
              .required_by = commands(Command::generate)});
   group.add(
       &C::exit_on_missing_checkpoint,

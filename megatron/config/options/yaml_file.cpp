@@ -89,7 +89,8 @@ class YamlReader {
   void find_entry(const YAML::Node& key_node, const YAML::Node& value) {
     const std::string key = scalar(key_node);
     const OptionTable::Key found = option_table().find_key(key);
-    if (found.option != nullptr && found.option->name() == "config_file") {
+    if (found.option != nullptr &&
+        (found.option->name() == "config_file" || found.option->name() == "recipe")) {
       fail_at(key_node, "Expected options, but got '{}'; a file cannot include another", key);
     }
     if (found.option != nullptr && contains(found.option->taken_by, command_)) {
@@ -169,6 +170,16 @@ class YamlReader {
 };
 
 }  // namespace
+
+void read_yaml_text(const std::string& text, const std::string& name, Command command,
+                    Assignments& assignments) {
+  try {
+    YamlReader(name, command, assignments).read_top(YAML::Load(text));
+  } catch (const YAML::Exception& error) {
+    throw UsageError(fmt::format("Expected YAML in {}, but got in line {}: {}", name,
+                                 error.mark.line + 1, error.msg));
+  }
+}
 
 void read_yaml_file(const std::filesystem::path& path, Command command, Assignments& assignments) {
   if (std::filesystem::is_directory(path)) {

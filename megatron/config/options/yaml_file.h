@@ -11,7 +11,9 @@ namespace megatron {
 // with - or _. Sections named as in --help ("learning_rate") may group options; any section may
 // hold any option. A key without a value keeps the default. Throws UsageError with file, line and
 // key for an unknown key (with the nearest), a key of another subcommand or a value of another
-// type.
+// type. read_yaml_text does the same for the text of a file that messages call `name`.
+void read_yaml_text(const std::string& text, const std::string& name, Command command,
+                    Assignments& assignments);
 void read_yaml_file(const std::filesystem::path& path, Command command, Assignments& assignments);
 
 }  // namespace megatron

@@ -30,12 +30,22 @@ void align_precision(TransformerConfig& config, Problems& problems) {
 Problems model_problems(const GPTModelConfig& model, Command command) {
   Problems problems;
   check_model(model, problems);
-  if (contains(kModelCommands, command)) check_unused_fields(model, problems);
   if (contains(kRunCommands, command)) {
     problems.collect([&] { check_attention_environment(model.transformer.attention_backend); });
   }
   problems.rewrite_texts(fields_as_flags);
   return problems;
+}
+
+// Without sequence parallelism the tensor-parallel ranks have the same tokens, and would train their
+// experts with each of them several times.
+void check_expert_training(const TransformerConfig& t, Command command, Problems& problems) {
+  const bool trains = command != Command::generate;
+  problems.expect(
+      !trains || !t.moe.has_experts() || t.sequence_parallel || t.tensor_model_parallel_size == 1,
+      "Expected --sequence-parallel with --num-experts and "
+      "--tensor-model-parallel-size {}, but got none; both together work",
+      t.tensor_model_parallel_size);
 }
 
 // An upper bound of the run's steps. A plan may not set it.
@@ -97,6 +107,10 @@ void check_command(const Options& options, Command command, Problems& problems) 
   switch (command) {
     case Command::train:
       check_can_start(options, problems);
+      problems.expect(
+          !options.model.transformer.moe.moe_use_upcycling || !options.checkpoint.load.empty(),
+          "Expected --load with --moe-use-upcycling, but got none; the folder of a dense checkpoint "
+          "works");
       check_training(options, problems);
       break;
     case Command::plan:
@@ -129,6 +143,7 @@ void check_command(const Options& options, Command command, Problems& problems) 
     case Command::tokenize:
       check_tokenizer(options.tokenizer, problems);
       break;
+    case Command::convert:
     case Command::verify_layout:  // each layout is validated as a run of its own (megatron/verify)
     case Command::inspect:
     case Command::options:
@@ -143,6 +158,7 @@ void validate(Options& options, int world_size, Command command) {
   if (contains(kLayoutCommands, command)) {
     align_precision(options.model.transformer, problems);
     problems.append(model_problems(options.model, command));
+    check_expert_training(options.model.transformer, command, problems);
     check_launch(options.launch, world_size, problems);
     check_world_size(options.model.transformer, world_size, command, problems);
     check_data_parallel(options, problems);

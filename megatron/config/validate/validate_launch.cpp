@@ -34,6 +34,28 @@ void check_launch(const LaunchConfig& config, int world_size, Problems& problems
                   config.distributed_timeout_minutes);
 }
 
+namespace {
+
+// The experts share the ranks of a pipeline stage.
+void check_expert_ranks(const TransformerConfig& t, int64_t stage, Problems& problems) {
+  const int64_t tensor = t.expert_tensor_parallel(), expert = t.expert_model_parallel_size;
+  if (!t.moe.has_experts() || tensor < 1 || expert < 1) return;
+  if (stage % tensor != 0) {
+    problems.expect(false,
+                    "Expected --expert-tensor-parallel-size to divide the {} ranks of a pipeline "
+                    "stage, but got {}; {} would work",
+                    stage, tensor, nearest_divisors(stage, tensor));
+    return;
+  }
+  problems.expect(
+      stage / tensor % expert == 0,
+      "Expected --expert-model-parallel-size to divide the {} ranks of a pipeline stage "
+      "over expert tensor parallel size {}, but got {}; {} would work",
+      stage, tensor, expert, nearest_divisors(stage / tensor, expert));
+}
+
+}  // namespace
+
 void check_world_size(const TransformerConfig& t, int world_size, Command command,
                       Problems& problems) {
   const int64_t tensor = t.tensor_model_parallel_size;
@@ -52,6 +74,8 @@ void check_world_size(const TransformerConfig& t, int world_size, Command comman
                   nearest_multiples(model, world_size),
                   command == Command::plan ? "--world-size" : "--nproc", ranks,
                   command == Command::plan ? "--nproc" : "torchrun --nproc-per-node", ranks);
+  if (world_size >= 1 && world_size % model == 0)
+    check_expert_ranks(t, world_size / t.pipeline_model_parallel_size, problems);
 }
 
 }  // namespace megatron
