@@ -22,11 +22,12 @@ struct SequenceCase {
   std::vector<int64_t> cu_seqlens;
   bool sink = false, dropout = false;
   bool mask = false, bias = false, unfused = false;
+  double soft_cap = 0;
   std::string text() const {
-    return fmt::format("s {} b {} n {} g {} dv {}{}{}{}{}{}{}{}", s, b, n, g, dv,
+    return fmt::format("s {} b {} n {} g {} dv {}{}{}{}{}{}{}{} cap {}", s, b, n, g, dv,
                        window ? " window" : "", cu_seqlens.empty() ? "" : " packed",
                        sink ? " sink" : "", dropout ? " dropout" : "", mask ? " mask" : "",
-                       bias ? " bias" : "", unfused ? " unfused" : "");
+                       bias ? " bias" : "", unfused ? " unfused" : "", soft_cap);
   }
 
   at::Tensor offsets() const {
@@ -82,6 +83,7 @@ Operator one_rank(const SequenceCase& row) {
     if (row.mask || row.bias) {
       out = reference::core_attention(in[0], in[1], in[2],
                                       {.scale = kScale,
+                                       .soft_cap = row.soft_cap,
                                        .mask = row.attention_mask(),
                                        .bias = bias_of(row, in),
                                        .softmax_offset = sink_of(row, in),
@@ -89,6 +91,7 @@ Operator one_rank(const SequenceCase& row) {
     } else {
       out = reference::fused_attention(in[0], in[1], in[2],
                                        {.scale = kScale,
+                                        .soft_cap = row.soft_cap,
                                         .mask = row.attention_mask(),
                                         .softmax_offset = sink_of(row, in),
                                         .dropout = dropout});
@@ -118,6 +121,7 @@ Operator context_parallel(const ProcessGroupPtr& cp, const SequenceCase& row, Co
       const AttentionDropout dropout = row.dropout_at(at::arange(row.s, at::kLong), 4 + first);
       const auto attend = [&](const auto& q, const auto& k, const auto& v) {
         const AttentionOptions options{.scale = kScale,
+                                       .soft_cap = row.soft_cap,
                                        .mask = row.attention_mask(),
                                        .bias = bias,
                                        .softmax_offset = sink,
@@ -133,6 +137,7 @@ Operator context_parallel(const ProcessGroupPtr& cp, const SequenceCase& row, Co
            .split = split,
            .exchange = comm_type == CommType::p2p ? KeyExchange::p2p : KeyExchange::all_gather,
            .attention = {.scale = kScale,
+                         .soft_cap = row.soft_cap,
                          .mask = {.causal = !row.mask,
                                   .window = row.window,
                                   .masked = rows(row.masked())},
@@ -188,6 +193,10 @@ const std::vector<SequenceCase>& sequence_cases() {
       {.unfused = true},
       {.b = 1, .cu_seqlens = {0, 8, 16}, .sink = true, .dropout = true, .unfused = true},
       {.mask = true},
+      {.soft_cap = 0.7},
+      {.window = AttentionWindow{6, 0}, .sink = true, .dropout = true, .soft_cap = 0.7},
+      {.unfused = true, .soft_cap = 0.7},
+      {.mask = true, .bias = true, .soft_cap = 0.7},
       {.dropout = true, .mask = true},
       {.bias = true},
       {.window = AttentionWindow{6, 0}, .sink = true, .dropout = true, .bias = true},

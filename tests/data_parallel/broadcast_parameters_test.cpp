@@ -24,7 +24,7 @@ TEST(BroadcastParameters, GivesEveryRankTheValuesOfTheFirst) {
         SCOPED_TRACE(describe_sharing(config));
         const ShapedModel model(/*offset=*/100 * dp->rank());
         model.parameters()[1]->data.requires_grad_(false);  // frozen parameters are copies too
-        if (broadcasts) broadcast_parameters(model.parameters(), *dp);
+        if (broadcasts) broadcast_parameters(model.parameters(), *dp, *dp);
         std::vector<ModuleGroup> groups = model.groups;
         for (ModuleGroup& group : groups) group.parameters = trainable(group.parameters);
         DistributedDataParallel ddp(groups, config, dp);
@@ -47,7 +47,7 @@ TEST(BroadcastParameters, RefusesParametersThatAreSharded) {
   run_data_parallel(2, [&](const ProcessGroupPtr& dp) {
     const ShapedModel model;
     DistributedDataParallel ddp(model.groups, {.use_torch_fsdp2 = true}, dp);
-    EXPECT_THAT([&] { broadcast_parameters(model.parameters(), *dp); },
+    EXPECT_THAT([&] { broadcast_parameters(model.parameters(), *dp, *dp); },
                 testing::ThrowsMessage<Error>(
                     testing::HasSubstr("not sharded yet to broadcast, but got units.0.p0")));
   });

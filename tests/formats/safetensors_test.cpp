@@ -46,7 +46,8 @@ TEST_F(SafetensorsTest, RoundTripKeepsEveryTypeShapeAndValue) {
   EXPECT_EQ(file.names().size(), tensors.size());
   EXPECT_EQ(file.metadata(), (std::map<std::string, std::string>{{"who", "test"}}));
   for (size_t i = 0; i < tensors.size(); ++i) {
-    const auto& [name, data] = tensors[i];
+    const std::string& name = tensors[i].name;
+    const at::Tensor& data = tensors[i].data;
     for (const auto& read : {file.tensor(name), file.mapped(name)}) {
       EXPECT_EQ(read.scalar_type(), data.scalar_type()) << name;
       EXPECT_TRUE(at::equal(read, data)) << name;

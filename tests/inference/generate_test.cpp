@@ -83,6 +83,15 @@ TEST(Generate, CachedDecodingEqualsFullForwardPassesInEveryLayout) {
   }
 }
 
+// The continuation passes the original length, where all cached keys change.
+TEST(Generate, LongropeRotatesCachedKeysAgainInEveryLayout) {
+  GPTModelConfig config = config_of(/*rope=*/true, /*query_groups=*/2);
+  config.longrope_short_factor = {1, 1.2, 1.5, 2};
+  config.longrope_long_factor = {3, 5, 7, 9};
+  config.rope_scaling_original_max_position_embeddings = 9;
+  expect_cached_decoding_in_layouts(config);
+}
+
 TEST(Generate, LatentAttentionDecodesFromEitherCacheInEveryLayout) {
   GPTModelConfig config = config_of(/*rope=*/true, /*query_groups=*/4);
   MultiLatentAttentionConfig& mla = config.transformer.mla;

@@ -1,7 +1,8 @@
 // The table of parallel layouts: losses and gradients equal those of one rank in every combination,
 // with dropout and uneven loss masks. A row is a list of words: those of a layout's name
-// (verify/layout_name.h), and dropout, masks, per-token. The remaining ranks form the data-parallel
-// group. Where it is larger than the number of micro-batches of a case, its ranks share the rows of
+// (verify/layout_name.h), and those that change the model (dropout, masks, per-token, and of experts
+// capacity, position, seq-aux, global-aux, z-loss, shared, expert-bias) or the way to the experts
+// (alltoall, allgather). The remaining ranks form the data-parallel group. Where it is larger than the number of micro-batches of a case, its ranks share the rows of
 // each micro-batch.
 #include <algorithm>
 #include <filesystem>
@@ -119,6 +120,39 @@ constexpr TableRow kTable[] = {
     {"gpt2_loss_mask", 2, "zero1 overlap dropout"},
     {"gpt2_deep", 4, "zero1 overlap masks per-token"},
     {"mtp1_deep", 2, "zero1"},
+    // Families of models.
+    {"llama_deep", 2, "tp2 sp gemma"},
+    {"llama_deep", 2, "tp2 gemma local dropout"},
+    {"llama_deep", 2, "tp2 sp gemma full-layer"},
+    {"llama_deep", 2, "tp2 gemma op-fuser"},
+    {"llama_deep", 2, "pp2 vp2 gemma"},
+    {"llama_deep", 2, "cp2 gemma"},
+    {"llama_deep", 2, "cp2:a2a gemma dropout"},
+    {"llama_deep", 2, "cp2:allgather gemma"},
+    {"llama_deep", 4, "fsdp3 overlap gemma"},
+    {"llama_deep", 8, "tp2 sp pp2 vp2 cp2 gemma dropout"},
+    {"llama_deep", 2, "tp2 sp cohere"},
+    {"llama_deep", 4, "tp4 sp cohere"},
+    {"llama_deep", 2, "tp2 cohere local"},
+    {"llama_deep", 2, "tp2 sp cohere selective dropout"},
+    {"llama_deep", 2, "pp2 vp2 cohere dropout"},
+    {"llama_deep", 2, "cp2 cohere"},
+    {"llama_deep", 8, "tp2 sp pp2 cp2 zero1 overlap cohere"},
+    {"llama_deep", 2, "tp2 sp olmo"},
+    {"llama_deep", 4, "tp4 sp olmo"},
+    {"llama_deep", 2, "tp2 olmo local dropout"},
+    {"llama_deep", 2, "pp2 vp2 olmo"},
+    {"llama_deep", 2, "cp2 olmo"},
+    {"llama_deep", 8, "tp2 sp pp2 cp2 fsdp3 overlap olmo"},
+    {"llama_deep", 2, "tp2 sp neox"},
+    {"llama_deep", 2, "tp2 neox local selective dropout"},
+    {"llama_deep", 2, "tp2 sp neox op-fuser"},
+    {"llama_deep", 2, "pp2 vp2 neox full dropout"},
+    {"llama_deep", 8, "tp2 sp pp2 cp2 neox"},
+    {"llama_deep", 2, "tp2 sp granite"},
+    {"llama_deep", 2, "pp2 vp2 granite"},
+    {"llama_deep", 2, "cp2 granite"},
+    {"llama_deep", 8, "tp2 sp pp2 vp2 cp2 granite dropout"},
     // Combinations.
     {"gpt2_deep", 4, "tp2 pp2"},
     {"gpt2_deep", 4, "tp2 sp pp2 vp2"},
@@ -150,16 +184,140 @@ constexpr TableRow kTable[] = {
     {"gpt2_deep", 8, "tp2 pp2 fsdp3 overlap dropout"},
     {"llama_deep", 8, "tp2 sp pp2 vp2 cp2"},
     {"llama_deep", 8, "tp2 sp pp4"},
+    // Experts.
+    {"moe_deep", 2, "ep2 alltoall"},
+    {"moe_deep", 2, "ep2 allgather"},
+    {"moe_deep", 4, "ep4 alltoall"},
+    {"moe_deep", 4, "ep2 alltoall overlap"},
+    {"moe_deep", 2, "tp2 sp alltoall"},
+    {"moe_deep", 2, "tp2 sp etp1 ep2 allgather"},
+    {"moe_deep", 2, "etp2 allgather"},
+    {"moe_deep", 4, "tp2 sp ep2 alltoall"},
+    {"moe_deep", 4, "tp2 sp etp1 ep4 alltoall dropout"},
+    {"moe_deep", 4, "tp2 sp etp1 ep2 allgather zero1"},
+    {"moe_deep", 2, "ep2 alltoall zero1"},
+    {"moe_deep", 4, "ep2 alltoall zero1 overlap dropout"},
+    {"moe_deep", 4, "ep2 etp2 alltoall fsdp2 overlap"},
+    {"moe_deep", 4, "ep2 allgather fsdp3 overlap"},
+    {"moe_deep", 4, "ep4 alltoall torch-fsdp2"},
+    {"moe_deep", 4, "ep2 alltoall fsdp3 overlap full dropout"},
+    {"moe_deep", 4, "pp2 ep2 alltoall"},
+    {"moe_deep", 4, "pp2 vp2 ep2 alltoall masks"},
+    {"moe_deep", 2, "cp2 ep2 alltoall"},
+    {"moe_deep", 4, "cp2 ep4 allgather masks"},
+    {"moe_deep", 4, "cp2:a2a ep2 alltoall zero1 overlap"},
+    {"moe_deep", 4, "tp2 sp cp2 ep2 alltoall seq-aux"},
+    {"moe_deep", 4, "ep2 alltoall masks per-token"},
+    {"moe_deep", 2, "ep2 alltoall recompute-moe"},
+    {"moe_deep", 4, "pp2 ep2 alltoall recompute-moe masks per-token"},
+    {"moe_deep", 2, "tp2 sp ep2 etp1 alltoall full"},
+    {"moe_deep", 2, "tp2 sp alltoall capacity"},
+    {"moe_deep", 2, "cp2 ep2 alltoall capacity"},
+    {"moe_deep", 4, "tp2 sp cp2 ep2 allgather capacity"},
+    {"moe_deep", 4, "ep4 alltoall capacity position"},
+    {"moe_deep", 4, "cp2 ep2 alltoall capacity position"},
+    {"moe_deep", 4, "ep2 alltoall global-aux z-loss"},
+    {"moe_deep", 4, "tp2 sp ep2 alltoall global-aux"},
+    {"moe_deep", 4, "cp2 ep2 alltoall seq-aux z-loss masks"},
+    {"moe_deep", 2, "ep2 alltoall shared dropout"},
+    {"moe_deep", 4, "tp2 sp ep2 alltoall shared recompute-moe"},
+    {"moe_deep", 2, "ep2 alltoall local"},
+    {"moe_deep", 2, "ep2 alltoall full-layer"},
+    {"moe_deep_dsv3", 2, "ep2 alltoall"},
+    {"moe_deep_dsv3", 4, "pp2 ep2 alltoall"},
+    {"moe_deep_dsv3", 4, "tp2 sp ep4 etp1 allgather zero1"},
+    {"moe_deep_dsv3", 4, "cp2 ep2 alltoall"},
+    {"mtp1_moe", 2, "ep2 alltoall"},
+    {"mtp1_moe", 4, "tp2 sp ep2 alltoall masks"},
+    {"mtp1_moe", 4, "pp2 cp2 ep2 alltoall"},
+    {"moe_deep", 8, "tp2 sp pp2 cp2 ep2 alltoall"},
+    {"moe_deep", 8, "tp2 sp ep4 etp2 alltoall zero1 overlap"},
+    {"moe_deep", 8, "pp2 vp2 ep4 allgather fsdp3 dropout"},
+};
+
+using ModelChange = void (*)(GPTModelConfig&);
+
+// Families of models, as changes to a case.
+const std::map<std::string, ModelChange> kFamilies = {
+    // Norms before and after each branch, caps, an embedding scale, layers with a window and their
+    // own base.
+    {"gemma",
+     [](GPTModelConfig& c) {
+       TransformerConfig& t = c.transformer;
+       t.norm_placement = NormPlacement::around;
+       t.attn_logit_softcapping = 0.5;
+       t.final_logit_softcapping = 3;
+       t.embedding_multiplier = 8;
+       t.softmax_scale = 0.2;
+       t.window_size = {7, 0};
+       t.window_attn_skip_freq = {2};
+       t.activation_func = ActivationFunction::openai_gelu;
+       c.rotary_base = 1000;
+       c.rotary_base_local = 100;
+       c.seq_len_interpolation_factor = 2;
+       c.share_embeddings_and_output_weights = true;
+     }},
+    // One LayerNorm without bias for parallel branches, weights of each head in QK norms.
+    {"cohere",
+     [](GPTModelConfig& c) {
+       TransformerConfig& t = c.transformer;
+       t.use_parallel_residual = t.share_parallel_layernorm = true;
+       t.normalization = Normalization::LayerNorm;
+       t.layernorm_bias = false;
+       t.qk_layernorm = true;
+       t.qk_layernorm_scope = QkNormScope::per_head;
+       t.rotary_interleaved = true;
+       t.no_rope_freq = {2};
+       t.logit_multiplier = 0.5;
+       c.share_embeddings_and_output_weights = true;
+     }},
+    // Norms after the branches, QK norms over all heads of all ranks.
+    {"olmo",
+     [](GPTModelConfig& c) {
+       TransformerConfig& t = c.transformer;
+       t.norm_placement = NormPlacement::after;
+       t.qk_layernorm = true;
+       t.qk_layernorm_scope = QkNormScope::projection;
+     }},
+    // Parallel branches with a norm each, a part of the head rotates.
+    {"neox",
+     [](GPTModelConfig& c) {
+       TransformerConfig& t = c.transformer;
+       t.use_parallel_residual = true;
+       t.normalization = Normalization::LayerNorm;
+       t.add_bias_linear = true;
+       t.gated_linear_unit = false;
+       t.activation_func = ActivationFunction::gelu;
+       c.rotary_percent = 0.5;
+       c.add_output_layer_bias = true;
+     }},
+    // Multipliers, a bias in some linear layers, frequencies of a longer context.
+    {"granite",
+     [](GPTModelConfig& c) {
+       TransformerConfig& t = c.transformer;
+       t.embedding_multiplier = 6;
+       t.residual_multiplier = 0.5;
+       t.logit_multiplier = 0.25;
+       t.add_mlp_bias = true;
+       c.longrope_short_factor = std::vector<double>(t.head_dim() / 2, 1.5);
+       c.longrope_long_factor = std::vector<double>(t.head_dim() / 2, 4);
+       c.longrope_mscale = 1.2;
+       c.rope_scaling_original_max_position_embeddings = 20;
+     }},
 };
 
 // Words of a row that are not part of its layout.
-constexpr const char* kModelWords[] = {"dropout", "masks", "per-token"};
+constexpr const char* kModelWords[] = {"dropout", "masks",      "per-token", "capacity", "position",
+                                       "seq-aux", "global-aux", "z-loss",    "shared",   "gemma",
+                                       "cohere",  "olmo",       "neox",      "granite"};
+constexpr const char* kDispatchers[] = {"alltoall", "allgather"};
 
 // The layout of a row; without its data-parallel size, which follows from the number of ranks.
 NamedLayout layout_of(const char* words) {
   std::vector<std::string> of_layout;
   for (const std::string& word : split_flags(words))
-    if (!std::ranges::count(kModelWords, word)) of_layout.push_back(word);
+    if (!std::ranges::count(kModelWords, word) && !std::ranges::count(kDispatchers, word))
+      of_layout.push_back(word);
   if (of_layout.empty()) of_layout = {"dp1"};
   return layout_from_name(fmt::format("{}", fmt::join(of_layout, "+")));
 }
@@ -176,6 +334,18 @@ const ParityCase& case_of(const char* model) {
   return cases.emplace(model, ParityCase::open(path)).first->second;
 }
 
+void apply_expert_words(const TableRow& row, MoeConfig& moe) {
+  if (!moe.has_experts()) return;
+  moe.moe_token_dispatcher_type = has_word(row, "allgather") ? MoeTokenDispatcherType::allgather
+                                                             : MoeTokenDispatcherType::alltoall;
+  if (has_word(row, "capacity")) moe.moe_expert_capacity_factor = 0.75;
+  if (has_word(row, "position")) moe.moe_token_drop_policy = MoeTokenDropPolicy::position;
+  if (has_word(row, "seq-aux")) moe.moe_router_load_balancing_type = {"seq_aux_loss"};
+  if (has_word(row, "global-aux")) moe.moe_router_load_balancing_type = {"global_aux_loss"};
+  if (has_word(row, "z-loss")) moe.moe_z_loss_coeff = 0.01;
+  if (has_word(row, "shared")) moe.moe_shared_expert_intermediate_size = 32;
+}
+
 Options table_options(const TableRow& row, at::ScalarType dtype) {
   Options options;
   apply_layout(layout_of(row.words), options);
@@ -184,6 +354,9 @@ Options table_options(const TableRow& row, at::ScalarType dtype) {
   case_of(row.model).configure(options, /*keep_params_dtype=*/true);
   if (has_word(row, "dropout")) transformer.hidden_dropout = transformer.attention_dropout = 0.1;
   transformer.calculate_per_token_loss = has_word(row, "per-token");
+  for (const auto& [word, change] : kFamilies)
+    if (has_word(row, word.c_str())) change(options.model);
+  apply_expert_words(row, transformer.moe);
   options.ddp.bucket_size = 30000;  // several buckets
   validate(options, row.world, Command::parity);
   return options;
@@ -213,33 +386,32 @@ MicroBatch table_microbatch(const TableRow& row, int64_t step, int64_t index, in
 TraceInputs table_inputs(const TableRow& row, const Options& options) {
   const ParityCase& source = case_of(row.model);
   const CaseShare share = case_share(source, options.model.transformer, row.world);
-  return {
-      .steps = kTableSteps,
-      .gradient_steps = 1,
-      .learning_rate = source.learning_rate(),
-      .initialize =
-          [&source](const GPTModelChunks& chunks) {
-            const at::NoGradGuard no_grad;
-            for (const ParameterPtr& parameter : parameters_of(chunks)) {
-              if (parameter->shared) continue;
-              parameter->data.copy_(parameter->local_part(
-                  source.weight(source.name_of(parameter->name), parameter->global_shape())));
-            }
-            for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
-          },
-      .microbatches =
-          [row, share](int64_t step, int rank, int) {
-            std::vector<MicroBatch> microbatches;
-            for (int64_t m = 0; m < share.microbatches; ++m) {
-              microbatches.push_back(
-                  share.sharing == BatchSharing::rows
-                      ? table_microbatch(row, step, m, rank * share.rows, share.rows)
-                      : table_microbatch(row, step, rank * share.microbatches + m, 0, share.rows));
-            }
-            return microbatches;
-          },
-      .sharing = share.sharing,
-      .after_backward = {}};
+  return {.steps = kTableSteps,
+          .gradient_steps = 1,
+          .learning_rate = source.learning_rate(),
+          .initialize =
+              [&source](const GPTModelChunks& chunks) {
+                const at::NoGradGuard no_grad;
+                for (const ParameterPtr& parameter : parameters_of(chunks)) {
+                  if (parameter->shared || parameter->is_buffer) continue;
+                  parameter->data.copy_(parameter->local_part(
+                      source.weight(source.name_of(parameter->name), parameter->global_shape())));
+                }
+                for (const auto& chunk : chunks) chunk->synchronize_shared_embedding();
+              },
+          .microbatches =
+              [row, share](int64_t step, int rank, int ranks) {
+                std::vector<MicroBatch> microbatches;
+                for (int64_t m = 0; m < share.microbatches; ++m) {
+                  microbatches.push_back(
+                      share.sharing == BatchSharing::rows
+                          ? table_microbatch(row, step, m, rank * share.rows, share.rows)
+                          : table_microbatch(row, step, m * ranks + rank, 0, share.rows));
+                }
+                return microbatches;
+              },
+          .sharing = share.sharing,
+          .after_backward = {}};
 }
 
 // The trace of one rank with the same model, dropout and masks.

@@ -78,13 +78,13 @@ TEST_F(ChangedCase, UnknownFieldIsAnErrorThatNamesIt) {
 }
 
 TEST_F(ChangedCase, UnknownConfigurationFieldIsAnErrorThatNamesIt) {
-  json_["transformer_config"]["num_moe_experts"] = 8;
-  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("num_moe_experts")));
+  json_["transformer_config"]["moe_latent_size"] = 8;
+  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("moe_latent_size")));
 }
 
 TEST_F(ChangedCase, ResolvedFieldOfAnotherFeatureIsAnError) {
-  json_["resolved"]["moe_ffn_hidden_size"] = 32;
-  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("moe_ffn_hidden_size")));
+  json_["resolved"]["moe_latent_size"] = 32;
+  EXPECT_THAT([&] { configure(); }, ThrowsMessage<Error>(HasSubstr("moe_latent_size")));
 }
 
 TEST_F(ChangedCase, MissingNumberIsAnErrorThatNamesIt) {

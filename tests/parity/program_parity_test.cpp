@@ -103,10 +103,10 @@ TEST_F(WrongNumber, StepLossStoredOnlyAsATensorFails) {
 
 TEST_F(WrongNumber, UnsupportedFieldIsAnErrorThatNamesIt) {
   const auto path =
-      write([](nlohmann::json& json) { json["transformer_config"]["num_moe_experts"] = 4; });
+      write([](nlohmann::json& json) { json["transformer_config"]["moe_latent_size"] = 4; });
   const ProgramResult result = run_program("parity " + path.string());
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.errors, HasSubstr("num_moe_experts"));
+  EXPECT_THAT(result.errors, HasSubstr("moe_latent_size"));
 }
 
 struct RefusedLayout {

@@ -38,6 +38,17 @@ TEST(PlanProgram, PrintsStagesAndTheBoundOfTheSchedule) {
                     HasSubstr("upper bound on efficiency: 84.2% by the schedule alone")));
 }
 
+TEST(PlanProgram, VerboseDescribesTheLayersOfEveryStage) {
+  const std::string flags = "--pipeline-model-parallel-size 4 --global-batch-size 32";
+  EXPECT_THAT(plan(flags).output, Not(HasSubstr("building GPTModel")));
+  const ProgramResult result = plan(flags + " --verbose");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output,
+              AllOf(HasSubstr("building GPTModel, stage 1 of 4, chunk 1 of 1: layers 1-2"),
+                    HasSubstr("building GPTModel, stage 4 of 4, chunk 1 of 1: layers 7-8"),
+                    HasSubstr("linear_qkv: TELayerNormColumnParallelLinear")));
+}
+
 TEST(PlanProgram, PrintsVirtualStagesAndDataParallelRanks) {
   const ProgramResult result = plan(
       "--pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2 "

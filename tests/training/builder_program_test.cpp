@@ -25,7 +25,9 @@ TEST_F(TrainProgram, VerboseShowsOnceWhatIsBuilt) {
                           "--tensor-model-parallel-size 2 --pipeline-model-parallel-size 2") +
               launch);
     ASSERT_EQ(result.status, 0) << result.errors;
-    EXPECT_EQ(occurrences(result.output, "building GPTModel, chunk 1 of 1: layers 1-2"), 1u);
+    for (const char* chunk :
+         {"stage 1 of 2, chunk 1 of 1: layers 1-2", "stage 2 of 2, chunk 1 of 1: "})
+      EXPECT_EQ(occurrences(result.output, std::string("building GPTModel, ") + chunk), 1u);
     for (const char* stage : {"0", "1"}) {
       EXPECT_EQ(occurrences(result.output, fmt::format("parameters on tensor-parallel rank 1, "
                                                        "pipeline rank {}: ",
@@ -77,6 +79,65 @@ TEST(TrainStepModels, MustBeWrapped) {
                                                     {.wrap_with_ddp = false});
   EXPECT_THAT([&] { TrainStep(models, options); },
               testing::ThrowsMessage<Error>(HasSubstr("Expected models wrapped for data")));
+}
+
+Options train_step_options(const Sharding& sharding = kPlain) {
+  return sharded_options({"one_rank", 1, 1, 1, false}, sharding, at::kFloat);
+}
+
+// Frozen later, a weight would still be in the buffers, and decay.
+TEST(TrainStepModels, AreFrozenBeforeTheyAreWrapped) {
+  using Strategy = DataParallelShardingStrategy;
+  for (const Sharding& sharding :
+       {kPlain, Sharding{"optim", Strategy::optim, true},
+        Sharding{"torch_fsdp2", Strategy::optim_grads_params, true, false, false, true}}) {
+    const Options options = train_step_options(sharding);
+    const auto build = [&](const GPTModelConfig& config) {
+      return GPTModelBuilder(config).build_distributed_models(ProcessGroupCollection::single_rank(),
+                                                              distributed_arguments(options));
+    };
+    const DistributedGPTModels models = build(options.model);
+    EXPECT_NO_THROW(TrainStep(models, options)) << sharding.name;
+    const ParameterPtr parameter = models[0].module->output_weight();
+    parameter->data.requires_grad_(false);
+    EXPECT_THAT([&] { TrainStep(models, options); },
+                testing::ThrowsMessage<Error>(testing::AllOf(
+                    HasSubstr(parameter->name), HasSubstr("frozen"), HasSubstr("pre_wrap_hooks"))))
+        << sharding.name;
+    GPTModelConfig frozen = options.model;
+    frozen.pre_wrap_hooks = {[](const ModelChunks& chunks) {
+      chunks[0].module->parameters().front()->data.requires_grad_(false);
+      return std::optional(chunks);
+    }};
+    const DistributedGPTModels thawed = build(frozen);
+    EXPECT_NO_THROW(TrainStep(thawed, options)) << sharding.name;
+    thawed[0].module->parameters().front()->data.requires_grad_(true);
+    EXPECT_THAT([&] { TrainStep(thawed, options); },
+                testing::ThrowsMessage<Error>(HasSubstr("unfrozen")))
+        << sharding.name;
+  }
+}
+
+TEST(TrainStepModels, MustFitTheOptions) {
+  const Options options = train_step_options();
+  const DistributedGPTModels models =
+      GPTModelBuilder(options.model)
+          .build_distributed_models(ProcessGroupCollection::single_rank(),
+                                    distributed_arguments(options));
+  const auto refuses = [&](const std::function<void(Options&)>& change, const char* message) {
+    Options other = options;
+    change(other);
+    EXPECT_THAT([&] { TrainStep(models, other); },
+                testing::ThrowsMessage<Error>(HasSubstr(message)));
+  };
+  refuses([](Options& o) { o.model.transformer.hidden_size *= 2; }, "but got hidden_size");
+  refuses([](Options& o) { o.model.seq_length *= 2; }, "but got seq_length");
+  refuses([](Options& o) { o.ddp.grad_reduce_in_fp32 = !o.ddp.grad_reduce_in_fp32; },
+          "Expected options.ddp");
+  refuses([](Options& o) { o.optimizer.overlap_param_gather_with_optimizer_step = true; },
+          "Expected overlap_param_gather_with_optimizer_step of the optimizer to be false");
+  EXPECT_THAT([&] { TrainStep({}, options); },
+              testing::ThrowsMessage<Error>(HasSubstr("Expected the chunks of this rank")));
 }
 
 }  // namespace

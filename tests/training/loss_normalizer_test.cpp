@@ -91,7 +91,8 @@ Options sixteen_row_options(int64_t mtp_layers, bool per_token) {
   transformer.hidden_dropout = transformer.attention_dropout = 0;
   transformer.init_method_std = 0.3;
   transformer.calculate_per_token_loss = per_token;
-  transformer.mtp = {.mtp_num_layers = mtp_layers, .mtp_loss_scaling_factor = 0.3};
+  if (mtp_layers > 0)
+    transformer.mtp = {.mtp_num_layers = mtp_layers, .mtp_loss_scaling_factor = 0.3};
   return options;
 }
 

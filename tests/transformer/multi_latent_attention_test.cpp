@@ -80,8 +80,11 @@ LayerInput input_of(const GPTModelConfig& config, int64_t length,
                     const std::optional<PackedSeqParams>& packed = {}) {
   LayerInput input;
   input.packed_seq_params = packed;
-  input.rotary = ModelRotaryEmbedding::make(config)->table(at::arange(length, at::kLong), {},
-                                                           packed, at::kDouble, at::kCPU);
+  input.rotary =
+      ModelRotaryEmbedding::make(config)->table({.positions = at::arange(length, at::kLong),
+                                                 .row_length = length,
+                                                 .packed_seq_params = packed},
+                                                at::kDouble, at::kCPU);
   return input;
 }
 

@@ -48,9 +48,9 @@ TEST(RandomDraw, KnowsEveryOptionOfItsSections) {
 }
 
 // An option may be drawn but refused beside every other one: then it would never be tried.
-TEST(RandomDraw, TriesEveryOptionInAThousandDraws) {
+TEST(RandomDraw, TriesEveryOptionInTwoThousandDraws) {
   std::set<std::string> flags, words;
-  for (int64_t index = 0; index < 1000; ++index) {
+  for (int64_t index = 0; index < 2000; ++index) {
     const RandomDraw draw = random_draw(kSeed, index);
     flags.insert(draw.flags.begin(), draw.flags.end());
     words.insert(draw.layout.flags.begin(), draw.layout.flags.end());

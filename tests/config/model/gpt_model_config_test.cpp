@@ -9,6 +9,7 @@
 #include "megatron/base/error.h"
 #include "megatron/config/model/config_fields.h"
 #include "megatron/config/model/config_yaml.h"
+#include "megatron/config/model/fixed_fields.h"
 #include "megatron/config/options/option_table.h"
 
 namespace megatron {
@@ -105,13 +106,18 @@ TEST(GPTModelConfigFields, WhatIsNotSupportedYetSaysSo) {
   };
   refuses("fp16", true, "fp16 is not supported in this version; bf16 works");
   refuses("fp8", "hybrid", "FP8 and FP4 are not supported in this version");
-  refuses("num_moe_experts", 8, "mixture of experts is not supported in this version");
+  refuses("fp8_recipe", "tensorwise", "FP8 and FP4 are not supported in this version");
+  refuses("fp8_of_next_year", true, "FP8 and FP4 are not supported in this version");
+  refuses("cpu_offloading", true, "offloading to the CPU is not supported in this version");
+  refuses("flash_decode", true, "this kind of inference is not supported in this version");
   refuses("attention_softmax_in_fp32", false, "this version supports no other value");
   config.set("fp16", false);
   EXPECT_EQ(config.get("fp16"), false);
-  EXPECT_EQ(config.get("num_moe_experts"), nullptr);
+  // As files of Megatron-Bridge have them.
   nlohmann::json json = config.as_dict();
-  json["transformer"]["num_moe_experts"] = nullptr;
+  json["transformer"]["fp8_recipe"] = "delayed";
+  json["transformer"]["cpu_offloading"] = false;
+  for (const bool fused : {false, true}) json["transformer"]["masked_softmax_fusion"] = fused;
   EXPECT_EQ(GPTModelConfig::from_dict(json).as_dict(), config.as_dict());
 }
 
@@ -127,9 +133,25 @@ const void* address_of_field(const FieldValue& value) {
       value);
 }
 
+TEST(GPTModelConfigFields, MembersThatAreNoFieldsHaveErrorsOfTheirOwn) {
+  GPTModelConfig config = described_config();
+  EXPECT_EQ(config.get("builder"), "megatron.bridge.models.GPTModelBuilder");
+  config.set("builder", "someone.elses.Builder");
+  EXPECT_EQ(config.builder, "someone.elses.Builder");
+  for (const char* name : {"pre_wrap_hooks", "post_wrap_hooks"}) {
+    EXPECT_THAT([&] { config.get(name); }, ThrowsMessage<Error>(HasSubstr("holds functions")));
+    EXPECT_THAT([&] { config.set(name, nlohmann::json::array()); },
+                ThrowsMessage<Error>(HasSubstr("holds functions")));
+  }
+  EXPECT_THAT([&] { config.get("transformer"); },
+              ThrowsMessage<Error>(HasSubstr("which holds fields")));
+}
+
 TEST(GPTModelConfigFields, EveryNameAndEveryMemberHasOneOwner) {
   GPTModelConfig config;
   const ConfigFields fields = fields_of(config);
+  for (const FixedField& fixed : fixed_fields())
+    EXPECT_EQ(fields.find(fixed.name), nullptr) << fixed.name;
   std::set<std::string> names;
   for (const std::string& name : fields.names()) EXPECT_TRUE(names.insert(name).second) << name;
   std::set<const void*> members;
@@ -251,6 +273,16 @@ TEST(GPTModelConfigDictionary, AFunctionWithoutANameIsNotStored) {
               ThrowsMessage<Error>(HasSubstr("but got a function without a name")));
 }
 
+TEST(GPTModelConfigFields, AnEmptyFunctionIsNoLayerSpec) {
+  GPTModelConfig config = described_config();
+  ModuleSpec (*const null)(const GPTModelConfig&) = nullptr;
+  const std::function<ModuleSpec(const GPTModelConfig&)> empty;
+  const auto names_it =
+      ThrowsMessage<Error>(HasSubstr("Expected a function for transformer_layer_spec"));
+  EXPECT_THAT([&] { config.transformer_layer_spec = null; }, names_it);
+  EXPECT_THAT([&] { config.transformer_layer_spec = empty; }, names_it);
+}
+
 TEST(ConfigYaml, ValuesKeepTheirTypes) {
   const nlohmann::json json = {{"text", "true"},
                                {"number_text", "12"},
@@ -282,7 +314,7 @@ TEST(Finalize, SetsFieldsThatFollowFromOthers) {
   config.transformer.bf16 = true;
   config.finalize();
   EXPECT_TRUE(config.transformer.sequence_parallel);
-  EXPECT_EQ(config.transformer.pipeline_dtype, at::kBFloat16);
+  EXPECT_EQ(config.get("pipeline_dtype"), "bf16");
 }
 
 TEST(Finalize, MayBeCalledAgainAfterAChange) {
@@ -293,6 +325,17 @@ TEST(Finalize, MayBeCalledAgainAfterAChange) {
   config.transformer.num_attention_heads = 5;
   EXPECT_THAT([&] { config.finalize(); }, ThrowsMessage<Error>(HasSubstr("num_attention_heads")));
   config.transformer.num_attention_heads = 8;
+  EXPECT_NO_THROW(config.finalize());
+  // What finalize() derived does not hold it back.
+  config.transformer.pipeline_model_parallel_size = 2;
+  config.finalize();
+  for (const bool bf16 : {true, false, true}) {
+    config.transformer.bf16 = bf16;
+    EXPECT_NO_THROW(config.finalize());
+    EXPECT_EQ(config.get("pipeline_dtype"), bf16 ? "bf16" : "fp32");
+  }
+  config.transformer.bf16 = false;
+  config.transformer.pipeline_model_parallel_size = 1;
   EXPECT_NO_THROW(config.finalize());
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <gmock/gmock.h>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -47,7 +48,7 @@ const InvalidModel kInvalidModels[] = {
     {"cuda_graphs", [](auto& c) { c.transformer.cuda_graph_impl = CudaGraphImpl::local; },
      "Expected cuda_graph_impl none, but got local"},
     {"experts", [](auto& c) { c.transformer.expert_model_parallel_size = 2; },
-     "Expected expert_model_parallel_size 1, but got 2"},
+     "Expected num_moe_experts with expert_model_parallel_size 2, but got none"},
     {"pipeline_dtype", [](auto& c) { c.transformer.pipeline_dtype = at::kBFloat16; },
      "Expected pipeline_dtype to equal params_dtype (fp32), but got bf16"},
     {"qk_clip_alpha", [](auto& c) { c.transformer.qk_clip_alpha = 0.25; },
@@ -84,6 +85,179 @@ const InvalidModel kInvalidModels[] = {
      "Expected num_layers divisible by pipeline_model_parallel_size (3), but got 4"},
     {"long_sequence", [](auto& c) { c.max_position_embeddings = 16; },
      "Expected seq_length of at most max_position_embeddings (16), but got 32"},
+    {"parallel_residual_with_norms_after",
+     [](auto& c) {
+       c.transformer.use_parallel_residual = true;
+       c.transformer.norm_placement = NormPlacement::around;
+     },
+     "Expected norm_placement=before with use_parallel_residual, but got around"},
+    {"shared_norm_of_sequential_branches",
+     [](auto& c) { c.transformer.share_parallel_layernorm = true; },
+     "Expected use_parallel_residual with share_parallel_layernorm, but got none"},
+    {"layer_norm_of_projections",
+     [](auto& c) {
+       c.transformer.qk_layernorm = true;
+       c.transformer.qk_layernorm_scope = QkNormScope::projection;
+     },
+     "Expected normalization=RMSNorm with qk_layernorm_scope=projection"},
+    {"scope_without_norm",
+     [](auto& c) { c.transformer.qk_layernorm_scope = QkNormScope::per_head; },
+     "Expected qk_layernorm with qk_layernorm_scope=per_head, but got none"},
+    {"rms_norm_without_bias",
+     [](auto& c) {
+       c.transformer.normalization = Normalization::RMSNorm;
+       c.transformer.layernorm_bias = false;
+     },
+     "Expected normalization=LayerNorm with layernorm_bias=false"},
+    {"capped_linear_cross_entropy",
+     [](auto& c) {
+       c.transformer.cross_entropy_loss_fusion = true;
+       c.transformer.cross_entropy_fusion_impl = CrossEntropyFusion::linear;
+       c.transformer.final_logit_softcapping = 30;
+     },
+     "Expected final_logit_softcapping or cross_entropy_fusion_impl=linear, but got both"},
+    {"op_fuser_without_norm",
+     [](auto& c) {
+       c.use_transformer_engine_op_fuser = true;
+       c.transformer.norm_placement = NormPlacement::after;
+     },
+     "use_transformer_engine_op_fuser, but got norm_placement=after"},
+    {"two_rope_scalings",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::rope;
+       c.rope_scaling = true;
+       c.rope_dynamic_scaling_factor = 2;
+     },
+     "Expected one scaling of the rotary frequencies, but got rope_scaling and "
+     "rope_dynamic_scaling_factor"},
+    {"longrope_factors",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::rope;
+       c.longrope_short_factor = {1, 2};
+     },
+     "Expected 8 numbers above 0 (half the rotated features of a head) for longrope_short_factor"},
+    {"local_base_without_window",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::rope;
+       c.rotary_base_local = 100;
+     },
+     "Expected window_size with rotary_base_local, but got none"},
+    {"fp16_parameters", [](auto& c) { c.transformer.params_dtype = at::kHalf; },
+     "fp16 is not supported in this version; bf16 works"},
+    {"yarn_options_without_yarn", [](auto& c) { c.transformer.yarn.mscale = 7; },
+     "Expected position_embedding_type=yarn with the yarn_* options, but got none"},
+    {"llama3_scaling_of_yarn",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::yarn;
+       c.rope_scaling = true;
+     },
+     "Expected rope_scaling or position_embedding_type=yarn, but got both"},
+    {"interpolation_of_yarn",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::yarn;
+       c.seq_len_interpolation_factor = 4;
+     },
+     "leave seq_len_interpolation_factor out"},
+    {"qk_clip_threshold_alone", [](auto& c) { c.transformer.qk_clip_threshold = 3; },
+     "Expected qk_clip with qk_clip_threshold, but got none"},
+    {"mtp_factor_alone", [](auto& c) { c.transformer.mtp.mtp_loss_scaling_factor = 3; },
+     "Expected mtp_num_layers with mtp_loss_scaling_factor, but got none"},
+    {"fusion_kind_alone",
+     [](auto& c) { c.transformer.cross_entropy_fusion_impl = CrossEntropyFusion::linear; },
+     "Expected cross_entropy_loss_fusion with cross_entropy_fusion_impl, but got none"},
+    {"fp32_residual_of_fp32", [](auto& c) { c.transformer.fp32_residual_connection = true; },
+     "Expected bf16=true with fp32_residual_connection, but got none"},
+    {"scale_and_mup",
+     [](auto& c) {
+       c.transformer.softmax_scale = 0.1;
+       c.transformer.mup.mup_base_head_dim = 8;
+     },
+     "Expected mup_base_head_dim or mup_attn_scale_power or softmax_scale, but got both"},
+    {"infinite_std",
+     [](auto& c) { c.transformer.init_method_std = std::numeric_limits<double>::infinity(); },
+     "Expected a finite number for init_method_std, but got inf"},
+    {"infinite_base",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::rope;
+       c.rotary_base = std::numeric_limits<double>::infinity();
+     },
+     "Expected a finite number for rotary_base, but got inf"},
+    {"builder", [](auto& c) { c.builder = "megatron.bridge.models.GPTModelBuidler"; },
+     "the nearest is megatron.bridge.models.GPTModelBuilder"},
+    {"layer_spec", [](auto& c) { c.transformer_layer_spec = "local_layer_spc"; },
+     "but got 'local_layer_spc'; the nearest is local_layer_spec"},
+    {"full_layers_of_local_impl",
+     [](auto& c) {
+       c.use_transformer_engine_full_layer_spec = true;
+       c.transformer.transformer_impl = TransformerImpl::local;
+     },
+     "Expected transformer_impl=transformer_engine with use_transformer_engine_full_layer_spec"},
+    {"full_layers_of_local_spec",
+     [](auto& c) {
+       c.use_transformer_engine_full_layer_spec = true;
+       c.transformer_layer_spec = "local_layer_spec";
+     },
+     "Expected transformer_layer_spec default_layer_spec with "
+     "use_transformer_engine_full_layer_spec, but got local_layer_spec"},
+    {"modelopt_state_of_local_spec",
+     [](auto& c) {
+       c.restore_modelopt_state = true;
+       c.transformer_layer_spec = "local_layer_spec";
+     },
+     "Expected transformer_layer_spec default_layer_spec with restore_modelopt_state"},
+    {"modelopt_state_of_full_layers",
+     [](auto& c) { c.restore_modelopt_state = c.use_transformer_engine_full_layer_spec = true; },
+     "Expected restore_modelopt_state or use_transformer_engine_full_layer_spec, but got both"},
+    {"engine_spec_of_local_impl",
+     [](auto& c) {
+       c.transformer_layer_spec = "transformer_engine_layer_spec";
+       c.transformer.transformer_impl = TransformerImpl::local;
+     },
+     "Expected transformer_impl=transformer_engine with transformer_engine_layer_spec"},
+    {"op_fuser_of_a_spec",
+     [](auto& c) {
+       c.use_transformer_engine_op_fuser = true;
+       c.transformer_layer_spec =
+           ModuleSpec{.module = "TransformerLayer", .submodules = {{"mlp", {.module = "MLP"}}}};
+     },
+     "Expected a spec with TEFusedMLP with use_transformer_engine_op_fuser, but got MLP"},
+    {"op_fuser_of_a_function",
+     [](auto& c) {
+       c.use_transformer_engine_op_fuser = true;
+       c.transformer_layer_spec = [](const GPTModelConfig&) {
+         return ModuleSpec{.module = "TransformerLayer",
+                           .submodules = {{"mlp", {.module = "MLP"}}}};
+       };
+     },
+     "Expected a spec with TEFusedMLP with use_transformer_engine_op_fuser, but got MLP"},
+    {"arbitrary_masks_of_engine_spec", [](auto& c) { c.use_arbitrary_attention_mask = true; },
+     "whose attention is causal; leave use_arbitrary_attention_mask out"},
+    {"arbitrary_masks_of_split_sequences",
+     [](auto& c) {
+       c.restore_modelopt_state = true;
+       c.use_arbitrary_attention_mask = true;
+       c.transformer.context_parallel_size = 2;
+     },
+     "Expected context_parallel_size 1 with use_arbitrary_attention_mask, but got 2"},
+    {"overlap_of_missing_linear",
+     [](auto& c) {
+       c.position_embedding_type = PositionEmbeddingType::rope;
+       c.transformer.mla.multi_latent_attention = true;
+       c.transformer.tensor_model_parallel_size = 2;
+       c.transformer.sequence_parallel = c.transformer.tp_comm_overlap = true;
+       c.tp_comm_overlap_cfg.entries["qkv_fprop"].method = "none";
+     },
+     "with multi_latent_attention, but got qkv"},
+    {"more_pieces_than_tokens",
+     [](auto& c) {
+       c.seq_length = 4;
+       c.transformer.tensor_model_parallel_size = 2;
+       c.transformer.sequence_parallel = c.transformer.tp_comm_overlap = true;
+       c.tp_comm_overlap_cfg.entries["proj_fprop"].num_splits = 3;
+     },
+     "Expected num_splits of at most 2 for proj_fprop"},
+    {"negative_multiplier", [](auto& c) { c.transformer.residual_multiplier = -1; },
+     "Expected residual_multiplier above 0, but got -1"},
     {"backend", [](auto& c) { c.transformer.attention_backend = AttentionBackend::flash; },
      "with attention_dropout above 0, but got flash"},
 };
@@ -132,6 +306,21 @@ TEST(UnusedFields, ScalingOfPositionsThatAreNotScaled) {
               c.seq_len_interpolation_factor = 2;
             }),
             "");
+}
+
+TEST(UnusedFields, CanBeDropped) {
+  GPTModelConfig config = valid_config();
+  config.position_embedding_type = PositionEmbeddingType::yarn;
+  config.rope_scaling = true;
+  config.rope_scaling_factor = 2;
+  config.seq_len_interpolation_factor = 4;
+  config.transformer.fp32_residual_connection = true;
+  config.transformer.qk_clip_threshold = 3;
+  config.transformer.mtp.mtp_loss_scaling_factor = 3;
+  drop_unused_fields(config);
+  EXPECT_NO_THROW(check_model(config));
+  EXPECT_FALSE(config.rope_scaling);
+  EXPECT_EQ(config.position_embedding_type, PositionEmbeddingType::yarn);
 }
 
 TEST(GPTModelConfig, ResetLayoutKeepsThePaddedVocabulary) {

@@ -109,6 +109,7 @@ TEST_F(TpCommOverlap, RefusesBadFiles) {
 std::string problem_of(const GPTModelConfig& config) {
   Problems problems;
   check_fused_layers(config, problems);
+  check_layer_spec(config, problems);
   try {
     problems.throw_if_any();
   } catch (const Error& error) {

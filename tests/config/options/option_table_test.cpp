@@ -139,6 +139,8 @@ std::vector<Member> members_without_option(GPTModelConfig& model) {
           plain_member(&model.post_wrap_hooks),
           plain_member(&model.builder),
           plain_member(&model.transformer_layer_spec),
+          plain_member(&model.transformer.moe.overlap_moe_expert_parallel_comm),
+          plain_member(&model.transformer.moe.delay_wgrad_compute),
           plain_member(&model.parallel_output),
           plain_member(&model.scatter_embedding_sequence_parallel),
           plain_member(&model.tp_comm_overlap_cfg.entries),

@@ -28,8 +28,6 @@ const RefusedField kRefusedFields[] = {
      }},
     {"cuda_graph_impl",
      [](GPTModelConfig& c) { c.transformer.cuda_graph_impl = CudaGraphImpl::local; }},
-    {"expert_model_parallel_size",
-     [](GPTModelConfig& c) { c.transformer.expert_model_parallel_size = 2; }},
     {"pipeline_dtype", [](GPTModelConfig& c) { c.transformer.pipeline_dtype = at::kBFloat16; }},
     {"qk_clip_alpha", [](GPTModelConfig& c) { c.transformer.qk_clip_alpha = 1; }},
     {"bf16",

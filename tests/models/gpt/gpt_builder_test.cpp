@@ -178,7 +178,11 @@ TEST(GPTModelBuilder, OnlyTheFirstChunkIsDividedIntoBuckets) {
     const auto groups = make_model_groups(config, rank);
     // The main gradients of a bucket share storage.
     const auto buckets = [&](DistributedModelArguments arguments) {
-      arguments.ddp_config = DistributedDataParallelConfig{.bucket_size = 10};
+      arguments.ddp_config = DistributedDataParallelConfig{
+          .bucket_size = 10,
+          .overlap_grad_reduce = true,
+          .overlap_param_gather = arguments.overlap_param_gather_with_optimizer_step,
+          .use_distributed_optimizer = arguments.overlap_param_gather_with_optimizer_step};
       std::vector<size_t> counts;
       const auto models = GPTModelBuilder(config).build_distributed_models(groups, arguments);
       for (const auto& model : models) {
@@ -205,8 +209,10 @@ TEST(GPTModelBuilder, ConvertedParametersEqualThoseCreatedInBf16) {
     const auto models = GPTModelBuilder(config).build_distributed_models(groups, arguments);
     return models[0].module->forward(token_input(2, 4), evaluation_context(2, 4)).detach();
   };
+  // Megatron's wrapper returns fp32 from the last stage.
   const at::Tensor converted = logits({});
-  EXPECT_EQ(converted.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(converted.scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(converted, converted.to(at::kBFloat16).to(at::kFloat)));
   EXPECT_EQ(logits({.mixed_precision_wrapper = {}}).scalar_type(), at::kFloat);
   config.transformer.params_dtype = at::kBFloat16;
   EXPECT_TRUE(at::equal(logits({}), converted));
@@ -219,8 +225,92 @@ TEST(GPTModelBuilder, ConvertedStagesExchangeBf16) {
     const auto models =
         GPTModelBuilder(config).build_distributed_models(make_model_groups(config, rank));
     EXPECT_EQ(models[0].module->activation_options().dtype(), at::kBFloat16);
-    EXPECT_EQ(models[0].module->config().transformer.pipeline_dtype, at::kBFloat16);
+    EXPECT_EQ(models[0].module->config().get("pipeline_dtype"), "bf16");
   });
+}
+
+TEST(GPTModelBuilder, WrapsOnTheMetaDevice) {
+  const auto models = GPTModelBuilder(built_config(), {.device = at::kMeta})
+                          .build_distributed_models(ProcessGroupCollection::single_rank());
+  EXPECT_TRUE(models[0].module->output_weight()->data.is_meta());
+}
+
+TEST(GPTModelBuilder, HooksKeepTheOrderOfTheChunks) {
+  GPTModelConfig config = built_config(2, 2);
+  const auto refuses = [&](const ModelHook& hook, const char* message) {
+    config.post_wrap_hooks = {hook};
+    run_thread_world(2, [&](RankContext& rank) {
+      const auto groups = make_model_groups(config, rank);
+      EXPECT_THAT([&] { GPTModelBuilder(config).build_distributed_models(groups); },
+                  ThrowsMessage<Error>(HasSubstr(message)));
+    });
+  };
+  refuses(
+      [](const ModelChunks& chunks) {
+        return std::optional(ModelChunks{chunks[1], chunks[0]});
+      },
+      "Expected hooks and wrappers to leave the order of the chunks, but got chunk 1");
+  refuses(
+      [](const ModelChunks& chunks) {
+        return std::optional(ModelChunks{chunks[0], chunks[0]});
+      },
+      "Expected different modules in the chunks from post_wrap_hooks[0]");
+}
+
+TEST(GPTModelBuilder, GroupsAreRequired) {
+  const GPTModelBuilder builder(built_config());
+  EXPECT_THAT([&] { builder.build_model({}); },
+              ThrowsMessage<Error>(HasSubstr("Expected the group world in pg_collection")));
+  EXPECT_THAT([&] { builder.build_distributed_models({}); },
+              ThrowsMessage<Error>(HasSubstr("Expected the group world in pg_collection")));
+}
+
+TEST(GPTModelBuilder, GathersDuringTheStepNeedTheirPartners) {
+  const auto refuses = [](const DistributedModelArguments& arguments, const char* message) {
+    EXPECT_THAT(
+        [&] {
+          GPTModelBuilder(built_config())
+              .build_distributed_models(ProcessGroupCollection::single_rank(), arguments);
+        },
+        ThrowsMessage<Error>(HasSubstr(message)));
+  };
+  const DistributedDataParallelConfig gathers{
+      .overlap_grad_reduce = true, .overlap_param_gather = true, .use_distributed_optimizer = true};
+  refuses({.overlap_param_gather_with_optimizer_step = true},
+          "Expected overlap_param_gather=true of ddp_config");
+  refuses({.ddp_config = gathers,
+           .overlap_param_gather_with_optimizer_step = true,
+           .wrap_with_ddp = false},
+          "Expected wrap_with_ddp with overlap_param_gather_with_optimizer_step");
+  refuses({.ddp_config = DistributedDataParallelConfig{.use_megatron_fsdp = true},
+           .wrap_with_ddp = false},
+          "Expected wrap_with_ddp with use_megatron_fsdp");
+}
+
+TEST(GPTModelBuilder, TheLocalBackendNamesTheLocalCoreAttention) {
+  GPTModelConfig config = built_config();
+  const auto core_attention = [&] {
+    const PipelineStage stage = PipelineStage::even(2, 0, 1);
+    const LayerSpec spec = resolve_layer_spec(config, stage);
+    return std::get<ModuleSpec>(spec).at("self_attention.core_attention").module;
+  };
+  EXPECT_EQ(core_attention(), "TEDotProductAttention");
+  config.transformer.attention_backend = AttentionBackend::local;
+  EXPECT_EQ(core_attention(), "DotProductAttention");
+}
+
+TEST(GPTModelBuilder, KeyMapsRenameParametersOfTheirModule) {
+  GPTModelConfig config = built_config();
+  const auto refuses = [&](std::map<std::string, std::string> map, const char* message) {
+    ModuleSpec layer = transformer_engine_layer_spec(config);
+    layer.sharded_state_dict_keys_map = std::move(map);
+    GPTModelConfig other = config;
+    other.transformer_layer_spec = layer;
+    EXPECT_THAT([&] { build_gpt(other); }, ThrowsMessage<Error>(HasSubstr(message)));
+  };
+  refuses({{"nonsense.", "x."}}, "'nonsense.' has 'nonsense', which is none of input_layernorm");
+  refuses({{"mlp.nonsense.", "x."}}, "has 'nonsense', which is none of linear_fc1, linear_fc2");
+  refuses({{"mlp.linear_fc1.", "mlp.linear_fc2."}}, "gives two of them the name mlp.linear_fc2.");
 }
 
 TEST(GPTModelBuilder, WeightsMayBeLeftToTheCaller) {
@@ -250,8 +340,10 @@ TEST(GPTModelBuilder, LogsChunksAndParametersOnceFromTheFirstRank) {
     return std::ranges::count_if(
         lines, [&](const std::string& line) { return line.find(text) != std::string::npos; });
   };
-  EXPECT_EQ(count("chunk 1 of 2: layers 1-2, embedding"), 1);
-  EXPECT_EQ(count("chunk 2 of 2: layers 5-6"), 1);
+  EXPECT_EQ(count("stage 1 of 2, chunk 1 of 2: layers 1-2, embedding"), 1);
+  EXPECT_EQ(count("stage 1 of 2, chunk 2 of 2: layers 5-6"), 1);
+  EXPECT_EQ(count("stage 2 of 2, chunk 1 of 2: layers 3-4"), 1);
+  EXPECT_EQ(count("stage 2 of 2, chunk 2 of 2: layers 7-8, output layer"), 1);
   EXPECT_EQ(count("parameters on tensor-parallel rank 0, pipeline rank 0"), 1);
   EXPECT_EQ(count("parameters on tensor-parallel rank 0, pipeline rank 1"), 1);
 }

@@ -161,7 +161,8 @@ TEST(LayerSpecs, LocalKeepsNormsApart) {
             (std::map<std::string, std::string>{
                 {"input_layernorm.", "self_attention.linear_qkv.layer_norm_"},
                 {"pre_mlp_layernorm.", "mlp.linear_fc1.layer_norm_"}}));
-  EXPECT_EQ(local_layer_spec(config_of(Variant::latent).transformer).sharded_state_dict_keys_map,
+  EXPECT_EQ(local_layer_spec(config_of(Variant::latent_qk_layernorm).transformer)
+                .sharded_state_dict_keys_map,
             (std::map<std::string, std::string>{
                 {"pre_mlp_layernorm.", "mlp.linear_fc1.layer_norm_"},
                 {"self_attention.q_layernorm.", "self_attention.linear_q_up_proj.layer_norm_"},

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/models/gpt/small_gpt.h"
+#include "tests/ops/op_test.h"
 
 namespace megatron {
 namespace {
@@ -23,23 +24,27 @@ void use_mrope(GPTModelConfig& config) {
   config.transformer.mrope_section = {2, 1, 1};
 }
 
-// As in Megatron. Only rope interpolates positions.
-TEST(OptionEquivalence, YarnIgnoresPositionInterpolation) {
+// Only rope interpolates positions and takes Llama 3.1's frequency scaling.
+TEST(OptionEquivalence, ScalingsThatOtherPositionsIgnoreAreRefused) {
   const auto interpolate = [](GPTModelConfig& c) { c.seq_len_interpolation_factor = 4; };
-  EXPECT_TRUE(at::equal(logits_with(use_yarn), logits_with([&](GPTModelConfig& c) {
-                          use_yarn(c);
-                          interpolate(c);
-                        })));
-  EXPECT_FALSE(at::equal(logits_with([](GPTModelConfig&) {}), logits_with(interpolate)));
-}
-
-// As in Megatron. Only rope takes Llama 3.1's frequency scaling.
-TEST(OptionEquivalence, MropeIgnoresFrequencyScaling) {
   const auto scale = [](GPTModelConfig& c) { c.rope_scaling = true; };
-  EXPECT_TRUE(at::equal(logits_with(use_mrope), logits_with([&](GPTModelConfig& c) {
-                          use_mrope(c);
-                          scale(c);
-                        })));
+  test::expect_error(
+      [&] {
+        logits_with([&](GPTModelConfig& c) {
+          use_yarn(c);
+          interpolate(c);
+        });
+      },
+      "leave seq_len_interpolation_factor out");
+  test::expect_error(
+      [&] {
+        logits_with([&](GPTModelConfig& c) {
+          use_mrope(c);
+          scale(c);
+        });
+      },
+      "leave rope_scaling out");
+  EXPECT_FALSE(at::equal(logits_with([](GPTModelConfig&) {}), logits_with(interpolate)));
   EXPECT_FALSE(at::equal(logits_with([](GPTModelConfig&) {}), logits_with(scale)));
 }
 

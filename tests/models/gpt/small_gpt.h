@@ -122,6 +122,72 @@ inline const std::vector<AttentionVariant>& attention_variants() {
          c.transformer.softmax_type = SoftmaxType::learnable;
          c.transformer.window_size = {3, 0};
        }},
+      {"soft_cap", [](GPTModelConfig& c) { c.transformer.attn_logit_softcapping = 0.5; }},
+      {"soft_cap_and_window",
+       [](GPTModelConfig& c) {
+         c.transformer.attn_logit_softcapping = 0.5;
+         c.transformer.window_size = {3, 0};
+         c.transformer.softmax_type = SoftmaxType::learnable;
+       }},
+      {"local_base",
+       [](GPTModelConfig& c) {
+         c.transformer.window_size = {3, 0};
+         c.transformer.window_attn_skip_freq = {2};
+         c.rotary_base = 500;
+         c.rotary_base_local = 20;
+         c.seq_len_interpolation_factor = 2;
+       }},
+      {"llama3_scaling",
+       [](GPTModelConfig& c) {
+         c.rope_scaling = true;
+         c.rope_scaling_low_freq_factor = 2;
+         c.rope_scaling_high_freq_factor = 9;
+         c.rope_scaling_original_max_position_embeddings = 12;
+       }},
+      {"longrope",
+       [](GPTModelConfig& c) {
+         c.longrope_short_factor = {1, 1.5, 2, 3};
+         c.longrope_long_factor = {4, 5, 6, 7};
+         c.longrope_mscale = 1.2;
+       }},
+      {"yarn_of_neighbouring_pairs_of_half_a_head",
+       [](GPTModelConfig& c) {
+         c.position_embedding_type = PositionEmbeddingType::yarn;
+         c.transformer.yarn.original_max_position_embeddings = 8;
+         c.transformer.rotary_interleaved = true;
+         c.rotary_percent = 0.5;
+       }},
+      {"qk_layernorm_per_head",
+       [](GPTModelConfig& c) {
+         c.transformer.qk_layernorm = true;
+         c.transformer.qk_layernorm_scope = QkNormScope::per_head;
+         c.transformer.num_query_groups = 2;
+         c.transformer.layernorm_bias = false;
+       }},
+      {"qk_layernorm_of_projections",
+       [](GPTModelConfig& c) {
+         c.transformer.qk_layernorm = true;
+         c.transformer.qk_layernorm_scope = QkNormScope::projection;
+         c.transformer.normalization = Normalization::RMSNorm;
+         c.transformer.num_query_groups = 2;
+       }},
+      {"norms_around_branches",
+       [](GPTModelConfig& c) { c.transformer.norm_placement = NormPlacement::around; }},
+      {"norms_after_branches",
+       [](GPTModelConfig& c) { c.transformer.norm_placement = NormPlacement::after; }},
+      {"parallel_residual", [](GPTModelConfig& c) { c.transformer.use_parallel_residual = true; }},
+      {"parallel_residual_with_one_norm",
+       [](GPTModelConfig& c) {
+         c.transformer.use_parallel_residual = c.transformer.share_parallel_layernorm = true;
+       }},
+      {"multipliers_and_caps",
+       [](GPTModelConfig& c) {
+         c.transformer.embedding_multiplier = 4;
+         c.transformer.residual_multiplier = 0.5;
+         c.transformer.logit_multiplier = 0.5;
+         c.transformer.final_logit_softcapping = 2;
+         c.add_output_layer_bias = true;
+       }},
       {"latent", &use_latent_attention},
       {"latent_with_query_rank",
        [](GPTModelConfig& c) {

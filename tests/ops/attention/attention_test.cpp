@@ -95,9 +95,26 @@ TEST(CausalAttention, MatchesTheReference) {
   }
 }
 
+// The cap applies to the scaled scores, before bias and mask.
+TEST(CoreAttention, CapsScores) {
+  const auto in = qkv(5, 5, 1, 1, 1, 8, at::kDouble);
+  const at::Tensor mask = random_mask(1, 5, 5), bias = random_tensor({1, 1, 5, 5}, at::kDouble, 9);
+  const auto matrix = [](const at::Tensor& x) { return x.view({5, 8}); };
+  const at::Tensor scores = at::tanh(at::mm(matrix(in[0]), matrix(in[1]).t()) * kScale / 0.6) * 0.6;
+  const at::Tensor masked = (scores + bias).masked_fill(mask, -10000.0);
+  const at::Tensor want = at::mm(at::softmax(masked[0][0], -1), matrix(in[2]));
+  const Options options{.soft_cap = 0.6, .mask = {.causal = false, .masked = mask}, .bias = bias};
+  for (const bool plain : {false, true}) {
+    expect_close(core(plain, options)(in).view({5, 8}), want, 1e-12);
+  }
+  expect_error([&] { core(false, {.softmax_coefficient = 2, .soft_cap = 0.6})(in); },
+               "softmax coefficient of 1 with a soft cap");
+}
+
 TEST(CoreAttention, GradientsMatchFiniteDifferences) {
   const auto plan = dropout_plan(1, 4);
   const auto inputs = qkv(4, 4, 1, 2, 1, 3, at::kDouble);
+  expect_gradients_by_differences(core(false, {.soft_cap = 0.4, .dropout = plan}), inputs);
   expect_gradients_by_differences(core(false, {.dropout = plan}), inputs);
   expect_gradients_by_differences(
       core(false, {.mask = {.causal = false, .masked = random_mask(1, 4, 4)}}), inputs);

@@ -207,9 +207,32 @@ TEST(FusedAttention, DropoutMasksEqualThoseOfCoreAttention) {
   }
 }
 
+TEST(FusedAttention, CapsScores) {
+  for (const auto dtype : kKernelDtypes) {
+    const auto inputs = inputs_of({.sq = 140, .b = 2, .n = 4, .g = 2, .d = 16}, dtype);
+    // Scores have a standard deviation of 2: far below, near and far above the cap.
+    for (const double cap : {50.0, 2.0, 0.1}) {
+      expect_like_oracle({.scale = 0.5, .soft_cap = cap}, inputs, fmt::format("cap {}", cap));
+    }
+    expect_like_oracle({.scale = 0.5,
+                        .soft_cap = 1.5,
+                        .mask = {.window = AttentionWindow{9, 0}},
+                        .dropout = fused_attention_dropout(2, 140)},
+                       with_sink(inputs), "window, sink and dropout");
+    expect_like_oracle({.scale = 0.5, .soft_cap = 1.5, .mask = {.query_offset = 149}},
+                       inputs_of({.sq = 1, .b = 2, .n = 4, .g = 2, .d = 16, .sk = 150}, dtype),
+                       "decode");
+  }
+  // A large cap changes nothing but rounding.
+  const auto inputs = inputs_of({.sq = 70, .b = 1, .n = 2, .g = 2, .d = 16}, at::kDouble);
+  expect_close(fused({.scale = 0.5, .soft_cap = 1e9})(inputs), fused({.scale = 0.5})(inputs),
+               1e-12);
+}
+
 TEST(FusedAttention, GradientsMatchFiniteDifferences) {
   const auto inputs =
       with_sink(inputs_of({.sq = 4, .b = 1, .n = 2, .g = 1, .d = 3, .dv = 2}, at::kDouble));
+  expect_gradients_by_differences(fused({.scale = 1.3, .soft_cap = 0.8}), inputs);
   expect_gradients_by_differences(fused({.scale = 0.3}), inputs);
   expect_gradients_by_differences(fused({.scale = 0.3, .mask = {.causal = false}}), inputs);
   expect_gradients_by_differences(fused({.scale = 0.3, .dropout = fused_attention_dropout(1, 4)}),
@@ -260,9 +283,11 @@ TEST(FusedAttention, MatchesTheOracleWithoutOneDnn) {
 
 TEST(FusedAttention, Fp16RunsUnfused) {
   const auto inputs = inputs_of({.sq = 20, .b = 1, .n = 4, .g = 2, .d = 8}, at::kHalf);
-  const AttentionOptions options{
+  AttentionOptions options{
       .scale = 0.3, .mask = {.window = AttentionWindow{5, 0}, .cu_seqlens_q = starts({0, 7, 20})}};
   expect_like_reference(fused(options), oracle(options), inputs, 1.2e-2, "fp16");
+  options.soft_cap = 0.5;
+  expect_like_reference(fused(options), oracle(options), inputs, 1.2e-2, "fp16, capped");
 }
 
 TEST(FusedAttention, AcceptsEmptyInputs) {
@@ -284,6 +309,7 @@ TEST(FusedAttention, RefusesInvalidArguments) {
   expect_error([&] { fused_attention(in[0].to(at::kLong), in[1], in[2], {}); }, "floating dtype");
   expect_error([&] { fused_attention(in[0], in[1].narrow(3, 0, 4), in[2], {}); }, "that agree");
   expect({.scale = 0}, "scale above 0");
+  expect({.soft_cap = -1}, "finite soft cap of at least 0, but got -1");
   // attention_mask_test.cpp tests the other invalid masks.
   expect({.mask = {.cu_seqlens_q = starts({0, 4, 5})}},
          "fused_attention: Expected cu_seqlens_q to end at the number of tokens, 6, but got 5");
