@@ -6,11 +6,15 @@ BUILD := $(if $(filter release,$(PRESET)),build,build-$(PRESET))
 JOBS ?= $(shell nproc)
 TESTS ?= .
 
-.PHONY: quickstart build all test test-asan bench deps format check-format install clean
+.PHONY: quickstart finetune build all test test-asan bench deps format check-format install clean
 .DEFAULT_GOAL := build
 
 quickstart: build
 	@scripts/quickstart.sh
+
+# SmolLM2-135M from its GGUF file, fine-tuned on the CPU.
+finetune: build
+	@scripts/finetune.sh
 
 deps:
 	@scripts/install_dependencies.sh
@@ -44,6 +48,6 @@ check-format:
 install: all
 	@cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
 
-# What the build made and the quickstart's run; the environment with libtorch stays (rm -rf .venv).
+# What the build, the quickstart and the fine-tuning made; the environment with libtorch stays (rm -rf .venv).
 clean:
-	@rm -rf build build-dev build-debug build-asan build-cuda runs/quickstart
+	@rm -rf build build-dev build-debug build-asan build-cuda runs/quickstart runs/finetune

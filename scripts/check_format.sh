@@ -15,13 +15,18 @@ if [ "$version" != "$expected" ]; then
 fi
 mapfile -d '' -t sources < <(find megatron cli tests benchmarks examples -type f \
   \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 | sort -z)
-if [ "${1:-}" = --fix ]; then
-  "$program" -i "${sources[@]}"
-  echo "Formatted ${#sources[@]} files"
-elif ! warnings=$("$program" --dry-run -Werror "${sources[@]}" 2>&1); then
-  printf '%s\n' "$warnings" | sed -n 's/^\([^:]*\):[0-9]*:[0-9]*: error.*/  \1/p' | sort -u
+# The sources that differ, one a line. Only those are rewritten, so that no other one is built again.
+differing() {
+  "$program" --dry-run -Werror "${sources[@]}" 2>&1 | sed -n 's/^\([^:]*\):[0-9]*:[0-9]*: error.*/\1/p' | sort -u
+}
+mapfile -t wrong < <(differing)
+if [ ${#wrong[@]} -eq 0 ]; then
+  echo "${#sources[@]} files follow .clang-format"
+elif [ "${1:-}" = --fix ]; then
+  "$program" -i "${wrong[@]}"
+  echo "Formatted ${#wrong[@]} of ${#sources[@]} files"
+else
+  printf '  %s\n' "${wrong[@]}"
   echo "Expected every source to follow .clang-format, but these do not; run \`make format\`" >&2
   exit 1
-else
-  echo "${#sources[@]} files follow .clang-format"
 fi
