@@ -21,7 +21,8 @@ int main() {
   return megatron::launch(options.launch, [&](megatron::RankContext& rank) {
     const auto groups = megatron::make_model_groups(options.model, rank);
     const megatron::GPTModelBuilder builder(options.model, {.device = rank.device});
-    megatron::TrainStep step(builder.build_distributed_models(groups), options);
+    megatron::TrainStep step(builder.build_distributed_models(groups, {.ddp_config = options.ddp}),
+                             options);
 
     const int64_t b = 8, s = options.model.seq_length;
     for (int64_t i = 0; i < 60; ++i) {
