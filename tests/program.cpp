@@ -2,11 +2,9 @@
 
 #include <cstdlib>
 #include <fcntl.h>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <signal.h>
-#include <stdexcept>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,11 +32,7 @@ std::string last_line(const std::string& text) {
 ChildProgram::ChildProgram(const std::vector<std::string>& arguments,
                            const std::map<std::string, std::string>& variables,
                            const std::string& input) {
-  std::string pattern = std::filesystem::temp_directory_path() / "megatron_child_XXXXXX";
-  if (mkdtemp(pattern.data()) == nullptr)
-    throw std::runtime_error("Expected a temporary folder, but got none");
-  folder_ = pattern;
-  std::ofstream(folder_ + "/in", std::ios::binary) << input;
+  std::ofstream(folder_ / "in", std::ios::binary) << input;
   std::vector<char*> pointers;
   for (const auto& argument : arguments) pointers.push_back(const_cast<char*>(argument.c_str()));
   pointers.push_back(nullptr);
@@ -50,9 +44,9 @@ ChildProgram::ChildProgram(const std::vector<std::string>& arguments,
     unsetenv(name);
   }
   for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
-  redirect(folder_ + "/in", O_RDONLY, STDIN_FILENO);
-  redirect(folder_ + "/out", O_CREAT | O_WRONLY | O_APPEND, STDOUT_FILENO);
-  redirect(folder_ + "/err", O_CREAT | O_WRONLY | O_APPEND, STDERR_FILENO);
+  redirect(folder_ / "in", O_RDONLY, STDIN_FILENO);
+  redirect(folder_ / "out", O_CREAT | O_WRONLY | O_APPEND, STDOUT_FILENO);
+  redirect(folder_ / "err", O_CREAT | O_WRONLY | O_APPEND, STDERR_FILENO);
   execv(pointers[0], pointers.data());
   _exit(126);
 }
@@ -62,8 +56,6 @@ ChildProgram::~ChildProgram() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
   }
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
 }
 
 int ChildProgram::wait() {
@@ -74,11 +66,11 @@ int ChildProgram::wait() {
 }
 
 std::string ChildProgram::out() const {
-  return contents(folder_ + "/out");
+  return contents(folder_ / "out");
 }
 
 std::string ChildProgram::err() const {
-  return contents(folder_ + "/err");
+  return contents(folder_ / "err");
 }
 
 ProgramResult run_program(const std::string& arguments, const std::string& environment,

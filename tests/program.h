@@ -6,6 +6,8 @@
 #include <sys/types.h>
 #include <vector>
 
+#include "tests/temporary_folder.h"
+
 namespace megatron {
 
 // The text after the last newline but a trailing one.
@@ -30,7 +32,7 @@ class ChildProgram {
   std::string last_error_line() const { return last_line(err()); }
 
  private:
-  std::string folder_;
+  const TemporaryFolder folder_;
   pid_t pid_ = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/temporary_folder.h"
+
 namespace megatron {
 namespace {
 
@@ -10,17 +12,14 @@ namespace fs = std::filesystem;
 class SameFolder : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "/folder-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
     before_ = fs::current_path();
     fs::current_path(root_);
   }
-  void TearDown() override {
-    fs::current_path(before_);
-    fs::remove_all(root_);
-  }
-  fs::path root_, before_;
+  void TearDown() override { fs::current_path(before_); }
+
+  const TemporaryFolder folder_;
+  const fs::path root_ = folder_.path();
+  fs::path before_;
 };
 
 TEST_F(SameFolder, MayBeMissing) {

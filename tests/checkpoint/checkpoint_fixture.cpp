@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
-#include <unistd.h>
 
 #include "megatron/base/error.h"
 #include "megatron/checkpoint/save_checkpoint.h"
@@ -11,16 +10,6 @@
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
-
-CheckpointTest::CheckpointTest() {
-  auto pattern = (std::filesystem::temp_directory_path() / "checkpoint_test_XXXXXX").string();
-  if (mkdtemp(pattern.data()) == nullptr) throw Error("cannot make " + pattern);
-  root_ = pattern;
-}
-
-CheckpointTest::~CheckpointTest() {
-  std::filesystem::remove_all(root_);
-}
 
 ProcessGroup world_of_one() {
   return ProcessGroup("world", {0}, 0, nullptr, std::chrono::seconds(10));

@@ -13,15 +13,15 @@
 #include "megatron/checkpoint/sharded_tensor.h"
 #include "megatron/parallel/process_group.h"
 
+#include "tests/temporary_folder.h"
+
 namespace megatron {
 
 // A test with an empty temporary directory.
 class CheckpointTest : public ::testing::Test {
  protected:
-  CheckpointTest();
-  ~CheckpointTest() override;
-
-  std::filesystem::path root_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path root_ = folder_.path();
 };
 
 ProcessGroup world_of_one();

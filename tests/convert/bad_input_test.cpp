@@ -45,7 +45,7 @@ class BadFolder : public testing::Test {
     return index;
   }
 
-  TestFolder scratch_;
+  TemporaryFolder scratch_;
 };
 
 TEST_F(BadFolder, MissingAndExtraTensorsAreNamed) {

@@ -24,7 +24,7 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 // Imports and exports; returns the folder that was written.
-fs::path round_trip(const fs::path& folder, const TestFolder& scratch) {
+fs::path round_trip(const fs::path& folder, const TemporaryFolder& scratch) {
   SourceModel source = open_source_model(folder);
   import_checkpoint(source, scratch.path() / "checkpoint");
   export_checkpoint(scratch.path() / "checkpoint", scratch.path() / "out");
@@ -39,7 +39,7 @@ void expect_equal(const fs::path& expected, const fs::path& actual) {
 class RoundTrip : public testing::TestWithParam<std::string> {};
 
 TEST_P(RoundTrip, IsEqualBitForBitWithoutTheOriginal) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const fs::path copy = scratch.path() / "in";
   fs::copy(golden_hf(GetParam()), copy);
   const auto out = round_trip(copy, scratch);
@@ -55,7 +55,7 @@ INSTANTIATE_TEST_SUITE_P(Convert, RoundTrip, testing::ValuesIn(golden_hf_names()
                          [](const auto& info) { return info.param; });
 
 TEST(CheckpointConversion, TypesOfTheSourceAreKept) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   copy_model("qwen2", scratch.path() / "in", {}, [](std::vector<NamedTensor>& tensors) {
     for (NamedTensor& tensor : tensors) {
       const bool norm = tensor.name.find("norm") != std::string::npos;
@@ -70,7 +70,7 @@ TEST(CheckpointConversion, TypesOfTheSourceAreKept) {
 }
 
 TEST(CheckpointConversion, RepeatedTiedWeightIsWrittenAgain) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   copy_model("qwen2", scratch.path() / "in", {}, [](std::vector<NamedTensor>& tensors) {
     const auto embedding =
         std::ranges::find(tensors, "model.embed_tokens.weight", &NamedTensor::name);
@@ -80,7 +80,7 @@ TEST(CheckpointConversion, RepeatedTiedWeightIsWrittenAgain) {
 }
 
 TEST(CheckpointConversion, FilesOfTheBareModelKeepTheirNames) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   copy_model(
       "gpt2", scratch.path() / "in",
       [](nlohmann::json& config) { config["architectures"] = {"GPT2LMHeadModel"}; },
@@ -92,7 +92,7 @@ TEST(CheckpointConversion, FilesOfTheBareModelKeepTheirNames) {
 }
 
 TEST(CheckpointConversion, BuffersAreLeftOut) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   copy_model("gpt2", scratch.path() / "in", {}, [](std::vector<NamedTensor>& tensors) {
     tensors.push_back({"transformer.h.0.attn.bias", at::ones({1, 1, 8, 8}, at::kByte)});
   });
@@ -102,7 +102,7 @@ TEST(CheckpointConversion, BuffersAreLeftOut) {
 }
 
 TEST(CheckpointConversion, LargeModelsAreWrittenInShards) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   SourceModel source = open_source_model(golden_hf("gemma3"));
   import_checkpoint(source, scratch.path() / "checkpoint");
   auto checkpoint = CheckpointReader::open(scratch.path() / "checkpoint");
@@ -122,7 +122,7 @@ TEST(CheckpointConversion, LargeModelsAreWrittenInShards) {
 }
 
 TEST(CheckpointConversion, ExistingFolderIsNotTouched) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   SourceModel source = open_source_model(golden_hf("gemma3"));
   import_checkpoint(source, scratch.path() / "checkpoint");
   fs::create_directories(scratch.path() / "out");

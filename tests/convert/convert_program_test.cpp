@@ -39,7 +39,7 @@ INSTANTIATE_TEST_SUITE_P(
                         "--threads-as-ranks")));
 
 TEST(ConvertProgram, RoundTripIsVerified) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const ProgramResult import =
       run_program("convert --from-hf " + golden_hf("llama3_rope").string() + " --save " +
                   (scratch / "checkpoint") + " --verify");
@@ -61,7 +61,7 @@ TEST(ConvertProgram, OtherCombinationsOfFlagsAreRefused) {
 }
 
 TEST(ConvertProgram, FineTunesAFolderInTwoRanksAndWritesFolders) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const ProgramResult result = run_program(
       "train --load " + golden_hf("qwen2").string() +
       " --mock-data --train-iters 2 --eval-interval 0 --micro-batch-size 2 --seq-length 16 --lr 0 "
@@ -89,7 +89,7 @@ TEST(ConvertProgram, ContradictingFlagIsAUsageError) {
 }
 
 TEST(ConvertProgram, GeneratesFromAFolderAndFromItsCheckpoint) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const std::string folder = golden_hf("qwen2").string();
   const std::string flags = " --prompt Hello --greedy --max-new-tokens 8 --threads 1";
   const ProgramResult from_folder = run_program("generate --load " + folder + flags);
@@ -106,7 +106,7 @@ TEST(ConvertProgram, GeneratesFromAFolderAndFromItsCheckpoint) {
 // Upstream dropped or misplaced the output layer of tied models with virtual stages, and left padding
 // rows of the vocabulary in exports.
 TEST(ConvertProgram, TiedModelWithVirtualStagesAndPaddedVocabulary) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const std::string flags =
       " --mock-data --vocab-size 67 --num-layers 4 --hidden-size 32 --num-attention-heads 4 "
       "--seq-length 16 --max-position-embeddings 16 --swiglu --normalization RMSNorm --disable-bias-linear "

@@ -42,7 +42,7 @@ INSTANTIATE_TEST_SUITE_P(
                         "--nproc 2 --pipeline-model-parallel-size 2 --threads-as-ranks")));
 
 TEST(GgufProgram, ConvertsBothWays) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const ProgramResult import =
       run_program("convert --from-gguf " + gguf_folder("llama3_q4_0") + "/model.gguf --save " +
                   (scratch / "checkpoint") + " --verify");
@@ -81,7 +81,7 @@ TEST(GgufProgram, GeneratesWithTheTokenizerOfTheFile) {
 }
 
 TEST(GgufProgram, FineTunesAFileInTwoRanksAndWritesItBack) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   const std::string model = gguf_folder("qwen3_q4_k_m") + "/model.gguf";
   const ProgramResult result = run_program(
       "train --load " + model +
@@ -106,7 +106,7 @@ TEST(GgufProgram, FineTunesAFileInTwoRanksAndWritesItBack) {
 
 // One head in one group, which two ranks cannot share: TP=2 trains two groups, and exports have one.
 TEST(GgufProgram, GroupsOfZerosMakeTensorParallelismPossible) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   copy_model(
       "llama3_rope", scratch.path() / "model",
       [](nlohmann::json& config) {

@@ -34,7 +34,8 @@ struct Change {
   std::function<void(std::map<std::string, at::Tensor>&)> tensors = [](auto&) {};
 };
 
-std::string changed_file(const TestFolder& folder, const std::string& name, const Change& change) {
+std::string changed_file(const TemporaryFolder& folder, const std::string& name,
+                         const Change& change) {
   const GgufFile file = GgufFile::open(golden_gguf(name));
   std::map<std::string, GgufValue> entries(file.metadata().entries().begin(),
                                            file.metadata().entries().end());
@@ -54,7 +55,7 @@ std::string changed_file(const TestFolder& folder, const std::string& name, cons
   return path;
 }
 
-auto open_with(const TestFolder& folder, const std::string& name, const Change& change) {
+auto open_with(const TemporaryFolder& folder, const std::string& name, const Change& change) {
   return [path = changed_file(folder, name, change)] { open_gguf_model(path); };
 }
 
@@ -80,7 +81,7 @@ TEST_P(GoldenGguf, RegionsAreThoseOfTheWholeTensor) {
 
 // GGUF to a checkpoint to GGUF in fp32, and through a Hugging Face folder: the same values.
 TEST_P(GoldenGguf, ValuesComeBackBitForBit) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   SourceModel source = open_gguf_model(golden_gguf(GetParam()), at::kFloat);
   import_checkpoint(source, scratch.path() / "checkpoint");
   export_gguf(scratch.path() / "checkpoint", scratch.path() / "copy.gguf", GgmlType::F32);
@@ -104,7 +105,7 @@ TEST_P(GoldenGguf, ValuesComeBackBitForBit) {
 }
 
 TEST_P(GoldenGguf, QuantizedExportIsClose) {
-  TestFolder scratch;
+  TemporaryFolder scratch;
   SourceModel source = open_gguf_model(golden_gguf(GetParam()), at::kFloat);
   import_checkpoint(source, scratch.path() / "checkpoint");
   for (const auto& [type, tolerance] :
@@ -160,7 +161,7 @@ TEST(GgufModel, NamesGoBothWays) {
 }
 
 TEST(GgufModel, WhatItCannotBeIsRefusedByName) {
-  TestFolder folder;
+  TemporaryFolder folder;
   const auto with = [&](const std::string& name, const char* key, GgufValue value) {
     return open_with(folder, name, {.metadata = [=](auto& entries) { entries[key] = value; }});
   };
@@ -189,7 +190,7 @@ TEST(GgufModel, WhatItCannotBeIsRefusedByName) {
 }
 
 TEST(GgufModel, TensorsMustBeThoseOfTheArchitecture) {
-  TestFolder folder;
+  TemporaryFolder folder;
   const auto with = [&](const std::function<void(std::map<std::string, at::Tensor>&)>& change) {
     return open_with(folder, "llama_f16", {.tensors = change});
   };
@@ -210,7 +211,7 @@ TEST(GgufModel, TensorsMustBeThoseOfTheArchitecture) {
 }
 
 TEST(GgufModel, RotaryScalings) {
-  TestFolder folder;
+  TemporaryFolder folder;
   const auto rope_of = [&](const Change& change) {
     return open_gguf_model(changed_file(folder, "llama_f16", change)).record.config["rope_scaling"];
   };
@@ -236,7 +237,7 @@ TEST(GgufModel, RotaryScalings) {
 }
 
 // A checkpoint of a golden model with another configuration, as a GGUF file.
-auto export_of(const TestFolder& folder, const std::string& model,
+auto export_of(const TemporaryFolder& folder, const std::string& model,
                const std::function<void(nlohmann::json& config)>& change) {
   const fs::path source = folder.path() / "changed", checkpoint = folder.path() / "changed-ckpt";
   for (const fs::path& path : {source, checkpoint}) fs::remove_all(path);
@@ -250,7 +251,7 @@ auto export_of(const TestFolder& folder, const std::string& model,
 }
 
 TEST(GgufModel, WhatAFileCannotExpressIsRefusedByName) {
-  TestFolder folder;
+  TemporaryFolder folder;
   const auto with_rope = [&](nlohmann::json rope) {
     return export_of(folder, "llama3_rope", [=](nlohmann::json& config) {
       config.erase("rope_parameters");

@@ -41,17 +41,6 @@ std::vector<NamedTensor> read_tensors(const fs::path& file) {
   return tensors;
 }
 
-TestFolder::TestFolder() {
-  static int count = 0;
-  path_ = fs::path(testing::TempDir()) / fmt::format("convert-{}-{}", getpid(), ++count);
-  fs::create_directories(path_);
-}
-
-TestFolder::~TestFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
 void copy_model(const std::string& name, const fs::path& target,
                 const std::function<void(nlohmann::json& config)>& change_config,
                 const std::function<void(std::vector<NamedTensor>& tensors)>& change_tensors) {

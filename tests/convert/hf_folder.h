@@ -10,6 +10,8 @@
 
 #include "megatron/formats/safetensors_writer.h"
 
+#include "tests/temporary_folder.h"
+
 namespace megatron {
 
 // A folder of transformers' results.
@@ -22,21 +24,6 @@ void write_json(const std::filesystem::path& file, const nlohmann::json& json);
 
 // All tensors of a safetensors file, in memory.
 std::vector<NamedTensor> read_tensors(const std::filesystem::path& file);
-
-// A folder that is removed at the end of the test.
-class TestFolder {
- public:
-  TestFolder();
-  ~TestFolder();
-  TestFolder(const TestFolder&) = delete;
-  TestFolder& operator=(const TestFolder&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 // Copies the files of a golden folder that a model needs to `target`, and lets the caller change the
 // configuration and the tensors.

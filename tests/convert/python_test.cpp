@@ -15,12 +15,13 @@ bool python_has(const std::string& modules) {
   return std::system(("python3 -c 'import " + modules + "' > /dev/null 2>&1").c_str()) == 0;
 }
 
-int run_python(const TestFolder& scratch, const std::string& script, const std::string& arguments) {
+int run_python(const TemporaryFolder& scratch, const std::string& script,
+               const std::string& arguments) {
   std::ofstream(scratch.path() / "check.py") << script;
   return std::system(("python3 " + (scratch / "check.py") + " " + arguments).c_str());
 }
 
-void export_golden(const std::string& name, const TestFolder& scratch) {
+void export_golden(const std::string& name, const TemporaryFolder& scratch) {
   SourceModel source = open_source_model(golden_hf(name));
   import_checkpoint(source, scratch.path() / "checkpoint");
   export_checkpoint(scratch.path() / "checkpoint", scratch.path() / "out");
@@ -29,7 +30,7 @@ void export_golden(const std::string& name, const TestFolder& scratch) {
 TEST(Python, SafetensorsReadsTheExport) {
   if (!python_has("safetensors.numpy"))
     GTEST_SKIP() << "Python's safetensors (with numpy) is not installed";
-  TestFolder scratch;
+  TemporaryFolder scratch;
   export_golden("gpt2", scratch);
   EXPECT_EQ(run_python(scratch,
                        "import sys\n"
@@ -45,7 +46,7 @@ TEST(Python, TransformersRunsTheExport) {
   if (!python_has("transformers, torch"))
     GTEST_SKIP() << "Python's transformers (with torch) is not installed";
   for (const char* name : {"gpt2", "llama3_rope", "qwen2"}) {
-    TestFolder scratch;
+    TemporaryFolder scratch;
     export_golden(name, scratch);
     EXPECT_EQ(run_python(scratch,
                          "import sys, torch\n"
