@@ -19,10 +19,7 @@ void configure_cohere_layers(HfConfig& hf, GPTModelConfig& model) {
   activation_or(hf, "hidden_act", t, ActivationFunction::silu);
   hf.field("layer_norm_eps", t.layernorm_epsilon, 1e-5);
   hf.field("logit_scale", t.logit_multiplier, 0.0625);
-  LinearBiases biases = linear_biases(t);
-  hf.field("attention_bias", biases.qkv, false);
-  biases.proj = biases.qkv;
-  set_linear_biases(t, biases);
+  attention_bias(hf, t);
 }
 
 void configure_cohere(HfConfig& hf, GPTModelConfig& model) {

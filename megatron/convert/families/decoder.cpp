@@ -236,6 +236,20 @@ void set_linear_biases(TransformerConfig& t, const LinearBiases& biases) {
   t.add_mlp_bias = beside_default(biases.mlp);
 }
 
+void attention_bias(HfConfig& hf, TransformerConfig& t) {
+  LinearBiases biases = linear_biases(t);
+  hf.field("attention_bias", biases.qkv, false);
+  biases.proj = biases.qkv;
+  set_linear_biases(t, biases);
+}
+
+void attention_and_mlp_bias(HfConfig& hf, TransformerConfig& t) {
+  attention_bias(hf, t);
+  LinearBiases biases = linear_biases(t);
+  hf.field("mlp_bias", biases.mlp, false);
+  set_linear_biases(t, biases);
+}
+
 void activation_or(HfConfig& hf, const char* key, TransformerConfig& t, ActivationFunction absent) {
   if (!hf.reads() || hf.has(key)) return activation(hf, key, t);
   hf.ignore({key});
@@ -475,6 +489,13 @@ std::vector<TensorRow> llama_rows() {
       {"decoder.final_layernorm.bias", {"model.norm.bias"}, same},
       {"output_layer.weight", {"lm_head.weight"}, same},
   };
+}
+
+std::vector<TensorRow> ungated_llama_rows() {
+  const std::string ours = "decoder.layers.*.mlp.linear_fc1.",
+                    theirs = "model.layers.*.mlp.up_proj.";
+  return with_rows(llama_rows(), {{ours + "weight", {theirs + "weight"}, same},
+                                  {ours + "bias", {theirs + "bias"}, same}});
 }
 
 std::vector<TensorRow> query_key_norm_rows() {

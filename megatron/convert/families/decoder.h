@@ -29,6 +29,10 @@ struct LinearBiases {
 };
 LinearBiases linear_biases(const TransformerConfig& transformer);
 void set_linear_biases(TransformerConfig& transformer, const LinearBiases& biases);
+// attention_bias, off by default, of all projections of attention.
+void attention_bias(HfConfig& hf, TransformerConfig& transformer);
+// The same, and mlp_bias.
+void attention_and_mlp_bias(HfConfig& hf, TransformerConfig& transformer);
 
 // The activation of the MLP by its name in transformers. `tanh_gelu` is the family's name for GELU
 // in tanh form.
@@ -79,6 +83,8 @@ void layer_types(HfConfig& hf, TransformerConfig& transformer);
 // The rows of the families that are named as Llama is: embedding, norms, q, k, v, o, gate, up, down,
 // output layer. Rows of biases are included; models without biases do not use them.
 std::vector<TensorRow> llama_rows();
+// The same, with an MLP that is not gated: up and down.
+std::vector<TensorRow> ungated_llama_rows();
 
 // Rows of norms of queries and keys, which llama_rows() lacks.
 std::vector<TensorRow> query_key_norm_rows();

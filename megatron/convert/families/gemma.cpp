@@ -19,10 +19,7 @@ void configure_gemma_layers(HfConfig& hf, GPTModelConfig& model, int64_t key_val
     t.embedding_multiplier = std::sqrt(double(t.hidden_size));
   }
   hf.field("rms_norm_eps", t.layernorm_epsilon, 1e-6);
-  LinearBiases biases = linear_biases(t);
-  hf.field("attention_bias", biases.qkv, false);
-  biases.proj = biases.qkv;
-  set_linear_biases(t, biases);
+  attention_bias(hf, t);
   hf.only("use_bidirectional_attention", false, "attention to later tokens is not a GPT's");
 }
 

@@ -20,11 +20,7 @@ void configure_granite(HfConfig& hf, GPTModelConfig& model) {
   rotary(hf, model);
   activation_or(hf, "hidden_act", t, ActivationFunction::silu);
   hf.field("rms_norm_eps", t.layernorm_epsilon, 1e-6);
-  LinearBiases biases = linear_biases(t);
-  hf.field("attention_bias", biases.qkv, false);
-  hf.field("mlp_bias", biases.mlp, false);
-  biases.proj = biases.qkv;
-  set_linear_biases(t, biases);
+  attention_and_mlp_bias(hf, t);
   hf.field("embedding_multiplier", t.embedding_multiplier, 1);
   hf.field("residual_multiplier", t.residual_multiplier, 1);
   double scale = t.softmax_scale.value_or(1 / std::sqrt(double(t.head_dim())));

@@ -16,10 +16,7 @@ void configure_olmo_layers(HfConfig& hf, GPTModelConfig& model) {
   }
   activation_or(hf, "hidden_act", t, ActivationFunction::silu);
   hf.field("rms_norm_eps", t.layernorm_epsilon, 1e-5);
-  LinearBiases biases = linear_biases(t);
-  hf.field("attention_bias", biases.qkv, false);
-  biases.proj = biases.qkv;
-  set_linear_biases(t, biases);
+  attention_bias(hf, t);
 }
 
 void configure_olmo2(HfConfig& hf, GPTModelConfig& model) {

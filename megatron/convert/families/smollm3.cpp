@@ -68,11 +68,7 @@ void configure_smollm3(HfConfig& hf, GPTModelConfig& model) {
   rotary(hf, model, 2000000);
   activation_or(hf, "hidden_act", t, ActivationFunction::silu);
   hf.field("rms_norm_eps", t.layernorm_epsilon, 1e-6);
-  LinearBiases biases = linear_biases(t);
-  hf.field("attention_bias", biases.qkv, false);
-  hf.field("mlp_bias", biases.mlp, false);
-  biases.proj = biases.qkv;
-  set_linear_biases(t, biases);
+  attention_and_mlp_bias(hf, t);
   rope_layers(hf, t);
   windows(hf, t);
   hf.ignore({"max_window_layers"});
