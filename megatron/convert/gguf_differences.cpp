@@ -8,6 +8,7 @@
 
 #include "megatron/config/options/options_json.h"
 #include "megatron/convert/rope_factors.h"
+#include "megatron/models/common/model_rotary_embedding.h"
 
 namespace megatron {
 namespace {
@@ -47,11 +48,7 @@ bool same_divisors(const GPTModelConfig& model, const GPTModelConfig& file) {
 
 std::optional<std::vector<float>> rope_divisors(const GPTModelConfig& model) {
   if (model.rope_scaling) {
-    return rope_factors({.factor = model.rope_scaling_factor,
-                         .low_freq_factor = model.rope_scaling_low_freq_factor,
-                         .high_freq_factor = model.rope_scaling_high_freq_factor,
-                         .original_length = model.rope_scaling_original_max_position_embeddings},
-                        model.rotary_base, model.transformer.head_dim());
+    return rope_factors(llama3_scaling(model), model.rotary_base, model.transformer.head_dim());
   }
   if (!model.has_longrope() || model.longrope_short_factor != model.longrope_long_factor ||
       model.longrope_mscale != 1)

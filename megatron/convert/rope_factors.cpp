@@ -20,20 +20,11 @@ bool gives(const Llama3Scaling& scaling, double theta, const std::vector<float>&
 }  // namespace
 
 std::vector<float> rope_factors(const Llama3Scaling& scaling, double theta, int64_t head_dim) {
-  const auto original = double(scaling.original_length);
+  const std::vector<double> plain = rope_frequencies(head_dim, theta);
+  const std::vector<double> scaled = llama3_rescaled(plain, scaling);
   std::vector<float> factors;
-  for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const double length = wavelength(theta, i, head_dim);
-    double factor = scaling.factor;
-    if (length < original / scaling.high_freq_factor) {
-      factor = 1;
-    } else if (length <= original / scaling.low_freq_factor) {
-      const double smooth = (original / length - scaling.low_freq_factor) /
-                            (scaling.high_freq_factor - scaling.low_freq_factor);
-      factor = 1 / ((1 - smooth) / scaling.factor + smooth);
-    }
-    factors.push_back(static_cast<float>(factor));
-  }
+  for (size_t i = 0; i < plain.size(); ++i)
+    factors.push_back(static_cast<float>(plain[i] / scaled[i]));
   return factors;
 }
 

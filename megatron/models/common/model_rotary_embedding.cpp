@@ -58,13 +58,7 @@ std::vector<double> scaled_frequencies(const GPTModelConfig& config) {
   const std::vector<double> plain = plain_frequencies(config, config.rotary_base);
   // Megatron does not scale mrope.
   if (config.position_embedding_type == PositionEmbeddingType::mrope) return plain;
-  if (config.rope_scaling) {
-    return llama3_rescaled(
-        plain, {.factor = config.rope_scaling_factor,
-                .low_freq_factor = config.rope_scaling_low_freq_factor,
-                .high_freq_factor = config.rope_scaling_high_freq_factor,
-                .original_length = config.rope_scaling_original_max_position_embeddings});
-  }
+  if (config.rope_scaling) return llama3_rescaled(plain, llama3_scaling(config));
   return config.has_longrope() ? divided(plain, config.longrope_short_factor) : plain;
 }
 
@@ -79,6 +73,13 @@ RotaryEmbedding grouped_attention_rotary(const GPTModelConfig& config) {
 }
 
 }  // namespace
+
+Llama3Scaling llama3_scaling(const GPTModelConfig& config) {
+  return {.factor = config.rope_scaling_factor,
+          .low_freq_factor = config.rope_scaling_low_freq_factor,
+          .high_freq_factor = config.rope_scaling_high_freq_factor,
+          .original_length = config.rope_scaling_original_max_position_embeddings};
+}
 
 ModelRotaryEmbedding::ModelRotaryEmbedding(RotaryEmbedding rotary, const GPTModelConfig& config)
     : rotary_(std::move(rotary)),

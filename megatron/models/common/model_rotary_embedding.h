@@ -3,8 +3,12 @@
 
 #include "megatron/config/model/gpt_model_config.h"
 #include "megatron/transformer/layer_input.h"
+#include "megatron/transformer/rotary_embedding.h"
 
 namespace megatron {
+
+// Llama 3.1's scaling as a configuration with rope_scaling has it.
+Llama3Scaling llama3_scaling(const GPTModelConfig& config);
 
 // Shared by all layers of a model: position embedding types rope, yarn and mrope, or rope and yarn
 // of multi-latent attention.
