@@ -10,15 +10,25 @@
 
 namespace megatron::test {
 
+namespace {
+
+std::filesystem::path default_folder() {
+  return std::filesystem::path(TEST_DATA_DIR) / "precision";
+}
+
+}  // namespace
+
 std::filesystem::path golden_precision_folder() {
   const char* folder = std::getenv("MEGATRON_GOLDEN_PRECISION");
-  return folder && *folder ? std::filesystem::path(folder)
-                           : std::filesystem::path(TEST_DATA_DIR) / "precision";
+  return folder && *folder ? folder : default_folder();
 }
 
 std::vector<GoldenFile> golden_files(const std::string& part, const std::string& extension) {
-  const std::filesystem::path folder = golden_precision_folder() / part;
-  if (!std::filesystem::is_directory(folder)) return {{folder, /*folder_missing=*/true}};
+  const std::filesystem::path root = golden_precision_folder(), folder = root / part;
+  if (!std::filesystem::is_directory(folder)) {
+    const bool is_another = root != default_folder() && std::filesystem::is_directory(root);
+    return {{folder, /*part_missing=*/is_another}};
+  }
   std::vector<GoldenFile> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.path().extension() == extension) files.push_back({entry.path()});

@@ -11,10 +11,11 @@
 
 namespace megatron::test {
 
-// One file of a part, or the part itself where its folder is missing.
+// One file of a part, or the part's folder where it has none.
 struct GoldenFile {
   std::filesystem::path path;
-  bool folder_missing = false;
+  // MEGATRON_GOLDEN_PRECISION names a folder without this part; the default folder has them all.
+  bool part_missing = false;
 };
 
 std::filesystem::path golden_precision_folder();
@@ -32,10 +33,11 @@ testing::AssertionResult same_bits(const at::Tensor& got, const at::Tensor& want
 // The input of a quantizer, from the file inputs.safetensors beside `file`.
 at::Tensor quantizer_input(const std::filesystem::path& file, const std::string& name);
 
-// In a test body: skips where the folder is missing, fails where it has no file.
-#define REQUIRE_GOLDEN_FILE(file)                                                            \
-  if ((file).folder_missing) GTEST_SKIP() << (file).path.string() << ": there is no folder"; \
-  ASSERT_TRUE(std::filesystem::is_regular_file((file).path))                                 \
+// In a test body: skips a part that the folder of MEGATRON_GOLDEN_PRECISION lacks, fails where there
+// is no file otherwise.
+#define REQUIRE_GOLDEN_FILE(file)                                                          \
+  if ((file).part_missing) GTEST_SKIP() << (file).path.string() << ": there is no folder"; \
+  ASSERT_TRUE(std::filesystem::is_regular_file((file).path))                               \
       << "Expected files in " << (file).path.string() << ", but there is none"
 
 }  // namespace megatron::test
