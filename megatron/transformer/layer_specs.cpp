@@ -30,9 +30,13 @@ ModuleSpec branch_linear(const TransformerConfig& config, const SpecBackend& bac
                                                        : backend.column_linear);
 }
 
+// The norm before a branch whose input several modules read.
+ModuleSpec standalone_norm(const TransformerConfig& config, const SpecBackend& backend) {
+  return config.has_norms_before() ? module_of(backend.norm) : ModuleSpec{};
+}
+
 ModuleSpec branch_norm(const TransformerConfig& config, const SpecBackend& backend) {
-  const bool standalone = config.has_norms_before() && !fuses_branch_norms(config, backend);
-  return standalone ? module_of(backend.norm) : ModuleSpec{};
+  return fuses_branch_norms(config, backend) ? ModuleSpec{} : standalone_norm(config, backend);
 }
 
 // The linear layer after a norm: with the norm fused where the backend can.
@@ -130,16 +134,13 @@ SpecBackend modelopt_backend() {
 ModuleSpec transformer_layer_spec(const TransformerConfig& config, const SpecBackend& backend,
                                   const std::string& attn_mask_type, bool has_experts) {
   const bool latent = config.mla.multi_latent_attention;
-  const ModuleSpec dense_norm =
-      config.share_parallel_layernorm ? ModuleSpec{} : branch_norm(config, backend);
-  // Router, experts and shared experts read the normalized input.
+  const auto norm_before = [&](bool has_several_readers) {
+    return has_several_readers ? standalone_norm(config, backend) : branch_norm(config, backend);
+  };
+  // MLA has two projections of its input; router, experts and shared experts read theirs.
+  const ModuleSpec input_norm = norm_before(latent);
   const ModuleSpec mlp_norm =
-      has_experts && config.has_norms_before() && !config.share_parallel_layernorm
-          ? module_of(backend.norm)
-          : dense_norm;
-  // MLA has two projections of the normalized input.
-  const ModuleSpec input_norm =
-      latent && config.has_norms_before() ? module_of(backend.norm) : branch_norm(config, backend);
+      config.share_parallel_layernorm ? ModuleSpec{} : norm_before(has_experts);
   ModuleSpec layer{
       .module = "TransformerLayer",
       .submodules = {

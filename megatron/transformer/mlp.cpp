@@ -6,27 +6,34 @@
 
 namespace megatron {
 
+ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config) {
+  const int parts = config.gated_linear_unit ? 2 : 1;
+  return {.input_size = config.hidden_size,
+          .output_size = parts * config.ffn_size(),
+          .bias = config.has_mlp_bias(),
+          .init_std = config.hidden_std(),
+          .stride = parts,
+          .skip_bias_add = true,
+          .tp_comm_buffer_name = "fc1"};
+}
+
+RowParallelLinearArguments mlp_fc2_arguments(const TransformerConfig& config) {
+  return {.input_size = config.ffn_size(),
+          .output_size = config.hidden_size,
+          .bias = config.has_mlp_bias(),
+          .init_std = config.output_layer_std(),
+          .tp_comm_buffer_name = "fc2"};
+}
+
 MLP::MLP(const BuildArguments& arguments)
     : config_(arguments.config), activation_(mlp_activation(arguments.config)) {
   const TransformerConfig& config = config_;
-  const bool gated = config.gated_linear_unit;
   linear_fc1_ = register_module(
       "linear_fc1",
-      column_linear_modules().build(arguments.at("linear_fc1"),
-                                    {.input_size = config.hidden_size,
-                                     .output_size = (gated ? 2 : 1) * config.ffn_size(),
-                                     .bias = config.has_mlp_bias(),
-                                     .init_std = config.hidden_std(),
-                                     .stride = gated ? 2 : 1,
-                                     .skip_bias_add = true,
-                                     .tp_comm_buffer_name = "fc1"}));
+      column_linear_modules().build(arguments.at("linear_fc1"), mlp_fc1_arguments(config)));
   linear_fc2_ = register_module(
       "linear_fc2",
-      row_linear_modules().build(arguments.at("linear_fc2"), {.input_size = config.ffn_size(),
-                                                              .output_size = config.hidden_size,
-                                                              .bias = config.has_mlp_bias(),
-                                                              .init_std = config.output_layer_std(),
-                                                              .tp_comm_buffer_name = "fc2"}));
+      row_linear_modules().build(arguments.at("linear_fc2"), mlp_fc2_arguments(config)));
 }
 
 OutputAndBias MLP::forward(const at::Tensor& hidden_states, const ForwardContext&) const {

@@ -3,10 +3,15 @@
 
 #include "megatron/ops/activation.h"
 #include "megatron/tensor_parallel/parallel_linear.h"
+#include "megatron/tensor_parallel/row_parallel_linear.h"
 #include "megatron/transformer/build_arguments.h"
 #include "megatron/transformer/feed_forward.h"
 
 namespace megatron {
+
+// The linear layers of an MLP: h -> f (twice f with a gate) and f -> h.
+ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config);
+RowParallelLinearArguments mlp_fc2_arguments(const TransformerConfig& config);
 
 class MLP : public FeedForward {
  public:

@@ -2,6 +2,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/ops/recompute.h"
+#include "megatron/transformer/mlp.h"
 #include "megatron/transformer/mlp_activation.h"
 #include "megatron/transformer/module_registry.h"
 
@@ -11,30 +12,18 @@ TEFusedMLP::TEFusedMLP(const BuildArguments& arguments)
     : tp_(arguments.options.tp), recomputes_(arguments.config.recompute.selects("mlp")) {
   const TransformerConfig& config = arguments.config;
   const LayerOptions& options = arguments.options;
-  const bool gated = config.gated_linear_unit;
   check(!config.apply_residual_connection_post_layernorm,
         "Expected apply_residual_connection_post_layernorm=false with TEFusedMLP, which keeps no "
         "normalized input, but got true; MLP has it");
   check(!options.compute_dtype, "Expected no autocast with TEFusedMLP, but got one; MLP has it");
-  linear_fc1_ =
-      std::dynamic_pointer_cast<LayerNormColumnParallelLinear>(column_linear_modules().build(
-          arguments.at("linear_fc1"), {.input_size = config.hidden_size,
-                                       .output_size = (gated ? 2 : 1) * config.ffn_size(),
-                                       .bias = config.has_mlp_bias(),
-                                       .init_std = config.hidden_std(),
-                                       .stride = gated ? 2 : 1,
-                                       .skip_bias_add = true,
-                                       .tp_comm_buffer_name = "fc1"}));
+  linear_fc1_ = std::dynamic_pointer_cast<LayerNormColumnParallelLinear>(
+      column_linear_modules().build(arguments.at("linear_fc1"), mlp_fc1_arguments(config)));
   check(linear_fc1_ != nullptr,
         "Expected TELayerNormColumnParallelLinear as linear_fc1 of TEFusedMLP, but got {}; MLP "
         "takes it",
         arguments.at("linear_fc1").spec.module);
   linear_fc2_ = std::dynamic_pointer_cast<RowParallelLinear>(
-      row_linear_modules().build(arguments.at("linear_fc2"), {.input_size = config.ffn_size(),
-                                                              .output_size = config.hidden_size,
-                                                              .bias = config.has_mlp_bias(),
-                                                              .init_std = config.output_layer_std(),
-                                                              .tp_comm_buffer_name = "fc2"}));
+      row_linear_modules().build(arguments.at("linear_fc2"), mlp_fc2_arguments(config)));
   check(linear_fc2_ != nullptr,
         "Expected TERowParallelLinear as linear_fc2 of TEFusedMLP, but got {}; MLP takes it",
         arguments.at("linear_fc2").spec.module);
