@@ -75,6 +75,8 @@ struct MoeConfig {
   bool balances_by(std::string_view type) const;
   // Its coefficient; 0 if it is not selected.
   double aux_loss_coeff(std::string_view type) const;
+  // Whether any loss has a coefficient.
+  bool has_aux_loss() const;
 };
 
 }  // namespace megatron

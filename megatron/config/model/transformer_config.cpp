@@ -39,6 +39,11 @@ double MoeConfig::aux_loss_coeff(std::string_view type) const {
   return 0;
 }
 
+bool MoeConfig::has_aux_loss() const {
+  return std::ranges::any_of(moe_router_load_balancing_type,
+                             [this](const std::string& type) { return aux_loss_coeff(type) != 0; });
+}
+
 bool TransformerConfig::has_rope(int64_t layer_number) const {
   return !selects_layer(no_rope_freq, layer_number);
 }

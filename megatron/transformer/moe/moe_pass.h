@@ -21,8 +21,9 @@ struct RouterLoss {
 
 // A router's decisions for the tokens of one pass. Recomputation takes them again.
 struct RoutingPlan {
-  at::Tensor chosen;  // [t, e] bool: by the scores
-  at::Tensor kept;    // [t, e] bool: of these, without padding tokens and what exceeds the capacity
+  at::Tensor chosen;                     // [t, e] bool: by the scores
+  at::Tensor wanted;                     // [t, e] bool: of these, without padding tokens
+  at::Tensor kept;                       // [t, e] bool: of these, without what exceeds the capacity
   int64_t capacity = 0;                  // most tokens of an expert; 0: no limit
   int64_t microbatches_of_capacity = 1;  // micro-batches whose tokens reach one expert together
   std::vector<RouterLoss> losses;

@@ -143,15 +143,18 @@ RoutingPlan TopKRouter::make_plan(const at::Tensor& logits, const ForwardContext
   if (valid.defined()) valid = valid.to(logits.device());
   RoutingPlan plan;
   plan.chosen = routing_map_of(chosen_experts(logits, context, is_training), experts);
-  plan.kept = valid.defined() ? plan.chosen.logical_and(valid.unsqueeze(1)) : plan.chosen;
+  plan.wanted = valid.defined() ? plan.chosen.logical_and(valid.unsqueeze(1)) : plan.chosen;
+  plan.kept = plan.wanted;
   if (config_.moe_expert_capacity_factor) drop(plan, logits, context);
   if (!is_training) return plan;
-  MoeStep::Layer* layer = context.moe ? &context.moe->step().layer(name(), experts) : nullptr;
-  const at::Tensor by_scores = routing_map_of(
-      choose_experts(balancing_scores(logits, config_), {.topk = config_.moe_router_topk}),
-      experts);
-  plan.losses = balancing_losses(config_, by_scores, valid, tokens, *options_.groups->dp,
-                                 context.shares_rows, layer);
+  if (config_.has_aux_loss()) {
+    MoeStep::Layer* layer = context.moe ? &context.moe->step().layer(name(), experts) : nullptr;
+    const at::Tensor by_scores = routing_map_of(
+        choose_experts(balancing_scores(logits, config_), {.topk = config_.moe_router_topk}),
+        experts);
+    plan.losses = balancing_losses(config_, by_scores, valid, tokens, *options_.groups->dp,
+                                   context.shares_rows, layer);
+  }
   if (config_.moe_z_loss_coeff.value_or(0) > 0) {
     const at::Tensor count =
         valid.defined() ? valid.sum(at::kDouble) : at::tensor(double(logits.size(0)), at::kDouble);
@@ -166,12 +169,8 @@ void TopKRouter::record(const RoutingPlan& plan, const ForwardContext& context) 
   if (!context.moe) return;
   MoeStep::Layer& layer = context.moe->step().layer(name(), *config_.num_moe_experts);
   layer.topk = config_.moe_router_topk;
-  const at::Tensor valid = TokenGroup(options_, context).valid_tokens();
-  const at::Tensor wanted =
-      valid.defined() ? plan.chosen.logical_and(valid.to(plan.chosen.device()).unsqueeze(1))
-                      : plan.chosen;
-  layer.load += wanted.sum(0).cpu();
-  layer.dropped += wanted.sum().cpu() - plan.kept.sum().cpu();
+  layer.load += plan.wanted.sum(0).cpu();
+  layer.dropped += plan.wanted.sum().cpu() - plan.kept.sum().cpu();
 }
 
 Routing TopKRouter::forward(const at::Tensor& hidden_states, const ForwardContext& context) const {
