@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include "megatron/ops/core/dispatch.h"
 #include "megatron/ops/matmul/linear.h"
@@ -31,6 +32,9 @@ struct FusedMlpState : torch::CustomClassHolder {
   FusedMlpOptions options;
   // Not saved variables: other micro-batches modify the buffers before this backward.
   at::Tensor fc1_main_grad, fc2_main_grad;
+  // [s, b, f_p] the output of linear_fc1, without its bias. Not a saved variable: it is freed in the
+  // middle of backward, before the gradients of the weights need memory.
+  at::Tensor hidden;
   bool needs_fc1 = false, needs_fc1_bias = false, needs_fc2 = false;
 
   ColumnParallelCommunication fc1_communication() const {
@@ -155,8 +159,8 @@ class FusedMlpFunction : public torch::autograd::Function<FusedMlpFunction> {
     state->needs_fc1_bias = fc1_bias.has_value() && fc1_bias->requires_grad();
     state->needs_fc2 = fc2_weight.requires_grad();
     context->save_for_backward({x, norm_weight, tensors.norm_bias, fc1_weight, tensors.fc1_bias,
-                                fc2_weight, result.hidden, result.statistics.mean,
-                                result.statistics.rstd});
+                                fc2_weight, result.statistics.mean, result.statistics.rstd});
+    state->hidden = std::move(result.hidden);
     context->saved_data["state"] = c10::IValue::make_capsule(std::move(state));
     return result.output;
   }
@@ -166,8 +170,7 @@ class FusedMlpFunction : public torch::autograd::Function<FusedMlpFunction> {
     const auto saved = context->get_saved_variables();
     const at::Tensor& x = saved[0];
     const FusedMlpTensors tensors{saved[1], saved[2], saved[3], saved[4], saved[5]};
-    const at::Tensor& hidden = saved[6];
-    const RowStatistics statistics{saved[7], saved[8]};
+    const RowStatistics statistics{saved[6], saved[7]};
     const auto state =
         c10::static_intrusive_pointer_cast<FusedMlpState>(context->saved_data["state"].toCapsule());
     const NormLinearOptions& norm = state->options.norm;
@@ -183,8 +186,9 @@ class FusedMlpFunction : public torch::autograd::Function<FusedMlpFunction> {
     OutputGradients output =
         output_gradients(gradients[0].contiguous(), tensors.fc2_weight, *state);
     ActivationGradients activation = bias_activation_backward(
-        output.activated, hidden, tensors.fc1_bias, state->options.activation,
+        output.activated, state->hidden, tensors.fc1_bias, state->options.activation,
         state->needs_fc1_bias, /*again=*/state->needs_fc2);
+    if (!torch::autograd::get_current_graph_task_keep_graph()) state->hidden.reset();
     const at::Tensor& activated = output.activated;  // of forward, if fc2 needs its gradient
     at::Tensor grad_fc1, grad_fc2;
     if (tp.size() == 1) {

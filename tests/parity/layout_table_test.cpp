@@ -449,6 +449,31 @@ std::string cell(std::string text) {
   return text;
 }
 
+// The first cells of a row of docs/layouts.md.
+std::string row_name(const TableRow& row) {
+  return fmt::format("| {} | {} | {} |", row.model, row.world,
+                     *row.words ? cell(row.words) : "data parallel");
+}
+
+TEST(LayoutTable, PageShowsItsRows) {
+  std::ifstream page(DOCS_DIR "/layouts.md");
+  std::vector<std::string> shown;
+  bool in_table = false;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("<!-- layout-table")) in_table = line.find("begin") != std::string::npos;
+    if (!in_table || !line.starts_with("| ") || line.starts_with("| model")) continue;
+    size_t end = 0;  // of the layout's cell, whose own bars are escaped
+    for (int bars = 0; end < line.size() && bars < 4; ++end)
+      bars += line[end] == '|' && (end == 0 || line[end - 1] != '\\');
+    shown.push_back(line.substr(0, end));
+  }
+  std::vector<std::string> rows;
+  for (const TableRow& row : kTable) rows.push_back(row_name(row));
+  EXPECT_EQ(shown, rows)
+      << "run: build/parity_tests --gtest_filter=LayoutTable.Every*, and put the "
+         "table that it prints between the marks of docs/layouts.md";
+}
+
 TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
   std::string gradients_of;  // where each row's fp32 gradients differ most
   std::string table =
@@ -458,8 +483,7 @@ TEST(LayoutTable, EveryCombinationHasTheNumbersOfOneRank) {
     SCOPED_TRACE(fmt::format("{} on {} ranks: {}", row.model, row.world, row.words));
     const Differences in_float = differences_of(row, at::kFloat);
     const Differences in_double = differences_of(row, at::kDouble);
-    table += fmt::format("| {} | {} | {} | {:.0e} | {:.0e} | {:.0e} | {:.0e} |\n", row.model,
-                         row.world, *row.words ? cell(row.words) : "data parallel", in_float.loss,
+    table += fmt::format("{} {:.0e} | {:.0e} | {:.0e} | {:.0e} |\n", row_name(row), in_float.loss,
                          in_float.gradient, in_double.loss, in_double.gradient);
     gradients_of += fmt::format("{:.1e} {} {} {}: {}\n", in_float.gradient, row.model, row.world,
                                 row.words, in_float.gradient_of);

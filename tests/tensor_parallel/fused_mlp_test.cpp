@@ -156,6 +156,40 @@ TEST(FusedMlp, KeepsTheOutputOfFc1Only) {
   }
 }
 
+// Forward and backward hold at no time more than separate operators do, with the output of
+// linear_fc1 freed before the gradients of the weights.
+TEST(FusedMlp, PeakIsBelowThatOfSeparateOperators) {
+  constexpr int64_t rows = 512, h = 64, f = 256;
+  for (const size_t kind : {0, 5}) {
+    const auto peak = [&](const test::Operator& block) {
+      return test::peak_bytes([&] {
+        const auto leaf = [](at::IntArrayRef shape) {
+          return random_tensor(shape, at::kBFloat16, 1).requires_grad_();
+        };
+        const int64_t width = mlp_kinds()[kind].activation.glu ? 2 * f : f;
+        const std::vector<at::Tensor> in = {leaf({rows, 1, h}), leaf({h}),     leaf({h}),
+                                            leaf({width, h}),   leaf({width}), leaf({h, f})};
+        const at::Tensor y = block(in);
+        y.backward(at::ones_like(y));
+      });
+    };
+    EXPECT_LT(peak(fused_mlp_operator(mlp_kinds()[kind])), peak(separate_mlp(mlp_kinds()[kind])))
+        << mlp_kinds()[kind].name;
+  }
+}
+
+TEST(FusedMlp, ARetainedGraphRunsBackwardTwice) {
+  const MlpKind kind = mlp_kinds()[5];
+  const MlpValues values(kind, at::kDouble);
+  std::vector<at::Tensor> in = values.inputs();
+  for (at::Tensor& tensor : in) tensor.requires_grad_();
+  const at::Tensor y = fused_mlp_operator(kind)(in);
+  y.backward(values.grad_y, /*retain_graph=*/true);
+  const at::Tensor once = in[3].grad().clone();
+  y.backward(values.grad_y);
+  EXPECT_TRUE(at::equal(in[3].grad(), 2 * once));
+}
+
 TEST(FusedMlp, AccumulatesIntoMainGradsAndSkipsFrozenWeights) {
   const MlpKind kind = mlp_kinds()[0];
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
