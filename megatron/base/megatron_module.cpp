@@ -4,6 +4,7 @@
 #include <set>
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
 
@@ -30,6 +31,24 @@ MegatronModule::NamedParameters MegatronModule::named_parameters() const {
         entry.first);
   }
   return all;
+}
+
+void MegatronModule::set_sharded_state_dict_keys_map(std::map<std::string, std::string> map) {
+  keys_map_.clear();
+  const NamedParameters all = named_parameters();
+  for (const auto& entry : map) {
+    const std::string& from = entry.first;
+    const bool is_used =
+        std::ranges::any_of(all, [&](const auto& named) { return named.first.starts_with(from); });
+    if (is_used) continue;
+    std::vector<std::string> names;
+    for (const auto& named : all) names.push_back(named.first);
+    fail(
+        "Expected every entry of sharded_state_dict_keys_map to begin the name of a parameter of "
+        "its module, but '{}' begins none of {}",
+        from, fmt::join(names, ", "));
+  }
+  keys_map_ = std::move(map);
 }
 
 std::vector<ParameterPtr> MegatronModule::parameters() const {

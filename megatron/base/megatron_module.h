@@ -30,10 +30,9 @@ class MegatronModule {
   void assign_names(const std::string& prefix = "");
 
   // Prefixes of parameter names inside this module, and what replaces them: modules of different
-  // structure then have parameters of the same names. Call before assign_names.
-  void set_sharded_state_dict_keys_map(std::map<std::string, std::string> map) {
-    keys_map_ = std::move(map);
-  }
+  // structure then have parameters of the same names. Call before assign_names, once the module has
+  // its parameters. Throws Error for a prefix that no parameter has.
+  void set_sharded_state_dict_keys_map(std::map<std::string, std::string> map);
 
   // All submodules, each before its own submodules.
   std::vector<std::shared_ptr<MegatronModule>> descendants() const;

@@ -52,6 +52,7 @@ class ColumnParallelLinear : public ColumnLinear {
   }
 
   const ParameterPtr& weight() const override { return weight_; }
+  const LinearOverlap& overlap() const { return overlap_; }
   at::Tensor bias() const override { return bias_ ? options_.cast(bias_->data) : at::Tensor(); }
 
  private:

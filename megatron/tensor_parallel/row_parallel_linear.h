@@ -21,6 +21,7 @@ class RowParallelLinear : public RowLinear {
 
   at::Tensor forward(const at::Tensor& input) const override;
   const ParameterPtr& weight() const { return weight_; }
+  const LinearOverlap& overlap() const { return overlap_; }
   at::Tensor bias() const override { return bias_ ? options_.cast(bias_->data) : at::Tensor(); }
 
  private:

@@ -29,7 +29,7 @@ DistributedGPTModels build_training_models(
   }
   BuildOptions build{.device = rank.device, .seed = uint64_t(options.training.seed)};
   if (options.logging.verbose)
-    build.logger = [](const std::string& line) { fmt::print("{}\n", line); };
+    build.logger = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
   return make_builder<GPTModel>(std::move(config), std::move(build))
       ->build_distributed_models(groups, distributed_arguments(options));
 }

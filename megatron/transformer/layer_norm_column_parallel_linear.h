@@ -29,6 +29,7 @@ class LayerNormColumnParallelLinear : public ColumnLinear {
 
   const NormParameters& norm() const { return norm_; }
   const ParameterPtr& weight() const override { return weight_; }
+  const LinearOverlap& overlap() const { return overlap_; }
   const ParameterPtr& bias_parameter() const { return bias_; }  // null if there is none
   at::Tensor bias() const override { return bias_ ? options_.cast(bias_->data) : at::Tensor(); }
 

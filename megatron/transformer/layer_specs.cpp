@@ -82,10 +82,12 @@ ModuleSpec latent_attention_spec(const TransformerConfig& config, const SpecBack
 // Router, experts and shared experts in the MLP slot. The experts' linears are part of their operator.
 ModuleSpec moe_spec(const TransformerConfig& config, const SpecBackend& backend) {
   const MoeConfig& moe = config.moe;
-  ModuleSpec spec{.module = "MoELayer",
-                  .submodules = {{"router", module_of("TopKRouter")},
-                                 {"experts", module_of(moe.moe_grouped_gemm ? "TEGroupedMLP"
-                                                                            : "SequentialMLP")}}};
+  ModuleSpec spec{
+      .module = "MoELayer",
+      .submodules = {{"router", module_of("TopKRouter")},
+                     {"experts", module_of(moe.moe_grouped_gemm && backend.grouped_experts
+                                               ? "TEGroupedMLP"
+                                               : "SequentialMLP")}}};
   if (moe.moe_shared_expert_intermediate_size) {
     spec.submodules["shared_experts"] = {
         .module = "SharedExpertMLP",
@@ -128,7 +130,8 @@ SpecBackend modelopt_backend() {
           .row_linear = "RowParallelLinear",
           .replicated_linear = "ReplicatedLinear",
           .norm_column_linear = "",
-          .core_attention = "TEDotProductAttention"};
+          .core_attention = "TEDotProductAttention",
+          .grouped_experts = false};
 }
 
 ModuleSpec transformer_layer_spec(const TransformerConfig& config, const SpecBackend& backend,

@@ -12,6 +12,7 @@ struct SpecBackend {
   std::string column_linear, row_linear, replicated_linear;
   std::string norm_column_linear;  // a norm fused with the linear layer after it; empty: none
   std::string core_attention;
+  bool grouped_experts = true;  // else one product for each expert, which a quantizer can hook
 };
 
 // Separate norms and linears.

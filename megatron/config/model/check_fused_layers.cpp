@@ -18,6 +18,11 @@ void check_tp_comm_overlap_cfg(const GPTModelConfig& config, Problems& problems)
         !t.mla.multi_latent_attention || overlaps.at("qkv") == LinearOverlap::of_column_parallel(),
         "Expected proj, fc1 or fc2 in tp_comm_overlap_cfg with multi_latent_attention, "
         "but got qkv; it has no linear_qkv, and its projections keep the defaults");
+    problems.expect(t.has_dense_layer() || t.moe.moe_shared_expert_intermediate_size ||
+                        (overlaps.at("fc1") == LinearOverlap::of_column_parallel() &&
+                         overlaps.at("fc2") == LinearOverlap::of_row_parallel()),
+                    "Expected qkv or proj in tp_comm_overlap_cfg of a model whose layers all have "
+                    "experts and no shared ones, but got fc1 or fc2; it has no linear_fc1");
     const int64_t ranks = t.tensor_model_parallel_size * t.context_parallel_size;
     const int64_t most = ranks > 0 ? config.seq_length / ranks : config.seq_length;
     for (const auto& [name, entry] : tp_overlap_entries(config.tp_comm_overlap_cfg)) {

@@ -79,30 +79,112 @@ void check_masks(const GPTModelConfig& config, const std::string& selected, Prob
                   ranks);
 }
 
-// What a spec of the caller's own has: fields that change the built-in specs do not reach it.
-void check_own_spec(const GPTModelConfig& config, Problems& problems) {
-  const bool full = config.use_transformer_engine_full_layer_spec,
-             fused = config.use_transformer_engine_op_fuser;
-  if (!full && !fused) return;
-  const std::vector<ModuleSpec> layers = first_layers(config);
-  if (layers.empty()) return;
-  problems.expect(!full || std::ranges::any_of(layers,
-                                               [](const ModuleSpec& layer) {
-                                                 return layer.module ==
-                                                        "TETransformerLayerAutocast";
-                                               }),
-                  "Expected a spec of TETransformerLayerAutocast layers with "
-                  "use_transformer_engine_full_layer_spec, but got {}; leave one out",
-                  layers.front().module);
-  const auto is_fused = [](const ModuleSpec& layer) {
-    return layer.submodule("mlp").module == "TEFusedMLP";
-  };
-  problems.expect(
-      !fused || std::ranges::any_of(layers, is_fused),
-      "Expected a spec with TEFusedMLP with use_transformer_engine_op_fuser, but got {}; "
-      "the field changes {} only: leave one out",
-      layers.front().submodule("mlp").module, kEngine);
+// Whether the condition holds for the spec or one inside it.
+template <typename Condition>
+bool any_module(const ModuleSpec& spec, const Condition& condition) {
+  return condition(spec) || std::ranges::any_of(spec.submodules, [&](const auto& slot) {
+           return any_module(slot.second, condition);
+         });
 }
+
+// What a spec of the caller's own has: fields that change the built-in specs do not reach it, so it
+// must have what they ask for. Modules of the caller's own may have it in their own way.
+class OwnSpecCheck {
+ public:
+  OwnSpecCheck(const GPTModelConfig& config, Problems& problems)
+      : config_(config), problems_(problems), layers_(first_layers(config)) {}
+
+  void run() {
+    if (layers_.empty()) return;
+    check_full_layer();
+    check_op_fuser();
+    check_backend();
+    check_attention();
+    check_experts();
+  }
+
+ private:
+  template <typename Condition>
+  bool any(const Condition& condition) const {
+    return std::ranges::any_of(
+        layers_, [&](const ModuleSpec& layer) { return any_module(layer, condition); });
+  }
+  bool has(std::string_view module) const {
+    return any([module](const ModuleSpec& spec) { return spec.module == module; });
+  }
+  std::string mlp() const { return layers_.front().submodule("mlp").module; }
+
+  void check_full_layer() {
+    problems_.expect(
+        !config_.use_transformer_engine_full_layer_spec || has("TETransformerLayerAutocast"),
+        "Expected a spec of TETransformerLayerAutocast layers with "
+        "use_transformer_engine_full_layer_spec, but got {}; leave one out",
+        layers_.front().module);
+  }
+
+  void check_op_fuser() {
+    problems_.expect(
+        !config_.use_transformer_engine_op_fuser || has("TEFusedMLP"),
+        "Expected a spec with TEFusedMLP with use_transformer_engine_op_fuser, but got {}; "
+        "the field changes {} only: leave one out",
+        mlp(), kEngine);
+  }
+
+  void check_backend() {
+    const auto is_fused = [](const ModuleSpec& spec) {
+      return spec.module == "TELayerNormColumnParallelLinear" || spec.module == "TEFusedMLP" ||
+             spec.module == "TETransformerLayerAutocast";
+    };
+    problems_.expect(!config_.restore_modelopt_state || !any(is_fused),
+                     "Expected a spec of separate norms and linears with restore_modelopt_state, "
+                     "but got fused modules; {} works",
+                     kModelopt);
+    problems_.expect(
+        config_.transformer.transformer_impl != TransformerImpl::local || !any(is_fused),
+        "Expected a spec of separate norms and linears with transformer_impl=local, but got fused "
+        "modules; leave one out");
+  }
+
+  void check_attention() {
+    const auto is_attention = [](const ModuleSpec& spec) {
+      return spec.module == "SelfAttention" || spec.module == "MLASelfAttention";
+    };
+    if (!any(is_attention)) return;
+    const auto is_arbitrary = [&](const ModuleSpec& spec) {
+      const auto type = spec.params.find("attn_mask_type");
+      return is_attention(spec) && type != spec.params.end() &&
+             type->second == SpecParameter(std::string("arbitrary"));
+    };
+    problems_.expect(!config_.use_arbitrary_attention_mask.value_or(false) || any(is_arbitrary),
+                     "Expected a spec with attn_mask_type arbitrary with "
+                     "use_arbitrary_attention_mask, but got none; leave one out");
+    const auto normalizes = [&](const ModuleSpec& spec) {
+      return is_attention(spec) && !spec.submodule("q_layernorm").is_identity();
+    };
+    problems_.expect(!config_.transformer.qk_layernorm || any(normalizes),
+                     "Expected a spec with q_layernorm with qk_layernorm, but got none; leave one "
+                     "out");
+  }
+
+  void check_experts() {
+    const MoeConfig& moe = config_.transformer.moe;
+    const bool is_dense = std::ranges::all_of(layers_, [](const ModuleSpec& layer) {
+      const std::string mlp = layer.submodule("mlp").module;
+      return mlp == "MLP" || mlp == "TEFusedMLP";
+    });
+    bool wants_experts = false;  // of one of the layers
+    for (size_t i = 0; i < layers_.size(); ++i)
+      wants_experts = wants_experts || moe.is_moe_layer(static_cast<int64_t>(i) + 1);
+    problems_.expect(!wants_experts || !is_dense,
+                     "Expected a spec with MoELayer with num_moe_experts, but got {}; leave "
+                     "num_moe_experts out",
+                     mlp());
+  }
+
+  const GPTModelConfig& config_;
+  Problems& problems_;
+  const std::vector<ModuleSpec> layers_;  // of the first chunk
+};
 
 void check_op_fuser(const GPTModelConfig& config, const std::string& selected, Problems& problems) {
   if (!config.use_transformer_engine_op_fuser) return;
@@ -116,6 +198,11 @@ void check_op_fuser(const GPTModelConfig& config, const std::string& selected, P
                   "Expected a norm of the MLP's own input with use_transformer_engine_op_fuser, "
                   "but got {}; leave use_transformer_engine_op_fuser out",
                   t.share_parallel_layernorm ? "share_parallel_layernorm" : "norm_placement=after");
+  problems.expect(t.has_dense_layer(),
+                  "Expected a dense layer with use_transformer_engine_op_fuser, but all {} layers "
+                  "have experts, whose products are one operator anyway; leave "
+                  "use_transformer_engine_op_fuser out",
+                  t.num_layers);
   problems.expect(!t.apply_residual_connection_post_layernorm,
                   "Expected use_transformer_engine_op_fuser or "
                   "apply_residual_connection_post_layernorm, but got both; the fused MLP keeps no "
@@ -135,7 +222,7 @@ void check_layer_spec(const GPTModelConfig& config, Problems& problems) {
   check_op_fuser(config, selected, problems);
   // The function is called with valid sizes only.
   if (selected.empty() && problems.empty())
-    problems.collect([&] { check_own_spec(config, problems); });
+    problems.collect([&] { OwnSpecCheck(config, problems).run(); });
 }
 
 }  // namespace megatron

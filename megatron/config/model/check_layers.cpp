@@ -80,6 +80,10 @@ void check_recomputation(const TransformerConfig& t, Problems& problems) {
                     "Expected core_attn, layernorm, mla_up_proj, mlp, moe, moe_act or "
                     "shared_experts for recompute_modules, but got '{}'",
                     module);
+    problems.expect(module != "mlp" || t.has_dense_layer(),
+                    "Expected a dense layer with recompute_modules mlp, but all {} layers have "
+                    "experts; moe works",
+                    t.num_layers);
     problems.expect(
         !of_experts || t.moe.has_experts(),
         "Expected num_moe_experts with recompute_modules {}, but got none; leave {} out", module,

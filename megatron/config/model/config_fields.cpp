@@ -1,6 +1,7 @@
 #include "megatron/config/model/config_fields.h"
 
 #include <algorithm>
+#include <map>
 
 #include <nlohmann/json.hpp>
 
@@ -65,6 +66,13 @@ nlohmann::json as_dict(const ConfigFields& fields) {
   return json;
 }
 
+void set_field(const FieldValue& field, std::string_view name, const nlohmann::json& value) {
+  static const std::map<std::string, nlohmann::json, std::less<>> of_none = {
+      {"cp_comm_type", "p2p"}, {"mtp_num_layers", 0}, {"pipeline_model_parallel_layout", ""}};
+  const auto found = value.is_null() ? of_none.find(name) : of_none.end();
+  set_from_json(field, found == of_none.end() ? value : found->second, name);
+}
+
 void read_dict(const ConfigFields& fields, const nlohmann::json& json) {
   check(json.is_object(), "Expected an object for {}, but got '{}'", fields.target, json.dump());
   const nlohmann::json target = json.value("_target_", nlohmann::json());
@@ -91,7 +99,7 @@ void read_dict(const ConfigFields& fields, const nlohmann::json& json) {
       fail("Expected a field of {}, but got '{}'; the nearest is {}", fields.target, key,
            nearest_name(key, keys));
     }
-    set_from_json(field->value, value, key);
+    set_field(field->value, key, value);
   }
 }
 

@@ -45,6 +45,10 @@ std::vector<ConfigField> base_fields(ModelConfig& config);
 FieldValue json_field(nlohmann::json& field, bool (*is_valid)(const nlohmann::json&),
                       const char* expected);
 
+// Assigns a field as set_from_json does. Null sets the fields that are None by default in Megatron, but
+// have a value of their own here (mtp_num_layers, ...), to that.
+void set_field(const FieldValue& field, std::string_view name, const nlohmann::json& value);
+
 nlohmann::json as_dict(const ConfigFields& fields);
 // Fields that the object lacks stay as they are. Fields with one supported value (fixed_fields) may
 // have that. Throws Error for another `_target_`, an unknown field (with the nearest) or a value of

@@ -220,7 +220,7 @@ void set_from_json(const FieldValue& value, const nlohmann::json& json, std::str
   std::visit(
       Overloaded{
           [&](const EnumReference& reference) {
-            if (json.is_null()) return reference.set(reference.field, -1);
+            if (json.is_null() && reference.is_optional) return reference.set(reference.field, -1);
             set_enum(reference, json.is_string() ? json.get<std::string>() : json.dump(), subject);
           },
           [&](const JsonReference& reference) { reference.set(json, subject); },

@@ -24,6 +24,7 @@ struct EnumReference {
   int (*get)(const void* field) = nullptr;
   void (*set)(void* field, int index) = nullptr;
   std::span<const std::string_view> names;
+  bool is_optional = false;
 };
 
 // A field of another type, read and written as JSON. `subject` names it in messages.
@@ -66,7 +67,7 @@ FieldValue field_value(T& field) {
                              value = static_cast<Enum>(index);
                            }
                          },
-                         enum_names<Enum>};
+                         enum_names<Enum>, /*is_optional=*/true};
   } else {
     return &field;
   }

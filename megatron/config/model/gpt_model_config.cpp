@@ -68,7 +68,7 @@ void GPTModelConfig::set(std::string_view name, const nlohmann::json& value) {
   check_has_value(name);
   if (name == "builder") return set_from_json(&builder, value, name);
   if (find_fixed_field(name, value) != nullptr) return;
-  set_from_json(fields_of(*this).at(name), value, name);
+  set_field(fields_of(*this).at(name), name, value);
 }
 
 nlohmann::json GPTModelConfig::as_dict() const {

@@ -30,6 +30,10 @@ const TransformerConfig& transformer_of(const GPTModelConfig& config);
 using Stage = std::optional<int64_t>;
 template <typename F>
 concept OfRank = std::is_invocable_r_v<LayerSpec, F, const GPTModelConfig&, Stage, Stage>;
+// With real_quant_cfg, whose default is "None".
+template <typename F>
+concept OfRankAndQuantizer =
+    std::is_invocable_r_v<LayerSpec, F, const GPTModelConfig&, Stage, Stage, std::string>;
 template <typename F>
 concept OfStage = std::is_invocable_r_v<LayerSpec, F, const GPTModelConfig&, Stage>;
 template <typename F>
@@ -44,9 +48,10 @@ concept OfTransformer = std::is_invocable_r_v<LayerSpec, F, const TransformerCon
 // A callable that can give layer specs: of a GPTModelConfig or a TransformerConfig, and of vp_stage
 // and pp_rank where it takes them.
 template <typename F>
-concept LayerSpecCallable = layer_spec_detail::OfRank<F> || layer_spec_detail::OfStage<F> ||
-    layer_spec_detail::OfConfig<F> || layer_spec_detail::OfTransformerRank<F> ||
-    layer_spec_detail::OfTransformer<F>;
+concept LayerSpecCallable =
+    layer_spec_detail::OfRank<F> || layer_spec_detail::OfRankAndQuantizer<F> ||
+    layer_spec_detail::OfStage<F> || layer_spec_detail::OfConfig<F> ||
+    layer_spec_detail::OfTransformerRank<F> || layer_spec_detail::OfTransformer<F>;
 
 // Throws Error for a null pointer or an empty std::function.
 template <LayerSpecCallable F>
@@ -61,6 +66,8 @@ LayerSpecFunction layer_spec_function(F function) {
                     [[maybe_unused]] Stage pp_rank) -> LayerSpec {
     if constexpr (OfRank<F>) {
       return function(config, vp_stage, pp_rank);
+    } else if constexpr (OfRankAndQuantizer<F>) {
+      return function(config, vp_stage, pp_rank, "None");
     } else if constexpr (OfStage<F>) {
       return function(config, vp_stage);
     } else if constexpr (OfConfig<F>) {

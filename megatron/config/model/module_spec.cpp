@@ -56,7 +56,7 @@ std::string to_string(const ModuleSpec& spec) {
   return text;
 }
 
-std::string to_string(const TransformerBlockSubmodules& spec) {
+std::string to_string(const TransformerBlockSubmodules& spec, int64_t first_layer) {
   std::string text;
   for (size_t first = 0, end; first < spec.layer_specs.size(); first = end) {
     for (end = first + 1;
@@ -64,16 +64,19 @@ std::string to_string(const TransformerBlockSubmodules& spec) {
       ++end;
     }
     append_lines(text,
-                 end == first + 1 ? fmt::format("layer {}: ", first)
-                                  : fmt::format("layers {} to {}: ", first, end - 1),
+                 end == first + 1 ? fmt::format("layer {}: ", first_layer + int64_t(first))
+                                  : fmt::format("layers {} to {}: ", first_layer + int64_t(first),
+                                                first_layer + int64_t(end) - 1),
                  spec.layer_specs[first], 0);
   }
   append_lines(text, "layer_norm: ", spec.layer_norm, 0);
   return text;
 }
 
-std::string to_string(const LayerSpec& spec) {
-  return std::visit([](const auto& kind) { return to_string(kind); }, spec);
+std::string to_string(const LayerSpec& spec, int64_t first_layer) {
+  if (const auto* block = std::get_if<TransformerBlockSubmodules>(&spec))
+    return to_string(*block, first_layer);
+  return to_string(std::get<ModuleSpec>(spec));
 }
 
 }  // namespace megatron

@@ -49,9 +49,9 @@ using LayerSpec = std::variant<ModuleSpec, TransformerBlockSubmodules>;
 
 // A line per slot, indented by depth: `linear_qkv: ColumnParallelLinear(gather_output=false)`.
 std::string to_string(const ModuleSpec& spec);
-// Equal layers that follow each other are printed once.
-std::string to_string(const TransformerBlockSubmodules& spec);
-std::string to_string(const LayerSpec& spec);
+// Equal layers that follow each other are printed once. The layers are numbered from `first_layer` on.
+std::string to_string(const TransformerBlockSubmodules& spec, int64_t first_layer = 1);
+std::string to_string(const LayerSpec& spec, int64_t first_layer = 1);
 
 // JSON: {"module": ..., "params": {...}, "submodules": {...}, "sharded_state_dict_keys_map": {...}}
 // without empty members, and {"layer_specs": [...], "layer_norm": {...}}.

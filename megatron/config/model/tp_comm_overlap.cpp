@@ -90,6 +90,8 @@ TpOverlaps overlaps_of(const std::map<std::string, TpOverlapEntry>& entries) {
   }
   for (const auto& [name, entry] : entries) {
     check_name(name);
+    check(entry.method || entry.num_splits,
+          "Expected method or num_splits for {} in tp_comm_overlap_cfg, but got neither", name);
     LinearOverlap& linear = overlaps[name.substr(0, name.find('_'))];
     if (name.ends_with("_fprop")) linear.fprop = overlap_of(name, entry, linear.fprop);
     if (name.ends_with("_dgrad")) linear.dgrad = overlap_of(name, entry, linear.dgrad);
@@ -170,6 +172,8 @@ std::map<std::string, TpOverlapEntry> read_overlap_entries(const std::string& fi
   } catch (const YAML::Exception& error) {
     fail_in_file(file, error.mark, fmt::format("Expected YAML, but got: {}", error.msg));
   }
+  check(!top.IsNull(), "Expected entries such as qkv_fprop: {{...}} in {}, but got an empty file",
+        file);
   if (!top.IsMap()) fail_in_file(file, top.Mark(), "Expected entries such as qkv_fprop: {...}");
   std::map<std::string, TpOverlapEntry> entries;
   for (const auto& node : top) {

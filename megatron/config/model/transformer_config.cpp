@@ -44,6 +44,14 @@ bool MoeConfig::has_aux_loss() const {
                              [this](const std::string& type) { return aux_loss_coeff(type) != 0; });
 }
 
+bool TransformerConfig::has_dense_layer() const {
+  if (!moe.has_experts()) return true;
+  for (int64_t number = 1; number <= num_layers; ++number) {
+    if (!moe.is_moe_layer(number)) return true;
+  }
+  return false;
+}
+
 bool TransformerConfig::has_rope(int64_t layer_number) const {
   return !selects_layer(no_rope_freq, layer_number);
 }

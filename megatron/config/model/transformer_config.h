@@ -228,6 +228,8 @@ struct TransformerConfig {
     return moe.expert_tensor_parallel_size.value_or(tensor_model_parallel_size);
   }
   // `layer_number` counts from 1.
+  // Whether any layer has an MLP rather than experts.
+  bool has_dense_layer() const;
   bool has_rope(int64_t layer_number) const;
   bool has_window(int64_t layer_number) const;
   // MuP's width multiplier; 1 without MuP.

@@ -64,7 +64,9 @@ std::vector<ParameterPtr> parameters_of(const ModelChunks& chunks) {
 void log_parameter_counts(const ModelChunks& chunks, const ProcessGroupCollection& groups,
                           const Logger& logger) {
   int64_t count = 0;
-  for (const ParameterPtr& parameter : parameters_of(chunks)) count += parameter->data.numel();
+  for (const ParameterPtr& parameter : parameters_of(chunks)) {
+    if (!parameter->is_buffer) count += parameter->data.numel();
+  }
   const std::string mine =
       fmt::format("parameters on tensor-parallel rank {}, pipeline rank {}: {} ({})",
                   groups.tp->rank(), groups.pp->rank(), count, human_parameters(count));
@@ -127,9 +129,11 @@ void check_step_overlap(const DistributedModelArguments& arguments) {
 
 void check_groups(const ProcessGroupCollection& groups) {
   const std::pair<const char*, bool> needed[] = {
-      {"world", groups.world != nullptr}, {"tp", groups.tp != nullptr},
-      {"pp", groups.pp != nullptr},       {"cp", groups.cp != nullptr},
-      {"mp", groups.mp != nullptr},       {"dp_cp", groups.dp_cp != nullptr}};
+      {"world", groups.world != nullptr},    {"tp", groups.tp != nullptr},
+      {"pp", groups.pp != nullptr},          {"cp", groups.cp != nullptr},
+      {"mp", groups.mp != nullptr},          {"dp_cp", groups.dp_cp != nullptr},
+      {"ep", groups.ep != nullptr},          {"expt_tp", groups.expt_tp != nullptr},
+      {"expt_dp", groups.expt_dp != nullptr}};
   for (const auto& [name, given] : needed)
     check(
         given,

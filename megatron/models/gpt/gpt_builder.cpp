@@ -94,16 +94,22 @@ std::shared_ptr<GPTModel> GPTModelBuilder::build_model(const ProcessGroupCollect
 
 std::vector<std::string> GPTModelBuilder::description() const {
   std::vector<std::string> lines;
-  std::string spec;  // of the chunk before
+  const auto append = [&lines](const std::string& text) {
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) lines.push_back("  " + line);
+  };
+  if (config().should_pad_vocab && config().vocab_size)
+    lines.push_back(fmt::format("vocabulary of {} tokens, padded to {} rows", *config().vocab_size,
+                                config().padded_vocab_size()));
+  std::optional<LayerSpec> last;  // of the chunk before
   for (int stage = 0; stage < layout_.stages(); ++stage) {
     for (int chunk = 0; chunk < layout_.chunks(); ++chunk) {
       const PipelineStage held = PipelineStage::of(layout_, stage, chunk);
       lines.push_back(describe_chunk(held, config().transformer, layout_));
-      const std::string own = to_string(resolve_layer_spec(config(), held));
-      if (own == spec) continue;
-      std::istringstream text(own);
-      for (std::string line; std::getline(text, line);) lines.push_back("  " + line);
-      spec = own;
+      LayerSpec spec = resolve_layer_spec(config(), held);
+      if (spec != last) append(to_string(spec, held.first_layer + 1));
+      if (const auto mtp = mtp_block_spec(config(), spec, held)) append(to_string(*mtp));
+      last = std::move(spec);
     }
   }
   return lines;

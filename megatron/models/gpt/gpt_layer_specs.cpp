@@ -13,6 +13,8 @@ namespace {
 PipelineStage stage_of(const TransformerConfig& config, std::optional<int64_t> vp_stage,
                        int64_t pp_rank) {
   const PipelineLayout layout = PipelineLayout::of(config);
+  check(vp_stage || layout.chunks() == 1,
+        "Expected vp_stage, since a rank has {} chunks, but got none", layout.chunks());
   const int64_t chunk = vp_stage.value_or(0);
   check(pp_rank >= 0 && pp_rank < layout.stages() && chunk >= 0 && chunk < layout.chunks(),
         "Expected pp_rank below {} and vp_stage below {}, but got {} and {}", layout.stages(),
@@ -84,25 +86,6 @@ LayerSpec local_layers(const TransformerConfig& config, std::optional<int64_t> v
                   [&](bool has_experts) { return local_layer(config, has_experts); });
 }
 
-// Throws Error for an entry of a key map that begins with no slot: it would rename nothing.
-void check_keys_map(const ModuleSpec& layer) {
-  for (const auto& [from, to] : layer.sharded_state_dict_keys_map) {
-    const ModuleSpec* at = &layer;
-    for (std::string rest = from; !at->submodules.empty() && !rest.empty();) {
-      const std::string slot = rest.substr(0, rest.find('.'));
-      const auto found = at->submodules.find(slot);
-      std::vector<std::string> slots;
-      for (const auto& entry : at->submodules) slots.push_back(entry.first);
-      check(found != at->submodules.end(),
-            "Expected the entries of sharded_state_dict_keys_map to begin with slots of their "
-            "module, but '{}' has '{}', which is none of {}",
-            from, slot, fmt::join(slots, ", "));
-      rest.erase(0, slot.size() + 1);
-      at = &found->second;
-    }
-  }
-}
-
 // The layer that MTP layers wrap.
 ModuleSpec last_layer(const GPTModelConfig& config, const LayerSpec& spec) {
   if (const auto* layer = std::get_if<ModuleSpec>(&spec)) return *layer;
@@ -120,13 +103,7 @@ const bool kRegistered = [] {
   register_layer_spec("transformer_engine_full_layer_spec", &transformer_engine_full_layer_spec);
   register_layer_spec_function("local_layer_spec", layer_spec_function(&local_layers),
                                reinterpret_cast<const void*>(&local_layer_spec));
-  register_layer_spec_function(
-      "modelopt_transformer_layer_spec",
-      layer_spec_function([](const GPTModelConfig& config, std::optional<int64_t> vp_stage,
-                             std::optional<int64_t> pp_rank) {
-        return modelopt_transformer_layer_spec(config, vp_stage, pp_rank);
-      }),
-      reinterpret_cast<const void*>(&modelopt_transformer_layer_spec));
+  register_layer_spec("modelopt_transformer_layer_spec", &modelopt_transformer_layer_spec);
   register_layer_spec("default_layer_spec", &default_layer_spec);
   return true;
 }();
@@ -218,11 +195,6 @@ LayerSpec resolve_layer_spec(const GPTModelConfig& config, const PipelineStage& 
   std::optional<int64_t> vp_stage;
   if (PipelineLayout::of(config.transformer).chunks() > 1) vp_stage = stage.chunk;
   LayerSpec spec = config.transformer_layer_spec.resolve(config, vp_stage, stage.rank);
-  if (const auto* block = std::get_if<TransformerBlockSubmodules>(&spec)) {
-    for (const ModuleSpec& each : block->layer_specs) check_keys_map(each);
-  } else {
-    check_keys_map(std::get<ModuleSpec>(spec));
-  }
   // As in Megatron: the backend replaces the core attention of one spec for all layers, not of a
   // block spec.
   auto* layer = std::get_if<ModuleSpec>(&spec);

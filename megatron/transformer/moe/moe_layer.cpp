@@ -40,6 +40,10 @@ MoELayer::MoELayer(const BuildArguments& arguments)
   const BuildArguments own = arguments.with(options_);
   router_ = register_module("router", std::make_shared<TopKRouter>(own.at("router")));
   experts_ = register_module("experts", std::make_shared<GroupedExperts>(own.at("experts")));
+  check(config_.moe_shared_expert_intermediate_size ||
+            arguments.spec.submodule("shared_experts").is_identity(),
+        "Expected moe_shared_expert_intermediate_size with a spec that has shared_experts, but got "
+        "none; give both or neither");
   if (config_.moe_shared_expert_intermediate_size) {
     check_module(arguments, "shared_experts", {"SharedExpertMLP"});
     shared_experts_ = register_module("shared_experts",

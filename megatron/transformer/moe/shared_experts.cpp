@@ -24,13 +24,15 @@ SharedExperts::SharedExperts(const BuildArguments& arguments)
                                                                  .bias = config.add_bias_linear,
                                                                  .init_std = config.hidden_std(),
                                                                  .stride = stride,
-                                                                 .skip_bias_add = true}));
+                                                                 .skip_bias_add = true,
+                                                                 .tp_comm_buffer_name = "fc1"}));
   linear_fc2_ = register_module(
-      "linear_fc2", row_linear_modules().build(arguments.at("linear_fc2"),
-                                               {.input_size = f,
-                                                .output_size = h,
-                                                .bias = config.add_bias_linear,
-                                                .init_std = config.output_layer_std()}));
+      "linear_fc2",
+      row_linear_modules().build(arguments.at("linear_fc2"), {.input_size = f,
+                                                              .output_size = h,
+                                                              .bias = config.add_bias_linear,
+                                                              .init_std = config.output_layer_std(),
+                                                              .tp_comm_buffer_name = "fc2"}));
   if (!config.moe.moe_shared_expert_gate) return;
   gate_weight_ = register_parameter(
       "gate_weight",

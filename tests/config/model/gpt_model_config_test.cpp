@@ -91,6 +91,16 @@ TEST(GPTModelConfigFields, UnknownNamesAndOtherTypesAreErrors) {
               ThrowsMessage<Error>(HasSubstr("Expected an integer for vocab_size")));
   EXPECT_THAT([&] { config.set("num_layers", nullptr); },
               ThrowsMessage<Error>(HasSubstr("Expected an integer for num_layers")));
+  for (const char* name : {"normalization", "position_embedding_type", "transformer_impl",
+                           "attention_backend", "activation_func"})
+    EXPECT_THAT([&] { config.set(name, nullptr); },
+                ThrowsMessage<Error>(HasSubstr("Expected one of")))
+        << name;
+  // None by default in Megatron.
+  for (const char* name : {"cp_comm_type", "mtp_num_layers", "pipeline_model_parallel_layout"}) {
+    config.set(name, nullptr);
+    EXPECT_EQ(config.get(name), GPTModelConfig().get(name)) << name;
+  }
   EXPECT_THAT([&] { config.set("extra_checkpoint_metadata", 3); },
               ThrowsMessage<Error>(HasSubstr("Expected an object or null")));
   EXPECT_EQ(config.transformer.hidden_size, 64);

@@ -66,7 +66,7 @@ TEST(ModuleSpec, PrintsOneLinePerSlot) {
             "  key a. is b.\n");
   const ModuleSpec a{.module = "A"}, b{.module = "B"};
   EXPECT_EQ(to_string(TransformerBlockSubmodules{{a, a, b}, {.module = "Norm"}}),
-            "layers 0 to 1: A\nlayer 2: B\nlayer_norm: Norm\n");
+            "layers 1 to 2: A\nlayer 3: B\nlayer_norm: Norm\n");
 }
 
 TEST(ModuleSpec, JsonRoundTrip) {

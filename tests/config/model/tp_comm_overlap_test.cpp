@@ -82,6 +82,11 @@ TEST_F(TpCommOverlap, RefusesBadFiles) {
   EXPECT_THAT(of_text("qkv_fprop: {method: none}\nqkv_fprp: {method: none}\n"),
               testing::AllOf(HasSubstr(path_ + ", line 2"), HasSubstr("got 'qkv_fprp'"),
                              HasSubstr("the nearest is qkv_fprop")));
+  EXPECT_THAT(
+      of_text("proj_fprop: {}\n"),
+      HasSubstr(
+          "Expected method or num_splits for proj_fprop in tp_comm_overlap_cfg, but got neither"));
+  EXPECT_THAT(of_text(""), HasSubstr("an empty file"));
   EXPECT_THAT(of_text("fc2_wgrad: {method: bulk}\n"), HasSubstr("got 'fc2_wgrad'"));
   EXPECT_THAT(of_text("fc1_fprop: {method: bulk}\n"),
               HasSubstr("Expected method ring_exchange or none for fc1_fprop"));
@@ -128,6 +133,12 @@ TEST(FusedLayerChecks, OverlapsOfLayersNeedTpCommOverlapAndFitTheSequence) {
   EXPECT_EQ(problem_of(config), "no problem");
   config.tp_comm_overlap_cfg.entries["fc2_fprop"].num_splits = 17;
   EXPECT_THAT(problem_of(config), HasSubstr("num_splits of at most 16 for fc2"));
+  config.tp_comm_overlap_cfg.entries["fc2_fprop"].num_splits = 2;
+  config.transformer.num_layers = 2;
+  config.transformer.moe.num_moe_experts = 4;
+  EXPECT_THAT(problem_of(config), HasSubstr("Expected qkv or proj in tp_comm_overlap_cfg"));
+  config.transformer.moe.moe_shared_expert_intermediate_size = 8;
+  EXPECT_EQ(problem_of(config), "no problem");
 }
 
 TEST(FusedLayerChecks, TheOpFuserNeedsTheTransformerEngineSpec) {

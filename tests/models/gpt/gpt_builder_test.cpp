@@ -308,9 +308,37 @@ TEST(GPTModelBuilder, KeyMapsRenameParametersOfTheirModule) {
     other.transformer_layer_spec = layer;
     EXPECT_THAT([&] { build_gpt(other); }, ThrowsMessage<Error>(HasSubstr(message)));
   };
-  refuses({{"nonsense.", "x."}}, "'nonsense.' has 'nonsense', which is none of input_layernorm");
-  refuses({{"mlp.nonsense.", "x."}}, "has 'nonsense', which is none of linear_fc1, linear_fc2");
+  for (const char* unknown :
+       {"nonsense.", "mlp.nonsense.", "mlp.linear_fc1.wieght", "input_layernorm."}) {
+    refuses({{unknown, "x."}}, "begins none of self_attention.linear_proj");
+  }
   refuses({{"mlp.linear_fc1.", "mlp.linear_fc2."}}, "gives two of them the name mlp.linear_fc2.");
+  // In a module inside the layer, and in the final norm.
+  TransformerBlockSubmodules block{
+      .layer_specs = std::vector<ModuleSpec>(config.transformer.num_layers,
+                                             transformer_engine_layer_spec(config)),
+      .layer_norm = {.module = "TENorm", .sharded_state_dict_keys_map = {{"nonsense.", "x."}}}};
+  config.transformer_layer_spec = block;
+  EXPECT_THAT([&] { build_gpt(config); }, ThrowsMessage<Error>(HasSubstr("'nonsense.' begins")));
+  block.layer_norm.sharded_state_dict_keys_map.clear();
+  block.layer_specs[0].submodules["mlp"].sharded_state_dict_keys_map = {{"nonsense.", "x."}};
+  config.transformer_layer_spec = block;
+  EXPECT_THAT([&] { build_gpt(config); }, ThrowsMessage<Error>(HasSubstr("'nonsense.' begins")));
+}
+
+// A collection without a group of the experts is refused, too.
+TEST(GPTModelBuilder, EveryGroupIsNeeded) {
+  const GPTModelConfig config = built_config();
+  for (ProcessGroupPtr ProcessGroupCollection::*group :
+       {&ProcessGroupCollection::tp, &ProcessGroupCollection::dp_cp, &ProcessGroupCollection::ep,
+        &ProcessGroupCollection::expt_tp, &ProcessGroupCollection::expt_dp}) {
+    ProcessGroupCollection groups = ProcessGroupCollection::single_rank();
+    groups.*group = nullptr;
+    EXPECT_THAT([&] { GPTModelBuilder(config).build_model(groups); },
+                ThrowsMessage<Error>(HasSubstr("in pg_collection, but got none")));
+    EXPECT_THAT([&] { GPTModelBuilder(config).build_distributed_models(groups); },
+                ThrowsMessage<Error>(HasSubstr("in pg_collection, but got none")));
+  }
 }
 
 TEST(GPTModelBuilder, WeightsMayBeLeftToTheCaller) {

@@ -189,6 +189,43 @@ TEST(LayerSpecs, ModeloptIsABlockOfSeparateModules) {
       ThrowsMessage<Error>(HasSubstr("Expected real_quant_cfg None, but got 'fp8_real_quant'")));
 }
 
+// The columns of layers with experts. The norm before them is a module of its own, since router,
+// experts and shared experts read it.
+TEST(LayerSpecs, ExpertsTakeTheMlpSlot) {
+  GPTModelConfig config = small_gpt_config();
+  MoeConfig& moe = config.transformer.moe;
+  moe.num_moe_experts = 4;
+  moe.moe_shared_expert_intermediate_size = 8;
+  const auto experts = [](Slots slots, const char* norm, const char* grouped, const char* column,
+                          const char* row) {
+    slots.erase("mlp.linear_fc1");
+    slots.erase("mlp.linear_fc2");
+    return with(slots, {{"pre_mlp_layernorm", norm},
+                        {"mlp", "MoELayer"},
+                        {"mlp.router", "TopKRouter"},
+                        {"mlp.experts", grouped},
+                        {"mlp.shared_experts", "SharedExpertMLP"},
+                        {"mlp.shared_experts.linear_fc1", column},
+                        {"mlp.shared_experts.linear_fc2", row}});
+  };
+  for (const bool grouped : {false, true}) {
+    moe.moe_grouped_gemm = grouped;
+    const char* const mlp = grouped ? "TEGroupedMLP" : "SequentialMLP";
+    EXPECT_EQ(slots_of(transformer_engine_layer_spec(config)),
+              experts(kTransformerEngineSlots, "TENorm", mlp, "TEColumnParallelLinear",
+                      "TERowParallelLinear"));
+    EXPECT_EQ(
+        slots_of(local_layer_spec(config.transformer)),
+        experts(kLocalSlots, "FusedLayerNorm", mlp, "ColumnParallelLinear", "RowParallelLinear"));
+    EXPECT_EQ(slots_of(modelopt_transformer_layer_spec(config).layer_specs[0]),
+              experts(kModeloptSlots, "Norm", "SequentialMLP", "ColumnParallelLinear",
+                      "RowParallelLinear"));
+  }
+  EXPECT_EQ(
+      transformer_engine_full_layer_spec(config.transformer).layer_specs[0],
+      (ModuleSpec{.module = "TETransformerLayerAutocast", .params = {{"has_experts", true}}}));
+}
+
 // Arbitrary masks by the flag; by default unless the context is split.
 TEST(LayerSpecs, ModeloptMasks) {
   const auto mask_type = [](std::optional<bool> arbitrary, int64_t context_parallel_size) {
@@ -244,6 +281,50 @@ TEST(LayerSpecs, FullLayerIsABlockOfTheChunk) {
   EXPECT_EQ(layers({}), 5);
   EXPECT_EQ(modelopt_transformer_layer_spec(config, {}, 1).layer_specs.size(), 3);
   EXPECT_THAT([&] { layers(2); }, ThrowsMessage<Error>(HasSubstr("Expected pp_rank below 2")));
+  config.transformer.num_layers = 4;
+  config.transformer.pipeline.num_layers_in_first_pipeline_stage = {};
+  config.transformer.pipeline.virtual_pipeline_model_parallel_size = 2;
+  EXPECT_THAT([&] { layers(1); },
+              ThrowsMessage<Error>(HasSubstr("Expected vp_stage, since a rank has 2 chunks")));
+}
+
+// A spec of the caller's own must have what the fields beside it ask for.
+TEST(LayerSpecs, AnOwnSpecHasWhatTheFieldsAskFor) {
+  const GPTModelConfig plain = small_gpt_config();
+  const ModuleSpec fused = transformer_engine_layer_spec(plain);
+  const ModuleSpec separate = local_layer_spec(plain.transformer);
+  struct Case {
+    const ModuleSpec& spec;
+    std::function<void(GPTModelConfig&)> ask;
+    const char* problem;
+  };
+  const Case cases[] = {
+      {separate, [](auto& c) { c.use_arbitrary_attention_mask = true; },
+       "Expected a spec with attn_mask_type arbitrary with use_arbitrary_attention_mask"},
+      {fused, [](auto& c) { c.restore_modelopt_state = true; },
+       "with restore_modelopt_state, but got fused modules"},
+      {fused, [](auto& c) { c.transformer.transformer_impl = TransformerImpl::local; },
+       "with transformer_impl=local, but got fused modules"},
+      {fused, [](auto& c) { c.transformer.qk_layernorm = true; },
+       "Expected a spec with q_layernorm with qk_layernorm"},
+      {fused, [](auto& c) { c.use_transformer_engine_op_fuser = true; },
+       "Expected a spec with TEFusedMLP"},
+      {fused, [](auto& c) { c.transformer.moe.num_moe_experts = 4; },
+       "Expected a spec with MoELayer with num_moe_experts, but got MLP"}};
+  for (const Case& test : cases) {
+    SCOPED_TRACE(test.problem);
+    GPTModelConfig config = plain;
+    config.transformer_layer_spec = test.spec;
+    EXPECT_NO_THROW(config.finalize());
+    test.ask(config);
+    EXPECT_THAT([&] { config.finalize(); }, ThrowsMessage<Error>(HasSubstr(test.problem)));
+  }
+  GPTModelConfig config = plain;
+  config.transformer.moe.num_moe_experts = 4;
+  config.use_transformer_engine_op_fuser = true;
+  EXPECT_THAT([&] { config.finalize(); },
+              ThrowsMessage<Error>(HasSubstr("Expected a dense layer with "
+                                             "use_transformer_engine_op_fuser")));
 }
 
 TEST(LayerSpecs, DefaultChoosesByTheFlags) {
@@ -264,6 +345,8 @@ TEST(LayerSpecs, FunctionsAreRegisteredUnderTheirNames) {
   EXPECT_EQ(LayerSpecSource(transformer_engine_layer_spec).name(), "transformer_engine_layer_spec");
   EXPECT_EQ(LayerSpecSource(transformer_engine_full_layer_spec).name(),
             "transformer_engine_full_layer_spec");
+  EXPECT_EQ(LayerSpecSource(modelopt_transformer_layer_spec).name(),
+            "modelopt_transformer_layer_spec");
   EXPECT_EQ(LayerSpecSource(local_layer_spec).name(), "local_layer_spec");
   EXPECT_EQ(LayerSpecSource(default_layer_spec).name(), "default_layer_spec");
   const GPTModelConfig config = small_gpt_config();
@@ -351,6 +434,45 @@ TEST(BuiltLayers, HaveTheClassesOfTheirSpecs) {
   const auto whole = model_of("transformer_engine_full_layer_spec", Variant::plain);
   expect_class<TETransformerLayerAutocast>(*whole, "");
   expect_class<LayerNormColumnParallelLinear>(*whole, ".self_attention.linear_qkv");
+}
+
+template <typename Linear>
+void expect_overlap(const GPTModel& model, const std::string& path, const LinearOverlap& overlap) {
+  const auto linear = std::dynamic_pointer_cast<Linear>(model.find_module(path));
+  ASSERT_NE(linear, nullptr) << path;
+  EXPECT_EQ(linear->overlap(), overlap) << path;
+}
+
+// tp_comm_overlap_cfg reaches the linear layers that it names.
+TEST(BuiltLayers, HaveTheOverlapsOfTheirNames) {
+  GPTModelConfig config = small_gpt_config();
+  TransformerConfig& t = config.transformer;
+  t.tensor_model_parallel_size = 2;
+  t.sequence_parallel = t.tp_comm_overlap = true;
+  config.tp_comm_overlap_cfg.entries = {{"qkv_fprop", {.method = {}, .num_splits = 2}},
+                                        {"proj_fprop", {.method = "none", .num_splits = {}}},
+                                        {"fc1_dgrad", {.method = "bulk", .num_splits = {}}},
+                                        {"fc2_dgrad", {.method = {}, .num_splits = 1}}};
+  const TpOverlaps overlaps = tp_overlaps(config.tp_comm_overlap_cfg);
+  t.num_layers = 2;
+  t.moe.num_moe_experts = 2;
+  t.moe.moe_layer_freq = {0, 1};
+  t.moe.moe_shared_expert_intermediate_size = 8;
+  run_thread_world(2, [&](RankContext& rank) {
+    const auto model = build_gpt_model(config, make_model_groups(t, rank), at::kMeta);
+    const std::string dense = "decoder.layers.0.", with_experts = "decoder.layers.1.";
+    expect_overlap<LayerNormColumnParallelLinear>(*model, dense + "self_attention.linear_qkv",
+                                                  overlaps.at("qkv"));
+    expect_overlap<RowParallelLinear>(*model, dense + "self_attention.linear_proj",
+                                      overlaps.at("proj"));
+    expect_overlap<LayerNormColumnParallelLinear>(*model, dense + "mlp.linear_fc1",
+                                                  overlaps.at("fc1"));
+    expect_overlap<RowParallelLinear>(*model, dense + "mlp.linear_fc2", overlaps.at("fc2"));
+    expect_overlap<ColumnParallelLinear>(*model, with_experts + "mlp.shared_experts.linear_fc1",
+                                         overlaps.at("fc1"));
+    expect_overlap<RowParallelLinear>(*model, with_experts + "mlp.shared_experts.linear_fc2",
+                                      overlaps.at("fc2"));
+  });
 }
 
 // An MLP that adds a constant of its own per layer.
