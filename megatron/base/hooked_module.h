@@ -24,20 +24,26 @@ class HookedModule : public MegatronModule {
   void remove_forward_hooks(int number) { hooks_.erase(number); }
 
  protected:
-  // Runs the hooks around `forward` and returns its output.
+  // Runs the hooks around `forward` and returns its output: a tensor, or several behind one autograd
+  // node, of which the hooks get the first.
   template <typename Forward>
-  at::Tensor with_hooks(const Forward& forward) const {
+  auto with_hooks(const Forward& forward) const {
     for (const auto& [number, hooks] : hooks_) {
       if (hooks.before) hooks.before();
     }
-    const at::Tensor output = forward();
+    const auto output = forward();
     for (const auto& [number, hooks] : hooks_) {
-      if (hooks.after) hooks.after(output);
+      if (hooks.after) hooks.after(first_of(output));
     }
     return output;
   }
 
  private:
+  static const at::Tensor& first_of(const at::Tensor& tensor) { return tensor; }
+  static const at::Tensor& first_of(const std::vector<at::Tensor>& tensors) {
+    return tensors.front();
+  }
+
   std::map<int, ForwardHooks> hooks_;
   int next_hooks_ = 0;
 };

@@ -25,7 +25,7 @@ at::Tensor kernel_activation(const at::Tensor& x, const at::Tensor& bias,
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = f;
   at::Tensor y = at::empty(shape, x.options());
-  dispatch_dtype(x.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     with_kernel_level([&](auto level) {
       kernels::activation_forward<level, T>(options.function, options.glu ? &*options.glu : nullptr,
@@ -47,7 +47,7 @@ ActivationGradients kernel_activation_backward(const at::Tensor& grad_y, const a
   if (needs_bias) partials = make_partial_sums(blocks, rows.size(1), rows);
   ActivationGradients gradients;
   gradients.x = at::empty(x.sizes(), x.options());
-  dispatch_dtype(x.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
     with_kernel_level([&](auto level) {
@@ -206,7 +206,7 @@ at::Tensor bias_activation(const at::Tensor& x, const at::Tensor& bias,
 at::Tensor bias_activation(const at::Tensor& x, const at::Tensor& bias,
                            const ActivationOptions& options) {
   check_activation(x, bias, options.glu.has_value(), activation_name(options));
-  if (!use_cpu_kernel(x)) return unfused::bias_activation(x, bias, options);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_activation(x, bias, options);
   return apply_activation(x, bias, options.function, options.glu);
 }
 
@@ -214,15 +214,15 @@ at::Tensor bias_activation_forward(const at::Tensor& x, const at::Tensor& bias,
                                    const ActivationOptions& options) {
   check_activation(x, bias, options.glu.has_value(), activation_name(options));
   const at::NoGradGuard no_grad;
-  return use_cpu_kernel(x) ? kernel_activation(x, bias, options)
-                           : unfused::bias_activation(x, bias, options);
+  return use_cpu_kernel_or_half(x) ? kernel_activation(x, bias, options)
+                                   : unfused::bias_activation(x, bias, options);
 }
 
 ActivationGradients bias_activation_backward(at::Tensor& grad_y, const at::Tensor& x,
                                              const at::Tensor& bias,
                                              const ActivationOptions& options, bool needs_bias,
                                              bool again) {
-  if (use_cpu_kernel(x)) {
+  if (use_cpu_kernel_or_half(x)) {
     const at::NoGradGuard no_grad;
     grad_y = grad_y.contiguous();
     return kernel_activation_backward(grad_y, x, bias, options, needs_bias, again);
@@ -240,38 +240,38 @@ ActivationGradients bias_activation_backward(at::Tensor& grad_y, const at::Tenso
 
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form) {
   check_activation(x, bias, /*gated=*/false, "bias_gelu");
-  if (!use_cpu_kernel(x)) return unfused::bias_gelu(x, bias, tanh_form);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_gelu(x, bias, tanh_form);
   return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu);
 }
 
 at::Tensor bias_squared_relu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_squared_relu");
-  if (!use_cpu_kernel(x)) return unfused::bias_squared_relu(x, bias);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_squared_relu(x, bias);
   return apply_activation(x, bias, Activation::squared_relu);
 }
 
 at::Tensor bias_quick_gelu(const at::Tensor& x, const at::Tensor& bias) {
   check_activation(x, bias, /*gated=*/false, "bias_quick_gelu");
-  if (!use_cpu_kernel(x)) return unfused::bias_quick_gelu(x, bias);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_quick_gelu(x, bias);
   return apply_activation(x, bias, Activation::quick_gelu);
 }
 
 at::Tensor bias_swiglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_swiglu");
-  if (!use_cpu_kernel(x)) return unfused::bias_swiglu(x, bias, glu);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_swiglu(x, bias, glu);
   return apply_activation(x, bias, Activation::silu, glu);
 }
 
 at::Tensor bias_geglu(const at::Tensor& x, const at::Tensor& bias, bool tanh_form,
                       const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_geglu");
-  if (!use_cpu_kernel(x)) return unfused::bias_geglu(x, bias, tanh_form, glu);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_geglu(x, bias, tanh_form, glu);
   return apply_activation(x, bias, tanh_form ? Activation::gelu_tanh : Activation::gelu, glu);
 }
 
 at::Tensor bias_quick_geglu(const at::Tensor& x, const at::Tensor& bias, const GluOptions& glu) {
   check_activation(x, bias, /*gated=*/true, "bias_quick_geglu");
-  if (!use_cpu_kernel(x)) return unfused::bias_quick_geglu(x, bias, glu);
+  if (!use_cpu_kernel_or_half(x)) return unfused::bias_quick_geglu(x, bias, glu);
   return apply_activation(x, bias, Activation::quick_gelu, glu);
 }
 

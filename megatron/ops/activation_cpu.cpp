@@ -123,6 +123,7 @@ void activation_backward(Activation activation, const GluOptions* glu, const T* 
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)
+MEGATRON_INSTANTIATE(c10::Half, float)
 #undef MEGATRON_INSTANTIATE
 
 }  // namespace megatron::kernels

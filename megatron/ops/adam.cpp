@@ -49,15 +49,20 @@ void with_step_types(const at::Tensor& master, const at::Tensor& grad, at::Tenso
                      const Body& body) {
   const bool bf16_grad = grad.scalar_type() == at::kBFloat16 && master.scalar_type() == at::kFloat;
   const at::Tensor gradient = bf16_grad ? grad.detach() : grad.detach().to(master.scalar_type());
-  const bool bf16_copy = model_copy.defined() && model_copy.scalar_type() == at::kBFloat16 &&
-                         master.scalar_type() == at::kFloat;
+  const bool wide_master = master.scalar_type() == at::kFloat;
+  const bool bf16_copy =
+      wide_master && model_copy.defined() && model_copy.scalar_type() == at::kBFloat16;
+  const bool half_copy =
+      wide_master && !bf16_grad && model_copy.defined() && model_copy.scalar_type() == at::kHalf;
   const bool same_copy = model_copy.defined() && model_copy.scalar_type() == master.scalar_type();
-  at::Tensor direct = bf16_copy || same_copy ? model_copy.detach() : at::Tensor();
+  at::Tensor direct = bf16_copy || half_copy || same_copy ? model_copy.detach() : at::Tensor();
   if (master.scalar_type() == at::kDouble) {
     body(double{}, double{}, double{}, gradient, direct);
   } else if (bf16_grad) {
     bf16_copy ? body(float{}, c10::BFloat16{}, c10::BFloat16{}, gradient, direct)
               : body(float{}, c10::BFloat16{}, float{}, gradient, direct);
+  } else if (half_copy) {
+    body(float{}, float{}, c10::Half{}, gradient, direct);
   } else {
     bf16_copy ? body(float{}, float{}, c10::BFloat16{}, gradient, direct)
               : body(float{}, float{}, float{}, gradient, direct);
@@ -193,13 +198,12 @@ double squared_norm(const at::Tensor& flat) {
   check_floating(flat, "squared_norm", "the tensor");
   check(flat.is_contiguous(), "squared_norm: Expected a contiguous tensor, but got a strided view");
   at::Tensor values = flat.detach();
-  if (values.is_cpu() && !has_kernel(values.scalar_type())) values = values.to(at::kFloat);
-  if (!use_cpu_kernel(values)) {
+  if (!use_cpu_kernel_or_half(values)) {
     const at::Tensor wide = values.to(at::kDouble);
     return (wide * wide).sum().item<double>();
   }
   std::vector<double> sums(ceil_div(values.numel(), kernels::kNormBlock));
-  dispatch_dtype(values.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(values.scalar_type(), [&](auto type) {
     using T = decltype(type);
     with_kernel_level([&](auto level) {
       kernels::block_square_sums<level, T>(values.numel(), values.const_data_ptr<T>(), sums.data());

@@ -80,6 +80,14 @@ MEGATRON_INLINE lanes::Doubles load_doubles(const c10::BFloat16* from) {
   for (int i = 0; i < 8; ++i) values[i] = from[i];
   return load_doubles(values);
 }
+MEGATRON_INLINE lanes::Doubles load_doubles(const c10::Half* from) {
+  lanes::HalfWords halves = {};
+  std::memcpy(&halves, from, 8 * sizeof(*from));
+  float values[16];
+  const lanes::Floats wide = lanes::widen_half(halves);
+  std::memcpy(values, &wide, sizeof(wide));
+  return load_doubles(values);
+}
 
 }  // namespace
 
@@ -112,10 +120,12 @@ MEGATRON_INSTANTIATE(float, float, float)
 MEGATRON_INSTANTIATE(float, float, c10::BFloat16)
 MEGATRON_INSTANTIATE(float, c10::BFloat16, float)
 MEGATRON_INSTANTIATE(float, c10::BFloat16, c10::BFloat16)
+MEGATRON_INSTANTIATE(float, float, c10::Half)
 MEGATRON_INSTANTIATE(double, double, double)
 #undef MEGATRON_INSTANTIATE
 template void block_square_sums<kKernelLevel>(int64_t, const float*, double*);
 template void block_square_sums<kKernelLevel>(int64_t, const double*, double*);
 template void block_square_sums<kKernelLevel>(int64_t, const c10::BFloat16*, double*);
+template void block_square_sums<kKernelLevel>(int64_t, const c10::Half*, double*);
 
 }  // namespace megatron::kernels

@@ -38,7 +38,11 @@ void accumulate_rows(const kernels::EmbeddingShape& shape, const at::Tensor& gra
     add_rows<c10::BFloat16, float>(shape, grad, ids, gradient);
     return;
   }
-  dispatch_dtype(grad.scalar_type(), [&](auto type) {
+  if (grad.scalar_type() == at::kHalf && gradient.scalar_type() == at::kFloat) {
+    add_rows<c10::Half, float>(shape, grad, ids, gradient);
+    return;
+  }
+  dispatch_dtype_or_half(grad.scalar_type(), [&](auto type) {
     using T = decltype(type);
     add_rows<T, T>(shape, grad, ids, gradient);
   });
@@ -57,7 +61,7 @@ class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
     context->saved_data["main_grad"] = main_grad.value_or(at::Tensor());
     const at::Tensor table = weight.contiguous();
     at::Tensor out = at::empty({ids.size(1), ids.size(0), weight.size(1)}, weight.options());
-    dispatch_dtype(weight.scalar_type(), [&](auto type) {
+    dispatch_dtype_or_half(weight.scalar_type(), [&](auto type) {
       using T = decltype(type);
       with_kernel_level([&](auto level) {
         kernels::embedding_forward<level, T>(
@@ -171,7 +175,8 @@ at::Tensor embedding_lookup(const at::Tensor& weight, const at::Tensor& ids, int
                             const at::Tensor& main_grad) {
   check_embedding(weight, ids, main_grad);
   const auto buffer = optional_tensor(main_grad.defined() ? main_grad.detach() : main_grad);
-  if (use_cpu_kernel(weight)) return EmbeddingFunction::apply(weight, ids, vocab_start, buffer);
+  if (use_cpu_kernel_or_half(weight))
+    return EmbeddingFunction::apply(weight, ids, vocab_start, buffer);
   return UnfusedEmbeddingFunction::apply(weight, ids, vocab_start, buffer);
 }
 

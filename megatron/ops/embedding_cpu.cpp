@@ -57,5 +57,11 @@ template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const c10:
                                                const int64_t*, float*);
 template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const c10::BFloat16*,
                                                const int64_t*, c10::BFloat16*);
+template void embedding_forward<kKernelLevel>(const EmbeddingShape&, const c10::Half*,
+                                              const int64_t*, c10::Half*);
+template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const c10::Half*,
+                                               const int64_t*, float*);
+template void embedding_backward<kKernelLevel>(const EmbeddingShape&, const c10::Half*,
+                                               const int64_t*, c10::Half*);
 
 }  // namespace megatron::kernels

@@ -31,7 +31,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     if (centred) mean = at::empty({rows.size(0)}, x.options().dtype(dtype));
     at::Tensor rstd = at::empty({rows.size(0)}, x.options().dtype(dtype));
     at::Tensor y = at::empty(x.sizes(), x.options());
-    dispatch_dtype(x.scalar_type(), [&](auto type) {
+    dispatch_dtype_or_half(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
       with_kernel_level([&](auto level) {
@@ -64,7 +64,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     at::Tensor bias_partials;
     if (centred) bias_partials = make_partial_sums(blocks, rows.size(1), rows);
     at::Tensor grad_x = at::empty(x.sizes(), x.options());
-    dispatch_dtype(x.scalar_type(), [&](auto type) {
+    dispatch_dtype_or_half(x.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
       with_kernel_level([&](auto level) {
@@ -126,13 +126,13 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
                       double eps) {
   check_parameter(weight, x, "layer_norm", "weight");
   check_parameter(bias, x, "layer_norm", "bias");
-  if (!use_cpu_kernel(x)) return unfused::layer_norm(x, weight, bias, eps);
+  if (!use_cpu_kernel_or_half(x)) return unfused::layer_norm(x, weight, bias, eps);
   return NormFunction::apply(x, weight, optional_tensor(bias), eps);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   check_parameter(weight, x, "rms_norm", "weight");
-  if (!use_cpu_kernel(x)) return unfused::rms_norm(x, weight, eps);
+  if (!use_cpu_kernel_or_half(x)) return unfused::rms_norm(x, weight, eps);
   return NormFunction::apply(x, weight, std::optional<at::Tensor>(), eps);
 }
 

@@ -212,6 +212,7 @@ void norm_backward(bool centred, const T* grad_y, const T* x, const A* weight, c
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)
+MEGATRON_INSTANTIATE(c10::Half, float)
 #undef MEGATRON_INSTANTIATE
 
 }  // namespace megatron::kernels

@@ -94,7 +94,7 @@ NormGradients unfused_backward(const at::Tensor& grad_normed, const at::Tensor& 
 // Runs body(T{}, A{}, level) for the dtype of x.
 template <typename Body>
 void with_norm_types(const at::Tensor& x, const Body& body) {
-  dispatch_dtype(x.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(x.scalar_type(), [&](auto type) {
     using A = lanes::accumulation_t<decltype(type)>;
     with_kernel_level([&](auto level) { body(type, A{}, level); });
   });
@@ -151,7 +151,7 @@ NormalizedRows normalize_rows(const at::Tensor& x, const at::Tensor& norm_weight
   const at::NoGradGuard no_grad;
   const WideNorm norm(x, norm_weight, norm_bias, options);
   NormalizedRows result;
-  if (!use_cpu_kernel(x)) {
+  if (!use_cpu_kernel_or_half(x)) {
     result.statistics = unfused_statistics(x, options);
     result.normed = scaled(standardized(x, result.statistics), norm).to(norm_weight.scalar_type());
     return result;
@@ -180,7 +180,7 @@ at::Tensor normalize_rows_again(const at::Tensor& x, const at::Tensor& norm_weig
   check_norm(x, norm_weight, norm_bias, options);
   const at::NoGradGuard no_grad;
   const WideNorm norm(x, norm_weight, norm_bias, options);
-  if (!use_cpu_kernel(x))
+  if (!use_cpu_kernel_or_half(x))
     return scaled(standardized(x, statistics), norm).to(norm_weight.scalar_type());
   const at::Tensor rows = flatten_rows(x);
   const at::Tensor normed = at::empty(x.sizes(), x.options().requires_grad(false));
@@ -202,7 +202,8 @@ NormGradients normalize_rows_backward(const at::Tensor& grad_normed, const at::T
                                       const NormLinearOptions& options) {
   const at::NoGradGuard no_grad;
   const WideNorm norm(x, norm_weight, /*norm_bias=*/{}, options);
-  if (!use_cpu_kernel(x)) return unfused_backward(grad_normed, x, norm_weight, statistics, norm);
+  if (!use_cpu_kernel_or_half(x))
+    return unfused_backward(grad_normed, x, norm_weight, statistics, norm);
   return kernel_backward(grad_normed.to(x.scalar_type()), x, norm_weight, statistics, norm,
                          /*again=*/false);
 }
@@ -214,7 +215,7 @@ NormGradients normalize_rows_backward_and_again(at::Tensor& grad_normed, const a
                                                 const NormLinearOptions& options) {
   const at::NoGradGuard no_grad;
   const WideNorm norm(x, norm_weight, norm_bias, options);
-  if (!use_cpu_kernel(x)) {
+  if (!use_cpu_kernel_or_half(x)) {
     NormGradients gradients = unfused_backward(grad_normed, x, norm_weight, statistics, norm);
     grad_normed = scaled(standardized(x, statistics), norm).to(norm_weight.scalar_type());
     return gradients;

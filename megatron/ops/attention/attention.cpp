@@ -172,6 +172,10 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   if (q.numel() == 0 || v.size(3) != q.size(3)) {
     return core_attention(q, k, v, {.scale = scale});
   }
+  if (widens_for_products(q)) {
+    return causal_attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), scale)
+        .to(at::kHalf);
+  }
   return in_libtorch_layout(q, k, v, [&](const auto& query, const auto& key, const auto& value) {
     return q.is_cpu() ? std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
                             query, key, value, /*dropout_p=*/0.0, /*is_causal=*/true, {}, scale))
@@ -207,6 +211,10 @@ at::Tensor core_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
     // Zeros, but connected to the inputs' graph.
     return (q.sum() + k.sum() + v.sum()) *
            at::zeros({q.size(0), q.size(1), q.size(2) * v.size(3)}, q.options());
+  }
+  if (widens_for_products(q)) {
+    return core_attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), options)
+        .to(at::kHalf);
   }
   if (use_cpu_kernel(q) && !options.bias.defined() && options.softmax_coefficient == 1 &&
       options.soft_cap == 0) {

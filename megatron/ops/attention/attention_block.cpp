@@ -36,8 +36,8 @@ void check_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 AttentionBlockOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      const AttentionOptions& options, bool unfused) {
   check_block(q, k, v, options, unfused);
-  return unfused || !use_cpu_kernel(q) ? unfused_attention_block(q, k, v, options)
-                                       : fused_attention_block(q, k, v, options);
+  return unfused || !use_cpu_kernel_or_half(q) ? unfused_attention_block(q, k, v, options)
+                                               : fused_attention_block(q, k, v, options);
 }
 
 AttentionBlockOutput merge_attention(const AttentionBlockOutput& one,
@@ -62,7 +62,7 @@ AttentionBlockGradients attention_block_backward(const at::Tensor& q, const at::
                                                  const at::Tensor& lse, const at::Tensor& grad_out,
                                                  const AttentionOptions& options, bool unfused) {
   check_block(q, k, v, options, unfused);
-  return unfused || !use_cpu_kernel(q)
+  return unfused || !use_cpu_kernel_or_half(q)
              ? unfused_attention_block_backward(q, k, v, out, lse, grad_out, options)
              : fused_attention_block_backward(q, k, v, out, lse, grad_out, options);
 }

@@ -23,8 +23,8 @@ struct AttentionBlockOutput {
 //
 // In a fused block, a query that sees no key gives zeros and does not affect a merge. Unfused
 // blocks store the scores and fill masked ones with -10000, as core_attention does; only they
-// accept a masked tensor and a bias. Without a CPU kernel (fp16, other devices) every block is
-// unfused.
+// accept a masked tensor and a bias. Without a CPU kernel (other devices) every block is unfused.
+// On a CPU fp16 is widened to fp32 and computed there.
 AttentionBlockOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      const AttentionOptions& options, bool unfused);
 

@@ -80,6 +80,10 @@ void check_fused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const AttentionOptions& options) {
   check_fused(q, k, v, options);
+  if (widens_for_products(q)) {
+    return fused_attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), options)
+        .to(at::kHalf);
+  }
   if (!use_cpu_kernel(q)) return unfused_attention(q, k, v, options);
   auto plan = c10::make_intrusive<FusedAttentionPlan>();
   plan->options = options;

@@ -14,7 +14,7 @@ namespace megatron {
 // [sq,b,n_p*dv]. options.scale must be positive; there must be no masked tensor and no bias. A
 // query that sees no key gives zeros. bf16 accumulates in fp32. The result is bit-identical for any
 // number of threads, and for a sequence packed or alone. Packed sequences cost as much as separate
-// ones. CPU kernels exist for fp32, bf16 and fp64; fp16 and other devices run
+// ones. CPU kernels exist for fp32, bf16 and fp64; fp16 is widened to fp32, and other devices run
 // unfused_attention.
 at::Tensor fused_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const AttentionOptions& options);

@@ -94,6 +94,12 @@ at::Tensor wide_sink(const AttentionOptions& options, const at::Tensor& q) {
 
 AttentionBlockOutput fused_attention_block(const at::Tensor& q, const at::Tensor& k,
                                            const at::Tensor& v, const AttentionOptions& options) {
+  if (widens_for_products(q)) {
+    AttentionBlockOutput wide =
+        fused_attention_block(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), options);
+    wide.out = wide.out.to(at::kHalf);
+    return wide;
+  }
   const at::Tensor query = with_contiguous_rows(q), key = with_contiguous_rows(k),
                    value = with_contiguous_rows(v), sink = wide_sink(options, q);
   AttentionBlockOutput result{
@@ -118,6 +124,13 @@ AttentionBlockGradients fused_attention_block_backward(const at::Tensor& q, cons
                                                        const at::Tensor& lse,
                                                        const at::Tensor& grad_out,
                                                        const AttentionOptions& options) {
+  if (widens_for_products(q)) {
+    AttentionBlockGradients wide =
+        fused_attention_block_backward(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat),
+                                       out.to(at::kFloat), lse, grad_out.to(at::kFloat), options);
+    for (at::Tensor* gradient : {&wide.q, &wide.k, &wide.v}) *gradient = gradient->to(at::kHalf);
+    return wide;
+  }
   const at::Tensor query = with_contiguous_rows(q), key = with_contiguous_rows(k),
                    value = with_contiguous_rows(v), sink = wide_sink(options, q),
                    grad = grad_out.contiguous();

@@ -26,7 +26,7 @@ at::Tensor rotate_on_cpu(const at::Tensor& t, const at::Tensor& cos, const at::T
                                    .table_per_sample = cos.dim() == 3,
                                    .interleaved = interleaved,
                                    .backward = backward};
-  dispatch_dtype(t.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(t.scalar_type(), [&](auto type) {
     using T = decltype(type);
     with_kernel_level([&](auto level) {
       kernels::rotate<level, T>(shape, in.const_data_ptr<T>(), cos.const_data_ptr<T>(),
@@ -99,7 +99,7 @@ at::Tensor apply_rotary(const at::Tensor& t, const at::Tensor& cos, const at::Te
   check(cos.size(-1) % 2 == 0 && cos.size(-1) <= t.size(3),
         "{}: Expected an even rot_dim of at most {}, but got {}", operation, t.size(3),
         cos.size(-1));
-  if (!use_cpu_kernel(t)) return unfused::apply_rotary(t, cos, sin, interleaved);
+  if (!use_cpu_kernel_or_half(t)) return unfused::apply_rotary(t, cos, sin, interleaved);
   return RotaryFunction::apply(t, cos.detach().to(t.scalar_type()).contiguous(),
                                sin.detach().to(t.scalar_type()).contiguous(), interleaved);
 }

@@ -76,5 +76,7 @@ template void rotate<kKernelLevel>(const RotaryShape&, const double*, const doub
                                    double*);
 template void rotate<kKernelLevel>(const RotaryShape&, const c10::BFloat16*, const c10::BFloat16*,
                                    const c10::BFloat16*, c10::BFloat16*);
+template void rotate<kKernelLevel>(const RotaryShape&, const c10::Half*, const c10::Half*,
+                                   const c10::Half*, c10::Half*);
 
 }  // namespace megatron::kernels

@@ -17,14 +17,25 @@
 
 namespace megatron {
 
-// Whether the vectorised CPU kernels support the dtype. Others (fp16) are composed of libtorch
-// operators.
+// Whether the block products support the dtype. fp16 is widened to fp32 for them.
 inline bool has_kernel(at::ScalarType dtype) {
   return dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16;
 }
 
 inline bool use_cpu_kernel(const at::Tensor& x) {
   return x.is_cpu() && x.layout() == at::kStrided && has_kernel(x.scalar_type());
+}
+
+// For operators that load and store elements: their kernels support fp16 too.
+inline bool use_cpu_kernel_or_half(const at::Tensor& x) {
+  return use_cpu_kernel(x) ||
+         (x.is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kHalf);
+}
+
+// Whether products of x widen it to fp32 first: processors with fp16 products are few, and
+// libtorch's loops for the others take many times as long.
+inline bool widens_for_products(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kHalf;
 }
 
 // Calls body(T{}) with the C++ type of a dtype that satisfies has_kernel.
@@ -42,7 +53,7 @@ decltype(auto) dispatch_dtype(at::ScalarType dtype, Body&& body) {
   }
 }
 
-// dispatch_dtype for the few operators whose kernels also support fp16.
+// dispatch_dtype for operators whose kernels also support fp16.
 template <typename Body>
 decltype(auto) dispatch_dtype_or_half(at::ScalarType dtype, Body&& body) {
   return dtype == at::kHalf ? body(c10::Half{}) : dispatch_dtype(dtype, body);

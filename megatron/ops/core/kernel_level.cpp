@@ -29,7 +29,7 @@ std::vector<NamedLevel> supported_levels() {
     return levels;
   }
   levels.push_back({"avx512", KernelLevel::avx512});
-  if (__builtin_cpu_supports("avx512bf16")) {
+  if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
     levels.push_back({"avx512_bf16", KernelLevel::avx512_bf16});
   }
   return levels;

@@ -23,7 +23,7 @@ namespace megatron {
 enum class KernelLevel {
   avx2,             // AVX2, FMA and F16C
   avx512,           // and AVX-512 F, BW, DQ and VL
-  avx512_bf16,      // and AVX-512 BF16
+  avx512_bf16,      // and AVX-512 BF16 and VNNI
   compiler_target,  // the only level with MEGATRON_NATIVE and on other architectures
 };
 

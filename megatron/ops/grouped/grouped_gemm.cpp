@@ -45,6 +45,10 @@ at::Tensor contiguous_or_undefined(const at::Tensor& x) {
   return x.defined() ? x.contiguous() : x;
 }
 
+at::Tensor widened(const at::Tensor& x) {
+  return x.defined() ? x.to(at::kFloat) : x;
+}
+
 // libtorch's grouped product takes bf16 on GPUs, with widths that are multiples of 16 bytes.
 bool use_libtorch_grouped(const at::Tensor& rows, const at::Tensor& other) {
   constexpr int64_t multiple = 8;
@@ -136,6 +140,9 @@ at::Tensor grouped_gemm(const at::Tensor& x, const at::Tensor& counts, const at:
                       /*row_weights=*/{});
     return out;
   }
+  if (widens_for_products(x)) {
+    return grouped_gemm(widened(x), counts, widened(weight), widened(bias)).to(at::kHalf);
+  }
   if (use_libtorch_grouped(x, weight)) {
     const at::Tensor out = libtorch_grouped(x, weight.transpose(1, 2), experts);
     return bias.defined() ? add_rows_of_bias(out, bias, counts) : out;
@@ -155,6 +162,9 @@ at::Tensor grouped_gemm_input_gradient(const at::Tensor& grad_y, const at::Tenso
     const at::Tensor out = at::empty({grad_y.size(0), weight.size(2)}, plain_options(grad_y));
     grouped::input_gradient(out, grad_y.contiguous(), experts, weight.contiguous());
     return out;
+  }
+  if (widens_for_products(grad_y)) {
+    return grouped_gemm_input_gradient(widened(grad_y), counts, widened(weight)).to(at::kHalf);
   }
   if (use_libtorch_grouped(grad_y, weight)) return libtorch_grouped(grad_y, weight, experts);
   return unfused::grouped_gemm_input_gradient(grad_y, counts, weight);
@@ -180,6 +190,8 @@ void accumulate_grouped_weight_gradient(at::Tensor& grad_weight, const at::Tenso
   if (use_cpu_kernel(x)) {
     grouped::weight_gradient(grad_weight, grad_y.contiguous(), x.contiguous(), experts,
                              /*accumulate=*/true);
+  } else if (widens_for_products(x) && dtype == at::kFloat) {
+    accumulate_grouped_weight_gradient(grad_weight, widened(grad_y), widened(x), counts);
   } else if (use_libtorch_grouped(x, grad_y)) {
     grad_weight.add_(libtorch_grouped(grad_y.t(), x, experts));
   } else {
@@ -203,6 +215,8 @@ at::Tensor grouped_weight_gradient(const at::Tensor& grad_y, const at::Tensor& x
                              /*accumulate=*/false);
     return gradient;
   }
+  if (widens_for_products(x))
+    return grouped_weight_gradient(widened(grad_y), widened(x), counts).to(at::kHalf);
   if (use_libtorch_grouped(x, grad_y)) return libtorch_grouped(grad_y.t(), x, experts);
   at::Tensor gradient = at::zeros(shape, plain_options(x));
   unfused::accumulate_grouped_weight_gradient(gradient, grad_y, x, counts);

@@ -76,13 +76,13 @@ at::Tensor sum_by_table(const at::Tensor& rows, const ExpertPermutation& permuta
 // weights [rows] may be undefined.
 at::Tensor gather(const at::Tensor& tokens, const ExpertPermutation& permutation,
                   const at::Tensor& weights) {
-  if (!use_cpu_kernel(tokens)) {
+  if (!use_cpu_kernel_or_half(tokens)) {
     const at::Tensor rows = select_rows(tokens, permutation.row_token);
     return weights.defined() ? (rows * weights.unsqueeze(1)).to(tokens.scalar_type()) : rows;
   }
   const at::Tensor from = tokens.contiguous();
   at::Tensor to = at::empty({permutation.rows(), from.size(1)}, from.options());
-  dispatch_dtype(from.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(from.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
     with_kernel_level([&](auto level) {
@@ -96,13 +96,13 @@ at::Tensor gather(const at::Tensor& tokens, const ExpertPermutation& permutation
 
 at::Tensor sum_rows(const at::Tensor& rows, const ExpertPermutation& permutation,
                     const at::Tensor& weights) {
-  if (!use_cpu_kernel(rows)) return sum_by_table(rows, permutation, weights);
+  if (!use_cpu_kernel_or_half(rows)) return sum_by_table(rows, permutation, weights);
   const at::Tensor from = rows.contiguous();
   at::Tensor to = at::empty({permutation.tokens, from.size(1)}, from.options());
   const kernels::TokenRows index{permutation.tokens,
                                  permutation.token_offsets.const_data_ptr<int64_t>(),
                                  permutation.token_rows.const_data_ptr<int64_t>()};
-  dispatch_dtype(from.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(from.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
     with_kernel_level([&](auto level) {
@@ -118,12 +118,12 @@ at::Tensor sum_rows(const at::Tensor& rows, const ExpertPermutation& permutation
 at::Tensor dot_with_tokens(const at::Tensor& rows, const at::Tensor& tokens,
                            const ExpertPermutation& permutation) {
   const auto wide = accumulation_dtype(rows.scalar_type());
-  if (!use_cpu_kernel(rows)) {
+  if (!use_cpu_kernel_or_half(rows)) {
     return (rows.to(wide) * select_rows(tokens, permutation.row_token).to(wide)).sum(1);
   }
   const at::Tensor left = rows.contiguous(), right = tokens.contiguous();
   at::Tensor to = at::empty({rows.size(0)}, rows.options().dtype(wide));
-  dispatch_dtype(rows.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(rows.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
     with_kernel_level([&](auto level) {

@@ -76,6 +76,7 @@ void dot_rows(int64_t rows, int64_t h, const int64_t* row_token, const T* row_va
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)
+MEGATRON_INSTANTIATE(c10::Half, float)
 #undef MEGATRON_INSTANTIATE
 
 }  // namespace megatron::kernels

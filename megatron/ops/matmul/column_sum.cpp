@@ -32,12 +32,12 @@ at::Tensor column_sum(const at::Tensor& x) {
   check_floating(x, "column_sum", "x");
   check(x.dim() >= 1, "column_sum: Expected x of at least 1 dimension, but got a scalar");
   const at::Tensor rows = flatten_rows(x.detach());
-  if (!use_cpu_kernel(rows)) {
+  if (!use_cpu_kernel_or_half(rows)) {
     return rows.sum(0, /*keepdim=*/false, accumulation_dtype(x.scalar_type())).to(x.scalar_type());
   }
   const RowBlocks blocks = row_blocks(rows.size(0));
   at::Tensor partials = make_partial_sums(blocks, rows.size(1), rows);
-  dispatch_dtype(rows.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(rows.scalar_type(), [&](auto type) {
     using T = decltype(type);
     using A = lanes::accumulation_t<T>;
     with_kernel_level([&](auto level) {

@@ -39,6 +39,8 @@ template void partial_column_sums<kKernelLevel>(const float*, int64_t, const Row
 template void partial_column_sums<kKernelLevel>(const double*, int64_t, const RowBlocks&, double*);
 template void partial_column_sums<kKernelLevel>(const c10::BFloat16*, int64_t, const RowBlocks&,
                                                 float*);
+template void partial_column_sums<kKernelLevel>(const c10::Half*, int64_t, const RowBlocks&,
+                                                float*);
 template void sum_partials<kKernelLevel>(const float*, int64_t, int64_t, float*);
 template void sum_partials<kKernelLevel>(const double*, int64_t, int64_t, double*);
 

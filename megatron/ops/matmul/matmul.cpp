@@ -39,6 +39,9 @@ void matmul_out(const at::Tensor& out, const at::Tensor& left, const at::Tensor&
   at::Tensor target = out;
   if (use_bf16_matmul(out, left, right, bias)) {
     bf16_matmul(out, left, right, bias, Bf16MatmulEpilogue::store_bf16);
+  } else if (widens_for_products(left)) {
+    const at::Tensor a = left.to(at::kFloat), b = right.to(at::kFloat);
+    target.copy_(bias.defined() ? at::addmm(bias.to(at::kFloat), a, b) : at::mm(a, b));
   } else if (bias.defined()) {
     at::addmm_out(target, bias, left, right);
   } else {

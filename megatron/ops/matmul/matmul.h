@@ -7,7 +7,7 @@ namespace megatron {
 
 // left [m, k], right [k, n], bias [n] or undefined, of one floating dtype -> left right (+ bias)
 // [m, n], summed in fp32 or wider. bf16 with many rows, on a CPU with bf16 instructions, runs on
-// bf16_matmul; everything else on libtorch's GEMM. The result does not depend on the number of
+// bf16_matmul; everything else on libtorch's GEMM, fp16 on a CPU widened to fp32. The result does not depend on the number of
 // threads.
 //
 // `bias` has no default value: a call with two tensors would be ambiguous with at::matmul.

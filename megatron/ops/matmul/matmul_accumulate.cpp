@@ -21,7 +21,14 @@ void matmul_accumulate(at::Tensor& sum, const at::Tensor& left, const at::Tensor
   const bool bf16_into_fp32 = target.is_cpu() && target.is_contiguous() &&
                               target.scalar_type() == at::kFloat &&
                               b.scalar_type() == at::kBFloat16;
-  if (target.scalar_type() == b.scalar_type()) {
+  if (widens_for_products(b)) {
+    const at::Tensor wide_a = a.to(at::kFloat), wide_b = b.to(at::kFloat);
+    if (target.scalar_type() == at::kFloat) {
+      target.addmm_(wide_a, wide_b);
+    } else {
+      target.add_(at::mm(wide_a, wide_b));
+    }
+  } else if (target.scalar_type() == b.scalar_type()) {
     target.addmm_(a, b);
   } else if (bf16_into_fp32 && can_use_bf16_matmul(a, b)) {
     bf16_matmul(target, a, b, /*bias=*/{}, Bf16MatmulEpilogue::accumulate_fp32);

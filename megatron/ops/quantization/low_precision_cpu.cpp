@@ -195,6 +195,62 @@ MEGATRON_INLINE Words draw_words(const StochasticDraws& draws, int64_t row, int6
   return result;
 }
 
+// From here on a magnitude rounds beyond the largest value: half a step above it, where the tie goes
+// up, or the float after it.
+MEGATRON_INLINE float overflow_threshold(LowPrecisionFormat format) {
+  return format == LowPrecisionFormat::e4m3   ? 464.00003f
+         : format == LowPrecisionFormat::e5m2 ? 61440.0f
+                                              : 7.0f;
+}
+
+// Counts of one thread, by lane; added to those of all threads at the end.
+class LaneCounts {
+ public:
+  explicit LaneCounts(LowPrecisionFormat format)
+      : threshold_(overflow_threshold(format)),
+        magnitude_(format == LowPrecisionFormat::e2m1 ? 7u : 0x7Fu) {}
+
+  // x are the elements, `scaled` what was encoded. Lanes past the end hold 0 and do not count.
+  MEGATRON_INLINE void add(Floats x, Floats scaled, Words codes) {
+    const Floats wide = std::bit_cast<Floats>(magnitude_bits(scaled));
+    saturated_ -= wide >= threshold_;  // true is -1
+    underflowed_ -= (x != 0.0f) & std::bit_cast<Ints>((codes & magnitude_) == 0u);
+  }
+
+  void add_to(QuantizationCounts& counts) const {
+    int64_t saturated = 0, underflowed = 0;
+    for (int i = 0; i < 16; ++i) {
+      saturated += saturated_[i];
+      underflowed += underflowed_[i];
+    }
+    std::atomic_ref(counts.saturated).fetch_add(saturated, std::memory_order_relaxed);
+    std::atomic_ref(counts.underflowed).fetch_add(underflowed, std::memory_order_relaxed);
+  }
+
+ private:
+  float threshold_;
+  uint32_t magnitude_;
+  Ints saturated_{}, underflowed_{};
+};
+
+MEGATRON_INLINE Words load_codes(const uint8_t* from, int64_t count) {
+  CodeBytes bytes{};
+  if (count == 16) {
+    std::memcpy(&bytes, from, sizeof(bytes));
+  } else {
+    for (int i = 0; i < 16 && i < count; ++i) bytes[i] = from[i];
+  }
+  return __builtin_convertvector(bytes, Words);
+}
+
+// Two codes to a byte, the even one in the low half; `from` is the byte of the first.
+MEGATRON_INLINE Words load_nibbles(const uint8_t* from, int64_t count) {
+  CodeBytes codes{};
+  for (int i = 0; i < 16 && i < count; ++i)
+    codes[i] = static_cast<uint8_t>(i % 2 == 0 ? from[i / 2] & 0x0F : from[i / 2] >> 4);
+  return __builtin_convertvector(codes, Words);
+}
+
 struct Block {
   int64_t row, row_end, column, column_end;
 };
@@ -241,13 +297,14 @@ MEGATRON_INLINE float scale_block(const BlockScale& scale, float amax, int64_t i
 
 template <typename Encoder, typename T>
 void quantize_all_blocks(const T* x, const BlockedShape& shape, const BlockScale& scale,
-                         const StochasticDraws& draws, uint8_t* codes) {
+                         const StochasticDraws& draws, uint8_t* codes, QuantizationCounts& counts) {
   constexpr bool packed = std::is_same_v<Encoder, E2M1>;
   const int64_t block_rows = (shape.rows + shape.block_rows - 1) / shape.block_rows;
   const int64_t per_row = (shape.columns + shape.block_columns - 1) / shape.block_columns;
   const int64_t bytes = packed ? shape.columns / 2 : shape.columns;
   parallel_for(
       0, block_rows, row_grain(shape.columns * shape.block_rows), [&](int64_t begin, int64_t end) {
+        LaneCounts local(scale.format);
         for (int64_t index = begin * per_row; index < end * per_row; ++index) {
           Block block;
           block.row = index / per_row * shape.block_rows;
@@ -262,19 +319,24 @@ void quantize_all_blocks(const T* x, const BlockedShape& shape, const BlockScale
             const T* const from = x + row * shape.columns + block.column;
             lanes::for_each_vector<T>(
                 block.column_end - block.column, [&](int64_t first, auto count) {
-                  const Floats scaled = lanes::load<T>(from + first, count) * factor;
+                  const Floats value = lanes::load<T>(from + first, count);
+                  const Floats scaled = value * factor;
                   const int64_t column = block.column + first;
                   if constexpr (packed) {
                     const Words code = draws.enabled ? encode_e2m1_stochastically(
                                                            scaled, draw_words(draws, row, column))
                                                      : E2M1::encode(scaled);
+                    local.add(value, scaled, code);
                     store_nibbles(codes + row * bytes + column / 2, code, count);
                   } else {
-                    store_codes(codes + row * bytes + column, Encoder::encode(scaled), count);
+                    const Words code = Encoder::encode(scaled);
+                    local.add(value, scaled, code);
+                    store_codes(codes + row * bytes + column, code, count);
                   }
                 });
           }
         }
+        local.add_to(counts);
       });
 }
 
@@ -295,13 +357,18 @@ float absolute_max(const T* x, int64_t n) {
 
 template <KernelLevel level, typename T>
 void cast_to_codes(const T* x, int64_t n, float scale, LowPrecisionFormat format,
-                   CastOverflow overflow, uint8_t* codes) {
+                   CastOverflow overflow, uint8_t* codes, QuantizationCounts* counts) {
   with_encoder(format, overflow, [&](auto encoder) {
     parallel_for(0, n, 1 << 15, [&](int64_t begin, int64_t end) {
+      LaneCounts local(format);
       lanes::for_each_vector<T>(end - begin, [&](int64_t first, auto count) {
-        const Floats scaled = lanes::load<T>(x + begin + first, count) * scale;
-        store_codes(codes + begin + first, decltype(encoder)::encode(scaled), count);
+        const Floats value = lanes::load<T>(x + begin + first, count);
+        const Floats scaled = value * scale;
+        const Words code = decltype(encoder)::encode(scaled);
+        if (counts != nullptr) local.add(value, scaled, code);
+        store_codes(codes + begin + first, code, count);
       });
+      if (counts != nullptr) local.add_to(*counts);
     });
   });
 }
@@ -310,21 +377,44 @@ template <KernelLevel level>
 void decode_codes(const uint8_t* codes, int64_t n, LowPrecisionFormat format, float* values) {
   parallel_for(0, n, 1 << 15, [&](int64_t begin, int64_t end) {
     lanes::for_each_vector<float>(end - begin, [&](int64_t first, auto count) {
-      uint8_t buffer[16] = {};
-      for (int i = 0; i < 16 && i < count; ++i) buffer[i] = codes[begin + first + i];
-      CodeBytes bytes;
-      std::memcpy(&bytes, buffer, sizeof(bytes));
-      const Words words = __builtin_convertvector(bytes, Words);
+      const Words words = load_codes(codes + begin + first, count);
       lanes::store<float>(values + begin + first, decode_lanes(words, format), count);
     });
   });
 }
 
 template <KernelLevel level, typename T>
+void expand_codes(const uint8_t* codes, const BlockedShape& shape, LowPrecisionFormat format,
+                  const float* scales, T* values) {
+  const bool packed = format == LowPrecisionFormat::e2m1;
+  const int64_t per_row = (shape.columns + shape.block_columns - 1) / shape.block_columns;
+  const int64_t bytes = packed ? shape.columns / 2 : shape.columns;
+  parallel_for(0, shape.rows, row_grain(shape.columns), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* const row_scales = scales + row / shape.block_rows * per_row;
+      for (int64_t block = 0; block < per_row; ++block) {
+        const int64_t first_column = block * shape.block_columns;
+        const int64_t size = shape.columns - first_column < shape.block_columns
+                                 ? shape.columns - first_column
+                                 : shape.block_columns;
+        const float scale = row_scales[block];
+        T* const to = values + row * shape.columns + first_column;
+        lanes::for_each_vector<T>(size, [&](int64_t first, auto count) {
+          const int64_t column = first_column + first;
+          const Words words = packed ? load_nibbles(codes + row * bytes + column / 2, count)
+                                     : load_codes(codes + row * bytes + column, count);
+          lanes::store<T>(to + first, decode_lanes(words, format) * scale, count);
+        });
+      }
+    }
+  });
+}
+
+template <KernelLevel level, typename T>
 void quantize_blocks(const T* x, const BlockedShape& shape, const BlockScale& scale,
-                     const StochasticDraws& draws, uint8_t* codes) {
+                     const StochasticDraws& draws, uint8_t* codes, QuantizationCounts& counts) {
   with_encoder(scale.format, CastOverflow::saturate, [&](auto encoder) {
-    quantize_all_blocks<decltype(encoder)>(x, shape, scale, draws, codes);
+    quantize_all_blocks<decltype(encoder)>(x, shape, scale, draws, codes, counts);
   });
 }
 
@@ -349,9 +439,10 @@ void hadamard_transform(const T* x, int64_t n, T* out) {
 #define MEGATRON_INSTANTIATE(T)                                                                 \
   template float absolute_max<kKernelLevel>(const T*, int64_t);                                 \
   template void cast_to_codes<kKernelLevel>(const T*, int64_t, float, LowPrecisionFormat,       \
-                                            CastOverflow, uint8_t*);                            \
+                                            CastOverflow, uint8_t*, QuantizationCounts*);       \
   template void quantize_blocks<kKernelLevel>(const T*, const BlockedShape&, const BlockScale&, \
-                                              const StochasticDraws&, uint8_t*);                \
+                                              const StochasticDraws&, uint8_t*,                 \
+                                              QuantizationCounts&);                             \
   template void hadamard_transform<kKernelLevel>(const T*, int64_t, T*);
 
 MEGATRON_INSTANTIATE(float)
@@ -359,5 +450,9 @@ MEGATRON_INSTANTIATE(c10::BFloat16)
 MEGATRON_INSTANTIATE(c10::Half)
 #undef MEGATRON_INSTANTIATE
 template void decode_codes<kKernelLevel>(const uint8_t*, int64_t, LowPrecisionFormat, float*);
+template void expand_codes<kKernelLevel>(const uint8_t*, const BlockedShape&, LowPrecisionFormat,
+                                         const float*, float*);
+template void expand_codes<kKernelLevel>(const uint8_t*, const BlockedShape&, LowPrecisionFormat,
+                                         const float*, c10::BFloat16*);
 
 }  // namespace megatron::kernels

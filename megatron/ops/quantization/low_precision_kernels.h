@@ -35,23 +35,35 @@ struct StochasticDraws {
   int64_t first_row = 0, first_column = 0;  // of the matrix in the tensor that it is a shard of
 };
 
+// What happened to the elements of a tensor.
+struct QuantizationCounts {
+  int64_t saturated = 0;    // would have rounded beyond the largest value
+  int64_t underflowed = 0;  // became 0 and were not
+};
+
 // The largest magnitude; NaN if there is one, 0 for n = 0.
 template <KernelLevel level, typename T>
 float absolute_max(const T* x, int64_t n);
 
-// codes[i] = the code of x[i] * scale.
+// codes[i] = the code of x[i] * scale. `counts` may be null; it is of e4m3, e5m2 and e2m1.
 template <KernelLevel level, typename T>
 void cast_to_codes(const T* x, int64_t n, float scale, LowPrecisionFormat format,
-                   CastOverflow overflow, uint8_t* codes);
+                   CastOverflow overflow, uint8_t* codes, QuantizationCounts* counts = nullptr);
 
 template <KernelLevel level>
 void decode_codes(const uint8_t* codes, int64_t n, LowPrecisionFormat format, float* values);
+
+// values[row, column] = the value of its code * the scale of its block, in fp32 and then rounded to T
+// (float or bf16). Codes and scales are laid out as quantize_blocks writes them, the scales as floats.
+template <KernelLevel level, typename T>
+void expand_codes(const uint8_t* codes, const BlockedShape& shape, LowPrecisionFormat format,
+                  const float* scales, T* values);
 
 // Writes the codes and scales of all blocks. Codes are [rows, columns], or for e2m1 two to a byte,
 // [rows, columns / 2], the even column in the low half.
 template <KernelLevel level, typename T>
 void quantize_blocks(const T* x, const BlockedShape& shape, const BlockScale& scale,
-                     const StochasticDraws& draws, uint8_t* codes);
+                     const StochasticDraws& draws, uint8_t* codes, QuantizationCounts& counts);
 
 // Every run of 16 elements, times diag(signs) H / 4. n is a multiple of 16.
 template <KernelLevel level, typename T>

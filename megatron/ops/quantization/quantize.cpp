@@ -27,26 +27,31 @@ float largest_of_dtype(at::ScalarType dtype) {
   });
 }
 
-at::Tensor cast_scaled(const at::Tensor& x, LowPrecisionFormat format, float scale) {
+at::Tensor cast_scaled(const at::Tensor& x, LowPrecisionFormat format, float scale,
+                       kernels::QuantizationCounts& counts) {
   at::Tensor codes = at::empty(x.sizes(), at::kByte);
   dispatch_quantizable(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     with_kernel_level([&](auto level) {
       kernels::cast_to_codes<level>(x.const_data_ptr<T>(), x.numel(), scale, format,
-                                    CastOverflow::saturate, codes.data_ptr<uint8_t>());
+                                    CastOverflow::saturate, codes.data_ptr<uint8_t>(), &counts);
     });
   });
   return codes;
 }
 
 QuantizedTensor with_one_scale(const at::Tensor& x, LowPrecisionFormat format, float scale) {
+  kernels::QuantizationCounts counts;
+  const at::Tensor codes = cast_scaled(x, format, scale, counts);
   return {.format = format,
           .rows = x.size(0),
           .columns = x.size(1),
           .block_rows = x.size(0),
           .block_columns = x.size(1),
-          .codes = cast_scaled(x, format, scale),
-          .scale_inv = at::full({1, 1}, 1.0f / scale, at::kFloat)};
+          .codes = codes,
+          .scale_inv = at::full({1, 1}, 1.0f / scale, at::kFloat),
+          .saturated = counts.saturated,
+          .underflowed = counts.underflowed};
 }
 
 // Fills codes and scales of a tensor whose other fields are set.
@@ -60,15 +65,18 @@ void fill_blocks(const at::Tensor& x, kernels::BlockScale scale,
   scale.format = out.format;
   scale.scales = out.scale_inv.data_ptr();
   if (x.numel() == 0) return;
+  kernels::QuantizationCounts counts;
   dispatch_quantizable(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     with_kernel_level([&](auto level) {
       kernels::quantize_blocks<level>(
           x.const_data_ptr<T>(),
           kernels::BlockedShape{out.rows, out.columns, out.block_rows, out.block_columns}, scale,
-          draws, out.codes.data_ptr<uint8_t>());
+          draws, out.codes.data_ptr<uint8_t>(), counts);
     });
   });
+  out.saturated = counts.saturated;
+  out.underflowed = counts.underflowed;
 }
 
 }  // namespace
@@ -92,11 +100,11 @@ QuantizedTensor quantize_with_scale(const at::Tensor& x, LowPrecisionFormat form
 }
 
 QuantizedTensor quantize_tensorwise(const at::Tensor& x, LowPrecisionFormat format,
-                                    const Fp32ScaleRule& rule) {
+                                    const Fp32ScaleRule& rule, std::optional<float> amax) {
   check_fp8(format, "quantize_tensorwise");
   const at::Tensor from = checked_matrix(x, "quantize_tensorwise");
   return with_one_scale(from, format,
-                        fp32_scale(absolute_max(from), largest_value(format), rule,
+                        fp32_scale(amax ? *amax : absolute_max(from), largest_value(format), rule,
                                    largest_of_dtype(from.scalar_type())));
 }
 
@@ -135,7 +143,8 @@ QuantizedTensor quantize_mxfp8(const at::Tensor& x, LowPrecisionFormat format, i
 }
 
 QuantizedTensor quantize_nvfp4(const at::Tensor& x, int64_t block_rows,
-                               const std::optional<StochasticRounding>& rounding) {
+                               const std::optional<StochasticRounding>& rounding,
+                               std::optional<float> amax) {
   check(block_rows == 1 || block_rows == 16,
         "quantize_nvfp4: Expected blocks of 1 or 16 rows, but got {}", block_rows);
   const at::Tensor from = checked_matrix(x, "quantize_nvfp4");
@@ -149,7 +158,7 @@ QuantizedTensor quantize_nvfp4(const at::Tensor& x, int64_t block_rows,
                       .columns = x.size(1),
                       .block_rows = block_rows,
                       .block_columns = 16};
-  out.amax = absolute_max(from);
+  out.amax = amax ? *amax : absolute_max(from);
   out.tensor_scale_inv = finite(out.amax) ? out.amax / 2688.0f : 1.0f;
   kernels::StochasticDraws draws;
   if (rounding) {

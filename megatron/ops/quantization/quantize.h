@@ -23,9 +23,11 @@ float absolute_max(const at::Tensor& x);
 // unless the scale is positive and finite.
 QuantizedTensor quantize_with_scale(const at::Tensor& x, LowPrecisionFormat format, float scale);
 
-// Current scaling ("tensorwise"): one scale from the matrix's own amax.
+// Current scaling ("tensorwise"): one scale from the amax of the matrix, or from `amax`, that of the
+// whole tensor of which x is a part.
 QuantizedTensor quantize_tensorwise(const at::Tensor& x, LowPrecisionFormat format,
-                                    const Fp32ScaleRule& rule = {});
+                                    const Fp32ScaleRule& rule = {},
+                                    std::optional<float> amax = std::nullopt);
 
 // An fp32 scale per block: 1 x 128 for activations and gradients, 128 x 128 for weights.
 QuantizedTensor quantize_blockwise(const at::Tensor& x, LowPrecisionFormat format,
@@ -44,10 +46,11 @@ struct StochasticRounding {
 };
 
 // NVFP4: e2m1 with an e4m3 scale per 1 x 16 elements (activations, gradients) or 16 x 16 (weights),
-// and an fp32 scale per tensor. k must be even. With `rounding`, an element goes to its upper
+// and an fp32 scale per tensor, from its amax or from `amax` of the whole tensor. k must be even. With `rounding`, an element goes to its upper
 // neighbour with the probability of its distance to the lower one.
 QuantizedTensor quantize_nvfp4(const at::Tensor& x, int64_t block_rows = 1,
-                               const std::optional<StochasticRounding>& rounding = std::nullopt);
+                               const std::optional<StochasticRounding>& rounding = std::nullopt,
+                               std::optional<float> amax = std::nullopt);
 
 // Random Hadamard transform: every run of 16 elements of x's last dimension, a multiple of 16, times
 // diag(signs) H / 4 with Sylvester's H and Transformer Engine's fixed signs; computed in fp32 and

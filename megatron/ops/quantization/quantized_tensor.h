@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -32,8 +33,20 @@ struct QuantizedTensor {
   float amax = 0;
   float tensor_scale_inv = 1;
 
+  // Elements that would have rounded beyond the largest value, and that became 0 and were not.
+  int64_t saturated = 0, underflowed = 0;
+
   // The values, fp32 [m, k].
   at::Tensor dequantize() const;
+
+  // The values over a factor, bf16 [m, k], if bf16 has them all exactly: values = bf16 * factor. A
+  // scale of the whole tensor is in the factor; scales of blocks are in bf16 where they are powers
+  // of two or NVFP4's. nullopt for other scales.
+  struct Bf16Values {
+    at::Tensor values;
+    float factor = 1;
+  };
+  std::optional<Bf16Values> in_bf16() const;
 };
 
 }  // namespace megatron

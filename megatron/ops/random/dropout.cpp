@@ -55,9 +55,9 @@ struct Mask : torch::CustomClassHolder {
   at::Tensor apply(const at::Tensor& x) const {
     if (p == 0) return x;
     const at::Tensor input = x.contiguous();
-    if (use_cpu_kernel(input)) {
+    if (use_cpu_kernel_or_half(input)) {
       at::Tensor y = at::empty(input.sizes(), input.options());
-      dispatch_dtype(input.scalar_type(), [&](auto type) {
+      dispatch_dtype_or_half(input.scalar_type(), [&](auto type) {
         using T = decltype(type);
         with_kernel_level([&](auto level) {
           kernels::dropout_rows<level, T>(rows(input.size(-1)), input.const_data_ptr<T>(),
@@ -100,9 +100,9 @@ class BiasDropoutAddFunction : public torch::autograd::Function<BiasDropoutAddFu
     const at::Tensor input = x.contiguous();
     const at::Tensor rest = residual.contiguous();
     const at::Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
-    if (use_cpu_kernel(input)) {
+    if (use_cpu_kernel_or_half(input)) {
       at::Tensor y = at::empty(input.sizes(), input.options());
-      dispatch_dtype(input.scalar_type(), [&](auto type) {
+      dispatch_dtype_or_half(input.scalar_type(), [&](auto type) {
         using T = decltype(type);
         with_kernel_level([&](auto level) {
           kernels::bias_dropout_add_forward<level, T>(
@@ -127,7 +127,7 @@ class BiasDropoutAddFunction : public torch::autograd::Function<BiasDropoutAddFu
     const at::Tensor grad_y = gradients[0].contiguous();
     const bool needs_bias =
         context->saved_data["has_bias"].toBool() && context->needs_input_grad(1);
-    if (mask.p == 0 || !use_cpu_kernel(grad_y)) {
+    if (mask.p == 0 || !use_cpu_kernel_or_half(grad_y)) {
       const at::Tensor grad_x = mask.apply(grad_y);
       return {grad_x, needs_bias ? column_sum(grad_x) : at::Tensor(), gradients[0], {}};
     }
@@ -136,7 +136,7 @@ class BiasDropoutAddFunction : public torch::autograd::Function<BiasDropoutAddFu
     at::Tensor partials;
     if (needs_bias) partials = make_partial_sums(blocks, columns, grad_y);
     at::Tensor grad_x = at::empty(grad_y.sizes(), grad_y.options());
-    dispatch_dtype(grad_y.scalar_type(), [&](auto type) {
+    dispatch_dtype_or_half(grad_y.scalar_type(), [&](auto type) {
       using T = decltype(type);
       using A = lanes::accumulation_t<T>;
       with_kernel_level([&](auto level) {

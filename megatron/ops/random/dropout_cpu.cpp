@@ -114,6 +114,7 @@ void bias_dropout_add_backward(const DropoutRows& rows, const T* grad_y, T* grad
 MEGATRON_INSTANTIATE(float, float)
 MEGATRON_INSTANTIATE(double, double)
 MEGATRON_INSTANTIATE(c10::BFloat16, float)
+MEGATRON_INSTANTIATE(c10::Half, float)
 #undef MEGATRON_INSTANTIATE
 
 }  // namespace megatron::kernels

@@ -111,12 +111,12 @@ void fill_normal(at::Tensor& shard, double std, uint64_t seed, std::string_view 
                  at::IntArrayRef global_shape, at::IntArrayRef global_offset) {
   check_block(shard, std, global_shape, global_offset);
   at::Tensor target = shard.detach();
-  const bool direct = use_cpu_kernel(target) && target.is_contiguous();
-  const auto dtype = has_kernel(target.scalar_type()) ? target.scalar_type() : at::kDouble;
+  const bool direct = use_cpu_kernel_or_half(target) && target.is_contiguous();
+  const auto dtype = direct ? target.scalar_type() : at::kDouble;
   at::Tensor drawn = direct ? target : at::empty(target.sizes(), at::TensorOptions(dtype));
   const Block block = merge_block(target.sizes(), global_shape, global_offset);
   const uint64_t key = hash_name(seed, global_name);
-  dispatch_dtype(drawn.scalar_type(), [&](auto type) {
+  dispatch_dtype_or_half(drawn.scalar_type(), [&](auto type) {
     using T = decltype(type);
     fill_contiguous<T>(drawn.mutable_data_ptr<T>(), block, key, std);
   });

@@ -118,5 +118,6 @@ void normal_elements(uint64_t key, int64_t first, int64_t count, double std, T* 
 template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, float*);
 template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, double*);
 template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, c10::BFloat16*);
+template void normal_elements<kKernelLevel>(uint64_t, int64_t, int64_t, double, c10::Half*);
 
 }  // namespace megatron::kernels
