@@ -8,7 +8,7 @@ const std::vector<MegatronLmTheme>& absent_megatron_lm_themes() {
   static const std::vector<MegatronLmTheme> themes = {
       {"mixture of experts",
        R"(
-delay-wgrad-compute ep-overlap-early-attn-memory-release expert-tensor-parallel-num-weight-shards=
+ep-overlap-early-attn-memory-release expert-tensor-parallel-num-weight-shards=
 gtp-expert-remat-nccl-ub high-priority-a2a-comm-stream inference-grouped-gemm-backend=
 moe-combine-bwd-dtype= moe-deepep-num-sms= moe-dispatch-fwd-dtype= moe-enable-deepep
 moe-enable-routing-replay moe-expert-rank-capacity-factor= moe-flex-dispatcher-backend=
@@ -22,23 +22,16 @@ moe-routing-trace-capture-hidden-states moe-routing-trace-capture-logits
 moe-routing-trace-dump-weights moe-routing-trace-max-training-iters= moe-routing-trace-path=
 moe-shared-expert-glu-interleave-size= moe-single-grouped-bias moe-single-grouped-weight
 moe-token-dropping moe-use-grouped-tensor moe-use-legacy-grouped-gemm
-overlap-dispatch-backward-with-experts-wgrad overlap-moe-expert-parallel-comm
+overlap-dispatch-backward-with-experts-wgrad
 rl-inference-expert-model-parallel-size= rl-inference-expert-tensor-model-parallel-size=
 save-tokens-per-expert-interval= use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
 )"},
       {"FP8 and FP4",
        R"(
-disable-fp8-wgrad first-last-layers-bf16 fp4-format= fp4-param-gather fp4-quantizer-factory=
-fp4-recipe= fp8-amax-compute-algo= fp8-amax-history-len= fp8-format= fp8-interval= fp8-margin=
-fp8-output-proj fp8-param-gather fp8-quantizer-factory= fp8-recipe= keep-fp8-transpose-cache
+disable-fp8-wgrad fp4-format= fp4-param-gather fp4-quantizer-factory= fp4-recipe= fp8-interval=
+fp8-output-proj fp8-param-gather fp8-quantizer-factory= keep-fp8-transpose-cache
 keep-fp8-transpose-cache-when-using-custom-fsdp kitchen-attention-backend= kitchen-config-file=
-kitchen-recipe-number= no-fp8-wgrad num-layers-at-end-in-bf16= num-layers-at-start-in-bf16=
-reuse-grad-buf-for-mxfp8-param-ag te-precision-config-file= use-kitchen-attention
-)"},
-      {"loss scaling, which bf16 does not need",
-       R"(
-disable-log-loss-scale-to-tensorboard hysteresis= initial-loss-scale= loss-scale=
-loss-scale-window= min-loss-scale= no-log-loss-scale-to-tensorboard
+kitchen-recipe-number= no-fp8-wgrad reuse-grad-buf-for-mxfp8-param-ag te-precision-config-file= use-kitchen-attention
 )"},
       {"reinforcement learning",
        R"(
@@ -68,16 +61,15 @@ indexer-batch-size= indexer-log-interval= inference-batch-times-seqlen-threshold
 inference-coordinator-port= inference-cuda-graph-all-prefills inference-cuda-graph-max-tokens=
 inference-cuda-graph-scope= inference-disable-ep-consensus inference-disable-triton-nvls-kernels
 inference-dynamic-batching inference-dynamic-batching-async-sched-mode=
-inference-dynamic-batching-block-size= inference-dynamic-batching-buffer-guaranteed-fraction=
-inference-dynamic-batching-buffer-overflow-factor= inference-dynamic-batching-buffer-size-gb=
-inference-dynamic-batching-chunk-size= inference-dynamic-batching-cuda-graph-max-tokens=
+inference-dynamic-batching-buffer-guaranteed-fraction=
+inference-dynamic-batching-buffer-overflow-factor=
+inference-dynamic-batching-cuda-graph-max-tokens=
 inference-dynamic-batching-cuda-graph-mixed-prefill-count=
 inference-dynamic-batching-cuda-graph-sizing-distribution=
 inference-dynamic-batching-logprobs-mode= inference-dynamic-batching-mamba-memory-ratio=
-inference-dynamic-batching-max-requests= inference-dynamic-batching-max-requests-override=
-inference-dynamic-batching-max-tokens= inference-dynamic-batching-max-tokens-override=
+inference-dynamic-batching-max-requests-override=
+inference-dynamic-batching-max-tokens-override=
 inference-dynamic-batching-num-cuda-graphs= inference-dynamic-batching-paused-buffer-size-gb=
-inference-dynamic-batching-prefix-caching
 inference-dynamic-batching-prefix-caching-coordinator-policy=
 inference-dynamic-batching-prefix-caching-eviction-policy=
 inference-dynamic-batching-prefix-caching-mamba-gb=
@@ -92,7 +84,7 @@ inference-moe-token-dispatcher-type= inference-shards= inference-text-gen-server
 inference-use-synchronous-zmq-collectives inference-wandb-logging
 inference-wandb-logging-step-interval= mamba-inference-conv-states-dtype=
 mamba-inference-ssm-states-dtype= max-tokens-to-oom= mlp-chunks-for-prefill=
-mlp-chunks-for-training= nccl-all-reduce-for-prefill num-speculative-tokens= symmetric-ar-type=
+mlp-chunks-for-training= nccl-all-reduce-for-prefill symmetric-ar-type=
 use-legacy-static-engine
 )"},
       {"Mamba, linear attention and hybrid models",

@@ -257,6 +257,33 @@ void check_shared_experts(const TransformerConfig& t, Problems& problems) {
                   tp, width, nearest_multiples(tp, width));
 }
 
+// Combined 1F1B divides the pass of a layer at its all-to-alls.
+void check_combined_schedule(const TransformerConfig& t, Problems& problems) {
+  const MoeConfig& m = t.moe;
+  problems.expect(!m.delay_wgrad_compute || m.overlap_moe_expert_parallel_comm,
+                  "Expected overlap_moe_expert_parallel_comm with delay_wgrad_compute, but got "
+                  "none; give both or neither");
+  if (!m.overlap_moe_expert_parallel_comm) return;
+  problems.expect(t.expert_model_parallel_size > 1 &&
+                      m.moe_token_dispatcher_type == MoeTokenDispatcherType::alltoall,
+                  "Expected expert_model_parallel_size above 1 and moe_token_dispatcher_type "
+                  "alltoall with overlap_moe_expert_parallel_comm, which overlaps the all-to-all, "
+                  "but got {} and {}",
+                  t.expert_model_parallel_size, enum_name(m.moe_token_dispatcher_type));
+  problems.expect(
+      t.recompute.recompute_granularity != RecomputeGranularity::full &&
+          !t.recompute.selects("moe"),
+      "Expected recompute_granularity selective without the module moe, or none, with "
+      "overlap_moe_expert_parallel_comm, but got another; layernorm, moe_act and shared_experts "
+      "work");
+  problems.expect(!m.moe_shared_expert_overlap,
+                  "Expected no moe_shared_expert_overlap with overlap_moe_expert_parallel_comm, "
+                  "but got it; leave one out");
+  problems.expect(!t.use_parallel_residual,
+                  "Expected no use_parallel_residual with overlap_moe_expert_parallel_comm, but "
+                  "got it; leave one out");
+}
+
 void check_upcycling(const TransformerConfig& t, int64_t experts, Problems& problems) {
   const MoeConfig& m = t.moe;
   const int64_t slices = m.moe_upcycling_granularity;
@@ -317,10 +344,7 @@ void check_experts(const GPTModelConfig& config, Problems& problems) {
   check_shared_experts(t, problems);
   check_expert_layout(t, experts, problems);
   check_upcycling(t, experts, problems);
-  problems.expect(
-      !t.moe.overlap_moe_expert_parallel_comm && !t.moe.delay_wgrad_compute,
-      "Expected no overlap_moe_expert_parallel_comm and no delay_wgrad_compute, but got "
-      "one; they are not supported in this version");
+  check_combined_schedule(t, problems);
 }
 
 }  // namespace megatron

@@ -209,6 +209,17 @@ void check_op_fuser(const GPTModelConfig& config, const std::string& selected, P
                   "normalized input: leave one out");
 }
 
+// FP8 is in the linear layers of Transformer Engine's specs. A spec of the caller's own is checked
+// when its modules are built.
+void check_low_precision_spec(const GPTModelConfig& config, const std::string& selected,
+                              Problems& problems) {
+  if (!config.transformer.low_precision.is_used()) return;
+  problems.expect(selected.empty() || selected == kEngine || selected == kFull,
+                  "Expected {} (transformer_impl=transformer_engine) with fp8, but got {}, whose "
+                  "linear layers are in high precision; leave one out",
+                  kEngine, selected);
+}
+
 }  // namespace
 
 void check_layer_spec(const GPTModelConfig& config, Problems& problems) {
@@ -220,6 +231,7 @@ void check_layer_spec(const GPTModelConfig& config, Problems& problems) {
   check_selection(config, selected, problems);
   check_masks(config, selected, problems);
   check_op_fuser(config, selected, problems);
+  check_low_precision_spec(config, selected, problems);
   // The function is called with valid sizes only.
   if (selected.empty() && problems.empty())
     problems.collect([&] { OwnSpecCheck(config, problems).run(); });

@@ -81,24 +81,28 @@ void check_heads(const TransformerConfig& t, Problems& problems) {
 }  // namespace
 
 void check_supported(const TransformerConfig& t, Problems& problems) {
-  problems.expect(
-      t.params_dtype != at::kHalf,
-      "Expected params_dtype fp32, bf16 or fp64, but got fp16; fp16 is not supported in "
-      "this version; bf16 works");
-  if (t.params_dtype == at::kHalf) return;
   const bool is_known = t.params_dtype == at::kFloat || t.params_dtype == at::kBFloat16 ||
-                        t.params_dtype == at::kDouble;
-  problems.expect(is_known, "Expected params_dtype fp32, bf16 or fp64, but got {}; bf16 works",
+                        t.params_dtype == at::kHalf || t.params_dtype == at::kDouble;
+  problems.expect(is_known,
+                  "Expected params_dtype fp32, bf16, fp16 or fp64, but got {}; bf16 works",
                   c10::toString(t.params_dtype));
   if (!is_known) return;
+  problems.expect(!(t.bf16 && t.fp16),
+                  "Expected bf16=true or fp16=true, but got both; leave one out");
+  if (t.bf16 && t.fp16) return;
   problems.expect(!t.bf16 || t.params_dtype == at::kBFloat16 || t.params_dtype == at::kFloat,
                   "Expected params_dtype bf16 or fp32 with bf16=true, but got {}; leave one out",
+                  dtype_name(t.params_dtype));
+  problems.expect(!t.fp16 || t.params_dtype == at::kHalf || t.params_dtype == at::kFloat,
+                  "Expected params_dtype fp16 or fp32 with fp16=true, but got {}; leave one out",
                   dtype_name(t.params_dtype));
   const at::ScalarType dtype = t.compute_dtype();
   problems.expect(t.pipeline_dtype.value_or(dtype) == dtype,
                   "Expected pipeline_dtype to equal {} ({}), but got {}; leave it out",
-                  t.bf16 ? "that of bf16=true" : "params_dtype", dtype_name(dtype),
-                  dtype_name(t.pipeline_dtype.value_or(dtype)));
+                  t.bf16   ? "that of bf16=true"
+                  : t.fp16 ? "that of fp16=true"
+                           : "params_dtype",
+                  dtype_name(dtype), dtype_name(t.pipeline_dtype.value_or(dtype)));
   problems.expect(t.cuda_graph_impl == CudaGraphImpl::none,
                   "Expected cuda_graph_impl none, but got local; CUDA graphs are not supported in "
                   "this version");
@@ -130,6 +134,7 @@ void check_model(const GPTModelConfig& config, Problems& problems) {
     check_multi_token_prediction(config, problems);
     check_mup(t, problems);
     check_experts(config, problems);
+    check_low_precision(config, problems);
   }
   if (sizes && parallel_sizes) {
     check_tensor_parallel(config, problems);

@@ -75,11 +75,38 @@ void find_unused_attention(const TransformerConfig& t, UnusedFields& unused) {
                [threshold](GPTModelConfig& c) { c.transformer.qk_clip_threshold = threshold; });
 }
 
+void find_unused_low_precision(const TransformerConfig& t, UnusedFields& unused) {
+  const LowPrecisionConfig &c = t.low_precision, defaults;
+  const bool used = c.is_used(), delayed = used && c.fp8_recipe == Fp8Recipe::delayed;
+  unused.needs(used || c.fp8_recipe == defaults.fp8_recipe, "fp8_recipe", "fp8=e4m3",
+               [](GPTModelConfig& g) { g.transformer.low_precision.fp8_recipe = {}; });
+  const auto needs_delayed = [&](bool is_default, const char* field, const auto& drop) {
+    unused.needs(delayed || is_default, field, used ? "fp8_recipe=delayed" : "fp8=e4m3", drop);
+  };
+  needs_delayed(c.fp8_margin == defaults.fp8_margin, "fp8_margin",
+                [](GPTModelConfig& g) { g.transformer.low_precision.fp8_margin = 0; });
+  needs_delayed(c.fp8_amax_history_len == defaults.fp8_amax_history_len, "fp8_amax_history_len",
+                [](GPTModelConfig& g) { g.transformer.low_precision.fp8_amax_history_len = 1; });
+  needs_delayed(c.fp8_amax_compute_algo == defaults.fp8_amax_compute_algo, "fp8_amax_compute_algo",
+                [](GPTModelConfig& g) { g.transformer.low_precision.fp8_amax_compute_algo = {}; });
+  unused.needs(
+      used || !c.first_last_layers_bf16, "first_last_layers_bf16", "fp8=e4m3",
+      [](GPTModelConfig& g) { g.transformer.low_precision.first_last_layers_bf16 = false; });
+  unused.needs(c.first_last_layers_bf16 ||
+                   (c.num_layers_at_start_in_bf16 == 1 && c.num_layers_at_end_in_bf16 == 1),
+               "num_layers_at_start_in_bf16 or num_layers_at_end_in_bf16", "first_last_layers_bf16",
+               [](GPTModelConfig& g) {
+                 g.transformer.low_precision.num_layers_at_start_in_bf16 = 1;
+                 g.transformer.low_precision.num_layers_at_end_in_bf16 = 1;
+               });
+}
+
 UnusedFields find_unused_fields(const GPTModelConfig& config) {
   const auto& t = config.transformer;
   UnusedFields unused;
   find_unused_positions(config, unused);
   find_unused_attention(t, unused);
+  find_unused_low_precision(t, unused);
   unused.needs(
       t.cross_entropy_loss_fusion || t.cross_entropy_fusion_impl == CrossEntropyFusion::native,
       "cross_entropy_fusion_impl", "cross_entropy_loss_fusion", [](GPTModelConfig& c) {
@@ -89,8 +116,8 @@ UnusedFields find_unused_fields(const GPTModelConfig& config) {
   unused.needs(t.mtp.mtp_num_layers > 0 || t.mtp.mtp_loss_scaling_factor == factor,
                "mtp_loss_scaling_factor", "mtp_num_layers",
                [factor](GPTModelConfig& c) { c.transformer.mtp.mtp_loss_scaling_factor = factor; });
-  unused.needs(t.compute_dtype() == at::kBFloat16 || !t.fp32_residual_connection,
-               "fp32_residual_connection", "bf16=true",
+  const bool narrow = t.compute_dtype() == at::kBFloat16 || t.compute_dtype() == at::kHalf;
+  unused.needs(narrow || !t.fp32_residual_connection, "fp32_residual_connection", "bf16=true",
                [](GPTModelConfig& c) { c.transformer.fp32_residual_connection = false; });
   return unused;
 }

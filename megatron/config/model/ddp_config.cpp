@@ -12,6 +12,12 @@ bool shards_data_parallel_state(const DistributedDataParallelConfig& config) {
           config.data_parallel_sharding_strategy != DataParallelShardingStrategy::no_shard);
 }
 
+bool reduces_during_backward(const DistributedDataParallelConfig& config) {
+  return config.overlap_grad_reduce || config.use_torch_fsdp2 ||
+         (config.use_megatron_fsdp &&
+          config.data_parallel_sharding_strategy >= DataParallelShardingStrategy::optim_grads);
+}
+
 std::string describe_sharing(const DistributedDataParallelConfig& config) {
   if (config.use_megatron_fsdp) {
     const DataParallelShardingStrategy strategy = config.data_parallel_sharding_strategy;

@@ -34,6 +34,8 @@ struct DistributedDataParallelConfig {
 
 // Whether the ranks shard the optimizer state, and perhaps more.
 bool shards_data_parallel_state(const DistributedDataParallelConfig& config);
+// Whether gradients are reduced while backward passes run.
+bool reduces_during_backward(const DistributedDataParallelConfig& config);
 
 // Adds invalid values and combinations. Messages name fields, as those of check_model().
 void check_data_parallel(const DistributedDataParallelConfig& config, Problems& problems);

@@ -44,6 +44,13 @@ inline constexpr std::array<std::string_view, 2> enum_names<TransformerImpl>{"lo
 template <>
 inline constexpr std::array<std::string_view, 2> enum_names<CudaGraphImpl>{"none", "local"};
 template <>
+inline constexpr std::array<std::string_view, 2> enum_names<Fp8Format>{"e4m3", "hybrid"};
+template <>
+inline constexpr std::array<std::string_view, 4> enum_names<Fp8Recipe>{"delayed", "tensorwise",
+                                                                       "blockwise", "mxfp8"};
+template <>
+inline constexpr std::array<std::string_view, 2> enum_names<AmaxComputeAlgo>{"most_recent", "max"};
+template <>
 inline constexpr std::array<std::string_view, 3> enum_names<CpCommType>{"p2p", "a2a", "allgather"};
 template <>
 inline constexpr std::array<std::string_view, 3> enum_names<NormPlacement>{"before", "after",

@@ -13,7 +13,7 @@
 namespace megatron {
 namespace {
 
-constexpr std::string_view kDtypeNames[] = {"fp32", "bf16", "fp64"};
+constexpr std::string_view kDtypeNames[] = {"fp32", "bf16", "fp16", "fp64"};
 
 template <typename... Ts>
 struct Overloaded : Ts... {

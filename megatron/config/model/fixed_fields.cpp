@@ -7,8 +7,10 @@
 namespace megatron {
 namespace {
 
-constexpr const char* kFp16 = "fp16 is not supported in this version; bf16 works";
-constexpr const char* kFp8 = "FP8 and FP4 are not supported in this version; bf16 works";
+constexpr const char* kAutocast =
+    "autocast of a whole model is not supported in this version; bf16 and fp16 work";
+constexpr const char* kFp8 =
+    "this option of FP8 and FP4 is not supported in this version; fp8 with fp8_recipe works";
 constexpr const char* kGraphs = "CUDA graphs are not supported in this version";
 constexpr const char* kOffloading =
     "offloading to the CPU is not supported in this version; recompute_granularity saves memory too";
@@ -25,24 +27,16 @@ void append(std::vector<FixedField>& fields, const Family& family, const char* a
 
 std::vector<FixedField> make_fixed_fields() {
   std::vector<FixedField> fields;
-  append(fields, {{"fp16", false}, {"autocast_dtype", nullptr}, {"enable_autocast", false}}, kFp16);
+  append(fields, {{"autocast_dtype", nullptr}, {"enable_autocast", false}}, kAutocast);
   append(fields,
-         {{"fp8", nullptr},
-          {"fp8_recipe", "delayed"},
-          {"fp8_param", false},
+         {{"fp8_param", false},
           {"fp8_quantizer_factory", nullptr},
-          {"fp8_margin", 0},
           {"fp8_interval", 1},
-          {"fp8_amax_history_len", 1},
-          {"fp8_amax_compute_algo", "most_recent"},
           {"fp8_wgrad", true},
           {"fp8_output_proj", false},
           {"fp8_dot_product_attention", false},
           {"fp8_multi_head_attention", false},
           {"tp_only_amax_red", false},
-          {"first_last_layers_bf16", false},
-          {"num_layers_at_start_in_bf16", 1},
-          {"num_layers_at_end_in_bf16", 1},
           {"use_kitchen", false},
           {"use_kitchen_attention", false},
           {"kitchen_attention_backend", "sdpa"},

@@ -60,15 +60,19 @@ nlohmann::json GPTModelConfig::get(std::string_view name) const {
   const TransformerConfig& t = transformer;
   if (name == "pipeline_dtype" && !t.pipeline_dtype && t.pipeline_model_parallel_size > 1)
     return dtype_name(t.compute_dtype());
-  if (const FixedField* field = find_fixed_field(name, nullptr)) return field->value;
-  return to_json(fields_of(const_cast<GPTModelConfig&>(*this)).at(name));  // only read
+  const ConfigFields fields = fields_of(const_cast<GPTModelConfig&>(*this));  // only read
+  if (fields.find(name) == nullptr) {
+    if (const FixedField* field = find_fixed_field(name, nullptr)) return field->value;
+  }
+  return to_json(fields.at(name));
 }
 
 void GPTModelConfig::set(std::string_view name, const nlohmann::json& value) {
   check_has_value(name);
   if (name == "builder") return set_from_json(&builder, value, name);
-  if (find_fixed_field(name, value) != nullptr) return;
-  set_field(fields_of(*this).at(name), name, value);
+  const ConfigFields fields = fields_of(*this);
+  if (fields.find(name) == nullptr && find_fixed_field(name, value) != nullptr) return;
+  set_field(fields.at(name), name, value);
 }
 
 nlohmann::json GPTModelConfig::as_dict() const {

@@ -39,6 +39,7 @@ Fields layout_fields(TransformerConfig& c) {
           MEGATRON_FIELD(defer_embedding_wgrad_compute),
           MEGATRON_FIELD(wgrad_deferral_limit),
           MEGATRON_FIELD(bf16),
+          MEGATRON_FIELD(fp16),
           MEGATRON_FIELD(params_dtype),
           MEGATRON_FIELD(pipeline_dtype),
           MEGATRON_FIELD(perform_initialization)};
@@ -117,6 +118,17 @@ Fields attention_fields(TransformerConfig& c) {
           MEGATRON_FIELD(qk_clip_alpha),
           MEGATRON_FIELD(qk_clip_threshold),
           MEGATRON_FIELD(attention_dropout)};
+}
+
+Fields low_precision_fields(LowPrecisionConfig& c) {
+  return {MEGATRON_FIELD(fp8),
+          MEGATRON_FIELD(fp8_recipe),
+          MEGATRON_FIELD(fp8_margin),
+          MEGATRON_FIELD(fp8_amax_history_len),
+          MEGATRON_FIELD(fp8_amax_compute_algo),
+          MEGATRON_FIELD(first_last_layers_bf16),
+          MEGATRON_FIELD(num_layers_at_start_in_bf16),
+          MEGATRON_FIELD(num_layers_at_end_in_bf16)};
 }
 
 Fields latent_fields(MultiLatentAttentionConfig& c) {
@@ -281,6 +293,7 @@ ConfigFields fields_of(TransformerConfig& config) {
   Fields fields = layout_fields(config);
   append(fields, pipeline_fields(config.pipeline));
   append(fields, architecture_fields(config));
+  append(fields, low_precision_fields(config.low_precision));
   append(fields, attention_fields(config));
   append(fields, latent_fields(config.mla));
   append(fields, yarn_fields(config.yarn, "yarn_"));

@@ -39,6 +39,8 @@ void check_yarn(const char* prefix, const YarnConfig& yarn, Problems& problems);
 // {N} or one entry per layer; see TransformerConfig::no_rope_freq.
 void check_layer_pattern(const char* field, const std::vector<int64_t>& pattern, int64_t num_layers,
                          Problems& problems);
+// FP8: values, and what does not go with it.
+void check_low_precision(const GPTModelConfig& config, Problems& problems);
 void check_experts(const GPTModelConfig& config, Problems& problems);
 void check_tensor_parallel(const GPTModelConfig& config, Problems& problems);
 void check_tensor_parallel_overlap(const TransformerConfig& config, Problems& problems);

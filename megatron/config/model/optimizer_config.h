@@ -27,6 +27,13 @@ struct OptimizerConfig {
   double clip_grad = 1.0;  // largest global L2 norm; 0 disables clipping
   bool overlap_param_gather_with_optimizer_step = false;
 
+  // Loss scaling of fp16.
+  std::optional<double> loss_scale;    // constant; not set: dynamic
+  double initial_loss_scale = 0x1p32;  // of the dynamic scale
+  double min_loss_scale = 1;
+  int64_t loss_scale_window = 1000;  // steps without overflow until the scale doubles
+  int64_t hysteresis = 2;            // overflows until the scale halves
+
   LrDecayStyle lr_decay_style = LrDecayStyle::linear;
   std::optional<int64_t> lr_decay_iters;  // default: train_iters
   int64_t lr_warmup_iters = 0;

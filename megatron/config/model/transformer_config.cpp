@@ -20,6 +20,13 @@ bool RecomputeConfig::selects(std::string_view module) const {
   return std::ranges::find(recompute_modules, module) != recompute_modules.end();
 }
 
+bool TransformerConfig::has_low_precision(int64_t layer_number) const {
+  const LowPrecisionConfig& c = low_precision;
+  if (!c.is_used() || !c.first_last_layers_bf16) return c.is_used();
+  return layer_number > c.num_layers_at_start_in_bf16 &&
+         layer_number <= num_layers - c.num_layers_at_end_in_bf16;
+}
+
 bool MoeConfig::is_moe_layer(int64_t layer_number) const {
   if (!has_experts()) return false;
   if (moe_layer_freq.size() != 1) return moe_layer_freq.at(layer_number - 1) != 0;
@@ -70,6 +77,8 @@ void TransformerConfig::reset_layout() {
   context_parallel_size = defaults.context_parallel_size;
   expert_model_parallel_size = defaults.expert_model_parallel_size;
   moe.expert_tensor_parallel_size = defaults.moe.expert_tensor_parallel_size;
+  moe.overlap_moe_expert_parallel_comm = defaults.moe.overlap_moe_expert_parallel_comm;
+  moe.delay_wgrad_compute = defaults.moe.delay_wgrad_compute;
   sequence_parallel = defaults.sequence_parallel;
   tp_comm_overlap = defaults.tp_comm_overlap;
   pipeline = defaults.pipeline;

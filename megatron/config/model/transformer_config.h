@@ -11,6 +11,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include "megatron/config/model/low_precision_config.h"
 #include "megatron/config/model/moe_config.h"
 
 namespace megatron {
@@ -123,9 +124,11 @@ struct TransformerConfig {
   bool defer_embedding_wgrad_compute = false;  // defers the output layer's weight gradient
   int64_t wgrad_deferral_limit = 0;            // deferred micro-batches; 0: all
 
-  // Precision. bf16 means bf16 parameters with fp32 master weights. Parameters are created in
-  // params_dtype; Float16Module converts those of fp32 where bf16 is set.
+  // Precision. bf16 and fp16 mean parameters in that dtype with fp32 master weights, fp16 with loss
+  // scaling too. Parameters are created in params_dtype; Float16Module converts those of fp32 where
+  // one of the two is set.
   bool bf16 = false;
+  bool fp16 = false;
   at::ScalarType params_dtype = at::kFloat;
   std::optional<at::ScalarType> pipeline_dtype;  // between stages; only compute_dtype() works
   // false: the builder leaves the weights uninitialized; the caller loads them.
@@ -198,6 +201,7 @@ struct TransformerConfig {
   MultiTokenPredictionConfig mtp;
   RecomputeConfig recompute;
   MupConfig mup;
+  LowPrecisionConfig low_precision;
 
   CudaGraphImpl cuda_graph_impl = CudaGraphImpl::none;  // only none works
 
@@ -212,7 +216,11 @@ struct TransformerConfig {
   double label_smoothing = 0;
 
   // The dtype of parameters and activations in training.
-  at::ScalarType compute_dtype() const { return bf16 ? at::kBFloat16 : params_dtype; }
+  at::ScalarType compute_dtype() const {
+    return bf16 ? at::kBFloat16 : fp16 ? at::kHalf : params_dtype;
+  }
+  // Whether `layer_number`, from 1, of the decoder has quantised linear layers.
+  bool has_low_precision(int64_t layer_number) const;
 
   // Values of the optional fields with their defaults.
   int64_t query_groups() const { return num_query_groups.value_or(num_attention_heads); }

@@ -115,7 +115,7 @@ void add_latent_attention(OptionTable& table) {
             {.flag = "v-head-dim", .help = "Head dimension of values", .unit = "features"});
   group.add(&M::rope_type,
             {.flag = "rope-type", .help = "Rotary frequencies of MLA", .extends_context = true});
-  const auto decode = table.group(section, commands(Command::generate), &mla_of);
+  const auto decode = table.group(section, kEngineCommands, &mla_of);
   decode.add(&M::cache_mla_latents,
              {.flag = "cache-mla-latents",
               .help = "Cache latents instead of keys and values while decoding"});

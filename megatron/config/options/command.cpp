@@ -31,6 +31,8 @@ std::string_view command_name(Command command) {
       return "verify-layout";
     case Command::convert:
       return "convert";
+    case Command::evaluate:
+      return "evaluate";
   }
   return "";
 }
@@ -60,6 +62,8 @@ std::string_view command_summary(Command command) {
       return "Compare parallel layouts of a model with one rank";
     case Command::convert:
       return "Convert models between Hugging Face folders and checkpoints";
+    case Command::evaluate:
+      return "Measure the perplexity of a text and the accuracy of choices with a checkpoint";
   }
   return "";
 }

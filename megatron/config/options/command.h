@@ -22,13 +22,14 @@ enum class Command {
   inspect,
   options,
   verify_layout,
-  convert
+  convert,
+  evaluate
 };
 
 inline constexpr Command kCommands[] = {
-    Command::train,         Command::generate, Command::convert, Command::preprocess,
-    Command::tokenize,      Command::plan,     Command::bench,   Command::parity,
-    Command::verify_layout, Command::inspect,  Command::options};
+    Command::train,      Command::generate,      Command::evaluate, Command::convert,
+    Command::preprocess, Command::tokenize,      Command::plan,     Command::bench,
+    Command::parity,     Command::verify_layout, Command::inspect,  Command::options};
 
 // A set of subcommands as a bit mask.
 using CommandSet = uint32_t;

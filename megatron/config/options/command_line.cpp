@@ -137,11 +137,14 @@ void refuse_stray_words(const std::vector<std::string>& stray, Command command) 
 // Contradictions that only the given names reveal.
 void check_contradictions(const ParsedCommand& parsed) {
   const TransformerConfig& config = parsed.options.model.transformer;
-  if (parsed.is_given("bf16") && parsed.is_given("params_dtype") &&
-      config.bf16 != (config.params_dtype == at::kBFloat16)) {
+  for (const auto& [name, is_on, dtype] : {std::tuple{"bf16", config.bf16, at::kBFloat16},
+                                           std::tuple{"fp16", config.fp16, at::kHalf}}) {
+    if (!parsed.is_given(name) || !parsed.is_given("params_dtype") ||
+        is_on == (config.params_dtype == dtype))
+      continue;
     throw UsageError(
-        fmt::format("Expected --bf16 or --params-dtype {}, but got both{}; leave one out",
-                    dtype_name(config.params_dtype), config.bf16 ? "" : " (bf16 off)"));
+        fmt::format("Expected --{} or --params-dtype {}, but got both{}; leave one out", name,
+                    dtype_name(config.params_dtype), is_on ? "" : fmt::format(" ({} off)", name)));
   }
   if (parsed.is_given("pipeline_model_parallel_layout") &&
       config.pipeline.pipeline_model_parallel_layout.empty()) {

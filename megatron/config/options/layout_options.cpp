@@ -4,6 +4,9 @@
 namespace megatron {
 namespace {
 
+LowPrecisionConfig& low_precision_of(Options& options) {
+  return options.model.transformer.low_precision;
+}
 TransformerConfig& parallel_of(Options& options) {
   return options.model.transformer;
 }
@@ -51,14 +54,52 @@ void add_precision(OptionTable& table) {
   const auto group = table.group("Precision", kLayoutCommands, &parallel_of);
   group.add(&T::bf16,
             {.flag = "bf16", .help = "Train in bf16, with fp32 master weights and main gradients"});
+  group.add(&T::fp16, {.flag = "fp16",
+                       .help = "Train in fp16, with fp32 master weights and main gradients, and a "
+                               "scaled loss"});
   table.group("Precision", kLayoutCommands | commands(Command::convert), &parallel_of)
-      .add(&T::params_dtype, {.flag = "params-dtype",
-                              .help = "Data type of the parameters; bf16 is the same as --bf16"});
+      .add(&T::params_dtype,
+           {.flag = "params-dtype",
+            .help = "Data type of the parameters; bf16 is the same as --bf16, fp16 as --fp16"});
   group.add(
       &T::pipeline_dtype,
       {.flag = "pipeline-dtype",
        .help = "Data type of activations sent between pipeline stages; only --params-dtype works",
        .otherwise = "--params-dtype"});
+  using L = LowPrecisionConfig;
+  const auto fp8 = table.group("FP8", commands(Command::train, Command::bench), &low_precision_of);
+  fp8.add(
+      &L::fp8,
+      {.flag = "fp8-format",
+       .help = "Multiply in FP8 in the linear layers of transformer layers: e4m3, or hybrid, "
+               "with gradients in e5m2. Embeddings, attention and output layer stay as they are",
+       .field = "fp8",
+       .otherwise = "no FP8"});
+  fp8.add(&L::fp8_recipe,
+          {.flag = "fp8-recipe",
+           .help = "Scales: one a tensor from earlier steps (delayed) or from the tensor itself "
+                   "(tensorwise), one per 1 x 128 or 128 x 128 (blockwise), one per 32 (mxfp8)"});
+  fp8.add(&L::fp8_margin, {.flag = "fp8-margin",
+                           .help = "With delayed: scales are multiplied by 2^-margin",
+                           .unit = "binary exponents"});
+  fp8.add(&L::fp8_amax_history_len,
+          {.flag = "fp8-amax-history-len",
+           .help = "With delayed: length of the history of largest magnitudes",
+           .unit = "iterations"});
+  fp8.add(&L::fp8_amax_compute_algo,
+          {.flag = "fp8-amax-compute-algo",
+           .help = "With delayed: the scale follows from the last step or the history's maximum"});
+  fp8.add(&L::first_last_layers_bf16,
+          {.flag = "first-last-layers-bf16",
+           .help = "With FP8: keep the first and last layers in high precision"});
+  fp8.add(&L::num_layers_at_start_in_bf16,
+          {.flag = "num-layers-at-start-in-bf16",
+           .help = "With --first-last-layers-bf16: how many at the start",
+           .unit = "layers"});
+  fp8.add(&L::num_layers_at_end_in_bf16,
+          {.flag = "num-layers-at-end-in-bf16",
+           .help = "With --first-last-layers-bf16: how many at the end",
+           .unit = "layers"});
   group.add(&T::cuda_graph_impl,
             {.flag = "cuda-graph-impl", .help = "CUDA graphs; only none works"});
 }

@@ -133,7 +133,8 @@ void add_architecture(OptionTable& table) {
              .help = "With --use-parallel-residual: one norm for attention and MLP (Cohere)"});
   model.add(&T::embedding_multiplier, {.flag = "embedding-multiplier",
                                        .help = "Multiplier of the embedding's output (Gemma: "
-                                               "square root of the hidden size)",
+                                               "square root of the hidden size, which is rounded "
+                                               "to the type of the activations)",
                                        .unit = "factor"});
   model.add(&T::residual_multiplier,
             {.flag = "residual-multiplier",

@@ -145,6 +145,14 @@ void add_dispatch(OptionTable& table) {
                 .help = "Tensor parallel size of the experts (ETP)",
                 .unit = "ranks",
                 .otherwise = "that of the layers"});
+  parallel.add(&M::overlap_moe_expert_parallel_comm,
+               {.flag = "overlap-moe-expert-parallel-comm",
+                .help = "Combined 1F1B: run the all-to-all of one micro-batch's tokens while "
+                        "another micro-batch computes"});
+  parallel.add(&M::delay_wgrad_compute,
+               {.flag = "delay-wgrad-compute",
+                .help = "With combined 1F1B: compute the weight gradients of experts while the "
+                        "gradients of their inputs are on their way"});
 }
 
 void add_replay(OptionTable& table) {

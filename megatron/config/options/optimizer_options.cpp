@@ -46,6 +46,25 @@ void add_optimizer_options(OptionTable& table) {
                             .help = "Maximum global gradient norm; 0 disables clipping",
                             .unit = "L2 norm"});
 
+  const auto scale = table.group("Loss scaling", kOptimizerCommands, &optimizer_of);
+  scale.add(&O::loss_scale, {.flag = "loss-scale",
+                             .help = "With --fp16: constant factor of the loss",
+                             .unit = "factor",
+                             .otherwise = "dynamic"});
+  scale.add(&O::initial_loss_scale, {.flag = "initial-loss-scale",
+                                     .help = "With --fp16: the dynamic loss scale at the start",
+                                     .unit = "factor"});
+  scale.add(&O::min_loss_scale, {.flag = "min-loss-scale",
+                                 .help = "With --fp16: smallest dynamic loss scale",
+                                 .unit = "factor"});
+  scale.add(&O::loss_scale_window,
+            {.flag = "loss-scale-window",
+             .help = "With --fp16: steps without overflow until the loss scale doubles",
+             .unit = "iterations"});
+  scale.add(&O::hysteresis, {.flag = "hysteresis",
+                             .help = "With --fp16: overflows until the loss scale halves",
+                             .unit = "iterations"});
+
   const auto rate = table.group("Learning rate", kOptimizerCommands, &optimizer_of);
   rate.add(&O::lr, {.flag = "lr", .help = "Peak learning rate", .unit = "per step"});
 

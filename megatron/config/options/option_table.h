@@ -131,7 +131,9 @@ const OptionTable& option_table();
 inline constexpr CommandSet kModelCommands =
     commands(Command::train, Command::bench, Command::plan);
 inline constexpr CommandSet kRunCommands =
-    commands(Command::train, Command::generate, Command::bench, Command::parity);
+    commands(Command::train, Command::generate, Command::evaluate, Command::bench, Command::parity);
+// Subcommands that run the inference engine.
+inline constexpr CommandSet kEngineCommands = commands(Command::generate, Command::evaluate);
 // Subcommands with a parallel layout.
 inline constexpr CommandSet kLayoutCommands = kRunCommands | commands(Command::plan);
 

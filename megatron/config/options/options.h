@@ -19,11 +19,33 @@ struct GenerationConfig {
   int64_t top_k = 0;         // 0: all tokens
   double top_p = 0.0;        // 0: all tokens
   int64_t num_samples = 1;
+  std::string prompts_file;  // JSON lines of requests, instead of `prompt`
+  std::string output;        // file of their results; empty: standard output
+
+  // The engine's key-value cache and steps.
+  int64_t inference_dynamic_batching_block_size = 64;      // tokens
+  double inference_dynamic_batching_buffer_size_gb = 2.0;  // GiB a rank
+  int64_t inference_dynamic_batching_max_requests = 16;    // that run at once
+  int64_t inference_dynamic_batching_max_tokens = 512;     // of a step
+  int64_t inference_dynamic_batching_chunk_size = 128;     // tokens of a prompt's chunk
+  bool inference_dynamic_batching_prefix_caching = false;
+  int64_t num_speculative_tokens = 0;  // proposed per step by n-gram lookup
+};
+
+struct EvaluationConfig {
+  std::string text_file;     // text whose perplexity is measured
+  std::string choices_file;  // JSON lines of prompts, choices and answers
+  int64_t text_window = 0;   // tokens; 0: as many as the model has positions
 };
 
 struct BenchConfig {
   int64_t steps = 5;
   int64_t warmup_steps = 2;
+  // With Options::decode.
+  int64_t prompt_tokens = 512;
+  int64_t new_tokens = 128;
+  int64_t batch = 1;
+  std::string weights;  // fp32, bf16, fp16, int8 or int4; empty: the model's dtype
 };
 
 struct ParityConfig {
@@ -42,10 +64,6 @@ struct PreprocessConfig {
   bool append_eod = false;
   std::string document_start;  // regular expression for the first lines of documents
   bool statistics = false;
-};
-
-struct TokenizeConfig {
-  bool decode = false;
 };
 
 struct PlanConfig {
@@ -91,6 +109,7 @@ inline GPTModelConfig command_line_model_defaults() {
 struct Options {
   std::string config_file;  // YAML file
   std::string recipe;       // a file of the same kind that ships with the program, by name
+  bool decode = false;      // tokenize: ids to text; bench: generation instead of training
   GPTModelConfig model = command_line_model_defaults();
   OptimizerConfig optimizer;
   DistributedDataParallelConfig ddp{.grad_reduce_in_fp32 = true};  // as Megatron-LM with --bf16
@@ -103,10 +122,10 @@ struct Options {
   ProfileConfig profile;
   LaunchConfig launch;
   GenerationConfig generation;
+  EvaluationConfig evaluation;
   BenchConfig bench;
   ParityConfig parity;
   PreprocessConfig preprocess;
-  TokenizeConfig tokenize;
   PlanConfig plan;
   VerifyLayoutConfig verify_layout;
   ConvertConfig convert;

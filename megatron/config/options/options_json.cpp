@@ -28,7 +28,21 @@ const Options& default_options() {
   return options;
 }
 
-// Sets optional fields to their defaults, so that they compare equal to explicit values.
+// Writes a pattern of layers as one entry per layer; as none if all layers are `usual`.
+template <typename Holds>
+void use_one_spelling(std::vector<int64_t>& pattern, int64_t num_layers, bool usual,
+                      const Holds& holds) {
+  constexpr int64_t kMostLayers = 1 << 16;
+  const bool is_valid = pattern.size() == 1 || std::ssize(pattern) == num_layers;
+  if (pattern.empty() || !is_valid || num_layers > kMostLayers) return;  // validation tells
+  std::vector<int64_t> entries;
+  for (int64_t layer = 1; layer <= num_layers; ++layer) entries.push_back(holds(layer) ? 1 : 0);
+  if (std::ranges::count(entries, usual ? 1 : 0) == num_layers) entries.clear();
+  pattern = std::move(entries);
+}
+
+// Sets optional fields to their defaults and patterns to one spelling, so that they compare equal to
+// explicit values.
 Options with_derived_fields(Options options) {
   GPTModelConfig& model = options.model;
   TransformerConfig& transformer = model.transformer;
@@ -37,6 +51,13 @@ Options with_derived_fields(Options options) {
     transformer.kv_channels = transformer.head_dim();
   }
   transformer.ffn_hidden_size = transformer.ffn_size();
+  const TransformerConfig given = transformer;
+  use_one_spelling(transformer.no_rope_freq, given.num_layers, /*usual=*/false,
+                   [&](int64_t layer) { return !given.has_rope(layer); });
+  if (!given.window_size.empty()) {
+    use_one_spelling(transformer.window_attn_skip_freq, given.num_layers, /*usual=*/true,
+                     [&](int64_t layer) { return given.has_window(layer); });
+  }
   // Only learned positions have a weight of this size.
   const bool learned = model.position_embedding_type == PositionEmbeddingType::learned_absolute;
   model.max_position_embeddings = learned ? model.max_sequence_length() : 0;
@@ -59,7 +80,9 @@ void set_value(Options& options, const Option& option, const nlohmann::json& val
                   option.name());
     return;
   }
-  if (!option.choices.empty() && value.is_string() &&
+  // The default may be none of the choices: an empty string stands for a value that is not set.
+  const bool is_default = value == to_json(value_in(option, default_options()));
+  if (!option.choices.empty() && value.is_string() && !is_default &&
       std::find(option.choices.begin(), option.choices.end(), value.get<std::string>()) ==
           option.choices.end()) {
     fail("Expected one of {} for {}, but got '{}'", fmt::join(option.choices, ", "), option.name(),

@@ -24,12 +24,14 @@ void add_rotary(OptionTable& table) {
   positions.shorthand({.flag = "use-rotary-position-embeddings",
                        .help = "Same as --position-embedding-type rope",
                        .sets = {{"position_embedding_type", "rope"}}});
-  positions.add(&M::max_position_embeddings,
-                {.flag = "max-position-embeddings",
-                 .help = "Rows of the learned position embedding; other types have no maximum",
-                 .unit = "positions",
-                 .otherwise = "the sequence length",
-                 .field_aliases = {"max_sequence_length"}});
+  positions.add(
+      &M::max_position_embeddings,
+      {.flag = "max-position-embeddings",
+       .help = "Rows of the learned position embedding; for other types, which have no maximum, "
+               "the number that config.json of an export names",
+       .unit = "positions",
+       .otherwise = "the sequence length",
+       .field_aliases = {"max_sequence_length"}});
   positions.add(&M::rotary_percent, {.flag = "rotary-percent",
                                      .help = "Fraction of the head dimension that is rotated",
                                      .unit = "fraction"});

@@ -19,6 +19,9 @@ Options& all_of(Options& options) {
 GenerationConfig& generation_of(Options& options) {
   return options.generation;
 }
+EvaluationConfig& evaluation_of(Options& options) {
+  return options.evaluation;
+}
 BenchConfig& bench_of(Options& options) {
   return options.bench;
 }
@@ -27,9 +30,6 @@ ParityConfig& parity_of(Options& options) {
 }
 PreprocessConfig& preprocess_of(Options& options) {
   return options.preprocess;
-}
-TokenizeConfig& tokenize_of(Options& options) {
-  return options.tokenize;
 }
 VerifyLayoutConfig& verify_layout_of(Options& options) {
   return options.verify_layout;
@@ -66,6 +66,63 @@ void add_generation(OptionTable& table) {
              .unit = "probability"});
   group.add(&G::num_samples,
             {.flag = "num-samples", .help = "Number of texts to generate", .unit = "samples"});
+  group.add(
+      &G::prompts_file,
+      {.flag = "prompts-file",
+       .help = "JSON lines of requests to serve at once instead of --prompt; other flags have "
+               "the values of absent keys (docs/inference.md)",
+       .otherwise = "none"});
+  group.add(&G::output, {.flag = "output",
+                         .help = "File for the results of --prompts-file, a JSON line each",
+                         .otherwise = "standard output"});
+
+  const auto engine = table.group("Inference engine", kEngineCommands, &generation_of);
+  engine.add(&G::inference_dynamic_batching_block_size,
+             {.flag = "inference-dynamic-batching-block-size",
+              .help = "Size of a block of the paged key-value cache",
+              .unit = "tokens"});
+  engine.add(&G::inference_dynamic_batching_buffer_size_gb,
+             {.flag = "inference-dynamic-batching-buffer-size-gb",
+              .help = "Maximum size of the paged key-value cache on each rank",
+              .unit = "GiB"});
+  engine.add(&G::inference_dynamic_batching_max_requests,
+             {.flag = "inference-dynamic-batching-max-requests",
+              .help = "Maximum number of sequences that run at once",
+              .unit = "sequences"});
+  engine.add(&G::inference_dynamic_batching_max_tokens,
+             {.flag = "inference-dynamic-batching-max-tokens",
+              .help = "Maximum number of tokens of a step, over all sequences",
+              .unit = "tokens"});
+  engine.add(&G::inference_dynamic_batching_chunk_size,
+             {.flag = "inference-dynamic-batching-chunk-size",
+              .help = "Tokens of a prompt that one step computes; a multiple of the block size",
+              .unit = "tokens"});
+  engine.add(&G::inference_dynamic_batching_prefix_caching,
+             {.flag = "inference-dynamic-batching-prefix-caching",
+              .help = "Requests whose prompts begin with the same chunks share their blocks"});
+  group.add(&G::num_speculative_tokens,
+            {.flag = "num-speculative-tokens",
+             .help = "Maximum number of tokens of a step that are proposed by n-gram lookup in the "
+                     "text so far",
+             .unit = "tokens",
+             .otherwise = "no speculation"});
+}
+
+void add_evaluation(OptionTable& table) {
+  using E = EvaluationConfig;
+  const auto group = table.group("Evaluation", commands(Command::evaluate), &evaluation_of);
+  group.add(
+      &E::text_file,
+      {.flag = "text-file", .help = "Text whose perplexity is measured", .otherwise = "none"});
+  group.add(&E::text_window,
+            {.flag = "text-window",
+             .help = "Length of the parts of the text; a token sees those before it in its part",
+             .unit = "tokens",
+             .otherwise = "the model's positions, at most 2048"});
+  group.add(&E::choices_file,
+            {.flag = "choices-file",
+             .help = "JSON lines with prompt, choices and answer, whose accuracy is measured",
+             .otherwise = "none"});
 }
 
 void add_datasets(OptionTable& table) {
@@ -98,9 +155,12 @@ void add_datasets(OptionTable& table) {
        .help = "Print how well unigram and bigram counts of 95% of the documents predict the rest; "
                "keeps all tokens in memory"});
 
-  const auto tokenize = table.group("Tokenizing", commands(Command::tokenize), &tokenize_of);
-  tokenize.add(&TokenizeConfig::decode,
-               {.flag = "decode", .help = "Convert token ids on standard input to text"});
+  const auto decoding =
+      table.group("Decoding", commands(Command::tokenize, Command::bench), &all_of);
+  decoding.add(&Options::decode,
+               {.flag = "decode",
+                .help = "tokenize: convert token ids on standard input to text; bench: measure "
+                        "generation instead of training"});
 }
 
 void add_checks(OptionTable& table) {
@@ -108,6 +168,20 @@ void add_checks(OptionTable& table) {
   bench.add(&BenchConfig::steps, {.flag = "steps", .help = "Measured steps", .unit = "steps"});
   bench.add(&BenchConfig::warmup_steps,
             {.flag = "warmup-steps", .help = "Steps before the measurement", .unit = "steps"});
+  bench.add(&BenchConfig::prompt_tokens,
+            {.flag = "prompt-tokens",
+             .help = "With --decode: length of each prompt; a step is a run of prefill and decode",
+             .unit = "tokens"});
+  bench.add(&BenchConfig::new_tokens, {.flag = "new-tokens",
+                                       .help = "With --decode: generated tokens of each sequence",
+                                       .unit = "tokens"});
+  bench.add(&BenchConfig::batch, {.flag = "batch",
+                                  .help = "With --decode: sequences that are decoded together",
+                                  .unit = "sequences"});
+  bench.add(&BenchConfig::weights, {.flag = "weights",
+                                    .help = "With --decode: type of the matrices",
+                                    .otherwise = "the model's dtype",
+                                    .choices = {"fp32", "bf16", "fp16", "int8", "int4"}});
 
   using P = ParityConfig;
   const auto parity = table.group("Parity", kParity, &parity_of);
@@ -204,13 +278,14 @@ void add_checks(OptionTable& table) {
 
 void add_tool_options(OptionTable& table) {
   add_generation(table);
+  add_evaluation(table);
   add_datasets(table);
   add_checks(table);
-  const auto file = table.group(
-      "Configuration file",
-      commands(Command::train, Command::generate, Command::bench, Command::parity, Command::plan,
-               Command::verify_layout, Command::preprocess, Command::tokenize),
-      &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
+  const auto file =
+      table.group("Configuration file",
+                  kRunCommands | commands(Command::plan, Command::verify_layout,
+                                          Command::preprocess, Command::tokenize),
+                  &all_of, {.differs_between_runs = true, .between_ranks = RankAgreement::none});
   file.add(&Options::config_file, {.flag = "config",
                                    .help = "YAML file with options; flags override it",
                                    .field = "config_file",

@@ -7,7 +7,7 @@ namespace {
 constexpr CommandSet kTrain = commands(Command::train);
 constexpr CommandSet kTrainAndBench = commands(Command::train, Command::bench);
 constexpr CommandSet kTokenizerCommands =
-    commands(Command::train, Command::generate, Command::preprocess, Command::tokenize);
+    kEngineCommands | commands(Command::train, Command::preprocess, Command::tokenize);
 
 BatchConfig& batch_of(Options& options) {
   return options.batch;
@@ -235,13 +235,14 @@ void add_checkpoints(OptionTable& table) {
                                 .differs_between_runs = true});
   group.add(&C::load,
             {.flag = "load",
-             .help = "Directory to load a checkpoint from, saved with any parallel layout; train "
-                     "and generate also take a Hugging Face folder",
+             .help = "Directory to load a checkpoint from, saved with any parallel layout; train, "
+                     "generate and evaluate also take a Hugging Face folder or a GGUF file, and "
+                     "verify-layout the architecture of one",
              .otherwise = "none",
              .differs_between_runs = true,
              .between_ranks = RankAgreement::given,
-             .taken_by = commands(Command::train, Command::generate, Command::convert),
-             .required_by = commands(Command::generate)});
+             .taken_by = kEngineCommands | commands(Command::train, Command::convert),
+             .required_by = kEngineCommands});
   group.add(
       &C::exit_on_missing_checkpoint,
       {.flag = "exit-on-missing-checkpoint",

@@ -17,13 +17,17 @@
 namespace megatron {
 namespace {
 
-// --bf16 and --params-dtype bf16 are equivalent.
+// --bf16 and --params-dtype bf16 are equivalent, and so are those of fp16.
 void align_precision(TransformerConfig& config, Problems& problems) {
-  problems.expect(!config.bf16 || config.params_dtype != at::kDouble,
-                  "Expected --bf16 or --params-dtype fp64, but got both; leave one out");
+  if (config.bf16 && config.fp16) return;  // check_model refuses both
+  problems.expect(!(config.bf16 || config.fp16) || config.params_dtype != at::kDouble,
+                  "Expected {} or --params-dtype fp64, but got both; leave one out",
+                  config.bf16 ? "--bf16" : "--fp16");
   if (!problems.empty()) return;
   if (config.bf16) config.params_dtype = at::kBFloat16;
+  if (config.fp16) config.params_dtype = at::kHalf;
   config.bf16 = config.params_dtype == at::kBFloat16;
+  config.fp16 = config.params_dtype == at::kHalf;
 }
 
 // Problems of the model, with flags in place of field names.
@@ -40,7 +44,7 @@ Problems model_problems(const GPTModelConfig& model, Command command) {
 // Without sequence parallelism the tensor-parallel ranks have the same tokens, and would train their
 // experts with each of them several times.
 void check_expert_training(const TransformerConfig& t, Command command, Problems& problems) {
-  const bool trains = command != Command::generate;
+  const bool trains = !contains(kEngineCommands, command);
   problems.expect(
       !trains || !t.moe.has_experts() || t.sequence_parallel || t.tensor_model_parallel_size == 1,
       "Expected --sequence-parallel with --num-experts and "
@@ -53,6 +57,37 @@ int64_t steps_of(const Options& options, Command command) {
   if (command == Command::bench) return options.bench.warmup_steps + options.bench.steps;
   const int64_t steps = options.training.train_iters;
   return command == Command::plan && steps == 0 ? std::numeric_limits<int64_t>::max() : steps;
+}
+
+// Loss scaling is that of fp16.
+void check_loss_scaling(const Options& options, Problems& problems) {
+  const OptimizerConfig &given = options.optimizer, defaults;
+  const bool half = options.model.transformer.compute_dtype() == at::kHalf;
+  const auto check_flag = [&](const char* flag, bool is_given, bool dynamic) {
+    problems.expect(half || !is_given, "Expected --fp16 with {}, but got none; leave {} out", flag,
+                    flag);
+    problems.expect(!half || !dynamic || !is_given || !given.loss_scale,
+                    "Expected --loss-scale, which is constant, or {}, but got both; leave one out",
+                    flag);
+  };
+  check_flag("--loss-scale", given.loss_scale.has_value(), /*dynamic=*/false);
+  check_flag("--initial-loss-scale", given.initial_loss_scale != defaults.initial_loss_scale, true);
+  check_flag("--min-loss-scale", given.min_loss_scale != defaults.min_loss_scale, true);
+  check_flag("--loss-scale-window", given.loss_scale_window != defaults.loss_scale_window, true);
+  check_flag("--hysteresis", given.hysteresis != defaults.hysteresis, true);
+  const auto check_scale = [&](const char* flag, double value) {
+    problems.expect(value > 0 && value <= 0x1p127,
+                    "Expected {} above 0 and at most 2^127, but got {}; powers of two are usual",
+                    flag, value);
+  };
+  check_scale("--loss-scale", given.loss_scale.value_or(1));
+  check_scale("--initial-loss-scale", given.initial_loss_scale);
+  check_scale("--min-loss-scale", given.min_loss_scale);
+  problems.expect(given.min_loss_scale <= given.initial_loss_scale,
+                  "Expected --min-loss-scale of at most --initial-loss-scale ({}), but got {}",
+                  given.initial_loss_scale, given.min_loss_scale);
+  problems.at_least("--loss-scale-window", given.loss_scale_window, 1);
+  problems.at_least("--hysteresis", given.hysteresis, 1);
 }
 
 void check_unused_optimizer_options(const Options& options, Problems& problems) {
@@ -103,6 +138,20 @@ std::string canonical_split(const std::string& text) {
   return fmt::format("{}", fmt::join(*weights, ","));
 }
 
+void check_decode_bench(const Options& options, Problems& problems) {
+  const BenchConfig& bench = options.bench;
+  problems.at_least("--prompt-tokens", bench.prompt_tokens, 1);
+  problems.at_least("--new-tokens", bench.new_tokens, 1);
+  problems.at_least("--batch", bench.batch, 1);
+  const BenchConfig defaults;
+  problems.expect(
+      options.decode || (bench.prompt_tokens == defaults.prompt_tokens &&
+                         bench.new_tokens == defaults.new_tokens && bench.batch == defaults.batch &&
+                         bench.weights.empty()),
+      "Expected --decode with --prompt-tokens, --new-tokens, --batch and --weights, but "
+      "got none; both together work");
+}
+
 void check_command(const Options& options, Command command, Problems& problems) {
   switch (command) {
     case Command::train:
@@ -119,15 +168,16 @@ void check_command(const Options& options, Command command, Problems& problems) 
       break;
     case Command::generate:
       check_generation(options.generation, problems);
-      problems.expect(options.model.transformer.context_parallel_size == 1,
-                      "Expected --context-parallel-size 1 for generate, which decodes one position "
-                      "at a time, but got {}; leave it out",
-                      options.model.transformer.context_parallel_size);
-      check_tokenizer(options.tokenizer, problems);
+      check_engine(options, command, problems);
+      break;
+    case Command::evaluate:
+      check_evaluation(options.evaluation, problems);
+      check_engine(options, command, problems);
       break;
     case Command::bench:
       problems.at_least("--steps", options.bench.steps, 1);
       problems.at_least("--warmup-steps", options.bench.warmup_steps, 0);
+      check_decode_bench(options, problems);
       problems.expect(options.model.vocab_size.has_value(),
                       "Expected --vocab-size of at least 1, but got none; GPT-2 has 50257");
       break;
@@ -170,6 +220,7 @@ void validate(Options& options, int world_size, Command command) {
     check_profile(options.profile, steps_of(options, command), world_size, problems);
     check_optimizer(options.optimizer, problems);
     check_unused_optimizer_options(options, problems);
+    check_loss_scaling(options, problems);
   }
   check_command(options, command, problems);
   problems.throw_if_any();

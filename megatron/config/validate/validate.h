@@ -39,5 +39,8 @@ void check_can_start(const Options& options, Problems& problems);
 // Options of a training run or its plan.
 void check_training(const Options& options, Problems& problems);
 void check_generation(const GenerationConfig& config, Problems& problems);
+void check_evaluation(const EvaluationConfig& config, Problems& problems);
+// Of the commands that run the inference engine.
+void check_engine(const Options& options, Command command, Problems& problems);
 
 }  // namespace megatron

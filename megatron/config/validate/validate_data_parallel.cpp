@@ -31,6 +31,10 @@ void check_data_parallel(const Options& options, Problems& problems) {
                   "Expected MTP layers and loss (m and L) in one stage of "
                   "--pipeline-model-parallel-layout with sharded parameters or optimizer state, "
                   "but got two stages; mL in one stage works");
+  problems.expect(!model.moe.delay_wgrad_compute || !reduces_during_backward(ddp),
+                  "Expected no --overlap-grad-reduce and no sharded gradients with "
+                  "--delay-wgrad-compute, which completes weight gradients after their backward "
+                  "pass, but got one; --use-distributed-optimizer works");
   if (options.optimizer.overlap_param_gather_with_optimizer_step) {
     problems.expect(ddp.overlap_param_gather,
                     "Expected --overlap-param-gather with "
