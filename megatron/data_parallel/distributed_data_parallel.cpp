@@ -58,11 +58,6 @@ DistributedDataParallel::DistributedDataParallel(const std::vector<ModuleGroup>&
                                                  make(experts, expert_group_));
 }
 
-void DistributedDataParallel::reduce_with_backward_of(const at::Tensor& output) {
-  if (!output.requires_grad()) return;
-  output.register_hook([this](const at::Tensor&) { strategy_->start_last_backward(); });
-}
-
 void DistributedDataParallel::scale_gradients(double factor) {
   const at::NoGradGuard no_grad;
   for (const ParameterSlice& slice : owned_slices()) slice.main_grad.mul_(factor);

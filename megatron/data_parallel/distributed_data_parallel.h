@@ -22,8 +22,8 @@ class DistributedDataParallel {
                           ProcessGroupPtr expert_data_parallel = nullptr);
 
   void zero_gradients() { strategy_->zero_gradients(); }
-  // The backward pass of `output` will be the last of this step.
-  void reduce_with_backward_of(const at::Tensor& output);
+  // Before the last backward pass of a step: reductions may start while it runs.
+  void start_last_backward() { strategy_->start_last_backward(); }
   // Completes the gradients of owned_slices: sums over the ranks.
   void finish_gradients() { strategy_->finish_gradients(); }
   void scale_gradients(double factor);

@@ -14,7 +14,8 @@ constexpr int64_t kSlotAlignment = 64;  // elements
 
 at::ScalarType gradient_dtype(const Parameter& parameter, const BucketRules& rules) {
   const at::ScalarType dtype = parameter.data.scalar_type();
-  return rules.grad_reduce_in_fp32 && dtype == at::kBFloat16 ? at::kFloat : dtype;
+  const bool half = dtype == at::kBFloat16 || dtype == at::kHalf;
+  return rules.grad_reduce_in_fp32 && half ? at::kFloat : dtype;
 }
 
 // Elements up to the end of the last slot.

@@ -15,8 +15,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
                                           const std::function<void()>& meanwhile) const override;
 
  private:
-  int64_t tp_, ep_;
-  ProcessGroupPtr tp_ep_;
+  ProcessGroupCollection groups_;
 };
 
 }  // namespace megatron

@@ -10,6 +10,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "megatron/base/integer_math.h"
 #include "megatron/config/model/moe_config.h"
 #include "megatron/ops/grouped/permutation.h"
 #include "megatron/parallel/process_group_collection.h"
@@ -40,7 +41,9 @@ struct RowPadding {
   int64_t multiple = 1;  // the number of rows is padded to a multiple
 
   PermutationOptions permutation_options() const {
-    return {.capacity = capacity, .pad_to_capacity = capacity > 0, .row_multiple = multiple};
+    return {.capacity = round_up(capacity, multiple),
+            .pad_to_capacity = capacity > 0,
+            .row_multiple = multiple};
   }
 };
 

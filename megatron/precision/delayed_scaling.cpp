@@ -17,6 +17,14 @@ DelayedScaling::DelayedScaling(const DelayedScalingOptions& options) : options_(
   history_.assign(static_cast<size_t>(options.amax_history_len), 0.0f);
 }
 
+void DelayedScaling::restore(float scale, std::vector<float> amax_history) {
+  check(amax_history.size() == history_.size(),
+        "Expected an amax history of {} steps, but got {}; --fp8-amax-history-len gives the length",
+        history_.size(), amax_history.size());
+  scale_ = scale;
+  history_ = std::move(amax_history);
+}
+
 void DelayedScaling::update(float amax) {
   history_[0] = amax;
   float chosen = amax;

@@ -5,12 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "megatron/config/model/low_precision_config.h"
 #include "megatron/ops/quantization/low_precision_format.h"
 
 namespace megatron {
-
-// fp8_amax_compute_algo: the amax of the last step, or the largest of the history.
-enum class AmaxComputeAlgo { most_recent, max };
 
 struct DelayedScalingOptions {
   LowPrecisionFormat format = LowPrecisionFormat::e4m3;  // or e5m2
@@ -27,6 +25,10 @@ class DelayedScaling {
 
   // For the values of the next step; 1 at first.
   float scale() const { return scale_; }
+
+  // A state of scale() and amax_history(), as a checkpoint has it. Throws Error for a history of
+  // another length.
+  void restore(float scale, std::vector<float> amax_history);
 
   // Takes in a step's amax: the largest over all ranks that share the tensor. The new scale is
   // largest value * 2^-margin / amax, with the amax of the algorithm: NaN in the history is skipped;

@@ -12,6 +12,12 @@ LossScaler::LossScaler(float scale) : scale_(scale) {
         "Expected a positive finite loss scale, but got {}; powers of two are usual", scale);
 }
 
+void LossScaler::restore(const LossScalerState& state) {
+  check(state.scale > 0 && std::isfinite(state.scale),
+        "Expected a positive finite loss scale in the checkpoint, but got {}", state.scale);
+  scale_ = state.scale;
+}
+
 float LossScaler::inverse_scale() const {
   return static_cast<float>(1.0 / static_cast<double>(scale_));
 }
@@ -33,6 +39,12 @@ DynamicLossScaler::DynamicLossScaler(const DynamicLossScalerOptions& options)
         options.hysteresis);
 }
 
+void DynamicLossScaler::restore(const LossScalerState& state) {
+  LossScaler::restore(state);
+  growth_tracker_ = state.growth_tracker;
+  hysteresis_tracker_ = state.hysteresis_tracker;
+}
+
 void DynamicLossScaler::update(bool found_inf) {
   if (found_inf) {
     growth_tracker_ = 0;
@@ -48,6 +60,16 @@ void DynamicLossScaler::update(bool found_inf) {
     hysteresis_tracker_ = options_.hysteresis;
     scale_ *= options_.growth_factor;
   }
+}
+
+std::unique_ptr<LossScaler> make_loss_scaler(const OptimizerConfig& config) {
+  if (config.loss_scale)
+    return std::make_unique<ConstantLossScaler>(static_cast<float>(*config.loss_scale));
+  return std::make_unique<DynamicLossScaler>(
+      DynamicLossScalerOptions{.initial_scale = static_cast<float>(config.initial_loss_scale),
+                               .min_scale = static_cast<float>(config.min_loss_scale),
+                               .growth_interval = static_cast<int>(config.loss_scale_window),
+                               .hysteresis = static_cast<int>(config.hysteresis)});
 }
 
 }  // namespace megatron

@@ -5,7 +5,16 @@
 
 #include <memory>
 
+#include "megatron/config/model/optimizer_config.h"
+
 namespace megatron {
+
+// What a checkpoint keeps of a scaler.
+struct LossScalerState {
+  float scale = 1;
+  int growth_tracker = 0;
+  int hysteresis_tracker = 0;
+};
 
 class LossScaler {
  public:
@@ -14,6 +23,9 @@ class LossScaler {
   float scale() const { return scale_; }
   // 1 / scale, rounded once.
   float inverse_scale() const;
+  // Takes the scale of a checkpoint, with the trackers of DynamicLossScaler where it has them.
+  virtual void restore(const LossScalerState& state);
+  virtual LossScalerState state() const { return {.scale = scale_}; }
   // After a step: whether any gradient of any rank was infinite or NaN. Such a step is skipped.
   virtual void update(bool found_inf) = 0;
 
@@ -27,6 +39,8 @@ class ConstantLossScaler final : public LossScaler {
  public:
   explicit ConstantLossScaler(float scale) : LossScaler(scale) {}
   void update(bool) override {}
+  // Keeps the scale that it was given.
+  void restore(const LossScalerState&) override {}
 };
 
 // The defaults are Megatron-LM's flags.
@@ -47,6 +61,8 @@ class DynamicLossScaler final : public LossScaler {
   // Throws Error for values outside the ranges above.
   explicit DynamicLossScaler(const DynamicLossScalerOptions& options);
   void update(bool found_inf) override;
+  void restore(const LossScalerState& state) override;
+  LossScalerState state() const override { return {scale_, growth_tracker_, hysteresis_tracker_}; }
 
   // Steps without overflow since the last overflow or growth.
   int growth_tracker() const { return growth_tracker_; }
@@ -58,5 +74,8 @@ class DynamicLossScaler final : public LossScaler {
   int growth_tracker_ = 0;
   int hysteresis_tracker_ = 0;
 };
+
+// Constant with loss_scale, else dynamic.
+std::unique_ptr<LossScaler> make_loss_scaler(const OptimizerConfig& config);
 
 }  // namespace megatron

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
+#include "megatron/precision/quantized_product.h"
 
 namespace megatron {
 namespace {
@@ -13,11 +14,6 @@ void check_product(const at::Tensor& a, const at::Tensor& b, int64_t a_dimension
       a.dim() == 2 && b.dim() == 2 && a.size(a_dimension) == b.size(b_dimension),
       "{}: Expected two matrices with equal sizes of dimensions {} and {}, but got shapes {} and {}",
       operation, a_dimension, b_dimension, c10::str(a.sizes()), c10::str(b.sizes()));
-}
-
-// a [m, k], b [n, k] -> [m, n].
-at::Tensor product(const QuantizedTensor& a, const QuantizedTensor& b) {
-  return at::matmul(a.dequantize(), b.dequantize().t());
 }
 
 }  // namespace
@@ -39,14 +35,14 @@ QuantizedTensor QuantizedLinear::quantize(LinearOperand operand, const at::Tenso
             : operand == LinearOperand::weight ? scales_->weight
                                                : scales_->gradient;
   }
-  return quantize_operand(recipe_, operand, matrix, scale, rounding);
+  return quantize_operand(recipe_, operand, matrix, {.scale = scale}, rounding);
 }
 
 at::Tensor QuantizedLinear::forward(const at::Tensor& x, const at::Tensor& weight,
                                     const at::Tensor& bias) const {
   check_product(x, weight, 1, 1, "QuantizedLinear::forward");
   const at::Tensor y =
-      product(quantize(LinearOperand::input, x), quantize(LinearOperand::weight, weight));
+      quantized_product(quantize(LinearOperand::input, x), quantize(LinearOperand::weight, weight));
   return bias.defined() ? y + bias.to(at::kFloat) : y;
 }
 
@@ -54,8 +50,8 @@ at::Tensor QuantizedLinear::input_gradient(
     const at::Tensor& dy, const at::Tensor& weight,
     const std::optional<StochasticRounding>& rounding) const {
   check_product(dy, weight, 1, 0, "QuantizedLinear::input_gradient");
-  return product(quantize(LinearOperand::gradient, dy, rounding),
-                 quantize(LinearOperand::weight, weight.t()));
+  return quantized_product(quantize(LinearOperand::gradient, dy, rounding),
+                           quantize(LinearOperand::weight, weight.t()));
 }
 
 at::Tensor QuantizedLinear::weight_gradient(
@@ -67,8 +63,8 @@ at::Tensor QuantizedLinear::weight_gradient(
     gradient = megatron::random_hadamard_transform(gradient);
     input = megatron::random_hadamard_transform(input);
   }
-  return product(quantize(LinearOperand::gradient, gradient, rounding),
-                 quantize(LinearOperand::input, input));
+  return quantized_product(quantize(LinearOperand::gradient, gradient, rounding),
+                           quantize(LinearOperand::input, input));
 }
 
 at::Tensor QuantizedLinear::bias_gradient(const at::Tensor& dy) {

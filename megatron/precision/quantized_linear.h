@@ -1,6 +1,6 @@
 // The three products of a linear layer with quantized operands. The operands are quantized from the
 // high-precision values for each product, blocks along the dimension that is summed; values are read
-// back in fp32 and multiplied in fp32.
+// back exactly and multiplied with fp32 sums (quantized_product.h).
 //   t: tokens, i: input features, o: output features
 #pragma once
 

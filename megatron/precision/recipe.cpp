@@ -48,6 +48,21 @@ LowPrecisionRecipe default_recipe(ScalingRecipe scaling) {
           .random_hadamard_transform = scaling == ScalingRecipe::nvfp4};
 }
 
+LowPrecisionRecipe recipe_of(const LowPrecisionConfig& config) {
+  check(config.fp8.has_value(), "Expected a configuration with fp8, but got none");
+  LowPrecisionRecipe recipe =
+      default_recipe(config.fp8_recipe == Fp8Recipe::delayed      ? ScalingRecipe::delayed
+                     : config.fp8_recipe == Fp8Recipe::tensorwise ? ScalingRecipe::tensorwise
+                     : config.fp8_recipe == Fp8Recipe::blockwise  ? ScalingRecipe::blockwise
+                                                                  : ScalingRecipe::mxfp8);
+  recipe.format = *config.fp8;
+  return recipe;
+}
+
+bool scales_per_tensor(const LowPrecisionRecipe& recipe) {
+  return scales_per_tensor(recipe.scaling);
+}
+
 void check_recipe(const LowPrecisionRecipe& recipe) {
   const bool own_scales =
       recipe.scaling == ScalingRecipe::tensorwise || recipe.scaling == ScalingRecipe::blockwise;
@@ -62,12 +77,12 @@ void check_recipe(const LowPrecisionRecipe& recipe) {
 }
 
 QuantizedTensor quantize_operand(const LowPrecisionRecipe& recipe, LinearOperand operand,
-                                 const at::Tensor& matrix, std::optional<float> given_scale,
+                                 const at::Tensor& matrix, const GivenScales& given,
                                  const std::optional<StochasticRounding>& rounding) {
   check_recipe(recipe);
-  check((recipe.scaling == ScalingRecipe::delayed) == given_scale.has_value(),
+  check((recipe.scaling == ScalingRecipe::delayed) == given.scale.has_value(),
         "Expected a given scale with the recipe delayed and no other, but got {} with {}",
-        given_scale ? "one" : "none", recipe_name(recipe.scaling));
+        given.scale ? "one" : "none", recipe_name(recipe.scaling));
   check(!rounding || (recipe.scaling == ScalingRecipe::nvfp4 && operand == LinearOperand::gradient),
         "Expected stochastic rounding for gradients of the recipe nvfp4 only, but got it with {}",
         recipe_name(recipe.scaling));
@@ -75,15 +90,15 @@ QuantizedTensor quantize_operand(const LowPrecisionRecipe& recipe, LinearOperand
   const bool weight = operand == LinearOperand::weight;
   switch (recipe.scaling) {
     case ScalingRecipe::delayed:
-      return quantize_with_scale(matrix, format, *given_scale);
+      return quantize_with_scale(matrix, format, *given.scale);
     case ScalingRecipe::tensorwise:
-      return quantize_tensorwise(matrix, format, recipe.scale_rule);
+      return quantize_tensorwise(matrix, format, recipe.scale_rule, given.amax);
     case ScalingRecipe::blockwise:
       return quantize_blockwise(matrix, format, weight ? 128 : 1, 128, recipe.scale_rule);
     case ScalingRecipe::mxfp8:
       return quantize_mxfp8(matrix, format);
     case ScalingRecipe::nvfp4:
-      return quantize_nvfp4(matrix, weight ? 16 : 1, rounding);
+      return quantize_nvfp4(matrix, weight ? 16 : 1, rounding, given.amax);
   }
   fail("Expected a known recipe");
 }

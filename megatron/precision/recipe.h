@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "megatron/config/model/low_precision_config.h"
 #include "megatron/ops/quantization/quantize.h"
 
 namespace megatron {
@@ -23,9 +24,6 @@ enum class ScalingRecipe {
 std::string_view recipe_name(ScalingRecipe recipe);
 // "delayed", ...; throws Error with the names for another one.
 ScalingRecipe scaling_recipe(std::string_view name);
-
-// fp8_format. `hybrid` is e4m3 for activations and weights, e5m2 for gradients.
-enum class Fp8Format { e4m3, hybrid };
 
 struct LowPrecisionRecipe {
   ScalingRecipe scaling = ScalingRecipe::delayed;
@@ -47,11 +45,24 @@ void check_recipe(const LowPrecisionRecipe& recipe);
 // Which tensor of a linear layer is quantized.
 enum class LinearOperand { input, weight, gradient };
 
-// Quantizes an operand [m, k] of a product that sums over k; blocks run along k. `given_scale`: what
-// delayed scaling uses, required there and refused elsewhere. `rounding`: stochastic, for nvfp4's
-// gradients only. Throws Error for a combination that the recipe does not have.
+// That of a configuration that uses FP8.
+LowPrecisionRecipe recipe_of(const LowPrecisionConfig& config);
+// Whether a tensor has one scale: the codes of its transpose are then its own, transposed.
+bool scales_per_tensor(const LowPrecisionRecipe& recipe);
+
+// The scales that other passes give to a tensor.
+struct GivenScales {
+  // What delayed scaling uses, required there and refused elsewhere.
+  std::optional<float> scale = {};
+  // The amax of the whole tensor of which the matrix is a part: tensorwise and nvfp4.
+  std::optional<float> amax = {};
+};
+
+// Quantizes an operand [m, k] of a product that sums over k; blocks run along k. `rounding`:
+// stochastic, for nvfp4's gradients only. Throws Error for a combination that the recipe does not
+// have.
 QuantizedTensor quantize_operand(const LowPrecisionRecipe& recipe, LinearOperand operand,
-                                 const at::Tensor& matrix, std::optional<float> given_scale = {},
+                                 const at::Tensor& matrix, const GivenScales& given = {},
                                  const std::optional<StochasticRounding>& rounding = {});
 
 }  // namespace megatron

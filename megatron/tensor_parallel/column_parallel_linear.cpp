@@ -4,6 +4,7 @@
 #include "megatron/base/integer_math.h"
 #include "megatron/parallel/collectives.h"
 #include "megatron/tensor_parallel/column_parallel_linear_function.h"
+#include "megatron/tensor_parallel/quantized_linear_function.h"
 
 namespace megatron {
 
@@ -37,6 +38,8 @@ ColumnParallelLinear::ColumnParallelLinear(const ColumnParallelLinearArguments& 
     deferred_ =
         std::make_unique<DeferredWeightGradients>(*arguments.weight_gradient_deferral_limit);
   }
+  quantizer_ = make_linear_quantizer(WeightPartition::column, options);
+  if (quantizer_ && quantizer_->state()) register_parameter("fp8_state", quantizer_->state());
 }
 
 at::Tensor ColumnParallelLinear::forward(const at::Tensor& input) const {
@@ -48,14 +51,18 @@ at::Tensor ColumnParallelLinear::forward(const at::Tensor& input, const Paramete
   const ParameterPtr& used = weight ? weight : weight_;
   check(used != nullptr,
         "Expected a weight for a column-parallel layer that allocates none, but got none");
-  const at::Tensor output = column_parallel_linear(
-      options_.cast(input), options_.cast(*used), skip_bias_add_ ? at::Tensor() : bias(),
-      {.tp = options_.tp.get(),
-       .sequence_parallel = options_.sequence_parallel,
-       .all_gather_input_in_backward = options_.all_gather_input_in_backward,
-       .tp_comm_overlap = options_.tp_comm_overlap,
-       .overlap = overlap_,
-       .deferred = deferred_.get()});
+  const at::Tensor x = options_.cast(input), added = skip_bias_add_ ? at::Tensor() : bias();
+  const at::Tensor output =
+      quantizer_
+          ? quantized_column_parallel_linear(x, options_.cast(*used), added, options_, quantizer_)
+          : column_parallel_linear(
+                x, options_.cast(*used), added,
+                {.tp = options_.tp.get(),
+                 .sequence_parallel = options_.sequence_parallel,
+                 .all_gather_input_in_backward = options_.all_gather_input_in_backward,
+                 .tp_comm_overlap = options_.tp_comm_overlap,
+                 .overlap = overlap_,
+                 .deferred = deferred_.get()});
   return gather_output ? gather_from_tensor_model_parallel_region(output, *options_.tp) : output;
 }
 

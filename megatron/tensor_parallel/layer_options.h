@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "megatron/base/parameter.h"
+#include "megatron/config/model/low_precision_config.h"
 #include "megatron/config/model/tp_comm_overlap.h"
 #include "megatron/parallel/process_group_collection.h"
 
@@ -28,6 +29,9 @@ struct LayerOptions {
   std::shared_ptr<const ProcessGroupCollection> groups = nullptr;
   // Autocast: modules compute in this dtype, whatever the parameters' dtype.
   std::optional<at::ScalarType> compute_dtype = {};
+
+  // A linear layer quantises its operands as this says; not set: it does not.
+  std::optional<LowPrecisionConfig> low_precision = {};
 
   // `tensor` in the dtype that modules compute in. It may be undefined.
   at::Tensor cast(const at::Tensor& tensor) const {

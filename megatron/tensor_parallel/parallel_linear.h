@@ -5,9 +5,22 @@
 
 namespace megatron {
 
+class LinearQuantizer;
+
+// A layer whose products may be in low precision.
+class QuantizableLayer {
+ public:
+  virtual ~QuantizableLayer() = default;
+  // Null where the layer computes in high precision.
+  const std::shared_ptr<LinearQuantizer>& quantizer() const { return quantizer_; }
+
+ protected:
+  std::shared_ptr<LinearQuantizer> quantizer_;
+};
+
 // A linear layer whose output features are partitioned over the tensor-parallel group. It may
 // normalize its input first.
-class ColumnLinear : public MegatronModule {
+class ColumnLinear : public MegatronModule, public QuantizableLayer {
  public:
   struct Output {
     at::Tensor output;
@@ -28,7 +41,7 @@ class ColumnLinear : public MegatronModule {
 };
 
 // A linear layer whose input features are partitioned over the tensor-parallel group.
-class RowLinear : public MegatronModule {
+class RowLinear : public MegatronModule, public QuantizableLayer {
  public:
   // [s, b, in/tp] -> [s, b, out], or [s/tp, b, out] with sequence parallelism. Does not add the
   // bias: the caller fuses it into the next operator.

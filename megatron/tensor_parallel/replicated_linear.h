@@ -5,6 +5,7 @@
 
 #include "megatron/base/megatron_module.h"
 #include "megatron/tensor_parallel/layer_options.h"
+#include "megatron/tensor_parallel/parallel_linear.h"
 
 namespace megatron {
 
@@ -14,7 +15,7 @@ struct ReplicatedLinearArguments {
   double init_std = 0.02;
 };
 
-class ReplicatedLinear : public MegatronModule {
+class ReplicatedLinear : public MegatronModule, public QuantizableLayer {
  public:
   ReplicatedLinear(const ReplicatedLinearArguments& arguments, const LayerOptions& options);
 

@@ -3,6 +3,7 @@
 #include "megatron/base/integer_math.h"
 #include "megatron/ops/matmul/linear.h"
 #include "megatron/parallel/collectives.h"
+#include "megatron/tensor_parallel/quantized_linear_function.h"
 #include "megatron/tensor_parallel/row_parallel_linear_function.h"
 
 namespace megatron {
@@ -25,14 +26,18 @@ RowParallelLinear::RowParallelLinear(const RowParallelLinearArguments& arguments
                                     options.sharding(), Initialization::constant(0)));
     bias_->sequence_parallel = options.sequence_parallel;
   }
+  quantizer_ = make_linear_quantizer(WeightPartition::row, options);
+  if (quantizer_ && quantizer_->state()) register_parameter("fp8_state", quantizer_->state());
 }
 
 at::Tensor RowParallelLinear::forward(const at::Tensor& input) const {
   const Parameter weight = options_.cast(*weight_);
-  if (options_.sequence_parallel && options_.tp_comm_overlap && options_.tp->size() > 1)
+  if (!quantizer_ && options_.sequence_parallel && options_.tp_comm_overlap &&
+      options_.tp->size() > 1)
     return overlapped_row_parallel_linear(options_.cast(input), weight, *options_.tp, overlap_);
-  const at::Tensor partial =
-      linear(options_.cast(input), weight.data, /*bias=*/{}, weight.main_grad);
+  const at::Tensor x = options_.cast(input);
+  const at::Tensor partial = quantizer_ ? quantized_linear(x, weight, /*bias=*/{}, quantizer_)
+                                        : linear(x, weight.data, /*bias=*/{}, weight.main_grad);
   return options_.sequence_parallel
              ? reduce_scatter_to_sequence_parallel_region(partial, *options_.tp)
              : reduce_from_tensor_model_parallel_region(partial, *options_.tp);
