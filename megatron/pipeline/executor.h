@@ -10,6 +10,17 @@
 
 namespace megatron {
 
+// A forward pass, a backward pass, or both to be run interleaved.
+struct CombinedPasses {
+  std::optional<PipelineStep> forward, backward;
+  at::Tensor input;        // of the forward pass; undefined on the first virtual stage
+  at::Tensor output_grad;  // of the backward pass
+};
+struct CombinedResults {
+  at::Tensor output;      // detached; undefined without a forward pass
+  at::Tensor input_grad;  // undefined without a backward pass and on the first virtual stage
+};
+
 // What a stage computes for a micro-batch in one of its chunks.
 struct StageFunctions {
   // Allocates the tensor that the chunk receives. Its shape may depend on micro-batch and chunk.
@@ -18,6 +29,11 @@ struct StageFunctions {
   // the result is sent to the next one. On the last virtual stage it is the scalar that backward
   // starts from.
   std::function<at::Tensor(int64_t microbatch, int chunk, const at::Tensor& input)> forward;
+  // Runs all passes of a combined schedule, instead of `forward` and autograd. The function keeps the
+  // graph of a forward pass until its backward pass.
+  std::function<CombinedResults(const CombinedPasses& passes)> combined = {};
+  // Called before a backward pass that has a graph; may be empty.
+  std::function<void(int64_t microbatch, int chunk)> before_backward = {};
 };
 
 struct TransferOptions {

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "megatron/base/error.h"
-#include "megatron/pipeline/executor.h"
+#include "megatron/pipeline/combined_run.h"
 
 namespace megatron {
 
@@ -33,17 +33,25 @@ void run_pipeline_forward(const GPTModelChunks& chunks,
     if (received.defined()) model.set_input_tensor(received);
     at::Tensor result = model.forward(input, context);
     if (model.stage().post_process && options.on_output) result = options.on_output(index, result);
-    if (options.after_forward) options.after_forward(index, chunk, result);
     return result;
   };
+  StageFunctions functions{
+      .empty_input = empty_input, .forward = forward, .before_backward = options.before_backward};
+  const TransformerConfig& transformer = chunks.front()->config().transformer;
+  const bool combined = options.with_backward && transformer.moe.overlap_moe_expert_parallel_comm;
+  CombinedRun combined_run(chunks, microbatches, options);
+  if (combined) {
+    functions.combined = [&](const CombinedPasses& passes) { return combined_run.run(passes); };
+  }
   run_schedule(
       make_schedule({.stages = pp.size(),
                      .chunks = static_cast<int>(chunks.size()),
                      .microbatches = std::ssize(microbatches),
                      .group = options.with_backward ? config.microbatch_group_size_per_vp_stage
                                                     : std::nullopt,
-                     .forward_only = !options.with_backward}),
-      pp, {empty_input, forward},
+                     .forward_only = !options.with_backward,
+                     .combined = combined}),
+      pp, functions,
       {.overlap = config.overlap_p2p_comm, .deallocate = config.deallocate_pipeline_outputs});
 }
 

@@ -25,12 +25,13 @@ struct PipelineForwardOptions {
   // Called on the last virtual stage with the model's output: token losses, or logits without
   // labels. With a backward pass it returns the scalar that the pass starts from.
   std::function<at::Tensor(int64_t microbatch, const at::Tensor& output)> on_output = {};
-  // Called after each forward pass with the chunk's result, before it is sent.
-  std::function<void(int64_t microbatch, int chunk, const at::Tensor& result)> after_forward = {};
+  // Called before each backward pass of a chunk that has a graph.
+  std::function<void(int64_t microbatch, int chunk)> before_backward = {};
 };
 
 // Collective over the pipeline group of the chunks: every stage passes as many micro-batches, of
-// the same sizes. Gradients of the backward passes are left in the parameters. Throws Error for an
+// the same sizes. Gradients of the backward passes are left in the parameters. With
+// overlap_moe_expert_parallel_comm, passes with backward run as combined 1F1B. Throws Error for an
 // empty list.
 void run_pipeline_forward(const GPTModelChunks& chunks,
                           const std::vector<PipelineMicroBatch>& microbatches,

@@ -14,9 +14,10 @@ struct Pass {
   int chunk;
 };
 
-// `warmup` forward passes, then alternately one forward and one backward, then the remaining
-// backward passes. Backward has the order of `passes` too, with the chunks reversed.
-std::vector<PipelineStep> alternate(const std::vector<Pass>& passes, int chunks, int64_t warmup) {
+// `warmup` forward passes, then alternately one forward and one backward, `combined` or not, then the
+// remaining backward passes. Backward has the order of `passes` too, with the chunks reversed.
+std::vector<PipelineStep> alternate(const std::vector<Pass>& passes, int chunks, int64_t warmup,
+                                    bool combined = false) {
   const auto count = std::ssize(passes);
   std::vector<PipelineStep> steps;
   const auto forward = [&](int64_t i) {
@@ -28,6 +29,7 @@ std::vector<PipelineStep> alternate(const std::vector<Pass>& passes, int chunks,
   for (int64_t i = 0; i < warmup; ++i) forward(i);
   for (int64_t i = warmup; i < count; ++i) {
     forward(i);
+    steps.back().with_next = combined;
     backward(i - warmup);
   }
   for (int64_t i = count - warmup; i < count; ++i) backward(i);
@@ -49,6 +51,22 @@ std::vector<int64_t> group_sizes(int stages, int64_t microbatches, std::optional
     sizes.push_back(rest);
   }
   return sizes;
+}
+
+std::vector<PipelineStep> interleave(int stage, int stages, int chunks, int64_t microbatches,
+                                     std::optional<int64_t> group, bool combined) {
+  const std::vector<int64_t> sizes = group_sizes(stages, microbatches, group);
+  std::vector<Pass> passes;
+  int64_t first = 0;
+  for (const int64_t size : sizes) {
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      for (int64_t i = first; i < first + size; ++i) passes.push_back({i, chunk});
+    }
+    first += size;
+  }
+  const int64_t warmup =
+      (stages - stage - 1) * 2 + (chunks - 1) * std::ranges::max(sizes) + (combined ? 1 : 0);
+  return alternate(passes, chunks, std::min<int64_t>(warmup, std::ssize(passes)), combined);
 }
 
 // The same micro-batch on the next (`direction` +1) or previous (-1) virtual stage.
@@ -75,21 +93,18 @@ std::vector<PipelineStep> one_forward_one_backward(int stage, int stages, int64_
 std::vector<PipelineStep> interleaved_one_forward_one_backward(int stage, int stages, int chunks,
                                                                int64_t microbatches,
                                                                std::optional<int64_t> group) {
-  const std::vector<int64_t> sizes = group_sizes(stages, microbatches, group);
-  std::vector<Pass> passes;
-  int64_t first = 0;
-  for (const int64_t size : sizes) {
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      for (int64_t i = first; i < first + size; ++i) passes.push_back({i, chunk});
-    }
-    first += size;
-  }
-  const int64_t warmup = (stages - stage - 1) * 2 + (chunks - 1) * std::ranges::max(sizes);
-  return alternate(passes, chunks, std::min<int64_t>(warmup, std::ssize(passes)));
+  return interleave(stage, stages, chunks, microbatches, group, /*combined=*/false);
+}
+
+std::vector<PipelineStep> combined_one_forward_one_backward(int stage, int stages, int chunks,
+                                                            int64_t microbatches,
+                                                            std::optional<int64_t> group) {
+  return interleave(stage, stages, chunks, microbatches, group, /*combined=*/true);
 }
 
 std::vector<PipelineStep> forward_only(std::vector<PipelineStep> steps) {
   std::erase_if(steps, [](const PipelineStep& step) { return step.kind == Kind::backward; });
+  for (PipelineStep& step : steps) step.with_next = false;
   return steps;
 }
 
@@ -103,7 +118,10 @@ PipelineSchedule make_schedule(const ScheduleRequest& request) {
   PipelineSchedule schedule;
   for (int stage = 0; stage < request.stages; ++stage) {
     std::vector<PipelineStep> steps =
-        request.chunks == 1
+        request.combined ? combined_one_forward_one_backward(
+                               stage, request.stages, request.chunks, request.microbatches,
+                               request.chunks == 1 ? std::nullopt : request.group)
+        : request.chunks == 1
             ? one_forward_one_backward(stage, request.stages, request.microbatches)
             : interleaved_one_forward_one_backward(stage, request.stages, request.chunks,
                                                    request.microbatches, request.group);

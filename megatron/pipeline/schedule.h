@@ -14,6 +14,9 @@ struct PipelineStep {
   Kind kind = Kind::forward;
   int64_t microbatch = 0;
   int chunk = 0;
+  // A forward step that runs interleaved with the backward step behind it in the list: both start
+  // when both have their inputs (combined 1F1B).
+  bool with_next = false;
 
   bool operator==(const PipelineStep&) const = default;
 };
@@ -35,6 +38,15 @@ std::vector<PipelineStep> interleaved_one_forward_one_backward(int stage, int st
                                                                int64_t microbatches,
                                                                std::optional<int64_t> group = {});
 
+// Combined 1F1B (Megatron's overlap_moe_expert_parallel_comm): 1F1B or interleaved 1F1B in which each
+// forward pass behind the warm-up runs together with a backward pass, so that communication of one
+// overlaps computation of the other. The two are of different micro-batches or chunks, which takes
+// one more warm-up pass; and since a result arrives at the next stage only after both, stages are two
+// passes apart as in interleaved 1F1B, also with one chunk.
+std::vector<PipelineStep> combined_one_forward_one_backward(int stage, int stages, int chunks,
+                                                            int64_t microbatches,
+                                                            std::optional<int64_t> group = {});
+
 // Only the forward passes of a list, for evaluation.
 std::vector<PipelineStep> forward_only(std::vector<PipelineStep> steps);
 
@@ -46,6 +58,7 @@ struct ScheduleRequest {
   int64_t microbatches = 1;
   std::optional<int64_t> group = {};
   bool forward_only = false;
+  bool combined = false;
 };
 PipelineSchedule make_schedule(const ScheduleRequest& request);
 

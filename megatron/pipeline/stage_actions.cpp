@@ -23,12 +23,16 @@ class StageActions {
         ahead_(overlap ? kStepsAhead : 0) {}
 
   std::vector<StageAction> make() {
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      begin_receives_until(i + ahead_);
-      if (source_of(placed(i), stages_, chunks_)) add(Action::end_receive, i);
-      add(Action::compute, i);
-      if (steps_[i].kind == PipelineStep::Kind::forward) passed_.insert(pass_of(i));
-      if (destination_of(placed(i), stages_, chunks_)) send(i);
+    for (size_t first = 0, last; first < steps_.size(); first = last + 1) {
+      last = steps_[first].with_next ? first + 1 : first;
+      begin_receives_until(last + ahead_);
+      for (size_t i = first; i <= last; ++i)
+        if (source_of(placed(i), stages_, chunks_)) add(Action::end_receive, i);
+      add(Action::compute, first);
+      for (size_t i = first; i <= last; ++i) {
+        if (steps_[i].kind == PipelineStep::Kind::forward) passed_.insert(pass_of(i));
+        if (destination_of(placed(i), stages_, chunks_)) send(i);
+      }
     }
     for (auto& [kind, sent] : sent_) end_sends(sent, 0);
     return std::move(actions_);

@@ -14,7 +14,9 @@ namespace megatron {
 struct StageAction {
   enum class Kind { begin_receive, end_receive, compute, begin_send, end_send };
   Kind kind = Kind::compute;
-  size_t step = 0;  // index in the stage's list: receives concern its input, sends its result
+  // Index in the stage's list: receives concern its input, sends its result. `compute` of a step with
+  // with_next computes the next one, too.
+  size_t step = 0;
 };
 
 // With `overlap`, receives begin two steps before the step that needs them, else right before it. A

@@ -2,6 +2,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/tensor_parallel/norm_column_parallel_linear_function.h"
+#include "megatron/tensor_parallel/quantized_linear_function.h"
 
 namespace megatron {
 
@@ -22,10 +23,20 @@ LayerNormColumnParallelLinear::LayerNormColumnParallelLinear(
   const ColumnParallelParameters parameters(arguments, options);
   weight_ = register_parameter("weight", parameters.weight);
   if (parameters.bias) bias_ = register_parameter("bias", parameters.bias);
+  quantizer_ = make_linear_quantizer(WeightPartition::column, options);
+  if (quantizer_ && quantizer_->state()) register_parameter("fp8_state", quantizer_->state());
 }
 
 ColumnLinear::Output LayerNormColumnParallelLinear::run(const at::Tensor& input,
                                                         bool returns_normed) const {
+  if (quantizer_) {
+    // The norm and the product are operators of their own: the product quantises the norm's output.
+    const at::Tensor normed = normalized(input);
+    return {quantized_column_parallel_linear(options_.cast(normed), options_.cast(*weight_),
+                                             skip_bias_add_ ? at::Tensor() : bias(), options_,
+                                             quantizer_),
+            returns_normed ? normed : at::Tensor()};
+  }
   // Under autocast the input stays as it is where it is wider: the norm reads it in full.
   const at::Tensor norm_weight = options_.cast(norm_.weight->data);
   const at::Tensor norm_bias = options_.cast(norm_.shift());

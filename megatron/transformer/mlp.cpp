@@ -6,10 +6,10 @@
 
 namespace megatron {
 
-ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config) {
+ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config, int64_t f) {
   const int parts = config.gated_linear_unit ? 2 : 1;
   return {.input_size = config.hidden_size,
-          .output_size = parts * config.ffn_size(),
+          .output_size = parts * f,
           .bias = config.has_mlp_bias(),
           .init_std = config.hidden_std(),
           .stride = parts,
@@ -17,8 +17,8 @@ ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config)
           .tp_comm_buffer_name = "fc1"};
 }
 
-RowParallelLinearArguments mlp_fc2_arguments(const TransformerConfig& config) {
-  return {.input_size = config.ffn_size(),
+RowParallelLinearArguments mlp_fc2_arguments(const TransformerConfig& config, int64_t f) {
+  return {.input_size = f,
           .output_size = config.hidden_size,
           .bias = config.has_mlp_bias(),
           .init_std = config.output_layer_std(),
@@ -29,11 +29,11 @@ MLP::MLP(const BuildArguments& arguments)
     : config_(arguments.config), activation_(mlp_activation(arguments.config)) {
   const TransformerConfig& config = config_;
   linear_fc1_ = register_module(
-      "linear_fc1",
-      column_linear_modules().build(arguments.at("linear_fc1"), mlp_fc1_arguments(config)));
+      "linear_fc1", column_linear_modules().build(arguments.at("linear_fc1"),
+                                                  mlp_fc1_arguments(config, config.ffn_size())));
   linear_fc2_ = register_module(
-      "linear_fc2",
-      row_linear_modules().build(arguments.at("linear_fc2"), mlp_fc2_arguments(config)));
+      "linear_fc2", row_linear_modules().build(arguments.at("linear_fc2"),
+                                               mlp_fc2_arguments(config, config.ffn_size())));
 }
 
 OutputAndBias MLP::forward(const at::Tensor& hidden_states, const ForwardContext&) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "megatron/ops/activation.h"
+#include "megatron/tensor_parallel/column_parallel_linear.h"
 #include "megatron/tensor_parallel/parallel_linear.h"
 #include "megatron/tensor_parallel/row_parallel_linear.h"
 #include "megatron/transformer/build_arguments.h"
@@ -9,9 +10,9 @@
 
 namespace megatron {
 
-// The linear layers of an MLP: h -> f (twice f with a gate) and f -> h.
-ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config);
-RowParallelLinearArguments mlp_fc2_arguments(const TransformerConfig& config);
+// The linear layers of an MLP of width f: h -> f (twice f with a gate) and f -> h.
+ColumnParallelLinearArguments mlp_fc1_arguments(const TransformerConfig& config, int64_t f);
+RowParallelLinearArguments mlp_fc2_arguments(const TransformerConfig& config, int64_t f);
 
 class MLP : public FeedForward {
  public:

@@ -51,25 +51,60 @@ std::shared_ptr<Norm> make_heads_norm(const BuildArguments& arguments, const int
   return std::make_shared<HeadsNorm>(arguments.config, size, arguments.options);
 }
 
+// A linear layer of the local specs, which compute in high precision.
+void check_high_precision(const BuildArguments& arguments, const char* other) {
+  check(!arguments.config.low_precision.is_used(),
+        "Expected {} with fp8, but got {}, which computes in high precision; "
+        "transformer_engine_layer_spec has it",
+        other, arguments.spec.module);
+}
+
+// The options of a linear layer of Transformer Engine's specs, which quantises its operands where the
+// configuration says so.
+LayerOptions te_options(const BuildArguments& arguments) {
+  LayerOptions options = arguments.options;
+  if (arguments.config.has_low_precision(arguments.layer_number))
+    options.low_precision = arguments.config.low_precision;
+  return options;
+}
+
 std::shared_ptr<ColumnLinear> make_column_linear(const BuildArguments& arguments,
                                                  const ColumnParallelLinearArguments& sizes) {
+  check_high_precision(arguments, "TEColumnParallelLinear");
   return std::make_shared<ColumnParallelLinear>(sizes, arguments.options);
+}
+
+std::shared_ptr<ColumnLinear> make_te_column_linear(const BuildArguments& arguments,
+                                                    const ColumnParallelLinearArguments& sizes) {
+  return std::make_shared<ColumnParallelLinear>(sizes, te_options(arguments));
 }
 
 std::shared_ptr<ColumnLinear> make_norm_column_linear(const BuildArguments& arguments,
                                                       const ColumnParallelLinearArguments& sizes) {
   return std::make_shared<LayerNormColumnParallelLinear>(arguments.config, sizes,
-                                                         arguments.options);
+                                                         te_options(arguments));
 }
 
 std::shared_ptr<RowLinear> make_row_linear(const BuildArguments& arguments,
                                            const RowParallelLinearArguments& sizes) {
+  check_high_precision(arguments, "TERowParallelLinear");
   return std::make_shared<RowParallelLinear>(sizes, arguments.options);
+}
+
+std::shared_ptr<RowLinear> make_te_row_linear(const BuildArguments& arguments,
+                                              const RowParallelLinearArguments& sizes) {
+  return std::make_shared<RowParallelLinear>(sizes, te_options(arguments));
 }
 
 std::shared_ptr<ReplicatedLinear> make_replicated_linear(const BuildArguments& arguments,
                                                          const ReplicatedLinearArguments& sizes) {
+  check_high_precision(arguments, "TELinear");
   return std::make_shared<ReplicatedLinear>(sizes, arguments.options);
+}
+
+std::shared_ptr<ReplicatedLinear> make_te_replicated_linear(
+    const BuildArguments& arguments, const ReplicatedLinearArguments& sizes) {
+  return std::make_shared<ReplicatedLinear>(sizes, te_options(arguments));
 }
 
 std::shared_ptr<CoreAttention> make_core_attention(const BuildArguments& arguments,
@@ -121,7 +156,7 @@ ModuleRegistry<ColumnLinear, ColumnParallelLinearArguments>& column_linear_modul
   static ModuleRegistry<ColumnLinear, ColumnParallelLinearArguments> registry(
       "a column-parallel linear layer",
       {{"ColumnParallelLinear", {make_column_linear}},
-       {"TEColumnParallelLinear", {make_column_linear}},
+       {"TEColumnParallelLinear", {make_te_column_linear}},
        {"TELayerNormColumnParallelLinear", {make_norm_column_linear}}});
   return registry;
 }
@@ -129,14 +164,14 @@ ModuleRegistry<ColumnLinear, ColumnParallelLinearArguments>& column_linear_modul
 ModuleRegistry<RowLinear, RowParallelLinearArguments>& row_linear_modules() {
   static ModuleRegistry<RowLinear, RowParallelLinearArguments> registry(
       "a row-parallel linear layer",
-      {{"RowParallelLinear", {make_row_linear}}, {"TERowParallelLinear", {make_row_linear}}});
+      {{"RowParallelLinear", {make_row_linear}}, {"TERowParallelLinear", {make_te_row_linear}}});
   return registry;
 }
 
 ModuleRegistry<ReplicatedLinear, ReplicatedLinearArguments>& replicated_linear_modules() {
   static ModuleRegistry<ReplicatedLinear, ReplicatedLinearArguments> registry(
       "a replicated linear layer",
-      {{"ReplicatedLinear", {make_replicated_linear}}, {"TELinear", {make_replicated_linear}}});
+      {{"ReplicatedLinear", {make_replicated_linear}}, {"TELinear", {make_te_replicated_linear}}});
   return registry;
 }
 

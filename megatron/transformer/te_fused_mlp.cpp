@@ -16,17 +16,21 @@ TEFusedMLP::TEFusedMLP(const BuildArguments& arguments)
         "Expected apply_residual_connection_post_layernorm=false with TEFusedMLP, which keeps no "
         "normalized input, but got true; MLP has it");
   check(!options.compute_dtype, "Expected no autocast with TEFusedMLP, but got one; MLP has it");
-  linear_fc1_ = std::dynamic_pointer_cast<LayerNormColumnParallelLinear>(
-      column_linear_modules().build(arguments.at("linear_fc1"), mlp_fc1_arguments(config)));
+  linear_fc1_ =
+      std::dynamic_pointer_cast<LayerNormColumnParallelLinear>(column_linear_modules().build(
+          arguments.at("linear_fc1"), mlp_fc1_arguments(config, config.ffn_size())));
   check(linear_fc1_ != nullptr,
         "Expected TELayerNormColumnParallelLinear as linear_fc1 of TEFusedMLP, but got {}; MLP "
         "takes it",
         arguments.at("linear_fc1").spec.module);
-  linear_fc2_ = std::dynamic_pointer_cast<RowParallelLinear>(
-      row_linear_modules().build(arguments.at("linear_fc2"), mlp_fc2_arguments(config)));
+  linear_fc2_ = std::dynamic_pointer_cast<RowParallelLinear>(row_linear_modules().build(
+      arguments.at("linear_fc2"), mlp_fc2_arguments(config, config.ffn_size())));
   check(linear_fc2_ != nullptr,
         "Expected TERowParallelLinear as linear_fc2 of TEFusedMLP, but got {}; MLP takes it",
         arguments.at("linear_fc2").spec.module);
+  check(
+      !linear_fc1_->quantizer() && !linear_fc2_->quantizer(),
+      "Expected no fp8 with TEFusedMLP, whose operator is in high precision, but got it; MLP has it");
   register_module("linear_fc1", linear_fc1_);
   register_module("linear_fc2", linear_fc2_);
   parameters_ = {.norm_weight = linear_fc1_->norm().weight,

@@ -8,8 +8,9 @@ namespace {
 
 LayerOptions autocast_options(const BuildArguments& arguments) {
   LayerOptions options = arguments.options;
-  if (arguments.config.bf16 && options.tensor.dtype() == at::kFloat)
-    options.compute_dtype = at::kBFloat16;
+  const TransformerConfig& config = arguments.config;
+  if ((config.bf16 || config.fp16) && options.tensor.dtype() == at::kFloat)
+    options.compute_dtype = config.compute_dtype();
   return options;
 }
 

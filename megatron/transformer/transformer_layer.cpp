@@ -12,14 +12,6 @@
 namespace megatron {
 namespace {
 
-// Without a norm: x itself.
-Recomputation normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x, bool recompute) {
-  if (!norm) return {/*recompute=*/false, [](const Tensors& list) { return list; }, {x}};
-  return {recompute,
-          [norm = norm.get()](const Tensors& list) { return Tensors{norm->forward(list[0])}; },
-          {x}};
-}
-
 void check_bias_dropout_add(const ModuleSpec& spec, const char* slot) {
   check(spec.submodule(slot).module == kBiasDropoutAdd, "Expected {} in the slot {}, but got {}",
         kBiasDropoutAdd, slot, spec.submodule(slot).module);
@@ -52,6 +44,14 @@ TransformerLayer::TransformerLayer(const BuildArguments& arguments)
   pre_mlp_layernorm_ = make_norm("pre_mlp_layernorm");
   mlp_ = register_module("mlp", feed_forward_modules().build(arguments.at("mlp").with(after_norm)));
   post_mlp_layernorm_ = make_norm("post_mlp_layernorm");
+}
+
+Recomputation TransformerLayer::normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x,
+                                          bool recompute) {
+  if (!norm) return {/*recompute=*/false, [](const Tensors& list) { return list; }, {x}};
+  return {recompute,
+          [norm = norm.get()](const Tensors& list) { return Tensors{norm->forward(list[0])}; },
+          {x}};
 }
 
 at::Tensor TransformerLayer::add_to_residual(const OutputAndBias& branch,
@@ -104,12 +104,14 @@ at::Tensor TransformerLayer::mlp_branch(const at::Tensor& hidden_states,
 
 at::Tensor TransformerLayer::parallel_mlp_branch(const at::Tensor& hidden_states,
                                                  const at::Tensor& residual,
-                                                 const ForwardContext& context) const {
+                                                 const ForwardContext& context,
+                                                 const Recomputation* shared_norm) const {
   const Recomputation norm = normalize(pre_mlp_layernorm_, hidden_states, recomputes_norms_);
   const OutputAndBias mlp = mlp_->forward(norm.outputs()[0], context);
   const at::Tensor output = add_to_residual(mlp, /*post_norm=*/nullptr, residual,
                                             /*normed=*/residual, DropoutSite::mlp_output, context);
   norm.discard_outputs(/*result=*/mlp.output);
+  if (shared_norm != nullptr) shared_norm->discard_outputs(/*result=*/mlp.output);
   return output;
 }
 
@@ -124,10 +126,14 @@ at::Tensor TransformerLayer::parallel_branches(const at::Tensor& hidden_states,
                                               normed, DropoutSite::self_attention_output, context);
   // With a shared norm, pre_mlp_layernorm is empty.
   const at::Tensor& mlp_input = shares_norm_ ? normed : hidden_states;
+  // Backward reads a shared norm's output in the MLP first, if that is in the same graph. The layer's
+  // output is no place for it: sharded parameters, the norm's too, are gathered when its gradient
+  // is known.
+  const bool mlp_is_first = shares_norm_ && !first_half;
   const at::Tensor output = first_half ? at::stack({mlp_input.to(residual.scalar_type()), residual})
-                                       : parallel_mlp_branch(mlp_input, residual, context);
-  // Backward reads a shared norm's output in the MLP first.
-  norm.discard_outputs(/*result=*/shares_norm_ ? output : attention.output);
+                                       : parallel_mlp_branch(mlp_input, residual, context,
+                                                             mlp_is_first ? &norm : nullptr);
+  if (!mlp_is_first) norm.discard_outputs(/*result=*/attention.output);
   return output;
 }
 

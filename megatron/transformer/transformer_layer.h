@@ -24,15 +24,23 @@ class TransformerLayer : public BaseTransformerLayer {
                                const ForwardContext& context) const override;
   at::Tensor forward_mlp(const at::Tensor& hidden_states,
                          const ForwardContext& context) const override;
+  std::unique_ptr<DividedLayerPass> divided(const ForwardContext& context) const override;
   bool takes_arbitrary_masks() const override { return self_attention_->takes_arbitrary_masks(); }
 
  private:
+  class DividedPass;
+
+  // norm(x), or x without a norm.
+  static Recomputation normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x,
+                                 bool recompute);
   at::Tensor attention_branch(const at::Tensor& hidden_states, const LayerInput& input,
                               const ForwardContext& context) const;
   at::Tensor mlp_branch(const at::Tensor& hidden_states, const ForwardContext& context) const;
-  // With use_parallel_residual: `residual` + the MLP of `hidden_states`, the layer's input.
+  // With use_parallel_residual: `residual` + the MLP of `hidden_states`, the layer's input, or, with a
+  // `shared_norm`, of its output, which is discarded.
   at::Tensor parallel_mlp_branch(const at::Tensor& hidden_states, const at::Tensor& residual,
-                                 const ForwardContext& context) const;
+                                 const ForwardContext& context,
+                                 const Recomputation* shared_norm = nullptr) const;
   // With use_parallel_residual: the layer's output, or, as the first half of a layer, the MLP's
   // input and residual [2, s, b, h].
   at::Tensor parallel_branches(const at::Tensor& hidden_states, const LayerInput& input,

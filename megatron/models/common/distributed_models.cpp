@@ -159,12 +159,19 @@ ModelChunks make_distributed(ModelChunks chunks, const ModelConfig& config,
                              const DistributedModelArguments& arguments, const Logger& logger) {
   chunks = run_hooks(config.pre_wrap_hooks, "pre_wrap_hooks", std::move(chunks), groups, logger);
   log_parameter_counts(chunks, groups, logger);
-  if (transformer.bf16 && arguments.mixed_precision_wrapper) {
+  if ((transformer.bf16 || transformer.fp16) && arguments.mixed_precision_wrapper) {
     for (ModelChunk& chunk : chunks)
       chunk.module = arguments.mixed_precision_wrapper(transformer, chunk.module);
     check_chunks(chunks, chunks.size(), "mixed_precision_wrapper");
   }
-  if (arguments.wrap_with_ddp) wrap(chunks, groups, arguments);
+  if (arguments.wrap_with_ddp) {
+    check(!transformer.moe.delay_wgrad_compute ||
+              !reduces_during_backward(resolved_ddp_config(arguments)),
+          "Expected no overlap_grad_reduce and no sharded gradients of ddp_config with "
+          "delay_wgrad_compute, which completes weight gradients after their backward pass, but "
+          "got one; use_distributed_optimizer works");
+    wrap(chunks, groups, arguments);
+  }
   return run_hooks(config.post_wrap_hooks, "post_wrap_hooks", std::move(chunks), groups, logger);
 }
 

@@ -29,7 +29,7 @@ struct DistributedModelArguments {
   bool wrap_with_ddp = true;       // false: the chunks are not wrapped
   // Data-parallel rank 0 broadcasts its parameters before they are wrapped.
   bool data_parallel_random_init = true;
-  // Applied to every chunk if bf16 is set; an empty function: none.
+  // Applied to every chunk if bf16 or fp16 is set; an empty function: none.
   MixedPrecisionWrapper mixed_precision_wrapper = Float16Module;
   ModelType model_type = ModelType::encoder_or_decoder;
 };

@@ -1,11 +1,26 @@
 #include "megatron/models/common/language_model_embedding.h"
 
+#include <cmath>
+
+#include <ATen/ATen.h>
+
 #include "megatron/base/dtype.h"
 #include "megatron/base/error.h"
 #include "megatron/ops/embedding.h"
 #include "megatron/parallel/collectives.h"
 
 namespace megatron {
+namespace {
+
+// Gemma multiplies by sqrt(h), which transformers rounds to the type of the activations: in bf16 by
+// 55.5 for h = 3072. The multipliers of other families keep their value.
+double multiplier_of(const TransformerConfig& t) {
+  const double multiplier = t.embedding_mult();
+  if (multiplier != std::sqrt(static_cast<double>(t.hidden_size))) return multiplier;
+  return at::scalar_tensor(multiplier, t.compute_dtype()).item<double>();
+}
+
+}  // namespace
 
 LearnedPositionEmbedding::LearnedPositionEmbedding(int64_t max_sequence_length, int64_t hidden_size,
                                                    double init_std, const LayerOptions& options) {
@@ -28,7 +43,7 @@ LanguageModelEmbedding::LanguageModelEmbedding(const GPTModelConfig& config,
                                                const LayerOptions& options)
     : options_(options),
       hidden_dropout_(config.transformer.hidden_dropout),
-      multiplier_(config.transformer.embedding_mult()),
+      multiplier_(multiplier_of(config.transformer)),
       fp32_residual_(config.transformer.fp32_residual_connection),
       scatter_(options.sequence_parallel && config.scatter_embedding_sequence_parallel) {
   const double std = config.transformer.embedding_std();

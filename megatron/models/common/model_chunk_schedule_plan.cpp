@@ -22,11 +22,11 @@ at::Tensor TransformerModelChunkSchedulePlan::run(TransformerModelChunkScheduleP
   at::Tensor hidden_states, grad = output_grad;
   if (forward != nullptr) {
     call(hooks.pre_forward);
-    hidden_states = forward->pre_process_.forward({});
+    hidden_states = forward->pre_process_.forward({})[0];
   }
   if (backward != nullptr) {
     call(hooks.pre_backward);
-    grad = backward->post_process_.backward(grad);
+    grad = backward->post_process_.backward({grad})[0];
   }
 
   // Forward runs from the first layer, backward from the last.
@@ -41,11 +41,11 @@ at::Tensor TransformerModelChunkSchedulePlan::run(TransformerModelChunkScheduleP
 
   if (forward != nullptr) {
     call(hooks.post_forward, hidden_states);
-    hidden_states = forward->post_process_.forward(hidden_states);
+    hidden_states = forward->post_process_.forward({hidden_states})[0];
   }
   if (backward != nullptr) {
     call(hooks.post_backward, grad);
-    backward->pre_process_.backward(grad);
+    backward->pre_process_.backward({grad});
   }
   return hidden_states;
 }

@@ -4,33 +4,40 @@
 
 #include <functional>
 
-#include <ATen/core/Tensor.h>
+#include <torch/csrc/autograd/edge.h>
+
+#include "megatron/ops/recompute.h"
 
 namespace megatron {
 
 class ScheduleNode {
  public:
-  using Computation = std::function<at::Tensor(const at::Tensor& input)>;
+  // Inputs and results may be undefined.
+  using Computation = std::function<Tensors(const Tensors& inputs)>;
 
-  // An empty node returns its input, forward and backward.
+  // An empty node returns its inputs, forward and backward.
   ScheduleNode() = default;
   explicit ScheduleNode(Computation computation) : computation_(std::move(computation)) {}
 
   bool is_empty() const { return computation_ == nullptr; }
 
-  // Runs the computation on the detached input and returns the detached output. The graph between
-  // them is kept until backward() or release().
-  at::Tensor forward(const at::Tensor& input);
+  // Runs the computation on the detached inputs and returns the detached outputs. The graph between
+  // them is kept until backward() or release(); the outputs' values are not.
+  Tensors forward(const Tensors& inputs);
 
-  // Returns the gradient of the input, undefined if none, and accumulates the gradients of the
-  // parameters. Throws Error unless forward ran before.
-  at::Tensor backward(const at::Tensor& output_grad);
+  // The gradients of the outputs, undefined for those without one -> those of the inputs, undefined
+  // for inputs without one. Accumulates the gradients of the parameters. Throws Error unless forward
+  // ran before.
+  Tensors backward(const Tensors& output_grads);
 
-  void release() { input_ = output_ = at::Tensor(); }
+  void release();
 
  private:
   Computation computation_;
-  at::Tensor input_, output_;  // between forward and backward
+  // Between forward and backward.
+  bool ran_ = false;
+  Tensors inputs_;
+  torch::autograd::edge_list edges_;  // of the outputs in the graph; invalid without a gradient
 };
 
 }  // namespace megatron

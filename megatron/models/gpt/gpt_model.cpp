@@ -148,8 +148,9 @@ LayerInput GPTModel::layer_input(const GPTModelInput& input, const ForwardContex
   if (input.extra_block_arguments.rotary) {
     result.rotary = *input.extra_block_arguments.rotary;
   } else if (rotary_embedding_) {
-    int64_t length = context.positions.size(0) * groups_.cp->size();
-    if (input.inference_context) length += input.inference_context->sequence_length_offset();
+    const int64_t s = context.positions.size(0) * groups_.cp->size();
+    const int64_t length =
+        input.inference_context ? input.inference_context->rotary_sequence_length(s) : s;
     const ModelRotaryEmbedding::Tokens tokens{.positions = context.positions,
                                               .position_ids = input.position_ids,
                                               .row_length = length,
@@ -229,18 +230,20 @@ std::unique_ptr<TransformerModelChunkSchedulePlan> GPTModel::build_schedule_plan
         "selective works");
   const auto pass =
       std::make_shared<SchedulePass>(SchedulePass{.layer_input = {}, .context = context});
-  ScheduleNode pre_process([this, input, pass](const at::Tensor&) {
+  ScheduleNode pre_process([this, input, pass](const Tensors&) {
     pass->layer_input = layer_input(input, pass->context);
-    return preprocess(input, pass->context);
+    return Tensors{preprocess(input, pass->context)};
   });
   std::vector<TransformerLayerSchedulePlan> layers;
-  for (const auto& layer : decoder_->layers())
-    layers.push_back(TransformerLayerSchedulePlan::dense(*layer, pass));
+  for (const auto& layer : decoder_->layers()) {
+    const int64_t layer_number = stage_.first_layer + std::ssize(layers) + 1;
+    layers.push_back(TransformerLayerSchedulePlan::of(*layer, layer_number, pass));
+  }
   ScheduleNode post_process;
   if (stage_.post_process || stage_.has_mtp_layers(config_.transformer)) {
-    post_process = ScheduleNode([this, input, pass](const at::Tensor& hidden_states) {
-      return postprocess(input, pass->layer_input, decoder_->normalized(hidden_states),
-                         pass->context);
+    post_process = ScheduleNode([this, input, pass](const Tensors& hidden_states) {
+      return Tensors{postprocess(input, pass->layer_input, decoder_->normalized(hidden_states[0]),
+                                 pass->context)};
     });
   }
   return std::make_unique<TransformerModelChunkSchedulePlan>(

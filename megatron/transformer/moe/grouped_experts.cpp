@@ -22,11 +22,11 @@ GroupedExperts::GroupedExperts(const BuildArguments& arguments)
   const int64_t width = stride * f / etp;
   fc1_weight_ = make_weight("linear_fc1.weight", {experts_, width, h}, /*partition_dim=*/1, stride,
                             config.hidden_std());
-  if (config.add_bias_linear)
+  if (config.has_mlp_bias())
     fc1_bias_ = make_bias("linear_fc1.bias", width, /*partition_dim=*/1, stride);
   fc2_weight_ = make_weight("linear_fc2.weight", {experts_, h, f / etp}, /*partition_dim=*/2,
                             /*stride=*/1, config.output_layer_std());
-  if (config.add_bias_linear)
+  if (config.has_mlp_bias())
     fc2_bias_ = make_bias("linear_fc2.bias", h, /*partition_dim=*/-1, /*stride=*/1);
 }
 
@@ -49,7 +49,8 @@ ParameterPtr GroupedExperts::make_bias(const std::string& name, int64_t width, i
 }
 
 at::Tensor GroupedExperts::forward(const at::Tensor& hidden_states, const at::Tensor& probs,
-                                   const at::Tensor& counts) const {
+                                   const at::Tensor& counts,
+                                   const WeightGradientDelay& delay) const {
   const auto values = [this](const ParameterPtr& parameter) {
     return parameter ? options_.cast(parameter->data) : at::Tensor();
   };
@@ -67,8 +68,10 @@ at::Tensor GroupedExperts::forward(const at::Tensor& hidden_states, const at::Te
   // each of them.
   if (fc2_bias_ && options_.groups->expt_tp->rank() > 0)
     weights.fc2_bias = weights.fc2_bias - weights.fc2_bias.detach();
+  GroupedMLPOptions options = mlp_;
+  options.defer_weight_gradients = delay;
   return grouped_mlp(hidden_states.to(weights.fc1_weight.scalar_type()), probs, counts, weights,
-                     mlp_);
+                     options);
 }
 
 }  // namespace megatron

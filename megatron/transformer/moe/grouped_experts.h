@@ -10,14 +10,18 @@
 
 namespace megatron {
 
+// Takes computations of weight gradients that backward leaves to a later time.
+using WeightGradientDelay = std::function<void(std::function<void()> compute)>;
+
 class GroupedExperts : public MegatronModule {
  public:
   explicit GroupedExperts(const BuildArguments& arguments);
 
   // hidden_states [rows, h], sorted by expert; probs [rows], which multiply the activation's output,
   // or undefined; counts [e] -> [rows, h]. With tensor parallelism of the experts, a partial sum.
+  // `delay`: empty, or for backward.
   at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& probs,
-                     const at::Tensor& counts) const;
+                     const at::Tensor& counts, const WeightGradientDelay& delay = {}) const;
 
  private:
   ParameterPtr make_weight(const std::string& name, std::vector<int64_t> shape, int partition_dim,

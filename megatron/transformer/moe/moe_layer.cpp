@@ -53,30 +53,39 @@ MoELayer::MoELayer(const BuildArguments& arguments)
                                       *options_.groups);
 }
 
+at::Tensor MoELayer::tokens_of(const at::Tensor& hidden_states, const Routing& routing) const {
+  const at::Tensor tokens = hidden_states.flatten(0, 1);
+  if (!config_.moe_apply_probs_on_input) return tokens;
+  return (tokens * routing.probs.sum(1, /*keepdim=*/true)).to(hidden_states.scalar_type());
+}
+
+RowPadding MoELayer::row_padding(const Routing& routing) const {
+  return {.capacity = routing.padded_rows,
+          .multiple = config_.moe_router_padding_for_quantization.value_or(1)};
+}
+
 at::Tensor MoELayer::run(const at::Tensor& hidden_states, const ForwardContext& context,
                          const std::function<void()>& meanwhile) const {
   const Routing routing = router_->forward(hidden_states, context);
-  at::Tensor tokens = hidden_states.flatten(0, 1);
-  const bool on_input = config_.moe_apply_probs_on_input;
-  if (on_input)
-    tokens = (tokens * routing.probs.sum(1, /*keepdim=*/true)).to(hidden_states.scalar_type());
-  const auto dispatch =
-      dispatcher_->dispatch(tokens, routing.probs, routing.map,
-                            {.capacity = routing.padded_rows,
-                             .multiple = config_.moe_router_padding_for_quantization.value_or(1)},
-                            meanwhile);
+  const auto dispatch = dispatcher_->dispatch(tokens_of(hidden_states, routing), routing.probs,
+                                              routing.map, row_padding(routing), meanwhile);
   const at::Tensor output = experts_->forward(
-      dispatch->hidden_states(), on_input ? at::Tensor() : dispatch->probs(), dispatch->counts());
+      dispatch->hidden_states(),
+      config_.moe_apply_probs_on_input ? at::Tensor() : dispatch->probs(), dispatch->counts());
   return dispatch->combine(output).view_as(hidden_states);
 }
 
-OutputAndBias MoELayer::forward(const at::Tensor& hidden_states,
-                                const ForwardContext& context) const {
+void MoELayer::check_layout(const ForwardContext& context) const {
   check(
       options_.sequence_parallel || options_.tp->size() == 1 || !context.training,
       "Expected sequence_parallel in training with experts and tensor_model_parallel_size {}, but "
       "got none; sequence_parallel, or tensor_model_parallel_size 1, works",
       options_.tp->size());
+}
+
+OutputAndBias MoELayer::forward(const at::Tensor& hidden_states,
+                                const ForwardContext& context) const {
+  check_layout(context);
   if (config_.moe_shared_expert_overlap) {
     at::Tensor shared;
     const at::Tensor routed =

@@ -21,9 +21,18 @@ class MoELayer : public FeedForward {
   OutputAndBias forward(const at::Tensor& hidden_states,
                         const ForwardContext& context) const override;
 
+  // With overlap_moe_expert_parallel_comm.
+  std::unique_ptr<DividedFeedForward> divided(const ForwardContext& context) const override;
+
   const std::shared_ptr<TopKRouter>& router() const { return router_; }
 
  private:
+  class DividedPass;
+
+  void check_layout(const ForwardContext& context) const;
+  // The tokens [t, h] to dispatch, and the padding of their rows.
+  at::Tensor tokens_of(const at::Tensor& hidden_states, const Routing& routing) const;
+  RowPadding row_padding(const Routing& routing) const;
   // The experts' output; calls `meanwhile` while the tokens are on their way.
   at::Tensor run(const at::Tensor& hidden_states, const ForwardContext& context,
                  const std::function<void()>& meanwhile = {}) const;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "megatron/ops/recompute.h"
+#include "megatron/transformer/mlp.h"
 #include "megatron/transformer/mlp_activation.h"
 #include "megatron/transformer/module_registry.h"
 
@@ -14,25 +15,14 @@ SharedExperts::SharedExperts(const BuildArguments& arguments)
       recomputes_(arguments.config.recompute.selects("shared_experts")) {
   const TransformerConfig& config = arguments.config;
   const int64_t h = config.hidden_size, f = *config.moe.moe_shared_expert_intermediate_size;
-  const int stride = config.gated_linear_unit ? 2 : 1;
   check_slots(arguments.spec, {"linear_fc1", "linear_fc2"});
   check_params(arguments.spec, {});
   linear_fc1_ = register_module(
       "linear_fc1",
-      column_linear_modules().build(arguments.at("linear_fc1"), {.input_size = h,
-                                                                 .output_size = stride * f,
-                                                                 .bias = config.add_bias_linear,
-                                                                 .init_std = config.hidden_std(),
-                                                                 .stride = stride,
-                                                                 .skip_bias_add = true,
-                                                                 .tp_comm_buffer_name = "fc1"}));
+      column_linear_modules().build(arguments.at("linear_fc1"), mlp_fc1_arguments(config, f)));
   linear_fc2_ = register_module(
       "linear_fc2",
-      row_linear_modules().build(arguments.at("linear_fc2"), {.input_size = f,
-                                                              .output_size = h,
-                                                              .bias = config.add_bias_linear,
-                                                              .init_std = config.output_layer_std(),
-                                                              .tp_comm_buffer_name = "fc2"}));
+      row_linear_modules().build(arguments.at("linear_fc2"), mlp_fc2_arguments(config, f)));
   if (!config.moe.moe_shared_expert_gate) return;
   gate_weight_ = register_parameter(
       "gate_weight",

@@ -1,11 +1,13 @@
-#include "megatron/transformer/inference_context.h"
+#include "megatron/transformer/static_inference_context.h"
+
+#include <ATen/ATen.h>
 
 #include "megatron/base/error.h"
 
 namespace megatron {
 
-at::Tensor InferenceContext::append(int64_t layer_number, std::string_view name,
-                                    const at::Tensor& tokens) {
+at::Tensor StaticInferenceContext::append(int64_t layer_number, std::string_view name,
+                                          const at::Tensor& tokens) {
   const int64_t end = offset_ + tokens.size(0);
   check(end <= max_sequence_length_,
         "Expected at most {} tokens in the key-value cache, but got {}", max_sequence_length_, end);
@@ -19,7 +21,7 @@ at::Tensor InferenceContext::append(int64_t layer_number, std::string_view name,
   return cached.narrow(0, 0, end);
 }
 
-int64_t InferenceContext::bytes() const {
+int64_t StaticInferenceContext::bytes() const {
   int64_t sum = 0;
   for (const auto& [key, cached] : cache_) sum += static_cast<int64_t>(cached.nbytes());
   return sum;
