@@ -107,12 +107,24 @@ void Optimizer::update(OptimizerState& state, double learning_rate, double grad_
 Optimizer::StepResult Optimizer::step(double learning_rate,
                                       std::optional<double> decoupled_learning_rate) {
   at::NoGradGuard no_grad;
-  const GradNorms norms = global_grad_norms();
+  // A gradient that is not finite on any rank makes the norm so on all: it is the overflow vote.
+  const double inverse_scale = loss_scaler_ ? double(loss_scaler_->inverse_scale()) : 1.0;
+  GradNorms norms = global_grad_norms();
+  for (double& norm : norms) norm *= inverse_scale;
+  const StepResult result =
+      unscaled_step(norms, inverse_scale, learning_rate, decoupled_learning_rate);
+  if (loss_scaler_) loss_scaler_->update(/*found_inf=*/result.skipped);
+  return result;
+}
+
+Optimizer::StepResult Optimizer::unscaled_step(const GradNorms& norms, double inverse_scale,
+                                               double learning_rate,
+                                               std::optional<double> decoupled_learning_rate) {
   GradNorms grad_scales;
   for (size_t group = 0; group < norms.size(); ++group) {
     if (!std::isfinite(norms[group])) return {norms[group], /*skipped=*/true};
     const double clip = config_.clip_grad > 0 ? config_.clip_grad / (norms[group] + 1e-6) : 1.0;
-    grad_scales[group] = std::min(clip, 1.0);
+    grad_scales[group] = std::min(clip, 1.0) * inverse_scale;
   }
   ++num_steps_;
   const auto update_next = [&](OptimizerState& state) {

@@ -1,13 +1,15 @@
-// Adam and SGD on main gradients, with fp32 masters of bf16 parameters and clipping by the global
-// norm.
+// Adam and SGD on main gradients, with fp32 masters of bf16 and fp16 parameters, clipping by the
+// global norm, and the loss scale of fp16.
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "megatron/config/model/optimizer_config.h"
 #include "megatron/data_parallel/distributed_data_parallel.h"
+#include "megatron/precision/loss_scaler.h"
 
 namespace megatron {
 
@@ -39,6 +41,14 @@ class Optimizer {
     double grad_norm = 0;  // before clipping, over the entire model without detached MTP layers
     bool skipped = false;  // a gradient is infinite or NaN: nothing was changed
   };
+  // The loss is multiplied by scaler->scale() before the backward passes of every step from now on.
+  // step() divides the gradients by it; a step that overflows is skipped, and updates the scaler.
+  void use_loss_scaler(std::unique_ptr<LossScaler> scaler) { loss_scaler_ = std::move(scaler); }
+  // Null without a scaler.
+  LossScaler* loss_scaler() { return loss_scaler_.get(); }
+  // What to multiply the loss of the next step by; 1 without a scaler.
+  double loss_scale() const { return loss_scaler_ ? loss_scaler_->scale() : 1.0; }
+
   // One step from complete main gradients. Embeddings and output layer take
   // `decoupled_learning_rate` where it is given. Collective over the model-parallel group, and over
   // the data-parallel group where the state is sharded.
@@ -61,6 +71,8 @@ class Optimizer {
  private:
   // By GradientNormGroup.
   using GradNorms = std::array<double, 2>;
+  StepResult unscaled_step(const GradNorms& norms, double inverse_scale, double learning_rate,
+                           std::optional<double> decoupled_learning_rate);
   GradNorms global_grad_norms() const;
   void add_state(const ParameterSlice& slice, double mup_width_mult);
   void update(OptimizerState& state, double learning_rate, double grad_scale);
@@ -71,6 +83,7 @@ class Optimizer {
   std::vector<OptimizerState> states_;  // by chunk
   bool has_experts_ = false;            // on this pipeline stage
   int64_t num_steps_ = 0;
+  std::unique_ptr<LossScaler> loss_scaler_;
 };
 
 }  // namespace megatron

@@ -15,6 +15,16 @@ const std::map<ParityKind, double> kBf16Bounds = {
     {ParityKind::router_probs, 4e-2},  {ParityKind::router_map, 4e-2},
     {ParityKind::moe_loss, 2e-2}};
 
+// fp16 has 11 significant bits, eight times as fine as bf16.
+const std::map<ParityKind, double> kFp16Bounds = {
+    {ParityKind::logits, 2e-2},        {ParityKind::per_token_loss, 2e-2},
+    {ParityKind::mean_loss, 1e-3},     {ParityKind::mtp_loss, 3e-3},
+    {ParityKind::gradient, 2e-3},      {ParityKind::gradient_norm_of_difference, 5e-3},
+    {ParityKind::step_loss, 3e-3},     {ParityKind::step_grad_norm, 1e-3},
+    {ParityKind::weight_after3, 5e-3}, {ParityKind::buffer, 1e-3},
+    {ParityKind::router_probs, 5e-3},  {ParityKind::router_map, 5e-3},
+    {ParityKind::moe_loss, 3e-3}};
+
 // The gradient of a logit is at most 1, and bf16 rounds it by up to 1/512 of itself.
 const std::map<ParityKind, double> kBf16LogitGradientBounds = {
     {ParityKind::gradient, 1e-3},       {ParityKind::gradient_norm_of_difference, 4e-3},
@@ -37,12 +47,18 @@ bool has_key_bias_without_gradient(const GPTModelConfig& model) {
 std::vector<BoundException> bound_exceptions(at::ScalarType case_dtype, const Options& options) {
   std::vector<BoundException> exceptions;
   const TransformerConfig& transformer = options.model.transformer;
-  const at::ScalarType dtype = transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
+  const at::ScalarType dtype = transformer.compute_dtype();
   if (dtype == at::kBFloat16 || case_dtype == at::kBFloat16) {
     exceptions.push_back({dtype == case_dtype ? "both programs round to bf16, in different places"
                           : dtype == at::kBFloat16 ? "this run rounds to bf16"
                                                    : "the peer rounds to bf16",
                           kBf16Bounds,
+                          /*tensor=*/""});
+  } else if (dtype == at::kHalf || case_dtype == at::kHalf) {
+    exceptions.push_back({dtype == case_dtype  ? "both programs round to fp16, in different places"
+                          : dtype == at::kHalf ? "this run rounds to fp16"
+                                               : "the peer rounds to fp16",
+                          kFp16Bounds,
                           /*tensor=*/""});
   } else if (dtype == at::kDouble) {
     exceptions.push_back(

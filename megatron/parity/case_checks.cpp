@@ -32,6 +32,32 @@ void check_number(const nlohmann::json& value, const std::string& field) {
         value.dump());
 }
 
+// A flag and two scales a step, and what the peer's scaled gradients were.
+void check_scaler(const nlohmann::json& scaler, size_t steps) {
+  check(scaler.is_object(), "Expected an object for 'scaler' of the case, but got {}",
+        scaler.dump());
+  for (const auto& [field, values] : scaler.items()) {
+    check(
+        field == "applied" || field == "loss_scale" || field == "loss_scale_before" ||
+            field == "max_abs_scaled_grad",
+        "Expected only applied, loss_scale, loss_scale_before and max_abs_scaled_grad in 'scaler' "
+        "of the case, but got '{}'",
+        field);
+  }
+  for (const char* field : {"applied", "loss_scale", "loss_scale_before"}) {
+    const nlohmann::json values = scaler.value(field, nlohmann::json());
+    check(values.is_array() && values.size() == steps,
+          "Expected {} values in 'scaler.{}' of the case, one a step, but got {}", steps, field,
+          values.dump());
+    for (const nlohmann::json& value : values) {
+      check(std::string_view(field) == "applied" ? value.is_boolean() : value.is_number(),
+            "Expected {} in 'scaler.{}' of the case, but got {}",
+            std::string_view(field) == "applied" ? "true or false" : "numbers", field,
+            value.dump());
+    }
+  }
+}
+
 // Each parameter must have sum, l2 and moved_l2, and nothing else.
 void check_weight_statistics(const nlohmann::json& statistics) {
   check(statistics.is_object(), "Expected an object for 'weight_after3' of the case, but got {}",
@@ -149,13 +175,20 @@ void check_case_fields(const nlohmann::json& json) {
   if (json.contains("resolved") && json["resolved"].contains("mup_width_mult")) {
     check_number(json["resolved"]["mup_width_mult"], "resolved.mup_width_mult");
   }
+  const nlohmann::json scaler = json.value("scaler", nlohmann::json());
+  if (!scaler.is_null()) check_scaler(scaler, steps);
   for (const char* field : kStepResults) {
     if (!json.contains(field)) continue;
     check(json[field].is_array() && json[field].size() == steps,
           "Expected {} numbers in the field '{}' of the case, one a step, but got {}", steps, field,
           json[field].dump());
-    for (size_t i = 0; i < steps; ++i)
+    for (size_t i = 0; i < steps; ++i) {
+      // A step that overflowed has no norm.
+      const bool overflowed =
+          std::string_view(field) == "step_grad_norm" && json[field][i].is_null();
+      if (overflowed && !scaler.is_null() && !scaler["applied"][i].get<bool>()) continue;
       check_number(json[field][i], fmt::format("{}[{}]", field, i));
+    }
   }
   if (!json.contains("weight_after3")) return;
   check_weight_statistics(json["weight_after3"]);
@@ -202,7 +235,7 @@ void check_case_tensors(const nlohmann::json& json, const SafetensorsFile& tenso
                      !json.value("weight_after3", nlohmann::json::object()).empty();
   for (const std::string& name : tensors.names()) {
     has_results |= !name.starts_with("input/") && !name.starts_with("weight/");
-    check(steps >= 3 || !name.starts_with("weight_after3/"),
+    check(steps >= 3 || !(name.starts_with("weight_after3/") || name.starts_with("main_after3/")),
           "Expected 'steps' of at least 3 in a case with {}, but got {}", name, steps);
   }
   check(has_results, "Expected results to compare with in {} or its JSON file, but found none",

@@ -11,18 +11,30 @@
 namespace megatron {
 namespace {
 
-constexpr std::array<ParityBound, 22> kBounds = {{
-    {"buffer", 2e-5, false},          {"router_probs", 2e-5, false},
-    {"router_map", 0, false},         {"logits", 2e-5, false},
-    {"per_token_loss", 2e-5, false},  {"mean_loss", 1e-5, false},
-    {"gradient", 2e-5, false},        {"gradient_tensor", 1e-4, true},
-    {"step_loss", 1e-5, false},       {"moe_loss", 2e-5, true},
-    {"mtp_loss", 1e-5, false},        {"step_grad_norm", 1e-5, true},
-    {"weight_after3", 1e-5, true},    {"config", 0.5, false},
-    {"source_logits", 5e-5, false},   {"source_loss", 5e-5, false},
-    {"source_gradient", 5e-5, false}, {"source_grad_norm", 5e-5, false},
-    {"greedy_tokens", 0.5, false},    {"token_ids", 0.5, false},
-    {"round_trip", 0.5, false},       {"decoded_values", 0.5, false},
+constexpr std::array<ParityBound, 23> kBounds = {{
+    {"buffer", 2e-5, false},
+    {"router_probs", 2e-5, false},
+    {"router_map", 0, false},
+    {"logits", 2e-5, false},
+    {"per_token_loss", 2e-5, false},
+    {"mean_loss", 1e-5, false},
+    {"gradient", 2e-5, false},
+    {"gradient_tensor", 1e-4, true},
+    {"step_loss", 1e-5, false},
+    {"moe_loss", 2e-5, true},
+    {"mtp_loss", 1e-5, false},
+    {"step_grad_norm", 1e-5, true},
+    {"weight_after3", 1e-5, true},
+    {"loss_scale", 0, false},
+    {"config", 0.5, false},
+    {"source_logits", 5e-5, false},
+    {"source_loss", 5e-5, false},
+    {"source_gradient", 5e-5, false},
+    {"source_grad_norm", 5e-5, false},
+    {"greedy_tokens", 0.5, false},
+    {"token_ids", 0.5, false},
+    {"round_trip", 0.5, false},
+    {"decoded_values", 0.5, false},
 }};
 
 // NaN is larger than every number.

@@ -27,6 +27,7 @@ enum class ParityKind {
   mtp_loss,  // reported losses of multi-token prediction, by depth
   step_grad_norm,
   weight_after3,
+  loss_scale,  // what the loss scaler of fp16 did in a step
   // Of a folder of another library (source_parity.h). Counts of differences have a bound below 1.
   source_config,  // fields in which the two spellings of a configuration differ
   source_logits,

@@ -17,7 +17,7 @@
 namespace megatron {
 namespace {
 
-// The fields of a case; the first five describe its origin.
+// The fields of a case; the first five describe its origin, the last one its tensors.
 constexpr std::string_view kFields[] = {"case",
                                         "peer",
                                         "torch",
@@ -38,12 +38,15 @@ constexpr std::string_view kFields[] = {"case",
                                         "attention_mask",
                                         "step_grad_norm",
                                         "moe_metrics_per_step",
-                                        "mtp_loss_per_step"};
+                                        "mtp_loss_per_step",
+                                        "scaler",
+                                        "tensor_dtypes"};
 
 // The tensors of a case that this program reads.
 constexpr std::string_view kTensorKinds[] = {"weight/",
                                              "grad/",
                                              "weight_after3/",
+                                             "main_after3/",
                                              "buffer0/rotary_pos_emb.",
                                              "buffer_after3/rotary_pos_emb.",
                                              "router_probs/",
@@ -84,6 +87,16 @@ ClosedForm closed_form_of(const std::string& name, size_t dimensions) {
   if (name.starts_with("embedding.")) return {0, 0.5};
   if (name.ends_with("router.weight")) return {0, 0.3};
   return {0, 0.15};
+}
+
+// Without fp16 nothing scales the loss.
+void drop_loss_scaling(OptimizerConfig& optimizer) {
+  const OptimizerConfig defaults;
+  optimizer.loss_scale = defaults.loss_scale;
+  optimizer.initial_loss_scale = defaults.initial_loss_scale;
+  optimizer.min_loss_scale = defaults.min_loss_scale;
+  optimizer.loss_scale_window = defaults.loss_scale_window;
+  optimizer.hysteresis = defaults.hysteresis;
 }
 
 }  // namespace
@@ -186,7 +199,7 @@ ParityCase ParityCase::open(const std::filesystem::path& json_file) {
 
 std::vector<std::string> ParityCase::configure(Options& options, bool keep_params_dtype) const {
   TransformerConfig& transformer = options.model.transformer;
-  const at::ScalarType params_dtype = transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
+  const at::ScalarType params_dtype = transformer.compute_dtype();
   // The peer's constructor defaults, where they differ from those of the command line.
   options.model.should_pad_vocab = false;
   options.model.share_embeddings_and_output_weights = false;
@@ -205,6 +218,8 @@ std::vector<std::string> ParityCase::configure(Options& options, bool keep_param
   if (keep_params_dtype) {
     transformer.params_dtype = params_dtype;
     transformer.bf16 = params_dtype == at::kBFloat16;
+    transformer.fp16 = params_dtype == at::kHalf;
+    if (!transformer.fp16) drop_loss_scaling(options.optimizer);
   }
   options.model.vocab_size = vocab_size_;
   options.model.seq_length = seq_length_;
@@ -215,8 +230,7 @@ std::vector<std::string> ParityCase::configure(Options& options, bool keep_param
 at::ScalarType ParityCase::params_dtype() const {
   Options options;
   configure(options, /*keep_params_dtype=*/false);
-  const TransformerConfig& transformer = options.model.transformer;
-  return transformer.bf16 ? at::kBFloat16 : transformer.params_dtype;
+  return options.model.transformer.compute_dtype();
 }
 
 std::string ParityCase::name_of(const std::string& parameter) const {

@@ -42,14 +42,19 @@ class ParityRun {
     for (int64_t step = 0; step < case_.steps(); ++step) {
       const std::vector<MicroBatch> microbatches = share_of_step(step);
       const TrainStep::Losses losses = step_->forward_backward(microbatches, share_.sharing);
-      if (step == 0) compare_gradients();
+      const double loss_scale = step_->optimizer().loss_scale();
+      if (step == 0) compare_gradients(loss_scale);
       const auto stepped = step_->optimizer().step(case_.learning_rate());
+      compare_scaler(step, loss_scale, stepped.skipped);
       compare_scalar(ParityKind::step_loss, "step_loss", step, losses.objective);
       compare_mtp_losses(step, losses.mtp_microbatch_means);
       compare_moe_losses(step, losses.moe);
-      compare_scalar(ParityKind::step_grad_norm, "step_grad_norm", step, stepped.grad_norm);
+      // A step that one side skipped has no norm there; compare_scaler records the difference.
+      if (was_applied(step) && (!stepped.skipped || !case_.json().contains("scaler")))
+        compare_scalar(ParityKind::step_grad_norm, "step_grad_norm", step, stepped.grad_norm);
       if (step == 2) {
         compare_weights();
+        compare_masters();
         compare_router_state();
       }
     }
@@ -329,14 +334,65 @@ class ParityRun {
     return compared;
   }
 
-  void compare_gradients() {
+  // Whether the peer applied a step; only loss scaling skips one.
+  bool was_applied(int64_t step) const {
+    return !case_.json().contains("scaler") || case_.json()["scaler"]["applied"][step].get<bool>();
+  }
+
+  // What the loss scaler did in a step: exact, as no rounding reaches it.
+  void compare_scaler(int64_t step, double before, bool skipped) {
+    const nlohmann::json scaler = case_.json().value("scaler", nlohmann::json());
+    if (scaler.is_null() || options_.model.transformer.compute_dtype() != at::kHalf) return;
+    const auto record = [&](const char* field, double ours, double theirs) {
+      comparison_.record(ParityKind::loss_scale, fmt::format("{}[{}]", field, step),
+                         std::abs(ours - theirs));
+    };
+    record("applied", skipped ? 0 : 1, scaler["applied"][step].get<bool>() ? 1 : 0);
+    record("loss_scale_before", before, scaler["loss_scale_before"][step].get<double>());
+    record("loss_scale", step_->optimizer().loss_scale(), scaler["loss_scale"][step].get<double>());
+  }
+
+  // Whether the case has the masters of its weights, whose rounding the weights are.
+  bool has_master(const std::string& name) const { return case_.contains("main_after3/" + name); }
+
+  // fp32 masters, where each rank has all of its parameters' own.
+  void compare_masters() {
+    if (step_->optimizer().is_sharded()) return;
+    for (const OptimizerState& state : step_->optimizer().states()) {
+      const Parameter& parameter = *state.slice.parameter;
+      const std::string name = case_.name_of(parameter.name);
+      if (parameter.shared || parameter.expert || !has_master(name)) continue;
+      const at::Tensor theirs = parameter.local_part(
+          case_.tensor("main_after3/" + name, parameter.global_shape()).to(at::kDouble));
+      const at::Tensor ours = state.master.detach().cpu().to(at::kDouble).view(theirs.sizes());
+      record_weight(name, std::sqrt(sum_over_shards(parameter, squared(ours - theirs))),
+                    std::sqrt(sum_over_shards(parameter, squared(theirs))));
+    }
+  }
+
+  // With fp16 main gradients and those of the case carry the loss scale. Where the step overflowed,
+  // both must have elements that are not finite.
+  void compare_gradients(double loss_scale) {
     step_->unshard_gradients();
+    const double case_scale = case_.json().contains("scaler")
+                                  ? case_.json()["scaler"]["loss_scale_before"][0].get<double>()
+                                  : 1.0;
+    const bool overflowed =
+        case_.json().contains("scaler") && !case_.json()["scaler"]["applied"][0].get<bool>();
+    bool ours_overflow = false, theirs_overflow = false;
     for (const Parameter& parameter : compared_parameters()) {
       const std::string name = case_.name_of(parameter.name), key = "grad/" + name;
       if (!case_.contains(key)) continue;
       const at::Tensor theirs =
-          parameter.local_part(case_.tensor(key, parameter.global_shape()).to(at::kDouble));
-      const at::Tensor difference = parameter.main_grad.cpu().to(at::kDouble) - theirs;
+          parameter.local_part(case_.tensor(key, parameter.global_shape()).to(at::kDouble)) /
+          case_scale;
+      const at::Tensor ours = parameter.main_grad.cpu().to(at::kDouble) / loss_scale;
+      if (overflowed) {
+        ours_overflow |= !ours.isfinite().all().item<bool>();
+        theirs_overflow |= !theirs.isfinite().all().item<bool>();
+        continue;
+      }
+      const at::Tensor difference = ours - theirs;
       comparison_.record(ParityKind::gradient, name, difference.abs().max().item<double>());
       const double norm = std::sqrt(sum_over_shards(parameter, squared(theirs)));
       const double distance = std::sqrt(sum_over_shards(parameter, squared(difference)));
@@ -344,6 +400,12 @@ class ParityRun {
         comparison_.record(ParityKind::gradient_norm_of_difference, name, distance / norm);
       }
     }
+    if (!overflowed) return;
+    at::Tensor flags =
+        at::tensor({ours_overflow ? 1.0 : 0.0, theirs_overflow ? 1.0 : 0.0}, at::kDouble);
+    groups_.world->all_reduce(flags, ReduceOp::max);
+    comparison_.record(ParityKind::loss_scale, "gradients that are not finite",
+                       std::abs(flags[0].item<double>() - flags[1].item<double>()));
   }
 
   // Compares sum, norm and distance moved of each parameter, and full tensors where the case has
@@ -368,6 +430,13 @@ class ParityRun {
                       their_norm * std::sqrt(double(elements)));
         record_weight(name + " (l2)", std::abs(norm - their_norm), their_norm);
         record_weight(name + " (moved_l2)", std::abs(moved - their_moved), their_moved);
+      }
+      // The weights are the masters' rounding.
+      if (has_master(name) && step_->optimizer().is_sharded()) {
+        const at::Tensor theirs = parameter.local_part(
+            case_.tensor("main_after3/" + name, parameter.global_shape()).to(at::kDouble));
+        record_weight(name, std::sqrt(sum_over_shards(parameter, squared(ours - theirs))),
+                      std::sqrt(sum_over_shards(parameter, squared(theirs))));
       }
       if (const std::string key = "weight_after3/" + name; case_.contains(key)) {
         const at::Tensor theirs =
@@ -399,7 +468,7 @@ class ParityRun {
             tensor, case_.name(), nearest_name(name, ours));
     };
     for (const std::string& tensor : case_.tensor_names()) {
-      for (const char* kind : {"weight/", "grad/", "weight_after3/"}) {
+      for (const char* kind : {"weight/", "grad/", "weight_after3/", "main_after3/"}) {
         if (tensor.starts_with(kind))
           check_known(tensor, tensor.substr(std::string_view(kind).size()));
       }

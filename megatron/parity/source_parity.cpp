@@ -16,6 +16,7 @@
 #include "megatron/convert/hf_folder_writer.h"
 #include "megatron/convert/hf_tensors.h"
 #include "megatron/convert/model_options.h"
+#include "megatron/convert/padding_groups.h"
 #include "megatron/convert/rank_agreement.h"
 #include "megatron/formats/gguf_file.h"
 #include "megatron/formats/json_file.h"
@@ -321,11 +322,13 @@ class SourceParity {
 }  // namespace
 
 void configure_source_parity(Options& options, const fs::path& folder, const fs::path& model) {
-  adopt_model(options, read_source_config(model), /*given=*/{}, model.string());
+  const int64_t tp = options.model.transformer.tensor_model_parallel_size;
+  adopt_model(options, with_padding_groups(read_source_config(model), tp), /*given=*/{},
+              model.string());
   const SafetensorsFile expected = SafetensorsFile::open(folder / kExpected);
   TransformerConfig& transformer = options.model.transformer;
   transformer.params_dtype = at::kFloat;
-  transformer.bf16 = false;
+  transformer.bf16 = transformer.fp16 = false;
   transformer.hidden_dropout = 0;
   transformer.attention_dropout = 0;
   drop_unused_fields(options.model);  // those of bf16

@@ -115,9 +115,11 @@ std::string memory_table(const LayoutPlan& plan) {
 }
 
 std::string schedule_name(const LayoutPlan& plan) {
-  if (plan.stages.size() == 1) return "no pipelining";
-  if (plan.chunks == 1) return "1F1B";
-  return fmt::format("interleaved 1F1B, {} chunks per rank, groups of {}", plan.chunks, plan.group);
+  if (plan.stages.size() == 1) return plan.combined ? "combined 1F1B" : "no pipelining";
+  const char* prefix = plan.combined ? "combined " : "";
+  if (plan.chunks == 1) return fmt::format("{}1F1B", prefix);
+  return fmt::format("{}interleaved 1F1B, {} chunks per rank, groups of {}", prefix, plan.chunks,
+                     plan.group);
 }
 
 }  // namespace
@@ -129,6 +131,7 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
   plan.sizes = parallel_sizes(config, world_size);
   plan.world_size = world_size;
   plan.chunks = layout.chunks();
+  plan.combined = config.moe.overlap_moe_expert_parallel_comm;
   plan.microbatches = divide(global_batch_size(options.batch, plan.sizes.dp),
                              options.batch.micro_batch_size * plan.sizes.dp, "the global batch");
   if (const BatchSizeSchedule schedule(options.batch, plan.sizes.dp); schedule.ramps()) {
@@ -175,7 +178,8 @@ LayoutPlan plan_layout(const Options& options, int world_size) {
       make_schedule({.stages = layout.stages(),
                      .chunks = layout.chunks(),
                      .microbatches = plan.microbatches,
-                     .group = config.pipeline.microbatch_group_size_per_vp_stage});
+                     .group = config.pipeline.microbatch_group_size_per_vp_stage,
+                     .combined = plan.combined});
   plan.timeline = time_schedule(schedule);
   plan.split_timeline = time_schedule(schedule, [&](int stage, const PipelineStep& step) {
     return unit_cost(stage, step) * flops.of(layout.chunk(stage, step.chunk)) / all_flops;

@@ -25,6 +25,7 @@ struct LayoutPlan {
   ParallelSizes sizes;
   int world_size = 1;
   int chunks = 1;
+  bool combined = false;  // combined 1F1B
   int64_t microbatches = 1;
   std::vector<int64_t> batch_sizes;  // of a ramp, ascending; the plan is for the last
   int64_t ramp_steps = 0;            // steps before the last size is reached

@@ -67,6 +67,13 @@ std::string step_to_line(const StepRecord& record) {
                  {"ms", number(record.step_ms)},
                  {"tokens_per_s", number(record.tokens_per_s)}};
   if (record.batch_size > 0) object["batch_size"] = record.batch_size;
+  if (record.loss_scale != 0) object["loss_scale"] = number(record.loss_scale);
+  if (const auto& low = record.low_precision) {
+    object["fp8"] = {{"recipe", low->recipe},
+                     {"elements", low->elements},
+                     {"saturated", low->saturated},
+                     {"underflowed", low->underflowed}};
+  }
   if (record.model_tflops != 0) object["tflops"] = number(record.model_tflops);
   if (record.gemm_peak_fraction != 0) {
     object["gemm_peak_fraction"] = number(record.gemm_peak_fraction);
@@ -95,6 +102,14 @@ StepRecord step_from_json(const Json& object) {
   record.step_ms = double_or(object, "ms", 0);
   record.tokens_per_s = double_or(object, "tokens_per_s", 0);
   record.batch_size = object.value("batch_size", int64_t{0});
+  record.loss_scale = double_or(object, "loss_scale", 0);
+  if (object.contains("fp8")) {
+    const Json& low = object.at("fp8");
+    record.low_precision = {.recipe = low.value("recipe", ""),
+                            .elements = double_or(low, "elements", 0),
+                            .saturated = double_or(low, "saturated", 0),
+                            .underflowed = double_or(low, "underflowed", 0)};
+  }
   record.model_tflops = double_or(object, "tflops", 0);
   record.gemm_peak_fraction = double_or(object, "gemm_peak_fraction", 0);
   record.memory_mib = double_or(object, "memory_mib", 0);

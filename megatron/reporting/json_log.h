@@ -3,8 +3,8 @@
 //
 // The file of --log-json holds steps only, one object per line, so that all lines have the same
 // form:
-//   step, loss, grad_norm, lr, consumed_samples, ms, tokens_per_s; if known, batch_size, tflops,
-//   gemm_peak_fraction, memory_mib; for each MTP depth from 1, mtp_1_loss, mtp_1_tokens and
+//   step, loss, grad_norm, lr, consumed_samples, ms, tokens_per_s; if known, batch_size, loss_scale
+//   (of fp16), fp8 (recipe, and counts of quantised, saturated and underflowed elements), tflops, gemm_peak_fraction, memory_mib; for each MTP depth from 1, mtp_1_loss, mtp_1_tokens and
 //   mtp_1_acceptance_rate (percent).
 // Doubles round-trip. JSON has no NaN or infinity: they are written as the strings "NaN",
 // "Infinity" and "-Infinity", which Python's float() and JavaScript's Number() accept.

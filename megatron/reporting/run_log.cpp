@@ -265,4 +265,9 @@ void RunLog::finish() {
   impl_->finish();
 }
 
+bool shows_step(const LoggingConfig& config, int64_t iteration, int64_t last_iteration) {
+  return !config.tensorboard_dir.empty() || !config.log_json.empty() || !config.report.empty() ||
+         iteration % config.log_interval == 0 || iteration == last_iteration;
+}
+
 }  // namespace megatron

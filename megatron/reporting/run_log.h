@@ -10,6 +10,10 @@
 
 namespace megatron {
 
+// Whether a run that ends after `last_iteration` shows this iteration: in a file, or as a line of the
+// terminal. The same on every rank.
+bool shows_step(const LoggingConfig& config, int64_t iteration, int64_t last_iteration);
+
 // Used by the first rank of a run only. Not thread-safe.
 class RunLog {
  public:

@@ -26,11 +26,21 @@ struct MoeLayerRecord {
   double dropped = 0;  // copies of tokens that exceeded an expert's capacity
 };
 
+// What happened to the operands of a step's FP8 products, on all ranks.
+struct LowPrecisionRecord {
+  std::string recipe;
+  double elements = 0;     // quantised
+  double saturated = 0;    // of these, clamped to the format's largest value
+  double underflowed = 0;  // of these, became 0 and were not
+};
+
 // One optimizer step. Times and rates are those of this step; the log averages them.
 struct StepRecord {
   int64_t iteration = 0;  // 1-based
   int64_t consumed_samples = 0;
   double loss = 0, grad_norm = 0, learning_rate = 0;
+  double loss_scale = 0;  // of fp16; 0: the loss is not scaled
+  std::optional<LowPrecisionRecord> low_precision;
   std::vector<MtpRecord> mtp;       // by depth
   std::vector<MoeLayerRecord> moe;  // layers with experts, in order
   double step_ms = 0;               // wall time

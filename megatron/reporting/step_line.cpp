@@ -115,10 +115,18 @@ std::string StepLine::format(const StepRecord& record, double smoothed_step_ms, 
       {milliseconds_text(record.step_ms), 2},
       {fmt::format("{:>5} tok/s", format_quantity(record.tokens_per_s)), 4},
   };
+  if (record.loss_scale > 0)
+    fields.insert(fields.begin() + 3, {fmt::format("loss scale {:.1f}", record.loss_scale), 2});
   if (!record.mtp.empty()) fields.insert(fields.begin() + 2, {mtp_text(record.mtp), 2});
   if (!record.moe.empty()) fields.insert(fields.begin() + 2, {moe_text(record.moe), 4});
   if (shows_batch_size_)
     fields.insert(fields.begin() + 1, {fmt::format("batch {:>5}", record.batch_size), 1});
+  if (const auto& low = record.low_precision) {
+    fields.push_back(
+        {fmt::format("{} saturated {} to zero {}", low->recipe, format_quantity(low->saturated),
+                     format_quantity(low->underflowed)),
+         6});
+  }
   if (columns_->tflops) {
     std::string text = tflops_text(record.model_tflops);
     if (columns_->peak_fraction) {

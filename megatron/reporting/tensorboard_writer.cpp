@@ -137,6 +137,11 @@ bool TensorBoardWriter::step(const StepRecord& record, int64_t world_size) {
   if (record.batch_size > 0) add_both("batch-size", static_cast<double>(record.batch_size));
   add_both("lm loss", record.loss);
   add_both("grad-norm", record.grad_norm);
+  if (record.loss_scale > 0) add_both("loss-scale", record.loss_scale);
+  if (const auto& low = record.low_precision) {
+    add(fmt::format("fp8 {} saturated", low->recipe), low->saturated);
+    add(fmt::format("fp8 {} underflowed", low->recipe), low->underflowed);
+  }
   add("iteration-time", record.step_ms / 1000);
   if (record.model_tflops > 0) {
     add("throughput", record.model_tflops / static_cast<double>(world_size));

@@ -26,7 +26,10 @@ void adopt_loaded_model(Options& options, const std::set<std::string>& given) {
     return;
   const auto checkpoint = CheckpointReader::open(load);
   if (!std::filesystem::exists(checkpoint.directory() / kSourceFolder)) return;
-  adopt_model(options, from_json(checkpoint.common().at("options")).model, given, load);
+  adopt_model(options,
+              with_padding_groups(from_json(checkpoint.common().at("options")).model,
+                                  options.model.transformer.tensor_model_parallel_size),
+              given, load);
 }
 
 }  // namespace megatron

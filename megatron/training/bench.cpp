@@ -72,6 +72,7 @@ nlohmann::json run_bench(const Options& options, const RankContext& rank) {
                        ReduceOp::sum);
   };
 
+  step.record_experts(false);
   double peak_tflops = peak(), loss = 0;
   std::vector<double> seconds;
   StepProfiler profiler(options.profile, rank, groups.world);

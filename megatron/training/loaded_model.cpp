@@ -37,6 +37,8 @@ LoadedModel LoadedModel::open(const std::string& path) {
     model.checkpoint_ = CheckpointReader::open(path);
     const nlohmann::json& common = model.checkpoint_->common();
     model.options_ = from_json(common.at("options"));
+    // FP8 is a way to train; the weights of a checkpoint are in high precision.
+    model.options_.model.transformer.low_precision = {};
     model.tokenizer_fingerprint_ = common.value("tokenizer_fingerprint", "");
     tokenizer = (model.checkpoint_->directory() / kSourceFolder).string();
   }

@@ -19,10 +19,11 @@ at::Tensor masked_loss_sum(const at::Tensor& token_losses, const at::Tensor& los
 
 LossNormalizer::LossNormalizer(const TransformerConfig& config,
                                const std::vector<MicroBatch>& microbatches, BatchSharing sharing,
-                               const ProcessGroupCollection& groups)
+                               const ProcessGroupCollection& groups, double loss_scale)
     : config_(config),
       groups_(groups),
       shares_rows_(sharing == BatchSharing::rows),
+      loss_scale_(loss_scale),
       sums_(at::zeros({3}, cpu_double())) {
   const int64_t count = std::ssize(microbatches), depths = config.mtp.mtp_num_layers;
   const bool share_rows = sharing == BatchSharing::rows;
@@ -39,9 +40,11 @@ LossNormalizer::LossNormalizer(const TransformerConfig& config,
   at::Tensor step_tokens = tokens_.sum(0);
   if (config.calculate_per_token_loss && !share_rows) groups.dp->all_reduce(step_tokens);
   for (int64_t i = 0; i < count; ++i) {
-    mtp_.push_back({.weights = mtp_loss_weights(
-                        config, config.calculate_per_token_loss ? step_tokens : tokens_[i],
-                        microbatches_of_all_ranks_)});
+    std::vector<double> weights =
+        mtp_loss_weights(config, config.calculate_per_token_loss ? step_tokens : tokens_[i],
+                         microbatches_of_all_ranks_);
+    for (double& weight : weights) weight *= loss_scale_;
+    mtp_.push_back({.weights = std::move(weights)});
   }
 }
 
@@ -68,7 +71,8 @@ at::Tensor LossNormalizer::add(int64_t microbatch, const at::Tensor& token_losse
   sums_[0] += value / over;
   sums_[1] += value;
   sums_[2] += loss_mask.sum(at::kDouble).item<double>();
-  return sum / over;
+  const at::Tensor mean = sum / over;
+  return loss_scale_ == 1 ? mean : mean * loss_scale_;
 }
 
 StepLosses LossNormalizer::reduce() {

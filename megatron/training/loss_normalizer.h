@@ -8,6 +8,7 @@
 //   reported, always             sum L / sum N, and sum L_d / sum M_d by depth (as Megatron logs)
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "megatron/config/model/transformer_config.h"
@@ -28,15 +29,17 @@ struct StepLosses {
   // The mean over micro-batches of their masked means, as megatron-core's MTP metrics have it.
   std::vector<double> mtp_microbatch_means;
   std::vector<MoeLayerRecord> moe;  // layers with experts, in order
+  std::optional<LowPrecisionRecord> low_precision = {};
 };
 
 class LossNormalizer {
  public:
   // `microbatches` hold full sequences, before context parallelism splits them. Stages that read
-  // no data have no loss masks and may use nothing but reduce() and gradient_scale(). Collective
-  // over the data-parallel group.
+  // no data have no loss masks and may use nothing but reduce() and gradient_scale(). What backward
+  // starts from is multiplied by `loss_scale`, reported losses are not. Collective over the
+  // data-parallel group.
   LossNormalizer(const TransformerConfig& config, const std::vector<MicroBatch>& microbatches,
-                 BatchSharing sharing, const ProcessGroupCollection& groups);
+                 BatchSharing sharing, const ProcessGroupCollection& groups, double loss_scale = 1);
 
   // The record to pass to the model with a micro-batch: it holds the weights of the MTP losses.
   // Null without MTP.
@@ -66,6 +69,7 @@ class LossNormalizer {
   const TransformerConfig& config_;
   const ProcessGroupCollection& groups_;
   bool shares_rows_;
+  double loss_scale_;
   double microbatches_of_all_ranks_;
   at::Tensor tokens_;  // [micro-batches, 1 + D] fp64 on the CPU: N_i, then M_di
   std::vector<MtpLossRecord> mtp_;

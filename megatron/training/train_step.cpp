@@ -117,8 +117,12 @@ TrainStep::TrainStep(DistributedGPTModels models, const OptimizerConfig& optimiz
       router_replay_(chunks_.front()->config().transformer, groups()),
       parameters_(trainable(parameters_of(chunks_))),
       data_parallel_(data_parallel_of(models)),
+      low_precision_(chunks_, groups()),
       optimizer_(optimizer, pointers(data_parallel_), groups(),
-                 chunks_.front()->config().transformer.mup_width_mult()) {}
+                 chunks_.front()->config().transformer.mup_width_mult()) {
+  if (chunks_.front()->config().transformer.compute_dtype() == at::kHalf)
+    optimizer_.use_loss_scaler(make_loss_scaler(optimizer));
+}
 
 std::vector<int64_t> TrainStep::row_lengths(const std::vector<MicroBatch>& microbatches) const {
   std::vector<int64_t> lengths;
@@ -167,7 +171,9 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
                                               BatchSharing sharing) {
   for (const auto& chunk : data_parallel_) chunk->zero_gradients();
   const std::vector<MicroBatch> slices = context_parallel_slices(microbatches, *groups().cp);
-  LossNormalizer normalizer(chunks_.front()->config().transformer, microbatches, sharing, groups());
+  const double loss_scale = optimizer_.loss_scale();
+  LossNormalizer normalizer(chunks_.front()->config().transformer, microbatches, sharing, groups(),
+                            loss_scale);
   std::vector<PipelineMicroBatch> inputs = pipeline_microbatches(slices, /*training=*/true);
   for (size_t i = 0; i < inputs.size(); ++i)
     inputs[i].input.mtp_record = normalizer.mtp_record(int64_t(i));
@@ -176,7 +182,7 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
   if (config.moe.has_experts()) {
     // The objective has the mean of the micro-batches' router losses. With one mean over all tokens,
     // gradients are divided by the tokens at the end.
-    double weight = 1 / normalizer.microbatches_of_all_ranks();
+    double weight = loss_scale / normalizer.microbatches_of_all_ranks();
     if (config.calculate_per_token_loss) weight *= std::max(normalizer.tokens_of_step(), 1.0);
     for (PipelineMicroBatch& input : inputs) {
       input.context.moe = std::make_shared<MoePass>(experts, weight);
@@ -186,16 +192,17 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
     for (PipelineMicroBatch& input : inputs) contexts.push_back(&input.context);
     if (router_replay_.is_used()) router_replay_.begin(iteration_, contexts);
   }
+  low_precision_.begin();
   run_pipeline_forward(chunks_, inputs,
                        {.with_backward = true,
                         .on_output =
                             [&](int64_t i, const at::Tensor& token_losses) {
                               return normalizer.add(i, token_losses, slices[i].loss_mask);
                             },
-                        .after_forward =
-                            [&](int64_t i, int chunk, const at::Tensor& result) {
+                        .before_backward =
+                            [&](int64_t i, int chunk) {
                               if (i + 1 == std::ssize(inputs))
-                                data_parallel_[chunk]->reduce_with_backward_of(result);
+                                data_parallel_[chunk]->start_last_backward();
                             }});
 
   for (const auto& chunk : chunks_) chunk->compute_deferred_weight_gradients();
@@ -207,14 +214,17 @@ TrainStep::Losses TrainStep::forward_backward(const std::vector<MicroBatch>& mic
   finalize_shared_gradients(owned, groups());
   // Gradients are sums over the data- and context-parallel ranks: the divisors are global.
   Losses losses = normalizer.reduce();
+  losses.low_precision = low_precision_.end();
   if (const double scale = normalizer.gradient_scale(); scale != 1.0) {
     for (const auto& chunk : data_parallel_) chunk->scale_gradients(scale);
   }
   if (config.moe.has_experts()) {
     if (router_replay_.is_used()) router_replay_.end();
     update_expert_biases(chunks_);
-    losses.moe = moe_layer_records(*experts, groups(), config.sequence_parallel,
-                                   normalizer.microbatches_of_all_ranks());
+    if (records_experts_) {
+      losses.moe = moe_layer_records(*experts, groups(), config.sequence_parallel,
+                                     normalizer.microbatches_of_all_ranks());
+    }
   }
   return losses;
 }

@@ -11,6 +11,7 @@
 #include "megatron/optimizer/optimizer.h"
 #include "megatron/pipeline/pipeline_forward.h"
 #include "megatron/training/loss_normalizer.h"
+#include "megatron/training/low_precision_step.h"
 #include "megatron/training/micro_batch.h"
 #include "megatron/training/router_replay.h"
 
@@ -45,7 +46,12 @@ class TrainStep {
   // The number of the next step in the run, for records of the routers' choices.
   void set_iteration(int64_t iteration) { iteration_ = iteration; }
 
-  // The first half of run(): complete main gradients and the losses.
+  // Whether the losses of the next steps have records of the layers with experts, which take
+  // collectives. They do by default; the same on every rank.
+  void record_experts(bool records) { records_experts_ = records; }
+
+  // The first half of run(): complete main gradients, with fp16 times optimizer().loss_scale(), and
+  // the losses.
   Losses forward_backward(const std::vector<MicroBatch>& microbatches, BatchSharing sharing);
 
   // The second half: an optimizer step from those gradients.
@@ -86,9 +92,11 @@ class TrainStep {
   GPTModelChunks chunks_;
   uint64_t seed_;
   int64_t iteration_ = 1;
+  bool records_experts_ = true;
   RouterReplay router_replay_;
   std::vector<ParameterPtr> parameters_;
   std::vector<std::shared_ptr<DistributedDataParallel>> data_parallel_;  // by chunk
+  LowPrecisionStep low_precision_;
   Optimizer optimizer_;
 };
 

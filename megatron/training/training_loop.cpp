@@ -270,6 +270,7 @@ class TrainingLoop {
     const double decoupled_rate = schedule_.decoupled_learning_rate(schedule_position());
     const int64_t batch_size = data.batch_sizes().batch_size(progress_.consumed_samples);
     step_->set_iteration(progress_.iteration + 1);
+    step_->record_experts(shows_step(options_.logging, progress_.iteration + 1, last_iteration_));
     const TrainStep::Losses losses = step_->forward_backward(
         data.global_batch(Split::train, progress_.consumed_samples, batch_size),
         BatchSharing::whole_microbatches);
@@ -278,11 +279,14 @@ class TrainingLoop {
           "Expected a finite loss, but got {} at iteration {}; a lower --lr or more "
           "--lr-warmup-iters usually helps; no checkpoint has this step's weights",
           std::abs(losses.loss), progress_.iteration + 1);
+    const bool scales_loss = step_->optimizer().loss_scaler() != nullptr;
+    const double loss_scale = step_->optimizer().loss_scale();
     const Optimizer::StepResult stepped = step_->optimize(learning_rate, decoupled_rate);
     if (options_.training.empty_unused_memory_level >= 2) release_unused_memory(rank_.device);
     synchronize(rank_.device);
     progress_.iteration += 1;
     progress_.consumed_samples += batch_size;
+    if (stepped.skipped) ++skipped_iterations_;
     if (!stepped.skipped) progress_.scheduled_samples += batch_size;
     if (!log_) return;
     const double ms = milliseconds_since(start), samples = double(batch_size);
@@ -292,6 +296,8 @@ class TrainingLoop {
                 .loss = losses.loss,
                 .grad_norm = stepped.grad_norm,
                 .learning_rate = learning_rate,
+                .loss_scale = scales_loss ? loss_scale : 0,
+                .low_precision = losses.low_precision,
                 .mtp = losses.mtp,
                 .moe = losses.moe,
                 .step_ms = ms,
@@ -301,9 +307,17 @@ class TrainingLoop {
                 .memory_mib = resident_mib(),
                 .batch_size = batch_size});
     if (stepped.skipped) {
-      log_->note(fmt::format("iteration {} skipped: the gradient norm is {}", progress_.iteration,
-                             stepped.grad_norm));
+      log_->note(skip_note(stepped.grad_norm, loss_scale));
     }
+  }
+
+  std::string skip_note(double grad_norm, double loss_scale) {
+    std::string text = fmt::format("iteration {} skipped: the gradient norm is {}",
+                                   progress_.iteration, grad_norm);
+    if (step_->optimizer().loss_scaler() == nullptr) return text;
+    const double next = step_->optimizer().loss_scale();
+    return text + fmt::format("; the loss scale {} {}; skipped iterations of this run: {}",
+                              next == loss_scale ? "stays" : "falls to", next, skipped_iterations_);
   }
 
   void evaluate(const TrainingData& data, Split split) {
@@ -397,6 +411,7 @@ class TrainingLoop {
   Evaluator evaluator_;
   TrainingProgress progress_;
   int64_t last_iteration_ = 0;
+  int64_t skipped_iterations_ = 0;  // of this run
   double gemm_tflops_ = 0;
   Clock::time_point started_;
   std::optional<RunLog> log_;  // on the first rank

@@ -10,6 +10,7 @@
 #include "megatron/checkpoint/save_checkpoint.h"
 #include "megatron/config/model/enum_names.h"
 #include "megatron/config/options/options_json.h"
+#include "megatron/convert/padding_groups.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/upcycling.h"
 
@@ -44,10 +45,43 @@ void visit_parts(Optimizer& optimizer, const ShardedStateDict& weights, const Vi
 
 using Note = std::function<void(const std::string&)>;
 
+// The state of delayed FP8 scaling.
+bool is_fp8_state(const std::string& key) {
+  return key.ends_with(".fp8_state");
+}
+
+bool has_fp8_state(const CheckpointReader& checkpoint) {
+  return std::ranges::any_of(checkpoint.keys(), is_fp8_state);
+}
+
+// A model without it may not go on from a checkpoint that has it by accident.
+void check_fp8_recipe(const CheckpointReader& checkpoint, const Options& options) {
+  const LowPrecisionConfig& low = options.model.transformer.low_precision;
+  const bool delayed = low.is_used() && low.fp8_recipe == Fp8Recipe::delayed;
+  check(
+      delayed || options.checkpoint.finetune || options.checkpoint.no_load_optim ||
+          !has_fp8_state(checkpoint),
+      "Expected --fp8-recipe delayed as in the checkpoint {}, which has its amax history, but got "
+      "{}; --finetune or --no-load-optim loads its weights alone",
+      checkpoint.directory().string(), low.is_used() ? enum_name(low.fp8_recipe) : "no FP8");
+}
+
+// `weights` without the state of delayed scaling where the checkpoint has none.
+ShardedStateDict without_absent_fp8_state(const CheckpointReader& checkpoint,
+                                          ShardedStateDict weights, const Note& note) {
+  const auto is_state = [](const ShardedTensor& t) { return is_fp8_state(t.key); };
+  if (!std::ranges::any_of(weights, is_state) || has_fp8_state(checkpoint)) return weights;
+  note("FP8 begins with scales of 1: the checkpoint has no amax history");
+  std::erase_if(weights, is_state);
+  return weights;
+}
+
 // `note` reports context options that change with --finetune.
 void load_weights(CheckpointReader& checkpoint, const Options& options,
                   const ShardedStateDict& weights, const Note& note) {
-  const Options stored = from_json(checkpoint.common().at("options"));
+  Options stored = from_json(checkpoint.common().at("options"));
+  stored.model =
+      with_padding_groups(stored.model, options.model.transformer.tensor_model_parallel_size);
   std::string extended, refused;
   bool finetune_would_work = true;
   const bool upcycles = is_upcycling(stored, options);
@@ -68,7 +102,10 @@ void load_weights(CheckpointReader& checkpoint, const Options& options,
     load_upcycled(checkpoint, options, weights);
     return;
   }
-  checkpoint.load(in_layout_of(checkpoint, weights), {.allow_lossy_conversion = true});
+  checkpoint.load(
+      within_stored_groups(checkpoint, in_layout_of(checkpoint, without_absent_fp8_state(
+                                                                    checkpoint, weights, note))),
+      {.allow_lossy_conversion = true});
 }
 
 }  // namespace
@@ -129,18 +166,23 @@ void save_training_state(const Options& options, const RankContext& rank,
   }
   if (!options.model.transformer.moe.moe_grouped_gemm) state = with_sequential_experts(state);
   const nlohmann::json& metadata = options.model.extra_checkpoint_metadata;
-  const nlohmann::json common = {
-      {"options", to_json(options)},
-      {"iteration", progress.iteration},
-      {"consumed_samples", progress.consumed_samples},
-      {"scheduled_samples", progress.scheduled_samples},
-      {"data", to_json(progress.data)},
-      {"optimizer_steps", optimizer.num_steps()},
-      {"has_optimizer_state", !options.checkpoint.no_save_optim},
-      {"tokenizer_fingerprint", tokenizer},
-      {"extra_checkpoint_metadata",
-       metadata.is_null() ? progress.extra_checkpoint_metadata : metadata},
-      {"fingerprint", to_json(run_fingerprint(options, rank))}};
+  nlohmann::json common = {{"options", to_json(options)},
+                           {"iteration", progress.iteration},
+                           {"consumed_samples", progress.consumed_samples},
+                           {"scheduled_samples", progress.scheduled_samples},
+                           {"data", to_json(progress.data)},
+                           {"optimizer_steps", optimizer.num_steps()},
+                           {"has_optimizer_state", !options.checkpoint.no_save_optim},
+                           {"tokenizer_fingerprint", tokenizer},
+                           {"extra_checkpoint_metadata",
+                            metadata.is_null() ? progress.extra_checkpoint_metadata : metadata},
+                           {"fingerprint", to_json(run_fingerprint(options, rank))}};
+  if (const LossScaler* scaler = optimizer.loss_scaler()) {
+    const LossScalerState state_of_scaler = scaler->state();
+    common["loss_scaler"] = {{"scale", state_of_scaler.scale},
+                             {"growth_tracker", state_of_scaler.growth_tracker},
+                             {"hysteresis_tracker", state_of_scaler.hysteresis_tracker}};
+  }
   SaveOptions save_options;
   if (progress.source) {
     save_options.add_files = [&](const std::filesystem::path& directory) {
@@ -166,6 +208,7 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
   check(stored_tokenizer == tokenizer || stored_tokenizer.empty() || tokenizer.empty(),
         "Expected the tokenizer that the checkpoint {} was trained with ({}), but got another ({})",
         checkpoint.directory().string(), stored_tokenizer, tokenizer);
+  check_fp8_recipe(checkpoint, options);
   const ShardedStateDict weights = sharded_state_dict(chunks);
   load_weights(checkpoint, options, owned_weights(optimizer, weights), note);
   optimizer.gather_parameters();
@@ -182,12 +225,21 @@ TrainingProgress load_training_state(const Options& options, const RankContext& 
     check(common.value("has_optimizer_state", false), "{}", missing_optimizer_state(checkpoint));
     ShardedStateDict wanted = in_layout_of(checkpoint, sharded_state_dict(optimizer, weights));
     std::erase_if(wanted, [&](const ShardedTensor& tensor) {
-      // Masters are stored only for bf16: in an fp32 run the weights are the masters.
+      // Masters are stored only for bf16 and fp16: in an fp32 run the weights are the masters.
       return !checkpoint.contains(tensor.key);
     });
     optimizer.reload_masters();
-    checkpoint.load(wanted, {.allow_lossy_conversion = true});
+    checkpoint.load(within_stored_groups(checkpoint, std::move(wanted)),
+                    {.allow_lossy_conversion = true});
     optimizer.set_num_steps(common.at("optimizer_steps").get<int64_t>());
+    // A run that was not in fp16 has none: the scale begins at its initial value.
+    if (optimizer.loss_scaler() != nullptr && common.contains("loss_scaler")) {
+      const nlohmann::json& scaler = common.at("loss_scaler");
+      optimizer.loss_scaler()->restore(
+          {.scale = scaler.at("scale").get<float>(),
+           .growth_tracker = scaler.at("growth_tracker").get<int>(),
+           .hysteresis_tracker = scaler.at("hysteresis_tracker").get<int>()});
+    }
   }
   std::optional<SourceRecord> source = read_source_record(checkpoint.directory());
   if (options.checkpoint.finetune || upcycles) return {.source = std::move(source)};

@@ -67,9 +67,13 @@ constexpr LayoutWord kLayoutWords[] = {
     {"full", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
      none, false, "recomputation"},
     {"selective", "--recompute-granularity selective", none, false, "recomputation"},
+    {"recompute-norm", "--recompute-granularity selective --recompute-modules layernorm", none,
+     false, "recomputation"},
     {"recompute-moe",
      "--recompute-granularity selective --recompute-modules core_attn moe layernorm", none, false,
      "recomputation"},
+    {"combined", "--overlap-moe-expert-parallel-comm"},
+    {"delay-wgrad", "--delay-wgrad-compute"},
     {"local", "--transformer-impl local", none, false, "spec"},
     {"full-layer", "--use-transformer-engine-full-layer-spec", none, false, "spec"},
     {"op-fuser", "--use-transformer-engine-op-fuser", none, false, "spec"},
@@ -229,6 +233,8 @@ std::string layout_name_of(const Options& options, int world_size) {
   sized("ep", t.expert_model_parallel_size);
   if (t.moe.expert_tensor_parallel_size)
     words.push_back(fmt::format("etp{}", *t.moe.expert_tensor_parallel_size));
+  add(t.moe.overlap_moe_expert_parallel_comm, "combined");
+  add(t.moe.delay_wgrad_compute, "delay-wgrad");
   const auto& ddp = options.ddp;
   if (ddp.use_megatron_fsdp) {
     add(shards_data_parallel_state(ddp),
@@ -250,6 +256,7 @@ void clear_layout(Options& options) {
   t.tensor_model_parallel_size = t.pipeline_model_parallel_size = t.context_parallel_size = 1;
   t.expert_model_parallel_size = 1;
   t.moe.expert_tensor_parallel_size.reset();
+  t.moe.overlap_moe_expert_parallel_comm = t.moe.delay_wgrad_compute = false;
   t.sequence_parallel = t.tp_comm_overlap = t.defer_embedding_wgrad_compute = false;
   t.wgrad_deferral_limit = defaults.wgrad_deferral_limit;
   t.cp_comm_type = defaults.cp_comm_type;

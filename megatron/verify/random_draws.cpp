@@ -395,6 +395,8 @@ NamedLayout draw_layout(Dice& dice, const Options& model) {
                                                {"ep2", "etp2"},
                                                {"etp1"},
                                                {"etp2"},
+                                               {"combined"},
+                                               {"combined", "delay-wgrad"},
                                                {"recompute-moe"}}) {
       if (dice.chance(0.5)) try_words(of_experts);
     }

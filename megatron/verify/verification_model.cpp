@@ -33,9 +33,10 @@ void use_fp64(Options& options) {
   if (optimizer.optimizer == OptimizerType::adam)
     optimizer.adam_eps = std::max(optimizer.adam_eps, kLeastAdamEpsilon);
   TransformerConfig& t = options.model.transformer;
-  t.bf16 = false;
+  t.bf16 = t.fp16 = false;
   t.params_dtype = at::kDouble;
   t.pipeline_dtype.reset();
+  t.low_precision = {};
   t.fp32_residual_connection = false;
   options.model.fp16_lm_cross_entropy = false;
   options.ddp.grad_reduce_in_fp32 = true;
@@ -100,6 +101,12 @@ void set_width(Options& options, const GPTModelConfig& full, int64_t groups) {
   if (!t.mrope_section.empty()) {
     const auto half = static_cast<int64_t>(double(head_dim) * full.rotary_percent) / 2;
     t.mrope_section = {half - half / 3 * 2, half / 3, half / 3};
+  }
+  // A factor for each pair of rotated features.
+  const auto pairs = static_cast<size_t>(double(head_dim) * full.rotary_percent) / 2;
+  for (auto* factors :
+       {&options.model.longrope_short_factor, &options.model.longrope_long_factor}) {
+    if (factors->size() > pairs) factors->resize(pairs);
   }
   MultiLatentAttentionConfig& mla = t.mla;
   if (!mla.multi_latent_attention) return;
