@@ -57,7 +57,7 @@ at::Tensor logits_of(GPTModelConfig config,
                      const std::function<void(const ShardedStateDict&)>& load) {
   config.reset_layout();
   config.transformer.perform_initialization = false;
-  config.transformer.bf16 = false;
+  config.transformer.bf16 = config.transformer.fp16 = false;
   config.transformer.params_dtype = at::kFloat;
   drop_unused_fields(config);  // those of bf16
   const at::Tensor tokens = fixed_prompt(config);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "megatron/base/error.h"
+#include "megatron/convert/hf_config.h"
 #include "megatron/convert/rope_factors.h"
 
 namespace megatron {
@@ -227,7 +228,8 @@ json hf_config_of_gguf(const GgufHeader& header, const GgufArchitecture& archite
   config["hidden_size"] = keys.integer("embedding_length");
   config["intermediate_size"] = [&] {
     const int64_t layers = keys.integer("block_count");
-    check(layers > 0 && layers <= 100000, "Expected block_count from 1 to 100000 in {}, but got {}",
+    check(layers > 0 && layers <= HfConfig::kMostLayers,
+          "Expected block_count from 1 to {} in {}, but got {}", HfConfig::kMostLayers,
           keys.source(), layers);
     config["num_hidden_layers"] = layers;
     const int64_t heads = keys.per_layer("attention.head_count", layers, 0);

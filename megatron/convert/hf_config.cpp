@@ -174,17 +174,16 @@ void HfConfig::field(const char* key, std::optional<int64_t>& value, int64_t abs
   value = number;
 }
 
-void HfConfig::required(const char* key, int64_t& value) {
-  constexpr int64_t kMost = int64_t{1} << 30;
+void HfConfig::required(const char* key, int64_t& value, int64_t most) {
   check(!reads_ || has(key), "Expected '{}' in {}, but it has none", key, path_);
   field(key, value, /*absent=*/0);
-  check(!reads_ || (value >= 1 && value <= kMost),
-        "Expected '{}' of {} between 1 and {}, but got {}", key, path_, kMost, value);
+  check(!reads_ || (value >= 1 && value <= most),
+        "Expected '{}' of {} between 1 and {}, but got {}", key, path_, most, value);
 }
 
-void HfConfig::required(const char* key, std::optional<int64_t>& value) {
+void HfConfig::required(const char* key, std::optional<int64_t>& value, int64_t most) {
   int64_t number = value.value_or(0);
-  required(key, number);
+  required(key, number, most);
   value = number;
 }
 

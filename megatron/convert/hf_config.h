@@ -35,9 +35,13 @@ class HfConfig {
   void field(const char* key, int64_t& value, int64_t absent);
   void field(const char* key, double& value, double absent);
   void field(const char* key, std::optional<int64_t>& value, int64_t absent);
-  // A size. Throws Error where the key is missing or null, or the value is not between 1 and 2^30.
-  void required(const char* key, int64_t& value);
-  void required(const char* key, std::optional<int64_t>& value);
+  // A size. Throws Error where the key is missing or null, or the value is not between 1 and `most`.
+  // By default the product of any two sizes of a tensor is far from overflow.
+  static constexpr int64_t kLargestSize = int64_t{1} << 24;
+  static constexpr int64_t kMostLayers = 1
+                                         << 12;  // each is built before its tensors are looked for
+  void required(const char* key, int64_t& value, int64_t most = kLargestSize);
+  void required(const char* key, std::optional<int64_t>& value, int64_t most = kLargestSize);
 
   // Reading: the value of `key`, null where it is missing; the key counts as read.
   nlohmann::json take(const std::string& key);

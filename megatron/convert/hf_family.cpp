@@ -1,5 +1,7 @@
 #include "megatron/convert/hf_family.h"
 
+#include <algorithm>
+
 #include <fmt/ranges.h>
 
 #include "megatron/base/error.h"
@@ -10,9 +12,24 @@
 namespace megatron {
 namespace {
 
+// Of transformers 4 and 5, and of GPT-NeoX's first files.
+constexpr const char* kRotaryKeys[] = {"partial_rotary_factor",
+                                       "rope_local_base_freq",
+                                       "rope_parameters",
+                                       "rope_scaling",
+                                       "rope_theta",
+                                       "rotary_emb_base",
+                                       "rotary_pct"};
+
 nlohmann::json write_unchecked(const HfFamily& family, const GPTModelConfig& model) {
   HfConfig hf;
   GPTModelConfig copy = model;
+  // A file gives every size.
+  TransformerConfig& t = copy.transformer;
+  t.ffn_hidden_size = t.ffn_size();
+  t.num_query_groups = t.query_groups();
+  t.kv_channels = t.head_dim();
+  copy.max_position_embeddings = model.max_sequence_length();
   family.configure(hf, copy);
   nlohmann::json config = hf.json();
   config["architectures"] = {family.architecture};
@@ -138,19 +155,25 @@ nlohmann::json write_hf_config(const HfFamily& family, const GPTModelConfig& mod
 nlohmann::json updated_hf_config(const HfFamily& family, const nlohmann::json& config,
                                  const GPTModelConfig& model) {
   const GPTModelConfig source = read_hf_config(family, config, "the stored config.json");
-  if (model_differences(source, model).empty()) return config;
+  const bool same_length = source.max_sequence_length() == model.max_sequence_length();
+  if (same_length && model_differences(source, model).empty()) return config;
   const nlohmann::json before = write_unchecked(family, source),
                        after = write_unchecked(family, model);
   nlohmann::json updated = config;
+  const auto changed = [&](const std::string& key) {
+    return after.contains(key) != before.contains(key) ||
+           (after.contains(key) && after[key] != before[key]);
+  };
   for (const auto& [key, value] : after.items()) {
-    if (before.contains(key) && before[key] == value) continue;
-    // The rotary keys of transformers 5 would win over those that are written.
-    if (key == "rope_theta" || key == "rope_scaling" || key == "partial_rotary_factor") {
-      updated.erase("rope_parameters");
-      for (const char* rope : {"rope_theta", "rope_scaling", "partial_rotary_factor"})
-        if (after.contains(rope)) updated[rope] = after[rope];
+    if (changed(key)) updated[key] = value;
+  }
+  // The rotary keys go together: one spelling would hide another, and the length is the default of
+  // some of their values.
+  if (!same_length || std::ranges::any_of(kRotaryKeys, changed)) {
+    for (const char* key : kRotaryKeys) {
+      updated.erase(key);
+      if (after.contains(key)) updated[key] = after[key];
     }
-    updated[key] = value;
   }
   const std::string lost = lost_in(family, model, updated);
   check(lost.empty(), "Expected a model that the {} family can express, but got {}",

@@ -57,6 +57,13 @@ void adopt_model(Options& options, const GPTModelConfig& model, const std::set<s
   if (!given.contains("seq_length")) {
     options.model.seq_length = std::min(options.model.seq_length, model.max_sequence_length());
   }
+  // A model that trains on longer sequences is one of that length. Dynamic scaling begins at the
+  // length that the file gives.
+  GPTModelConfig& trained = options.model;
+  if (!given.contains("max_position_embeddings") && !trained.rope_dynamic_scaling_factor &&
+      trained.position_embedding_type != PositionEmbeddingType::learned_absolute &&
+      trained.max_sequence_length() < trained.seq_length)
+    trained.max_position_embeddings = trained.seq_length;
 }
 
 }  // namespace megatron

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "megatron/checkpoint/checkpoint_reader.h"
 #include "megatron/config/model/gpt_model_config.h"
 
 namespace megatron {
@@ -19,7 +20,12 @@ GPTModelConfig with_padding_groups(GPTModelConfig model, int64_t tensor_model_pa
 // way.
 GPTModelConfig without_padding_groups(GPTModelConfig model, const GPTModelConfig& source);
 
-// Whether a parameter has more rows or columns with such groups.
+// Whether a parameter has more rows or columns with such groups. `parameter` may have a prefix, as the
+// optimizer's state of a parameter has.
 bool grows_with_groups(std::string_view parameter);
+
+// `state` of a model with such groups, to be loaded from a checkpoint that lacks some of them: the
+// shards are cut to the tensors that are stored. What is cut off is set to zero, in place.
+ShardedStateDict within_stored_groups(const CheckpointReader& checkpoint, ShardedStateDict state);
 
 }  // namespace megatron

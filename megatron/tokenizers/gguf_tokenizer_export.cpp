@@ -1,4 +1,5 @@
 // Tokenizer files as the metadata of a GGUF file.
+#include <charconv>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -54,8 +55,9 @@ struct TokenTable {
 std::string token_text(const nlohmann::json& config, const char* key) {
   const auto found = config.find(key);
   if (found == config.end()) return "";
-  if (found->is_string()) return found->get<std::string>();
-  return found->is_object() ? found->value("content", "") : "";
+  const nlohmann::json text =
+      found->is_object() ? found->value("content", nlohmann::json()) : *found;
+  return text.is_string() ? text.get<std::string>() : "";
 }
 
 void add_special_ids(const nlohmann::json& config, const TokenTable& table,
@@ -156,11 +158,19 @@ void add_sentencepiece(const Files& files, int64_t vocab_size, const GgufSpecial
   const auto added = config.find("added_tokens_decoder");
   if (added != config.end() && added->is_object()) {
     for (const auto& [text, token] : added->items()) {
-      const int64_t id = std::stoll(text);
-      if (id < static_cast<int64_t>(model.pieces.size()) || !token.is_object()) continue;
-      table.set(id, token.value("content", ""),
-                token.value("special", false) ? SentencePieceModel::kControl
-                                              : SentencePieceModel::kUserDefined);
+      int64_t id = -1;
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+      const bool is_token = error == std::errc() && end == text.data() + text.size() &&
+                            token.is_object() && token.contains("content") &&
+                            token["content"].is_string();
+      check(is_token,
+            "Expected ids with a content in added_tokens_decoder of tokenizer_config.json, but got "
+            "'{}'",
+            text);
+      if (id < static_cast<int64_t>(model.pieces.size())) continue;
+      const bool special = token.contains("special") && token["special"] == true;
+      table.set(id, token["content"].get<std::string>(),
+                special ? SentencePieceModel::kControl : SentencePieceModel::kUserDefined);
       scores[static_cast<size_t>(id)] = -1000.0f;
     }
   }

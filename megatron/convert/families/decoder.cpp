@@ -11,6 +11,9 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int64_t kLongest = int64_t{1} << 30;  // positions
+constexpr char kOriginalLength[] = "original_max_position_embeddings";
+
 double number(const json& rope, const char* key, double absent) {
   if (!rope.contains(key) || rope[key].is_null()) return absent;
   check(rope[key].is_number(), "Expected a number for '{}' of the rotary parameters, but got {}",
@@ -23,6 +26,14 @@ double required_number(const json& rope, const char* key) {
         "Expected a number for '{}' of rotary parameters of type '{}', but got {}", key,
         rope["rope_type"].get<std::string>(), rope.contains(key) ? rope[key].dump() : "none");
   return rope[key].get<double>();
+}
+
+// A number of positions.
+int64_t whole_length(double value, const char* key) {
+  check(value >= 1 && value <= double(kLongest),
+        "Expected '{}' of the rotary parameters between 1 and {}, but got {}", key, kLongest,
+        value);
+  return static_cast<int64_t>(value);
 }
 
 void check_rope_keys(const json& rope, std::set<std::string> known) {
@@ -43,7 +54,7 @@ void read_yarn(const json& rope, GPTModelConfig& model) {
   YarnConfig& yarn = model.transformer.yarn;
   const auto original =
       number(rope, "original_max_position_embeddings", double(model.max_sequence_length()));
-  yarn.original_max_position_embeddings = static_cast<int64_t>(original);
+  yarn.original_max_position_embeddings = whole_length(original, kOriginalLength);
   yarn.rotary_scaling_factor =
       number(rope, "factor", double(model.max_sequence_length()) / original);
   yarn.beta_fast = number(rope, "beta_fast", 32);
@@ -110,7 +121,7 @@ void read_longrope(const json& rope, GPTModelConfig& model) {
   model.longrope_short_factor = factors(rope, "short_factor");
   model.longrope_long_factor = factors(rope, "long_factor");
   const double original = required_number(rope, "original_max_position_embeddings");
-  model.rope_scaling_original_max_position_embeddings = static_cast<int64_t>(original);
+  model.rope_scaling_original_max_position_embeddings = whole_length(original, kOriginalLength);
   const double factor = number(rope, "factor", double(model.max_sequence_length()) / original);
   model.longrope_mscale = number(rope, "attention_factor", longrope_scale(factor, original));
 }
@@ -141,7 +152,7 @@ void read_rotary(const json& rope, GPTModelConfig& model) {
     model.rope_scaling_low_freq_factor = required_number(rope, "low_freq_factor");
     model.rope_scaling_high_freq_factor = required_number(rope, "high_freq_factor");
     model.rope_scaling_original_max_position_embeddings =
-        static_cast<int64_t>(required_number(rope, "original_max_position_embeddings"));
+        whole_length(required_number(rope, kOriginalLength), kOriginalLength);
   } else if (type == "yarn") {
     read_yarn(rope, model);
   } else if (type == "dynamic") {
@@ -205,18 +216,15 @@ void decoder_sizes(HfConfig& hf, GPTModelConfig& model, const DecoderDefaults& d
   TransformerConfig& t = model.transformer;
   hf.required("hidden_size", t.hidden_size);
   hf.required("intermediate_size", t.ffn_hidden_size);
-  hf.required("num_hidden_layers", t.num_layers);
+  hf.required("num_hidden_layers", t.num_layers, HfConfig::kMostLayers);
   hf.required("num_attention_heads", t.num_attention_heads);
   const bool is_missing = !hf.json().contains("num_key_value_heads");
   hf.field("num_key_value_heads", t.num_query_groups,
            is_missing ? defaults.key_value_heads.value_or(t.num_attention_heads)
                       : t.num_attention_heads);
-  constexpr int64_t kMostLayers = 1 << 16;  // patterns have an entry per layer
-  check(t.num_layers <= kMostLayers, "Expected 'num_hidden_layers' of at most {} in {}, but got {}",
-        kMostLayers, hf.path(), t.num_layers);
   hf.field("head_dim", t.kv_channels, t.hidden_size / t.num_attention_heads);
   hf.required("vocab_size", model.vocab_size);
-  hf.required("max_position_embeddings", model.max_position_embeddings);
+  hf.required("max_position_embeddings", model.max_position_embeddings, kLongest);
   if (hf.reads()) model.seq_length = *model.max_position_embeddings;
   hf.field("attention_dropout", t.attention_dropout, defaults.attention_dropout);
   hf.field("tie_word_embeddings", model.share_embeddings_and_output_weights, defaults.tied);

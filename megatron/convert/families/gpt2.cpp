@@ -18,6 +18,8 @@ void configure_gpt2(HfConfig& hf, GPTModelConfig& model) {
   hf.field("n_positions", model.max_position_embeddings, 1024);
   hf.field("n_embd", t.hidden_size, 768);
   hf.field("n_layer", t.num_layers, 12);
+  check(t.num_layers <= HfConfig::kMostLayers, "Expected 'n_layer' of at most {} in {}, but got {}",
+        HfConfig::kMostLayers, hf.path(), t.num_layers);
   hf.field("n_head", t.num_attention_heads, 12);
   hf.field("n_inner", t.ffn_hidden_size, 4 * t.hidden_size);
   hf.field("layer_norm_epsilon", t.layernorm_epsilon, 1e-5);

@@ -13,12 +13,10 @@ void configure_gpt_neox(HfConfig& hf, GPTModelConfig& model) {
     t.normalization = Normalization::LayerNorm;
     t.gated_linear_unit = false;
   }
-  // Older files call the rotary parameters rotary_emb_base and rotary_pct.
-  double base = 10000, part = 0.25;
-  if (hf.reads()) {
-    hf.field("rotary_emb_base", base, 10000);
-    hf.field("rotary_pct", part, 0.25);
-  }
+  // transformers 4 calls the rotary parameters rotary_emb_base and rotary_pct, and knows no others.
+  double base = model.rotary_base, part = model.rotary_percent;
+  hf.field("rotary_emb_base", base, 10000);
+  hf.field("rotary_pct", part, 0.25);
   rotary(hf, model, base, part);
   activation_or(hf, "hidden_act", t, ActivationFunction::gelu);
   hf.field("layer_norm_eps", t.layernorm_epsilon, 1e-5);
