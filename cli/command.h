@@ -11,6 +11,7 @@ using RunCommand = int(const ParsedCommand& command);
 
 RunCommand run_train;
 RunCommand run_generate;
+RunCommand run_evaluate;
 RunCommand run_tokenize;
 RunCommand run_preprocess;
 RunCommand run_parity;

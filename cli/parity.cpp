@@ -46,8 +46,9 @@ void report(const Comparison& comparison, const std::string& name, const Options
 int run_case(const ParsedCommand& command) {
   const ParityCase parity_case = ParityCase::open(command.options.parity.case_file);
   Options case_options = command.options;
-  const std::vector<std::string> left_out = parity_case.configure(
-      case_options, command.is_given("params_dtype") || command.is_given("bf16"));
+  const std::vector<std::string> left_out =
+      parity_case.configure(case_options, command.is_given("params_dtype") ||
+                                              command.is_given("bf16") || command.is_given("fp16"));
   const auto options_for = [&](int world_size) {
     Options options = case_options;
     validate(options, world_size, Command::parity);
@@ -66,9 +67,9 @@ int run_case(const ParsedCommand& command) {
 
 // A folder of Hugging Face, or one with a model.gguf.
 int run_source_case(const ParsedCommand& command) {
-  if (command.is_given("params_dtype") || command.is_given("bf16"))
+  if (command.is_given("params_dtype") || command.is_given("bf16") || command.is_given("fp16"))
     throw UsageError(
-        "Expected no --params-dtype or --bf16 with --hf and --gguf, which compare in fp32, but "
+        "Expected no --params-dtype, --bf16 or --fp16 with --hf and --gguf, which compare in fp32, but "
         "got it; leave it out");
   const ParityConfig& parity = command.options.parity;
   const std::filesystem::path folder = parity.hf.empty() ? parity.gguf : parity.hf;

@@ -46,7 +46,7 @@ int run_tokenize(const ParsedCommand& command) {
   validate(options, /*world_size=*/1, Command::tokenize);
   const auto tokenizer = build_tokenizer(options.tokenizer);
   const std::string input = standard_input();
-  if (options.tokenize.decode) {
+  if (options.decode) {
     const std::string text = tokenizer->decode(parse_ids(input));
     std::fwrite(text.data(), 1, text.size(), stdout);
     return 0;

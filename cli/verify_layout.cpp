@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <utility>
 
 #include <fmt/ranges.h>
@@ -15,6 +16,7 @@
 #include "megatron/models/common/builder_registry.h"
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/reporting/terminal.h"
+#include "megatron/training/adopted_model.h"
 #include "megatron/verify/random_draws.h"
 #include "megatron/verify/verification_model.h"
 #include "megatron/verify/verification_report.h"
@@ -99,11 +101,27 @@ std::vector<NamedLayout> layouts_to_verify(const ParsedCommand& command, const O
   return layouts;
 }
 
+// Takes the architecture of the Hugging Face folder or GGUF file that --load names, or of a checkpoint
+// that came from one. Other checkpoints need the options of their run, as training does. Returns the
+// options that are given then.
+std::set<std::string> adopt_model_to_verify(Options& options, std::set<std::string> given) {
+  if (options.checkpoint.load.empty()) return given;
+  adopt_loaded_model(options, given);
+  check(options.model.transformer.num_layers > 0,
+        "Expected --load to name a Hugging Face folder, a GGUF file or a checkpoint that came from "
+        "one, but {} is none; --num-layers and the other options of the run describe any model",
+        options.checkpoint.load);
+  given.insert("num_layers");
+  if (options.model.transformer.hidden_size > 0) given.insert("hidden_size");
+  if (options.model.transformer.num_attention_heads > 0) given.insert("num_attention_heads");
+  return given;
+}
+
 int verify_model(const ParsedCommand& command) {
   const auto start = Clock::now();
   const VerifyLayoutConfig& wanted = command.options.verify_layout;
   Options options = command.options;
-  complete_verification_model(options, command.given);
+  complete_verification_model(options, adopt_model_to_verify(options, command.given));
   std::vector<NamedLayout> layouts = layouts_to_verify(command, options);
   if (wanted.shrink) shrink_model(options, layouts);
   if (wanted.layouts.empty()) {

@@ -1,7 +1,6 @@
-// Text generation with a key-value cache, over tensor-, pipeline- and data-parallel ranks.
+// Continuations of one prompt, the same on all ranks of a model: a short form of run_requests().
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -12,7 +11,7 @@ namespace megatron {
 
 struct GenerateRequest {
   std::vector<int64_t> prompt;  // at least one id
-  int64_t num_samples = 1;      // continuations of the prompt, decoded as one batch
+  int64_t num_samples = 1;      // continuations of the prompt
   int64_t max_new_tokens = 0;
   std::optional<int64_t> end_token;  // ends a continuation
   SamplingParams sampling;
@@ -22,15 +21,13 @@ struct GenerateRequest {
 };
 
 // Throws Error for a request that the model cannot serve: an empty prompt, more tokens than it has
-// learned positions, more known ids than its vocabulary.
+// learned positions, more known ids than its vocabulary, sampling values out of range.
 void check_request(const GPTModelConfig& config, const GenerateRequest& request);
 
 // `chunks` are this rank's part of the model. Collective over its groups: every rank passes the
 // same request and gets the same continuations, without the prompt and with the end token where it
-// came. `on_token` is called on every rank after each step with the new tokens of all samples.
-// Throws Error as check_request does.
-std::vector<std::vector<int64_t>> generate(
-    const GPTModelChunks& chunks, const GenerateRequest& request,
-    const std::function<void(const std::vector<int64_t>&)>& on_token = {});
+// came. Throws Error as check_request does.
+std::vector<std::vector<int64_t>> generate(const GPTModelChunks& chunks,
+                                           const GenerateRequest& request);
 
 }  // namespace megatron
