@@ -73,6 +73,43 @@ TEST_P(GoldenFolder, UnchangedModelKeepsItsConfiguration) {
   EXPECT_EQ(updated_hf_config(family, config, read_hf_config(family, config, "v4")), config);
 }
 
+// A model of flags leaves sizes to their defaults: config.json gives them all.
+TEST_P(GoldenFolder, SizesThatHaveDefaultsAreWritten) {
+  const json config = read_json(golden_hf(GetParam()) / "config.json");
+  const HfFamily& family = find_hf_family(config, "config.json");
+  GPTModelConfig model = read_hf_config(family, config, "config.json");
+  model.max_position_embeddings.reset();
+  model.seq_length = 77;
+  TransformerConfig& t = model.transformer;
+  t.num_query_groups.reset();
+  t.kv_channels.reset();
+  t.ffn_hidden_size.reset();
+  if (t.softmax_scale) t.softmax_scale = 0.25;
+  if (model.has_longrope()) {
+    const auto pairs = static_cast<size_t>(double(t.head_dim()) * model.rotary_percent) / 2;
+    model.longrope_short_factor.resize(pairs, 1.0);
+    model.longrope_long_factor.resize(pairs, 1.0);
+  }
+  const json written = write_hf_config(family, model);
+  const bool is_gpt2 = family.model_type == "gpt2";
+  EXPECT_EQ(written[is_gpt2 ? "n_positions" : "max_position_embeddings"], 77);
+  EXPECT_EQ(written[is_gpt2 ? "n_inner" : "intermediate_size"], 4 * t.hidden_size);
+  EXPECT_EQ(read_hf_config(family, written, "written").max_sequence_length(), 77);
+}
+
+// A run on longer sequences makes a model of longer sequences, whatever else it keeps.
+TEST_P(GoldenFolder, AnotherLengthIsWritten) {
+  for (const char* file : {"config.json", "config_v4.json"}) {
+    const json config = read_json(golden_hf(GetParam()) / file);
+    const HfFamily& family = find_hf_family(config, file);
+    GPTModelConfig model = read_hf_config(family, config, file);
+    model.max_position_embeddings = 4096;
+    const json updated = updated_hf_config(family, config, model);
+    EXPECT_EQ(model_differences(model, read_hf_config(family, updated, "updated")), "");
+    EXPECT_EQ(read_hf_config(family, updated, "updated").max_sequence_length(), 4096);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Convert, GoldenFolder, testing::ValuesIn(golden_hf_names()),
                          [](const auto& info) { return info.param; });
 
@@ -315,6 +352,46 @@ TEST(HfFamily, ChangedRotaryBaseReplacesBothSpellings) {
   const json updated = updated_hf_config(hf_family("llama"), config, model);
   EXPECT_FALSE(updated.contains("rope_parameters"));
   EXPECT_EQ(updated["rope_theta"], 500000.0);
+}
+
+// The local base has a key of its own in transformers 4, and is a part of rope_parameters in 5.
+TEST(HfFamily, ChangedRotaryBaseKeepsThatOfLayersWithAWindow) {
+  const HfFamily& family = hf_family("gemma3_text");
+  for (const char* file : {"config.json", "config_v4.json"}) {
+    const json config = read_json(golden_hf("gemma3") / file);
+    GPTModelConfig model = read_hf_config(family, config, file);
+    model.rotary_base = 77777;
+    model.rotary_base_local = 1234;
+    const json updated = updated_hf_config(family, config, model);
+    const GPTModelConfig back = read_hf_config(family, updated, "updated");
+    EXPECT_EQ(back.rotary_base, 77777) << file;
+    EXPECT_EQ(back.rotary_base_local, 1234) << file;
+  }
+}
+
+TEST(HfFamily, GptNeoxHasTheRotaryKeysOfBothVersions) {
+  const HfFamily& family = hf_family("gpt_neox");
+  const json config = read_json(golden_hf("gpt_neox") / "config.json");
+  GPTModelConfig model = read_hf_config(family, config, "config.json");
+  model.rotary_base = 5000;
+  model.rotary_percent = 0.5;
+  const json written = write_hf_config(family, model);
+  EXPECT_EQ(written["rotary_emb_base"], 5000);
+  EXPECT_EQ(written["rotary_pct"], 0.5);
+  EXPECT_EQ(written["rope_theta"], 5000);
+  EXPECT_EQ(written["partial_rotary_factor"], 0.5);
+}
+
+// --window-attn-skip-freq 3 and one entry per layer are the same model.
+TEST(HfFamily, PatternsOfLayersHaveTwoSpellings) {
+  const json config = read_json(golden_hf("gemma3") / "config.json");
+  const HfFamily& family = hf_family("gemma3_text");
+  GPTModelConfig model = read_hf_config(family, config, "config.json");
+  TransformerConfig& t = model.transformer;
+  t.window_attn_skip_freq = {2};
+  const json types = write_hf_config(family, model)["layer_types"];
+  for (int64_t layer = 1; layer <= t.num_layers; ++layer)
+    EXPECT_EQ(types[size_t(layer - 1)], layer % 2 == 0 ? "full_attention" : "sliding_attention");
 }
 
 TEST(HfFamily, GeluNamesSelectTheRightForm) {

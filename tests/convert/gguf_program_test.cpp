@@ -41,6 +41,26 @@ INSTANTIATE_TEST_SUITE_P(
         testing::Values("", "--nproc 2 --tensor-model-parallel-size 2 --threads-as-ranks",
                         "--nproc 2 --pipeline-model-parallel-size 2 --threads-as-ranks")));
 
+class GemmaParity : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
+
+TEST_P(GemmaParity, AgreesWithTransformers) {
+  const auto& [name, layout] = GetParam();
+  const ProgramResult result =
+      run_program("parity --gguf " + gguf_folder(name) + " --threads 1 " + layout);
+  EXPECT_EQ(result.status, 0) << result.output << result.errors;
+  EXPECT_THAT(result.output,
+              AllOf(HasSubstr("PASS"), HasSubstr("source_logits"), HasSubstr("greedy_tokens"),
+                    HasSubstr("round_trip"), HasSubstr("decoded_values")));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Convert, GemmaParity,
+    testing::Combine(testing::Values("gemma2_f16", "gemma3_f32"),
+                     testing::Values("",
+                                     "--nproc 2 --tensor-model-parallel-size 2 --threads-as-ranks",
+                                     "--nproc 2 --pipeline-model-parallel-size 2 "
+                                     "--threads-as-ranks")));
+
 TEST(GgufProgram, ConvertsBothWays) {
   TemporaryFolder scratch;
   const ProgramResult import =

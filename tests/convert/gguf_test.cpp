@@ -11,7 +11,6 @@
 #include "megatron/convert/gguf_differences.h"
 #include "megatron/convert/gguf_model.h"
 #include "megatron/convert/gguf_tensors.h"
-#include "megatron/convert/padding_groups.h"
 #include "megatron/convert/rope_factors.h"
 #include "megatron/formats/gguf_writer.h"
 
@@ -141,6 +140,32 @@ TEST(GgufModel, ConfigurationIsThatOfTransformers) {
   EXPECT_EQ(config["head_dim"], 16);
   EXPECT_EQ(open_gguf_model(golden_gguf("llama_f16")).record.dtype, at::kHalf);
   EXPECT_EQ(open_gguf_model(golden_gguf("llama_f16"), at::kBFloat16).record.dtype, at::kBFloat16);
+}
+
+// Files of Gemma by the package gguf, through a Hugging Face folder: what we write has the same tensors
+// and says the same of the model, key for key.
+TEST(GgufModel, GemmaFilesAreThoseOfTheReferenceConverter) {
+  for (const auto& [name, type] :
+       {std::pair("gemma2_f16", GgmlType::F16), std::pair("gemma3_f32", GgmlType::F32)}) {
+    SCOPED_TRACE(name);
+    TemporaryFolder scratch;
+    SourceModel source = open_gguf_model(golden_gguf(name));
+    import_checkpoint(source, scratch.path() / "first");
+    export_checkpoint(scratch.path() / "first", scratch.path() / "folder");
+    SourceModel folder = open_source_model(scratch.path() / "folder");
+    import_checkpoint(folder, scratch.path() / "second");
+    export_gguf(scratch.path() / "second", scratch / "copy.gguf", type);
+    const GgufFile before = GgufFile::open(golden_gguf(name)),
+                   after = GgufFile::open(scratch / "copy.gguf");
+    EXPECT_EQ(before.names().size(), after.names().size());
+    for (const std::string& tensor : before.names()) {
+      EXPECT_EQ(before.entry(tensor).type, after.entry(tensor).type) << tensor;
+      EXPECT_TRUE(at::allclose(before.tensor(tensor), after.tensor(tensor), 0, 1e-7)) << tensor;
+    }
+    for (const auto& [key, value] : before.metadata().entries())
+      EXPECT_TRUE(after.metadata().find(key) != nullptr && *after.metadata().find(key) == value)
+          << key;
+  }
 }
 
 TEST(GgufModel, NamesGoBothWays) {
@@ -330,22 +355,6 @@ TEST(QueryRows, HalvesOfAHeadAreInterleaved) {
   const at::Tensor interleaved = interleave_halves(rows, 2);
   EXPECT_TRUE(at::equal(interleaved.select(1, 0), at::tensor({0, 4, 2, 6, 8, 12, 10, 14})));
   EXPECT_TRUE(at::equal(split_halves(interleaved, 2), rows));
-}
-
-TEST(PaddingGroups, AreAddedAndLeftOut) {
-  GPTModelConfig model = open_gguf_model(golden_gguf("llama_f16")).config;
-  model.transformer.num_attention_heads = 9;
-  model.transformer.num_query_groups = 3;
-  model.transformer.kv_channels = 64;
-  const GPTModelConfig padded = with_padding_groups(model, 2);
-  EXPECT_EQ(padded.transformer.num_attention_heads, 12);
-  EXPECT_EQ(padded.transformer.num_query_groups, 4);
-  EXPECT_EQ(padded.transformer.head_dim(), 64);
-  const GPTModelConfig back = without_padding_groups(padded, model);
-  EXPECT_EQ(back.transformer.num_attention_heads, 9);
-  EXPECT_EQ(back.transformer.num_query_groups, 3);
-  EXPECT_EQ(with_padding_groups(model, 3).transformer.num_attention_heads, 9);
-  EXPECT_EQ(with_padding_groups(model, 1).transformer.num_attention_heads, 9);
 }
 
 }  // namespace

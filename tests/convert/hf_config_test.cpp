@@ -83,5 +83,14 @@ TEST(HfConfig, RotaryParametersByTypeOfLayer) {
   EXPECT_EQ(hf.take_rope(1, "sliding_attention")["rope_theta"], 1e4);
 }
 
+TEST(HfConfig, SizesHaveABound) {
+  HfConfig hf({{"hidden_size", int64_t{1} << 40}, {"layers", 5000}}, "config.json");
+  int64_t size = 0;
+  EXPECT_THAT([&] { hf.required("hidden_size", size); },
+              ThrowsMessage<Error>(HasSubstr("between 1 and 16777216, but got 1099511627776")));
+  EXPECT_THAT([&] { hf.required("layers", size, 4096); },
+              ThrowsMessage<Error>(HasSubstr("between 1 and 4096, but got 5000")));
+}
+
 }  // namespace
 }  // namespace megatron

@@ -68,5 +68,12 @@ TEST(AdoptModel, ContextMayChangeWithFinetune) {
             10000);
 }
 
+TEST(AdoptModel, LongerSequencesMakeALongerModel) {
+  EXPECT_EQ(adopted("llama3_rope", {"--seq-length", "64"}).model.max_sequence_length(), 128);
+  const Options longer = adopted("llama3_rope", {"--seq-length", "512"});
+  EXPECT_EQ(longer.model.max_sequence_length(), 512);
+  EXPECT_EQ(adopted("gpt2", {"--seq-length", "512"}).model.max_position_embeddings, 128);
+}
+
 }  // namespace
 }  // namespace megatron

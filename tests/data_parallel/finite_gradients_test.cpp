@@ -25,7 +25,7 @@ void run_step(const DistributedDataParallelConfig& config, double factor) {
     if (layer == 1) x.register_hook([=](const at::Tensor& gradient) { return gradient * factor; });
   }
   const at::Tensor loss = x.sum();
-  ddp.reduce_with_backward_of(loss);
+  ddp.start_last_backward();
   torch::autograd::backward({loss}, {});
   ddp.finish_gradients();
 }

@@ -17,7 +17,7 @@ void run_pass(const ScriptedModel& model, DistributedDataParallel& ddp, Script& 
   at::Tensor x = at::ones({2, 16}, at::kDouble).set_requires_grad(true);
   for (const auto& layer : model.layers) x = layer->forward(x);
   const at::Tensor loss = x.sum();
-  if (is_last) ddp.reduce_with_backward_of(loss);
+  if (is_last) ddp.start_last_backward();
   torch::autograd::backward({loss}, {});
   script.add("backward over");
 }
@@ -139,7 +139,7 @@ TEST(OverlappedReduction, WaitsForTheLastOfSeveralGradients) {
             x);
       }
       const at::Tensor loss = x.sum();
-      ddp.reduce_with_backward_of(loss);
+      ddp.start_last_backward();
       torch::autograd::backward({loss}, {});
       script.add("backward over");
       ddp.finish_gradients();

@@ -1,6 +1,7 @@
 #include "megatron/inference/sampling.h"
 
 #include <cmath>
+#include <gmock/gmock.h>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -9,6 +10,17 @@
 
 namespace megatron {
 namespace {
+
+// The choices of a batch of logits [b, v].
+at::Tensor sample_tokens(const at::Tensor& logits, int64_t vocab_size, const SamplingParams& params,
+                         int64_t position, const at::Tensor& known_ids = {}) {
+  at::Tensor tokens = at::empty({logits.size(0)}, at::kLong);
+  for (int64_t row = 0; row < logits.size(0); ++row) {
+    tokens[row] = sample_token(logits[row], vocab_size, params,
+                               {.row = row, .position = position, .known_ids = known_ids});
+  }
+  return tokens;
+}
 
 // The relative frequency of each token over many positions.
 std::vector<double> frequencies(const at::Tensor& logits, const SamplingParams& params,
@@ -73,6 +85,82 @@ TEST(SampleTokens, RepeatsForTheSameSeedAndPosition) {
     EXPECT_EQ(sample_tokens(kLogits, 4, params, position).item<int64_t>(),
               sample_tokens(kLogits, 4, params, position).item<int64_t>());
   }
+}
+
+TEST(SampleTokens, MinPKeepsTokensOfThatFractionOfTheLargest) {
+  const auto found = frequencies(kLogits, {.min_p = 0.4});  // 0.3 >= 0.4 x 0.5 > 0.15
+  EXPECT_NEAR(found[0], 0.5 / 0.8, 0.015);
+  EXPECT_EQ(found[2] + found[3], 0.0);
+}
+
+TEST(SampleTokens, PenaltiesAndBiasChangeTheChoice) {
+  const at::Tensor logits = at::tensor({2.0f, 1.8f, -1.0f, -1.1f});
+  const std::vector<int64_t> zero = {0}, two = {2};
+  const auto choice = [&](const SamplingParams& params, const SamplingContext& context) {
+    return sample_token(logits, 4, params, context);
+  };
+  EXPECT_EQ(choice({.temperature = 0}, {}), 0);
+  EXPECT_EQ(choice({.temperature = 0, .repetition_penalty = 1.2}, {.prompt = zero}), 1);
+  EXPECT_EQ(choice({.temperature = 0, .repetition_penalty = 1.2}, {.output = zero}), 1);
+  // Presence counts in the output only.
+  EXPECT_EQ(choice({.temperature = 0, .presence_penalty = 0.5}, {.prompt = zero}), 0);
+  EXPECT_EQ(choice({.temperature = 0, .presence_penalty = 0.5}, {.output = zero}), 1);
+  // A negative logit becomes more negative.
+  EXPECT_EQ(
+      choice({.temperature = 0, .repetition_penalty = 1.2, .logit_bias = {{0, -9.0}, {1, -9.0}}},
+             {.prompt = two}),
+      3);
+  EXPECT_EQ(choice({.temperature = 0, .logit_bias = {{3, 4.0}}}, {}), 3);
+}
+
+TEST(SampleTokens, DrawsDependOnTheSample) {
+  int different = 0;
+  for (int position = 0; position < 50; ++position) {
+    const auto draw_of = [&](int64_t row) {
+      return sample_token(kLogits[0], 4, {.seed = 3}, {.row = row, .position = position});
+    };
+    different += draw_of(0) != draw_of(1);
+  }
+  EXPECT_GT(different, 10);
+}
+
+TEST(SampleTokens, ImpossibleValuesAreRefusedByName) {
+  using testing::HasSubstr;
+  const double nan = std::nan("");
+  for (const auto& [params, name] : std::vector<std::pair<SamplingParams, const char*>>{
+           {{.temperature = -0.5}, "temperature of at least 0, but got -0.5"},
+           {{.temperature = nan}, "temperature"},
+           {{.top_k = -1}, "top_k"},
+           {{.top_p = 1.5}, "top_p between 0 and 1, but got 1.5"},
+           {{.min_p = 2}, "min_p"},
+           {{.repetition_penalty = 0}, "repetition_penalty above 0"},
+           {{.presence_penalty = INFINITY}, "presence_penalty"},
+           {{.logit_bias = {{4, 1.0}}}, "vocabulary size 4, but got id 4"},
+           {{.logit_bias = {{1, nan}}}, "logit_bias"}}) {
+    const SamplingParams& refused = params;
+    EXPECT_THAT([&] { sample_token(kLogits[0], 4, refused, {}); },
+                testing::ThrowsMessage<Error>(HasSubstr(name)));
+  }
+}
+
+TEST(SampleTokens, LogitsThatAreNotFiniteAreAnError) {
+  const at::Tensor logits = at::full({3}, std::nan(""));
+  EXPECT_THROW(sample_token(logits, 3, {.temperature = 0}, {}), Error);
+  EXPECT_THROW(sample_token(logits, 3, {}, {}), Error);
+  const at::Tensor one = at::tensor({1.0f, std::nanf(""), 2.0f});
+  EXPECT_THROW(sample_token(one, 3, {}, {}), Error);
+}
+
+TEST(TokenLogprobs, AreThoseOfTheUnchangedSoftmaxWithoutPadding) {
+  const at::Tensor logits = at::tensor({1.0, 3.0, 2.0, 99.0});
+  const at::Tensor expected = logits.narrow(0, 0, 3).log_softmax(0);
+  const TokenLogprob found = token_logprob(logits, 3, 2, 2);
+  EXPECT_EQ(found.token, 2);
+  EXPECT_NEAR(found.logprob, expected[2].item<double>(), 1e-12);
+  ASSERT_EQ(found.top.size(), 2u);
+  EXPECT_EQ(found.top[0].first, 1);
+  EXPECT_NEAR(found.top[0].second, expected[1].item<double>(), 1e-12);
+  EXPECT_EQ(found.top[1].first, 2);
 }
 
 }  // namespace

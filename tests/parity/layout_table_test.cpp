@@ -138,6 +138,9 @@ constexpr TableRow kTable[] = {
     {"llama_deep", 2, "pp2 vp2 cohere dropout"},
     {"llama_deep", 2, "cp2 cohere"},
     {"llama_deep", 8, "tp2 sp pp2 cp2 zero1 overlap cohere"},
+    // A shared norm that is recomputed, with parameters that are gathered for that.
+    {"llama_deep", 2, "fsdp3 cohere recompute-norm"},
+    {"llama_deep", 4, "pp2 torch-fsdp2 overlap cohere recompute-norm dropout"},
     {"llama_deep", 2, "tp2 sp olmo"},
     {"llama_deep", 4, "tp4 sp olmo"},
     {"llama_deep", 2, "tp2 olmo local dropout"},
@@ -231,6 +234,18 @@ constexpr TableRow kTable[] = {
     {"mtp1_moe", 4, "tp2 sp ep2 alltoall masks"},
     {"mtp1_moe", 4, "pp2 cp2 ep2 alltoall"},
     {"moe_deep", 8, "tp2 sp pp2 cp2 ep2 alltoall"},
+    // Combined 1F1B.
+    {"moe_deep", 2, "ep2 alltoall combined"},
+    {"moe_deep", 4, "ep2 alltoall combined zero1 overlap dropout"},
+    {"moe_deep", 4, "ep2 etp2 alltoall combined fsdp2 overlap"},
+    {"moe_deep", 4, "ep2 alltoall combined fsdp3 overlap shared"},
+    {"moe_deep", 4, "tp2 sp ep2 alltoall combined shared dropout"},
+    {"moe_deep", 4, "cp2 ep2 alltoall combined capacity masks per-token"},
+    {"moe_deep", 4, "pp2 ep2 alltoall combined masks"},
+    {"moe_deep", 4, "pp2 vp2 ep2 alltoall combined dropout selective"},
+    {"moe_deep_dsv3", 4, "pp2 ep2 alltoall combined"},
+    {"mtp1_moe", 4, "pp2 ep2 alltoall combined overlap"},
+    {"moe_deep", 4, "pp2 ep2 alltoall combined delay-wgrad zero1"},
     {"moe_deep", 8, "tp2 sp ep4 etp2 alltoall zero1 overlap"},
     {"moe_deep", 8, "pp2 vp2 ep4 allgather fsdp3 dropout"},
 };

@@ -10,19 +10,27 @@
 
 namespace megatron {
 
-// Calls `visit` with every valid request of up to 8 stages, 4 chunks and 32 micro-batches.
+// Calls `visit` with every valid request of up to 8 stages, 4 chunks and 32 micro-batches, plain and
+// combined.
 template <typename Visit>
 void for_all_requests(const Visit& visit) {
   for (int stages = 1; stages <= 8; ++stages) {
     for (int chunks = 1; chunks <= (stages == 1 ? 1 : 4); ++chunks) {
       for (int64_t microbatches = 1; microbatches <= 32; ++microbatches) {
-        visit(ScheduleRequest{.stages = stages, .chunks = chunks, .microbatches = microbatches});
+        const auto visit_both = [&](ScheduleRequest request) {
+          for (const bool combined : {false, true}) {
+            request.combined = combined;
+            visit(request);
+          }
+        };
+        visit_both({.stages = stages, .chunks = chunks, .microbatches = microbatches});
         if (chunks == 1) continue;
         for (const int64_t group :
              std::set<int64_t>{stages, stages + 1, 2 * stages, microbatches}) {
           const int64_t rest = microbatches % group;
           if (group < stages || group > microbatches || (rest > 0 && rest < stages)) continue;
-          visit({.stages = stages, .chunks = chunks, .microbatches = microbatches, .group = group});
+          visit_both(
+              {.stages = stages, .chunks = chunks, .microbatches = microbatches, .group = group});
         }
       }
     }
@@ -30,8 +38,9 @@ void for_all_requests(const Visit& visit) {
 }
 
 inline std::string name_of(const ScheduleRequest& request) {
-  return fmt::format("{} stages, {} chunks, {} micro-batches, groups of {}", request.stages,
-                     request.chunks, request.microbatches, request.group.value_or(request.stages));
+  return fmt::format("{} stages, {} chunks, {} micro-batches, groups of {}{}", request.stages,
+                     request.chunks, request.microbatches, request.group.value_or(request.stages),
+                     request.combined ? ", combined" : "");
 }
 
 }  // namespace megatron

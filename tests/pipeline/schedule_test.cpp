@@ -19,12 +19,14 @@ namespace {
 using ::testing::HasSubstr;
 using Kind = PipelineStep::Kind;
 
-// "F0 F1 B0": forward and backward of micro-batches; "F0.1" in chunk 1.
+// "F0 F1 B0": forward and backward of micro-batches; "F0.1" in chunk 1; "F1+B0" is a combined pair.
 std::string as_text(const std::vector<PipelineStep>& steps) {
   std::string text;
   for (const PipelineStep& step : steps) {
-    text += fmt::format("{}{}{}{}", text.empty() ? "" : " ", step.kind == Kind::forward ? "F" : "B",
-                        step.microbatch, step.chunk > 0 ? fmt::format(".{}", step.chunk) : "");
+    const bool joins = text.empty() || text.back() == '+';
+    text += fmt::format("{}{}{}{}{}", joins ? "" : " ", step.kind == Kind::forward ? "F" : "B",
+                        step.microbatch, step.chunk > 0 ? fmt::format(".{}", step.chunk) : "",
+                        step.with_next ? "+" : "");
   }
   return text;
 }
@@ -95,6 +97,34 @@ TEST(Interleaved, RefusesGroupsThatMegatronRefuses) {
   EXPECT_THAT(refusal(4, 9, 4), HasSubstr("a remainder of 0 or at least 4"));
   EXPECT_EQ(refusal(4, 12, 8), "accepted");
   EXPECT_EQ(refusal(4, 8, 4), "accepted");
+}
+
+TEST(Combined, EqualsListsWrittenByHand) {
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(0, 1, 1, 3)), "F0 F1+B0 F2+B1 B2");
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(0, 1, 1, 1)), "F0 B0");
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(0, 2, 1, 4)), "F0 F1 F2 F3+B0 B1 B2 B3");
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(1, 2, 1, 4)), "F0 F1+B0 F2+B1 F3+B2 B3");
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(0, 2, 1, 2)), "F0 F1 B0 B1");
+  // Megatron's interleaved schedule with one more warm-up pass: 5 and 3.
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(0, 2, 2, 4, 2)),
+            "F0 F1 F0.1 F1.1 F2 F3+B0.1 F2.1+B1.1 F3.1+B0 B1 B2.1 B3.1 B2 B3");
+  EXPECT_EQ(as_text(combined_one_forward_one_backward(1, 2, 2, 4, 2)),
+            "F0 F1 F0.1 F1.1+B0.1 F2+B1.1 F3+B0 F2.1+B1 F3.1+B2.1 B3.1 B2 B3");
+}
+
+TEST(Combined, PairsAreOfDifferentPasses) {
+  for_all_requests([](const ScheduleRequest& request) {
+    for (const auto& steps : make_schedule(request)) {
+      for (size_t i = 0; i < steps.size(); ++i) {
+        if (!steps[i].with_next) continue;
+        ASSERT_TRUE(request.combined && i + 1 < steps.size()) << name_of(request);
+        ASSERT_TRUE(steps[i].kind == Kind::forward && steps[i + 1].kind == Kind::backward);
+        ASSERT_FALSE(steps[i].microbatch == steps[i + 1].microbatch &&
+                     steps[i].chunk == steps[i + 1].chunk)
+            << name_of(request);
+      }
+    }
+  });
 }
 
 TEST(ForwardOnly, KeepsTheOrderOfTheForwardSteps) {
@@ -210,7 +240,7 @@ TEST(Schedule, SendsInTheOrderOfReceiving) {
           if (step.kind == kind && to) sent.push_back(*to);
         }
         for (const PipelineStep& step : schedule[other]) {
-          const PlacedStep here{other, step};
+          const PlacedStep here{other, {step.kind, step.microbatch, step.chunk}};
           if (step.kind == kind && source_of(here, request.stages, request.chunks))
             received.push_back(here);
         }

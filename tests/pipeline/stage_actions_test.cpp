@@ -157,6 +157,16 @@ TEST(StageActions, EqualsAListWrittenByHand) {
             "?0 <0 c0 c1 !1 ?2 <2 c2 c3 >1 !3 ?4 <4 c4 c5 >3 !5 >5");
 }
 
+TEST(StageActions, ComputeCombinedPairsAtOnce) {
+  // F0 F1 F2 F3+B0 B1 B2 B3 and F0 F1+B0 F2+B1 F3+B2 B3.
+  const PipelineSchedule schedule =
+      make_schedule({.stages = 2, .microbatches = 4, .combined = true});
+  EXPECT_EQ(actions_text(stage_actions(schedule, 0, /*overlap=*/false)),
+            "c0 !0 c1 >0 !1 c2 >1 !2 ?4 <4 c3 >2 !3 ?5 <5 c5 ?6 <6 c6 ?7 <7 c7 >3");
+  EXPECT_EQ(actions_text(stage_actions(schedule, 1, /*overlap=*/false)),
+            "?0 <0 c0 ?1 <1 c1 !2 ?3 <3 c3 >2 !4 ?5 <5 c5 >4 !6 c7 >6 !7 >7");
+}
+
 TEST(StageActions, NeverDeadlockOnOrderedQueues) {
   for_all_requests([](ScheduleRequest request) {
     for (const bool evaluates : {false, true}) {

@@ -123,6 +123,21 @@ TEST(PlanProgram, AcceptsTheCommandLineOfTraining) {
                     HasSubstr("activations and temporary buffers")));
 }
 
+TEST(PlanProgram, AcceptsTheExampleWithExperts) {
+  const std::string examples = EXAMPLES_DIR;
+  const ProgramResult result =
+      run_program("plan --config " + examples + "/moe.yaml --tokenizer-model " + examples +
+                  "/data/tokenizer.json --nproc 2 ");
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_THAT(result.output, AllOf(HasSubstr("2 of 8 experts"), HasSubstr("experts EP=2 x ETP=1")));
+  const ProgramResult combined =
+      run_program("plan --config " + examples + "/moe.yaml --tokenizer-model " + examples +
+                  "/data/tokenizer.json --nproc 4 --pipeline-model-parallel-size 2 "
+                  "--overlap-moe-expert-parallel-comm");
+  EXPECT_EQ(combined.status, 0) << combined.errors;
+  EXPECT_THAT(combined.output, HasSubstr("schedule: combined 1F1B\n"));
+}
+
 TEST(PlanProgram, PrintsTheMemoryOfARank) {
   // Per parameter 2 bytes of weight, 4 of gradient and 12 of optimizer state, sharded over dp x cp.
   const std::string model =

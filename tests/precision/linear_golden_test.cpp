@@ -77,7 +77,7 @@ void LinearGolden::check_scales(const LowPrecisionRecipe& recipe,
   if (scales) {
     scale = operand == "x" ? scales->input : operand == "w" ? scales->weight : scales->gradient;
   }
-  const QuantizedTensor got = quantize_operand(recipe, kind, values, scale);
+  const QuantizedTensor got = quantize_operand(recipe, kind, values, {.scale = scale});
   if (what == "amax") {
     EXPECT_EQ(got.amax, expected.item<float>()) << key;
   } else if (expected.dim() == 1) {

@@ -27,16 +27,16 @@ TEST_F(TrainProgram, VerboseShowsOnceWhatIsBuilt) {
     ASSERT_EQ(result.status, 0) << result.errors;
     for (const char* chunk :
          {"stage 1 of 2, chunk 1 of 1: layers 1-2", "stage 2 of 2, chunk 1 of 1: "})
-      EXPECT_EQ(occurrences(result.output, std::string("building GPTModel, ") + chunk), 1u);
+      EXPECT_EQ(occurrences(result.errors, std::string("building GPTModel, ") + chunk), 1u);
     for (const char* stage : {"0", "1"}) {
-      EXPECT_EQ(occurrences(result.output, fmt::format("parameters on tensor-parallel rank 1, "
+      EXPECT_EQ(occurrences(result.errors, fmt::format("parameters on tensor-parallel rank 1, "
                                                        "pipeline rank {}: ",
                                                        stage)),
                 1u);
     }
   }
   const ProgramResult quiet = train("");
-  EXPECT_EQ(occurrences(quiet.output, "building GPTModel"), 0u);
+  EXPECT_EQ(occurrences(quiet.errors, "building GPTModel"), 0u);
 }
 
 class ExtraMetadata : public TrainProgram {};

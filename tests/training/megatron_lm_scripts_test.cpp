@@ -1,5 +1,5 @@
-// The flags of Megatron-LM's example scripts for GPT and Llama, with sizes scaled down: only fp16,
-// FP8 and expert flags are refused, and without them the scripts train, log and save.
+// The flags of Megatron-LM's example scripts for GPT and Llama, with sizes scaled down: only FP8
+// and expert flags are refused, and without them the scripts train, log and save.
 #include <algorithm>
 #include <gmock/gmock.h>
 #include <iterator>
@@ -39,7 +39,7 @@ constexpr Script kGpt175b = {
     "--tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 --data-path DATA --vocab-file "
     "VOCAB --merge-file MERGES --split 949,50,1 --log-interval 1 --save-interval 2 --eval-interval "
     "1 --save OUT/c --load OUT/c --eval-iters 1 --tensorboard-dir OUT/tb",
-    "--nproc 4 --threads-as-ranks", "--fp16", ""};
+    "--nproc 4 --threads-as-ranks", "", ""};
 
 // The same model counted in samples, as the scripts before 2024 have it.
 constexpr Script kGpt175bSamples = {
@@ -52,7 +52,7 @@ constexpr Script kGpt175bSamples = {
     "--save-interval 2 --save OUT/c --load OUT/c --split 98,2,0 --clip-grad 1.0 --weight-decay 0.1 "
     "--adam-beta1 0.9 --adam-beta2 0.95 --init-method-std 0.006 --tensorboard-dir OUT/tb --fp16 "
     "--loss-scale 8192 --tensor-model-parallel-size 2 --use-mcore-models --no-load-rng",
-    "--nproc 2 --threads-as-ranks", "--fp16 --loss-scale", "--use-mcore-models --no-load-rng"};
+    "--nproc 2 --threads-as-ranks", "", "--use-mcore-models --no-load-rng"};
 
 // examples/llama/train_llama3_8b_h100_fp8.sh with mock data.
 constexpr Script kLlamaMock = {
@@ -76,8 +76,7 @@ constexpr Script kLlamaMock = {
     "--eval-iters 1 --eval-interval 2 --save-interval 2 --log-throughput --profile "
     "--profile-step-start 0 --profile-step-end 1 --ckpt-format torch_dist "
     "--distributed-timeout-minutes 60 --save OUT/c --load OUT/c --tensorboard-dir OUT/tb",
-    "--nproc 2 --threads-as-ranks --profile-dir OUT/profile",
-    "--fp8-format --fp8-amax-history-len --fp8-amax-compute-algo --fp8-param-gather",
+    "--nproc 2 --threads-as-ranks --profile-dir OUT/profile", "--fp8-param-gather",
     "--use-mcore-models --manual-gc --no-create-attention-mask-in-dataloader "
     "--num-workers --log-throughput --ckpt-format --sequence-parallel"};
 
@@ -129,10 +128,8 @@ std::set<std::string> refused_flags(const std::vector<std::string>& words) {
 }
 
 bool belongs_to_later_precision_or_experts(const std::string& flag) {
-  if (flag == "--fp16") return true;
   const auto known = find_megatron_lm_flag(flag);
-  return known && (known->text == "FP8 and FP4" || known->text == "mixture of experts" ||
-                   known->text == "loss scaling, which bf16 does not need");
+  return known && (known->text == "FP8 and FP4" || known->text == "mixture of experts");
 }
 
 class MegatronLmScript : public TrainProgram, public testing::WithParamInterface<Script> {

@@ -15,6 +15,7 @@
 #include "megatron/parallel/model_groups.h"
 #include "megatron/transformer/latent_absorption.h"
 #include "megatron/transformer/module_registry.h"
+#include "megatron/transformer/static_inference_context.h"
 
 #include "tests/models/gpt/built_model.h"
 #include "tests/parallel/thread_world.h"
@@ -287,7 +288,7 @@ TEST(LatentAttention, PackedSequencesEqualSeparateOnes) {
 // --- Decoding
 
 at::Tensor logits_of(GPTModel& model, const at::Tensor& tokens, int64_t first,
-                     InferenceContext* cache) {
+                     StaticInferenceContext* cache) {
   const int64_t b = tokens.size(0), s = tokens.size(1);
   ForwardContext context;
   context.sample_ordinals = at::arange(b, at::kLong);
@@ -305,7 +306,7 @@ struct Cached {
 };
 
 Cached decoded(GPTModel& model, const at::Tensor& tokens) {
-  InferenceContext cache(/*max_sequence_length=*/16);
+  StaticInferenceContext cache(/*max_sequence_length=*/16);
   cache.materialize_only_last_token_logits = false;
   std::vector<at::Tensor> chunks;
   int64_t first = 0;

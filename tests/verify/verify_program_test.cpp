@@ -100,5 +100,26 @@ TEST(VerifyLayout, DrawsModelsAndLayouts) {
               HasSubstr("but got 'num_layers' too"));
 }
 
+// The architecture of a Hugging Face folder: Gemma 3 with its windows and caps, and long rotary factors.
+TEST(VerifyLayout, TakesTheModelOfAFolder) {
+  const std::string folders = std::string(TEST_DATA_DIR) + "/hf/";
+  const ProgramResult result =
+      run_program("verify-layout --layouts tp2+sp,pp2 --load " + folders + "gemma3");
+  EXPECT_EQ(result.status, 0) << result.output << result.errors;
+  EXPECT_THAT(result.output, AllOf(HasSubstr("gated openai_gelu MLP"), HasSubstr("sequence 32"),
+                                   HasSubstr("PASS: 2 layouts")));
+  const ProgramResult shrunk =
+      run_program("verify-layout --shrink --layouts tp2 --load " + folders + "phi3_longrope");
+  EXPECT_EQ(shrunk.status, 0) << shrunk.output << shrunk.errors;
+  // Options that contradict the folder are refused, as in training.
+  const ProgramResult other =
+      run_program("verify-layout --num-layers 7 --layouts tp2 --load " + folders + "gemma3");
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.errors, HasSubstr("--num-layers 7 instead of"));
+  const ProgramResult none = run_program("verify-layout --layouts tp2 --load no/such/folder");
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.errors, HasSubstr("Expected --load to name a Hugging Face folder"));
+}
+
 }  // namespace
 }  // namespace megatron

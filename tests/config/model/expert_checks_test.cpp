@@ -94,8 +94,25 @@ const ExpertRefusal kExpertRefusals[] = {
      "Expected moe_shared_expert_intermediate_size with moe_shared_expert_gate"},
     {"padding_of_rows", [](auto& t) { t.moe.moe_router_padding_for_quantization = 8; },
      "16, 32 or 128, but got 8"},
-    {"combined_1f1b", [](auto& t) { t.moe.overlap_moe_expert_parallel_comm = true; },
-     "not supported in this version"},
+    {"combined_1f1b_without_ep", [](auto& t) { t.moe.overlap_moe_expert_parallel_comm = true; },
+     "Expected expert_model_parallel_size above 1"},
+    {"combined_1f1b_with_allgather",
+     [](auto& t) {
+       t.moe.overlap_moe_expert_parallel_comm = true;
+       t.expert_model_parallel_size = 2;
+       t.moe.moe_token_dispatcher_type = MoeTokenDispatcherType::allgather;
+     },
+     "but got 2 and allgather"},
+    {"combined_1f1b_with_recomputed_experts",
+     [](auto& t) {
+       t.moe.overlap_moe_expert_parallel_comm = true;
+       t.expert_model_parallel_size = 2;
+       t.recompute.recompute_granularity = RecomputeGranularity::selective;
+       t.recompute.recompute_modules = {"moe"};
+     },
+     "layernorm, moe_act and shared_experts work"},
+    {"delayed_weight_gradients", [](auto& t) { t.moe.delay_wgrad_compute = true; },
+     "Expected overlap_moe_expert_parallel_comm with delay_wgrad_compute"},
     {"dense_with_router_options",
      [](auto& t) {
        t.moe.num_moe_experts.reset();

@@ -114,17 +114,23 @@ TEST(GPTModelConfigFields, WhatIsNotSupportedYetSaysSo) {
     json["transformer"][name] = value;
     EXPECT_THAT([&] { GPTModelConfig::from_dict(json); }, ThrowsMessage<Error>(HasSubstr(message)));
   };
-  refuses("fp16", true, "fp16 is not supported in this version; bf16 works");
-  refuses("fp8", "hybrid", "FP8 and FP4 are not supported in this version");
-  refuses("fp8_recipe", "tensorwise", "FP8 and FP4 are not supported in this version");
-  refuses("fp8_of_next_year", true, "FP8 and FP4 are not supported in this version");
+  refuses("enable_autocast", true, "bf16 and fp16 work");
+  refuses("fp8_param", true, "this option of FP8 and FP4 is not supported in this version");
+  refuses("fp4", "e2m1", "this option of FP8 and FP4 is not supported in this version");
+  refuses("fp8_of_next_year", true, "this option of FP8 and FP4 is not supported in this version");
   refuses("cpu_offloading", true, "offloading to the CPU is not supported in this version");
   refuses("flash_decode", true, "this kind of inference is not supported in this version");
   refuses("attention_softmax_in_fp32", false, "this version supports no other value");
+  config.set("fp16", true);
+  EXPECT_EQ(config.get("fp16"), true);
+  EXPECT_EQ(config.transformer.compute_dtype(), at::kHalf);
+  config.set("fp8", "hybrid");
+  EXPECT_EQ(config.get("fp8"), "hybrid");
+  config.set("fp8", nullptr);
   config.set("fp16", false);
-  EXPECT_EQ(config.get("fp16"), false);
   // As files of Megatron-Bridge have them.
   nlohmann::json json = config.as_dict();
+  json["transformer"]["fp8"] = nullptr;
   json["transformer"]["fp8_recipe"] = "delayed";
   json["transformer"]["cpu_offloading"] = false;
   for (const bool fused : {false, true}) json["transformer"]["masked_softmax_fusion"] = fused;

@@ -142,8 +142,40 @@ const InvalidModel kInvalidModels[] = {
        c.rotary_base_local = 100;
      },
      "Expected window_size with rotary_base_local, but got none"},
-    {"fp16_parameters", [](auto& c) { c.transformer.params_dtype = at::kHalf; },
-     "fp16 is not supported in this version; bf16 works"},
+    {"fp16_and_bf16", [](auto& c) { c.transformer.fp16 = c.transformer.bf16 = true; },
+     "Expected bf16=true or fp16=true, but got both; leave one out"},
+    {"fp8_hybrid_blocks",
+     [](auto& c) {
+       c.transformer.low_precision = {.fp8 = Fp8Format::hybrid, .fp8_recipe = Fp8Recipe::blockwise};
+     },
+     "Expected fp8=e4m3 with fp8_recipe=blockwise, which has e4m3 in both directions, but got hybrid"},
+    {"fp8_of_local_layers",
+     [](auto& c) {
+       c.transformer.low_precision.fp8 = Fp8Format::e4m3;
+       c.transformer.transformer_impl = TransformerImpl::local;
+     },
+     "with fp8, but got local_layer_spec, whose linear layers are in high precision"},
+    {"fp8_recipe_without_fp8",
+     [](auto& c) { c.transformer.low_precision.fp8_recipe = Fp8Recipe::mxfp8; },
+     "Expected fp8=e4m3 with fp8_recipe, but got none"},
+    {"fp8_history_of_no_step",
+     [](auto& c) {
+       c.transformer.low_precision = {.fp8 = Fp8Format::e4m3, .fp8_amax_history_len = 0};
+     },
+     "Expected fp8_amax_history_len from 1 to 65536, but got 0"},
+    {"fp8_layers_in_bf16_beyond_the_model",
+     [](auto& c) {
+       c.transformer.low_precision = {.fp8 = Fp8Format::e4m3,
+                                      .first_last_layers_bf16 = true,
+                                      .num_layers_at_start_in_bf16 = 1000};
+     },
+     "and together at most num_layers"},
+    {"fp16_of_bf16_parameters",
+     [](auto& c) {
+       c.transformer.fp16 = true;
+       c.transformer.params_dtype = at::kBFloat16;
+     },
+     "Expected params_dtype fp16 or fp32 with fp16=true, but got bf16; leave one out"},
     {"yarn_options_without_yarn", [](auto& c) { c.transformer.yarn.mscale = 7; },
      "Expected position_embedding_type=yarn with the yarn_* options, but got none"},
     {"llama3_scaling_of_yarn",

@@ -163,16 +163,18 @@ TEST(CommandLine, UnknownFlagsNameTheNearest) {
   EXPECT_THAT(parsing_refusal({"--num_layers=3"}), HasSubstr("the nearest is --num-layers"));
   EXPECT_THAT(parsing_refusal({"--learning-rate", "1"}),
               EndsWith("got --learning-rate; megatron train --help lists them"));
-  EXPECT_THAT(parsing_refusal({"--fp16"}), HasSubstr("a flag of Megatron-LM; use --bf16"));
+  EXPECT_THAT(parsing_refusal({"--use-flash-attn"}),
+              HasSubstr("a flag of Megatron-LM; use --attention-backend flash"));
   EXPECT_THAT(parsing_refusal({"--tensor-parallel-size", "2"}),
               EndsWith("the nearest is --tensor-model-parallel-size"));
   for (const char* flag :
-       {"--moe-latent-size", "--moe-paged-stash", "--fp8-format", "--moe-made-up-tomorrow"})
+       {"--moe-latent-size", "--moe-paged-stash", "--fp8-param-gather", "--moe-made-up-tomorrow"})
     EXPECT_THAT(parsing_refusal({flag}),
                 HasSubstr("a flag of Megatron-LM that is not supported in this version"));
-  // Flags of experts are known by their first word.
+  // Flags of experts, FP8 and inference are known by their first word.
   for (const Option& option : option_table().options()) {
-    EXPECT_TRUE(option.flag.starts_with("moe-") || !find_megatron_lm_flag("--" + option.flag))
+    EXPECT_TRUE(option.flag.starts_with("moe-") || option.flag.starts_with("fp8-") ||
+                option.flag.starts_with("inference-") || !find_megatron_lm_flag("--" + option.flag))
         << option.flag;
   }
   EXPECT_THAT(parsing_refusal({"-x"}), StartsWith("Expected a flag of megatron train, but got -x"));
@@ -187,7 +189,7 @@ TEST(CommandLine, ReportsAllUnknownFlagsTogether) {
                             "x",
                             "--lazy-mpu-init",
                             "true",
-                            "--fp16",
+                            "--use-flash-attn",
                             "--step-batch-size-schedule",
                             "0:16",
                             "--num-layer",
@@ -199,18 +201,20 @@ TEST(CommandLine, ReportsAllUnknownFlagsTogether) {
     parse_options(Command::train, script);
     FAIL() << "accepted";
   } catch (const UsageError& error) {
-    EXPECT_EQ(std::string(error.what()),
-              "Expected flags of megatron train, but got 6 others; leave out: --lazy-mpu-init, "
-              "--create-attention-mask-in-dataloader; replace: --fp16 (use --bf16); not supported "
-              "in this version: --step-batch-size-schedule; of other subcommands: --prompt; "
-              "unknown: --num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists "
-              "those of Megatron-LM");
+    EXPECT_EQ(
+        std::string(error.what()),
+        "Expected flags of megatron train, but got 6 others; leave out: --lazy-mpu-init, "
+        "--create-attention-mask-in-dataloader; replace: --use-flash-attn (use --attention-backend "
+        "flash); not supported in this version: --step-batch-size-schedule; of other subcommands: --prompt; "
+        "unknown: --num-layer (the nearest is --num-layers); docs/from_megatron_lm.md lists "
+        "those of Megatron-LM");
     EXPECT_THAT(error.details(), HasSubstr("leave out:\n"));
     EXPECT_THAT(error.details(), HasSubstr("variable batch sizes\n"));
     EXPECT_THAT(error.details(), HasSubstr("belongs to: generate\n"));
   }
-  EXPECT_THAT(parsing_refusal({"--fp16", "stray"}), HasSubstr("--fp16"));
-  EXPECT_THAT(parsing_refusal({"--fp8-margin", "-1"}), HasSubstr("not supported in this version"));
+  EXPECT_THAT(parsing_refusal({"--warmup", "1", "stray"}), HasSubstr("--warmup"));
+  EXPECT_THAT(parsing_refusal({"--fp8-interval", "-1"}),
+              HasSubstr("not supported in this version"));
 }
 
 TEST(CommandLine, FlagsOfMegatronLmAreUniqueAndNotOptions) {
@@ -220,7 +224,7 @@ TEST(CommandLine, FlagsOfMegatronLmAreUniqueAndNotOptions) {
     EXPECT_EQ(option_table().find_flag(flag.name), nullptr) << flag.name;
     EXPECT_FALSE(flag.text.empty()) << flag.name;
   }
-  EXPECT_GT(names.size(), 700);
+  EXPECT_GT(names.size(), 650);
   // Advised flags exist.
   std::vector<MegatronLmFlag> advising = replaced_megatron_lm_flags();
   for (const MegatronLmFlag& flag : effectless_megatron_lm_flags()) {

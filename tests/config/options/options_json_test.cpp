@@ -205,6 +205,24 @@ TEST(Differences, OfArchitectureCompareDerivedValues) {
   EXPECT_EQ(differences[0].right, "3");
 }
 
+TEST(Differences, OfArchitectureCompareLayersAndNotTheSpellingOfPatterns) {
+  Options left;
+  TransformerConfig& t = left.model.transformer;
+  t.num_layers = 4;
+  t.window_size = {7, 0};
+  t.window_attn_skip_freq = {2};
+  t.no_rope_freq = {4};
+  Options right = left;
+  right.model.transformer.window_attn_skip_freq = {1, 0, 1, 0};
+  right.model.transformer.no_rope_freq = {0, 0, 0, 1};
+  EXPECT_TRUE(architecture_differences(left, right).empty());
+  right.model.transformer.window_attn_skip_freq = {1, 0, 0, 0};
+  EXPECT_EQ(architecture_differences(left, right).size(), 1U);
+  t.window_attn_skip_freq = {};
+  right.model.transformer.window_attn_skip_freq = {1, 1, 1, 1};
+  EXPECT_TRUE(architecture_differences(left, right).empty());
+}
+
 TEST(Differences, OfArchitectureTellContextExtensionApart) {
   Options left;
   left.model.transformer.num_layers = 2;

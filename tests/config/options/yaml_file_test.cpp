@@ -115,11 +115,12 @@ TEST_F(YamlFile, ErrorsNameFileLineAndKey) {
 }
 
 TEST_F(YamlFile, ReportsAllUnknownKeysTogether) {
-  EXPECT_EQ(refusal("lr: fast\nmodel:\n  num_layer: 3\n  fp16: true\n"),
-            path_.string() +
-                ": Expected options of megatron train, but got 2 others; replace: fp16 "
-                "in line 4 (use --bf16); unknown: num_layer in line 3 (the nearest is num_layers); "
-                "docs/from_megatron_lm.md lists those of Megatron-LM");
+  EXPECT_EQ(
+      refusal("lr: fast\nmodel:\n  num_layer: 3\n  warmup: 1\n"),
+      path_.string() +
+          ": Expected options of megatron train, but got 2 others; replace: warmup "
+          "in line 4 (use --lr-warmup-fraction); unknown: num_layer in line 3 (the nearest is num_layers); "
+          "docs/from_megatron_lm.md lists those of Megatron-LM");
 }
 
 // A flag that disables evaluation does not contradict eval_iters in the file.
@@ -182,7 +183,6 @@ TEST_F(YamlFile, KnowsEveryFieldOfDistributedDataParallelConfig) {
                               "outer_dp_sharding_strategy",
                               "disable_symmetric_registration",
                               "fsdp_manual_registration",
-                              "delay_wgrad_compute",
                               "megatron_fsdp_main_params_dtype",
                               "megatron_fsdp_main_grads_dtype",
                               "megatron_fsdp_grad_comm_dtype",

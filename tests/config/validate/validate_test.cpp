@@ -693,6 +693,13 @@ TEST(Validate, ChecksOptionsOfOtherSubcommands) {
   EXPECT_THAT(refusal_of(Command::bench, {"--vocab-size", "9", "--steps", "0"}),
               HasSubstr("--steps"));
   EXPECT_EQ(refusal_of(Command::bench, {"--vocab-size", "9"}), "accepted");
+  for (const char* flag : {"--prompt-tokens", "--new-tokens", "--batch"}) {
+    EXPECT_THAT(refusal_of(Command::bench, {"--vocab-size", "9", "--decode", flag, "0"}),
+                HasSubstr(flag));
+    EXPECT_THAT(refusal_of(Command::bench, {"--vocab-size", "9", flag, "3"}),
+                HasSubstr("Expected --decode with"));
+    EXPECT_EQ(refusal_of(Command::bench, {"--vocab-size", "9", "--decode", flag, "3"}), "accepted");
+  }
   EXPECT_THAT(refusal_of(Command::parity, {"c.json", "--tolerance", "0"}),
               HasSubstr("--tolerance"));
   EXPECT_THAT(

@@ -193,7 +193,7 @@ TEST(DistributedModels, Float16ModuleConvertsUnlessMarked) {
   EXPECT_THAT(dtypes({.mixed_precision_wrapper = own}), ElementsAre(at::kFloat, at::kFloat));
   EXPECT_EQ(calls, 1);
   EXPECT_THAT([] { Float16Module(TransformerConfig(), nullptr); },
-              ThrowsMessage<Error>(HasSubstr("Expected bf16=true for Float16Module")));
+              ThrowsMessage<Error>(HasSubstr("Expected bf16=true or fp16=true for Float16Module")));
   config.transformer.bf16 = true;
   EXPECT_THAT(
       [&] {

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "megatron/transformer/static_inference_context.h"
+
 #include "tests/models/gpt/small_gpt.h"
 
 namespace megatron {
@@ -64,7 +66,7 @@ TEST_P(AttentionVariants, CachedDecodingEqualsFullForward) {
   const GPTModelInput full = token_input(kRows, kTokens, 61);
   const at::Tensor expected = model_->forward(full, evaluation_context(kRows, kTokens));
 
-  InferenceContext cache(kTokens);
+  StaticInferenceContext cache(kTokens);
   cache.materialize_only_last_token_logits = false;
   for (int64_t first = 0; first < kTokens;) {
     const int64_t s = first == 0 ? kPrompt : first == kPrompt ? 2 : 1;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
+#include "megatron/transformer/static_inference_context.h"
 
 #include "tests/models/gpt/small_gpt.h"
 
@@ -156,7 +157,7 @@ TEST(GPTModelInput, InvalidPackedSequencesAreRefused) {
     }
     GPTModelInput input = token_input(1, 4);
     input.packed_seq_params = packed({0, 4});
-    InferenceContext context(4);
+    StaticInferenceContext context(4);
     input.inference_context = &context;
     EXPECT_THAT(
         [&] { model->forward(input, evaluation_context(1, 4)); },
@@ -174,7 +175,7 @@ TEST(GPTModelInput, SequenceLongerThanPositionTableIsRefused) {
 TEST(GPTModelInput, CacheOverflowIsRefused) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
-  InferenceContext context(3);
+  StaticInferenceContext context(3);
   GPTModelInput input = token_input(2, 4);
   input.inference_context = &context;
   input.runtime_gather_output = true;
@@ -184,7 +185,7 @@ TEST(GPTModelInput, CacheOverflowIsRefused) {
 TEST(GPTModelInput, LabelsWithLastTokenLogitsAreRefused) {
   const at::NoGradGuard no_grad;
   const auto model = build_gpt(small_gpt_config());
-  InferenceContext context(4);
+  StaticInferenceContext context(4);
   GPTModelInput input = token_input(2, 4);
   input.labels = input.input_ids;
   input.inference_context = &context;

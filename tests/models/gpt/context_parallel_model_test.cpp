@@ -10,6 +10,7 @@
 #include "megatron/models/gpt/gpt_builder.h"
 #include "megatron/parallel/model_groups.h"
 #include "megatron/training/train_step.h"
+#include "megatron/transformer/static_inference_context.h"
 
 #include "tests/models/gpt/built_model.h"
 #include "tests/ops/op_test.h"
@@ -345,7 +346,7 @@ TEST_F(ContextParallelForward, InvalidArgumentsAreRefused) {
     input.attention_mask = at::zeros({1, 1, kTokens / 2, kTokens}, at::kBool);
     refused(input, "Expected an attention mask of shape [1 or 1, 1, 32, 32]");
     input = row();
-    InferenceContext cache(kTokens);
+    StaticInferenceContext cache(kTokens);
     input.inference_context = &cache;
     refused(input, "without context parallelism");
   });

@@ -1,5 +1,7 @@
 // Options that families of models need, against formulas: norms around branches, parallel residuals,
 // multipliers, caps, norms of queries and keys over all heads.
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -168,6 +170,25 @@ TEST(FamilyOptions, EmbeddingsAreScaled) {
   const GPTModelInput input = token_input(kBatch, kLength);
   const ForwardContext context = evaluation_context(kBatch, kLength);
   expect_equal(model->forward(input, context), plain->forward(input, context));
+}
+
+// transformers holds Gemma's sqrt(h) in the type of the activations; other multipliers are exact.
+TEST(FamilyOptions, SquareRootOfTheHiddenSizeIsRoundedToTheComputeType) {
+  const auto logits = [](double multiplier) {
+    GPTModelConfig config = family_config();
+    config.transformer.hidden_size = 24;
+    config.transformer.ffn_hidden_size = 32;
+    config.transformer.num_attention_heads = 4;
+    config.transformer.num_query_groups = 4;
+    config.transformer.kv_channels = 6;
+    config.transformer.params_dtype = at::kBFloat16;
+    config.transformer.bf16 = true;
+    config.transformer.embedding_multiplier = multiplier;
+    return logits_of(config);
+  };
+  const double root = std::sqrt(24.0);  // 4.899, in bf16 4.90625
+  EXPECT_TRUE(at::equal(logits(root), logits(4.90625)));
+  EXPECT_FALSE(at::equal(logits(root), logits(4.8990)));
 }
 
 TEST(FamilyOptions, LinearLayersHaveTheBiasesOfTheFamily) {

@@ -6,6 +6,7 @@
 
 #include "megatron/base/error.h"
 #include "megatron/parallel/model_groups.h"
+#include "megatron/transformer/static_inference_context.h"
 
 #include "tests/models/gpt/small_gpt.h"
 #include "tests/parallel/thread_world.h"
@@ -113,7 +114,7 @@ TEST_F(ForwardArguments, RotaryTablesReplaceThoseOfTheModel) {
 }
 
 TEST_F(ForwardArguments, InferenceParamsIsAnAliasOfInferenceContext) {
-  InferenceContext context(kInputTokens), other(kInputTokens);
+  StaticInferenceContext context(kInputTokens), other(kInputTokens);
   context.materialize_only_last_token_logits = other.materialize_only_last_token_logits = false;
   const at::Tensor expected = forward(input_);
   input_.runtime_gather_output = true;
@@ -127,7 +128,7 @@ TEST_F(ForwardArguments, InferenceParamsIsAnAliasOfInferenceContext) {
 }
 
 TEST_F(ForwardArguments, LastTokenLogitsOnly) {
-  InferenceContext context(kInputTokens);
+  StaticInferenceContext context(kInputTokens);
   const at::Tensor expected = forward(input_);
   input_.inference_context = &context;
   input_.runtime_gather_output = true;
@@ -164,7 +165,7 @@ TEST(RuntimeGatherOutput, OverridesParallelOutput) {
       EXPECT_EQ(columns({}), parallel_output ? 50 : 100);
       EXPECT_EQ(columns(true), 100);
       EXPECT_EQ(columns(false), 50);
-      InferenceContext context(kInputTokens);
+      StaticInferenceContext context(kInputTokens);
       input.inference_context = &context;
       EXPECT_EQ(columns(true), 100);
       EXPECT_THAT([&] { columns(false); },

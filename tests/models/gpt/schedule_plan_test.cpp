@@ -7,6 +7,7 @@
 #include "megatron/base/error.h"
 #include "megatron/data_parallel/gradient_buffer.h"
 #include "megatron/parallel/model_groups.h"
+#include "megatron/transformer/static_inference_context.h"
 
 #include "tests/models/gpt/small_gpt.h"
 #include "tests/parallel/thread_world.h"
@@ -225,7 +226,7 @@ TEST(SchedulePlan, DenseLayersHaveEmptyAllToAllNodes) {
   const TransformerLayerSchedulePlan& layer = plan->layer(0);
   EXPECT_FALSE(layer.pre_dispatch_computation.is_empty() || layer.mlp.is_empty());
   EXPECT_TRUE(layer.moe_dispatch.is_empty() && layer.moe_combine.is_empty() &&
-              layer.mtp_post_process.is_empty());
+              layer.post_combine_computation.is_empty());
 }
 
 TEST(SchedulePlan, EqualsForwardWithoutGradMode) {
@@ -238,7 +239,7 @@ TEST(SchedulePlan, EqualsForwardWithoutGradMode) {
 TEST(SchedulePlan, InvalidUseIsRefused) {
   GPTModelConfig config = small_gpt_config();
   const auto model = build_gpt(config);
-  InferenceContext context(4);
+  StaticInferenceContext context(4);
   GPTModelInput decoding = token_input(2, 4);
   decoding.inference_context = &context;
   decoding.runtime_gather_output = true;

@@ -51,6 +51,7 @@ const std::vector<MoeVariant>& moe_variants() {
          c.moe.moe_router_score_function = MoeRouterScoreFunction::sigmoid;
          c.moe.moe_apply_probs_on_input = true;
        }},
+      {"mlp_bias_alone", [](TransformerConfig& c) { c.add_mlp_bias = true; }},
       {"shared_with_gate",
        [](TransformerConfig& c) {
          c.moe.moe_shared_expert_intermediate_size = 8;
@@ -66,6 +67,12 @@ const std::vector<MoeVariant>& moe_variants() {
        [](TransformerConfig& c) {
          c.moe.moe_expert_capacity_factor = 0.75;
          c.moe.moe_pad_expert_input_to_capacity = true;
+       }},
+      {"padded_capacity_and_rows",
+       [](TransformerConfig& c) {
+         c.moe.moe_expert_capacity_factor = 0.75;
+         c.moe.moe_pad_expert_input_to_capacity = true;
+         c.moe.moe_router_padding_for_quantization = 16;
        }},
       {"padded_rows", [](TransformerConfig& c) { c.moe.moe_router_padding_for_quantization = 16; }},
       {"allgather", [](TransformerConfig& c) {
@@ -91,7 +98,7 @@ at::Tensor reference(const MoELayer& layer, const TransformerConfig& config, con
   const at::Tensor fc1 = parameter_of(layer, "experts.linear_fc1.weight").data.detach();
   const at::Tensor fc2 = parameter_of(layer, "experts.linear_fc2.weight").data.detach();
   const auto bias = [&](const char* name, int64_t expert) {
-    return config.add_bias_linear ? parameter_of(layer, name).data.detach()[expert] : at::Tensor();
+    return config.has_mlp_bias() ? parameter_of(layer, name).data.detach()[expert] : at::Tensor();
   };
   const at::Tensor tokens = x.flatten(0, 1);
   at::Tensor output = at::zeros_like(tokens);
@@ -105,7 +112,7 @@ at::Tensor reference(const MoELayer& layer, const TransformerConfig& config, con
           unfused::bias_activation(at::linear(input, fc1[e]), bias("experts.linear_fc1.bias", e),
                                    mlp_activation(config)),
           fc2[e]);
-      if (config.add_bias_linear) y = y + bias("experts.linear_fc2.bias", e);
+      if (config.has_mlp_bias()) y = y + bias("experts.linear_fc2.bias", e);
       output[t] += on_input ? y[0] : y[0] * p;
     }
   }
