@@ -22,8 +22,9 @@ IntMapping mapping_of(const std::string& name) {
 }
 
 TEST(IntGroupsGolden, CodesScalesAndValuesAreThoseOfTorchao) {
-  const auto folder = test::golden_precision_folder() / "weight_only";
-  if (!std::filesystem::is_directory(folder)) GTEST_SKIP() << folder.string() << " is missing";
+  const test::GoldenFile part = test::golden_files("weight_only", ".safetensors").front();
+  REQUIRE_GOLDEN_FILE(part);
+  const auto folder = part.path.parent_path();
   const auto weights = SafetensorsFile::open(folder / "weights.safetensors");
   const auto golden = SafetensorsFile::open(folder / "int_groups.safetensors");
   std::ifstream file(folder / "int_groups.json");
