@@ -4,36 +4,21 @@
 #include <gtest/gtest.h>
 
 #include "megatron/base/error.h"
-#include "megatron/models/gpt/gpt_builder.h"
-#include "megatron/parallel/model_groups.h"
 
-#include "tests/models/gpt/built_model.h"
+#include "tests/inference/inference_model.h"
 #include "tests/parallel/thread_world.h"
 
 namespace megatron {
 namespace {
 
 GPTModelConfig config_of(bool rope, int64_t query_groups) {
-  GPTModelConfig config;
-  config.vocab_size = 61;
-  config.make_vocab_size_divisible_by = 4;
-  config.should_pad_vocab = true;
-  config.share_embeddings_and_output_weights = true;
-  config.seq_length = 24;
-  config.transformer.num_layers = 2;
-  config.transformer.hidden_size = 32;
-  config.transformer.num_attention_heads = 4;
-  config.transformer.num_query_groups = query_groups;
-  config.transformer.init_method_std = 0.2;  // large, so that greedy choices are unambiguous
+  GPTModelConfig config = inference_test_config(rope, query_groups);
   config.transformer.params_dtype = at::kDouble;
-  if (rope) config.position_embedding_type = PositionEmbeddingType::rope;
   return config;
 }
 
 std::shared_ptr<GPTModel> build(const GPTModelConfig& config, const RankContext& rank) {
-  auto model = build_gpt_model(config, make_model_groups(config.transformer, rank), at::kCPU);
-  initialize_weights(*model, 5);
-  return model;
+  return inference_test_model(config, make_model_groups(config.transformer, rank));
 }
 
 const std::vector<int64_t> kPrompt = {3, 14, 15, 9, 2};
