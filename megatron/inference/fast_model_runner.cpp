@@ -172,10 +172,10 @@ void FastModelRunner::embed(const ThreadTeam& team) {
 
 void FastModelRunner::normalize(const ThreadTeam& team, const DecodeNorm& norm, void* to) {
   const int64_t h = config_.transformer.hidden_size;
+  const RowNorm of_rows = row_norm(norm);
   const WorkRange part = team.part(std::ssize(tokens_));
   for (int64_t i = part.first; i < part.last; ++i) {
-    with_input_row(to, i, h,
-                   [&](auto* row) { normalize_row(row_norm(norm), h, x_.data() + i * h, row); });
+    with_input_row(to, i, h, [&](auto* row) { normalize_row(of_rows, h, x_.data() + i * h, row); });
   }
 }
 
@@ -188,28 +188,27 @@ void FastModelRunner::store_heads(const ThreadTeam& team, int64_t layer_index) {
   const Rotary& rotary = layer.window >= 0 && rotary_local_.cos.defined() ? rotary_local_ : rotary_;
   const bool rotates = layer.has_rope && rotary.cos.defined();
   const int64_t rotated = rotates ? rotary.cos.size(1) : 0;
+  const RowNorm query_norm = row_norm(layer.query_norm), key_norm = row_norm(layer.key_norm);
   const WorkRange part = team.part(tokens * groups);
   for (int64_t i = part.first; i < part.last; ++i) {
     const int64_t t = i / groups, group = i % groups;
     const Token& token = tokens_[t];
     // Of a group: its queries, the key, the value.
     float* heads = qkv_.data() + (t * groups + group) * (per_group + 2) * d;
-    const auto prepare = [&](float* head, const DecodeNorm& norm) {
-      if (norm.defined()) {
-        normalize_row(row_norm(norm), d, head, head);
-      }
+    const auto prepare = [&](float* head, const RowNorm& norm) {
+      if (norm.weight != nullptr) normalize_row(norm, d, head, head);
       if (!rotates) return;
       const int64_t row = token.position * rotated;
       rotate_row(transformer.rotary_interleaved, rotated, rotary.cos.const_data_ptr<float>() + row,
                  rotary.sin.const_data_ptr<float>() + row, head);
     };
     for (int64_t j = 0; j < per_group; ++j) {
-      prepare(heads + j * d, layer.query_norm);
+      prepare(heads + j * d, query_norm);
       scale_row(d, softmax_scale_, static_cast<const float*>(heads + j * d),
                 /*add=*/false, queries_.data() + ((group * tokens + t) * per_group + j) * d);
     }
     float* key = heads + per_group * d;
-    prepare(key, layer.key_norm);
+    prepare(key, key_norm);
     cache_.store(layer_index, token.block, token.slot, group, key, key + d);
   }
 }
@@ -240,10 +239,11 @@ void FastModelRunner::project(ThreadTeam& team, const PackedMatrix& matrix,
                          .scale = factor});
   team.barrier();
   if (adds) return;
+  const RowNorm of_rows = row_norm(post_norm);
   const WorkRange part = team.part(std::ssize(tokens_));
   for (int64_t i = part.first; i < part.last; ++i) {
     float* row = branch_.data() + i * h;
-    normalize_row(row_norm(post_norm), h, row, row);
+    normalize_row(of_rows, h, row, row);
     scale_row(h, factor, static_cast<const float*>(row), /*add=*/true, x_.data() + i * h);
   }
   team.barrier();
@@ -303,10 +303,11 @@ void FastModelRunner::run_layer(ThreadTeam& team, int64_t layer_index) {
 void FastModelRunner::compute_logits(ThreadTeam& team) {
   const int64_t h = config_.transformer.hidden_size;
   const auto wanted = std::ssize(wanted_);
+  const RowNorm final_norm = row_norm(weights_.final_norm);
   const WorkRange part = team.part(wanted);
   for (int64_t i = part.first; i < part.last; ++i) {
     with_input_row(inputs_.data(), i, h, [&](auto* row) {
-      normalize_row(row_norm(weights_.final_norm), h, x_.data() + wanted_[i] * h, row);
+      normalize_row(final_norm, h, x_.data() + wanted_[i] * h, row);
     });
   }
   team.barrier();
