@@ -37,27 +37,23 @@ MEGATRON_INLINE Words round_to_codes(Words magnitude) {
   return magnitude < smallest_normal ? subnormal : normal;
 }
 
-template <CastOverflow overflow>
-struct E4M3 {
+// One byte: sign, exponent, mantissa. `largest` is the code of the largest finite value; the next one
+// is what lies beyond it, NaN in e4m3 and infinity in e5m2. 0x7F is NaN in both.
+template <CastOverflow overflow, int mantissa_bits, int bias, uint32_t largest>
+struct OneByteFloat {
   MEGATRON_INLINE static Words encode(Floats x) {
     const Words magnitude = magnitude_bits(x);
-    Words code = round_to_codes<3, 7>(magnitude);
-    code = code > 0x7Eu ? Words{} + (overflow == CastOverflow::saturate ? 0x7Eu : 0x7Fu) : code;
+    Words code = round_to_codes<mantissa_bits, bias>(magnitude);
+    code = code > largest ? Words{} + (overflow == CastOverflow::saturate ? largest : largest + 1)
+                          : code;
     code = magnitude > kInfinityBits ? Words{} + 0x7Fu : code;
     return code | ((std::bit_cast<Words>(x) >> 24) & 0x80u);
   }
 };
-
 template <CastOverflow overflow>
-struct E5M2 {
-  MEGATRON_INLINE static Words encode(Floats x) {
-    const Words magnitude = magnitude_bits(x);
-    Words code = round_to_codes<2, 15>(magnitude);
-    code = code > 0x7Bu ? Words{} + (overflow == CastOverflow::saturate ? 0x7Bu : 0x7Cu) : code;
-    code = magnitude > kInfinityBits ? Words{} + 0x7Fu : code;
-    return code | ((std::bit_cast<Words>(x) >> 24) & 0x80u);
-  }
-};
+using E4M3 = OneByteFloat<overflow, 3, 7, 0x7E>;
+template <CastOverflow overflow>
+using E5M2 = OneByteFloat<overflow, 2, 15, 0x7B>;
 
 struct E2M1 {
   MEGATRON_INLINE static Words encode(Floats x) {
