@@ -21,45 +21,45 @@ std::string gguf_folder(const std::string& name) {
   return std::string(TEST_DATA_DIR) + "/gguf/" + name;
 }
 
+// What `parity --gguf` prints for a folder that agrees.
+std::string parity_output(const std::string& name, const std::string& layout) {
+  const ProgramResult result =
+      run_program("parity --gguf " + gguf_folder(name) + " --threads 1 " + layout);
+  EXPECT_EQ(result.status, 0) << result.output << result.errors;
+  return result.output;
+}
+
+const auto kParityLayouts =
+    testing::Values("", "--nproc 2 --tensor-model-parallel-size 2 --threads-as-ranks",
+                    "--nproc 2 --pipeline-model-parallel-size 2 --threads-as-ranks");
+
 class GgufParity : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
 
 TEST_P(GgufParity, AgreesWithTransformers) {
   const auto& [name, layout] = GetParam();
-  const ProgramResult result =
-      run_program("parity --gguf " + gguf_folder(name) + " --threads 1 " + layout);
-  EXPECT_EQ(result.status, 0) << result.output << result.errors;
-  EXPECT_THAT(result.output,
+  EXPECT_THAT(parity_output(name, layout),
               AllOf(HasSubstr("PASS"), HasSubstr("source_logits"), HasSubstr("source_loss"),
                     HasSubstr("greedy_tokens"), HasSubstr("token_ids"), HasSubstr("round_trip"),
                     HasSubstr("decoded_values")));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Convert, GgufParity,
-    testing::Combine(
-        testing::Values("llama_f16", "llama3_q4_0", "qwen2_q8_0", "qwen3_q4_k_m"),
-        testing::Values("", "--nproc 2 --tensor-model-parallel-size 2 --threads-as-ranks",
-                        "--nproc 2 --pipeline-model-parallel-size 2 --threads-as-ranks")));
+INSTANTIATE_TEST_SUITE_P(Convert, GgufParity,
+                         testing::Combine(testing::Values("llama_f16", "llama3_q4_0", "qwen2_q8_0",
+                                                          "qwen3_q4_k_m"),
+                                          kParityLayouts));
 
 class GemmaParity : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
 
 TEST_P(GemmaParity, AgreesWithTransformers) {
   const auto& [name, layout] = GetParam();
-  const ProgramResult result =
-      run_program("parity --gguf " + gguf_folder(name) + " --threads 1 " + layout);
-  EXPECT_EQ(result.status, 0) << result.output << result.errors;
-  EXPECT_THAT(result.output,
+  EXPECT_THAT(parity_output(name, layout),
               AllOf(HasSubstr("PASS"), HasSubstr("source_logits"), HasSubstr("greedy_tokens"),
                     HasSubstr("round_trip"), HasSubstr("decoded_values")));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Convert, GemmaParity,
-    testing::Combine(testing::Values("gemma2_f16", "gemma3_f32"),
-                     testing::Values("",
-                                     "--nproc 2 --tensor-model-parallel-size 2 --threads-as-ranks",
-                                     "--nproc 2 --pipeline-model-parallel-size 2 "
-                                     "--threads-as-ranks")));
+INSTANTIATE_TEST_SUITE_P(Convert, GemmaParity,
+                         testing::Combine(testing::Values("gemma2_f16", "gemma3_f32"),
+                                          kParityLayouts));
 
 TEST(GgufProgram, ConvertsBothWays) {
   TemporaryFolder scratch;
