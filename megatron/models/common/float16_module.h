@@ -15,9 +15,9 @@ namespace megatron {
 using MixedPrecisionWrapper = std::function<std::shared_ptr<MegatronModule>(
     const TransformerConfig& config, std::shared_ptr<MegatronModule> module)>;
 
-// Converts the chunk's parameters to bf16 or fp16, as the configuration says, except those with keep_fp32. Activations follow the
-// parameters. Losses are computed in fp32 by the model itself; the logits that a language model's
-// last stage returns are fp32, too.
+// Converts the chunk's parameters to bf16 or fp16, as the configuration says, except those with
+// keep_fp32. Activations follow the parameters. Losses are computed in fp32 by the model itself; the
+// logits that a language model's last stage returns are fp32, too.
 std::shared_ptr<MegatronModule> Float16Module(const TransformerConfig& config,
                                               std::shared_ptr<MegatronModule> module);
 
